@@ -1,0 +1,413 @@
+"""history.jsonl: whole or not, its end, appends that last, mending that never loses a message."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentctl import history, history_mend
+from agentctl.errors import AgentctlError
+
+SOURCE = os.path.dirname(os.path.dirname(history.__file__))
+
+
+def line(number, content="text"):
+    return json.dumps({"id": f"m{number}", "role": "user", "content": content}).encode() + b"\n"
+
+
+def file_of(folder, data, name="history.jsonl"):
+    path = os.path.join(folder, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def ids(path):
+    with open(path, "rb") as file:
+        return [json.loads(raw)["id"] for raw in file]
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+# --- scan ----------------------------------------------------------------------------------------
+
+ONE = line(1)
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "last_id", "good_bytes", "damaged", "ends_torn"),
+    [
+        (b"", 0, None, 0, [], False),
+        (ONE, 1, "m1", len(ONE), [], False),
+        (ONE + b"\n \n" + line(2), 2, "m2", len(ONE + line(2)) + 3, [], False),
+        (ONE + line(2)[:-1], 2, "m2", len(ONE), [], True),
+        (ONE + line(2)[:-5], 1, "m1", len(ONE), [(2, "not JSON")], True),
+        (ONE + b"\0" * 9, 1, "m1", len(ONE), [(2, "NUL bytes")], True),
+        (b"\0\n" + ONE, 1, "m1", 2 + len(ONE), [(1, "NUL bytes")], False),
+        (b"\xff\n" + ONE, 1, "m1", 2 + len(ONE), [(1, "not UTF-8")], False),
+        (b"[1]\n7\n", 0, None, 0, [(1, "not a JSON object"), (2, "not a JSON object")], False),
+        (b"[" * 100_000 + b"\n" + ONE, 1, "m1", 100_001 + len(ONE), [(1, "not JSON")], False),
+        (b'{"id": 7}\n{"role": "user"}\n', 2, "7", 27, [], False),
+    ],
+)
+def test_scan(tmp_path, data, count, last_id, good_bytes, damaged, ends_torn):
+    path = file_of(tmp_path, data)
+    facts = history.scan(path)
+    assert (facts.count, facts.last_id, facts.good_bytes) == (count, last_id, good_bytes)
+    assert (facts.damaged, facts.ends_torn) == (damaged, ends_torn)
+    assert history.is_whole(path) == (not damaged and not ends_torn)
+
+
+def test_scan_goes_on_where_an_earlier_one_ended(tmp_path):
+    path = file_of(tmp_path, ONE + line(2))
+    start = history.scan(path).good_bytes
+    assert history.scan(path, start).good_bytes == start
+    history.append(path, {"id": "m3"})
+    facts = history.scan(path, start)
+    assert (facts.count, facts.last_id, facts.good_bytes) == (1, "m3", os.path.getsize(path))
+
+
+def test_a_missing_file_has_no_messages_and_is_not_whole(tmp_path):
+    path = str(tmp_path / "none")
+    assert history.scan(path).count == 0
+    assert history.tail(path, 3) == []
+    assert not history.is_whole(path)
+
+
+def test_a_line_too_long_is_damage_and_the_rest_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "LONGEST_LINE", 100_000)
+    path = file_of(tmp_path, ONE + line(2, "x" * 300_000) + line(3) + b"y" * 200_000)
+    facts = history.scan(path)
+    assert (facts.count, facts.last_id) == (2, "m3")
+    assert [number for number, _ in facts.damaged] == [2, 4]
+    assert [message["id"] for message in history.tail(path, 9)] == ["m1", "m3"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/etc/passwd", p)])
+def test_refuses_what_is_no_plain_file(tmp_path, make):
+    path = str(tmp_path / "history.jsonl")
+    make(path)
+    for use in (
+        history.scan,
+        lambda p: history.tail(p, 1),
+        lambda p: history.append(p, {}),
+        lambda p: history_mend.mend(p, [], keep_damaged_as=p + ".old"),
+    ):
+        with pytest.raises(AgentctlError, match="plain file"):
+            use(path)
+
+
+# --- tail ----------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.binary(max_size=12) | st.integers(0, 99).map(line), max_size=30),
+    st.integers(0, 12),
+    st.integers(1, 64),
+)
+def test_tail_is_the_end_of_all_whole_lines(chunks, count, block):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "BLOCK", block)
+        path = file_of(folder, b"".join(chunks))
+        whole = []
+        for raw in content(path).split(b"\n"):
+            try:
+                whole.append(history.parse(raw))
+            except ValueError:
+                continue
+        assert history.tail(path, count) == whole[max(0, len(whole) - count) :]
+        assert history.scan(path).count == len(whole)
+
+
+def test_tail_reads_the_end_only(tmp_path, monkeypatch):
+    path = file_of(tmp_path, b"".join(map(line, range(100_000))))
+    read = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: read.append(args[1]) or real(*args))
+    assert [message["id"] for message in history.tail(path, 2)] == ["m99998", "m99999"]
+    assert sum(read) <= history.BLOCK
+
+
+# --- append --------------------------------------------------------------------------------------
+
+
+def test_append_gives_id_and_time_and_keeps_what_is_given(tmp_path):
+    path = str(tmp_path / "history.jsonl")
+    first = history.append(path, {"role": "user", "content": "\ud800 ü\n\u2028"})
+    second = history.append(path, {"id": "mine", "at": "then", "role": "x", "content": 1, "k": []})
+    one, two = history.tail(path, 2)
+    assert one["id"] == first and len(first) == 32 and first[12] == "4" and first[16] in "89ab"
+    assert one["content"] == "\ud800 ü\n\u2028"
+    assert time.strptime(one["at"][:19] + one["at"][23:], "%Y-%m-%dT%H:%M:%SZ")
+    assert second == "mine"
+    assert two == {"id": "mine", "at": "then", "role": "x", "content": 1, "k": []}
+    assert history.is_whole(path)
+
+
+def test_append_after_a_torn_line_keeps_both(tmp_path):
+    path = file_of(tmp_path, ONE + b'{"id": "torn')
+    history.append(path, {"id": "m2"})
+    assert content(path).startswith(ONE + b'{"id": "torn\n{"id":"m2"')
+    assert [m["id"] for m in history.tail(path, 9)] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize("content", [float("nan"), object()])
+def test_append_refuses_what_is_no_json_and_writes_nothing(tmp_path, content):
+    path = str(tmp_path / "history.jsonl")
+    with pytest.raises((ValueError, TypeError)):
+        history.append(path, {"content": content})
+    assert not os.path.exists(path)
+
+
+WRITER = """
+import sys
+from agentctl import history
+path, name, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+for number in range(count):
+    message = {"id": f"{name}{number}", "role": "user", "content": name * size}
+    print(history.append(path, message), flush=True)
+"""
+
+
+def writer(path, name, count, size):
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, path, name, str(count), str(size)],
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_writers_do_not_interleave(tmp_path):
+    path = str(tmp_path / "history.jsonl")
+    both = [writer(path, "a", 60, 90_000), writer(path, "b", 60, 10)]
+    acknowledged = [process.communicate(timeout=60)[0].split() for process in both]
+    assert history.is_whole(path)
+    for name, told in zip("ab", acknowledged, strict=True):
+        assert [one for one in ids(path) if one.startswith(name)] == told
+        assert len(told) == 60
+
+
+def test_killed_in_mid_append_nothing_acknowledged_is_lost(tmp_path):
+    path = str(tmp_path / "history.jsonl")
+    acknowledged = []
+    for round_number in range(8):
+        process = writer(path, f"{round_number}-", 10_000, 40_000)
+        acknowledged.append(process.stdout.readline().strip())
+        time.sleep(0.004 * round_number)
+        process.send_signal(signal.SIGKILL)
+        acknowledged += process.communicate(timeout=20)[0].split("\n")[:-1]
+    history.append(path, {"id": "end"})
+    kept = [message["id"] for message in history.tail(path, 10**6)]
+    assert [one for one in kept if one in set(acknowledged)] == acknowledged
+    assert kept[-1] == "end"
+
+
+def test_append_follows_a_file_that_was_mended(tmp_path):
+    """Who waits for the lock while the file is replaced must not write to the replaced one."""
+    path = file_of(tmp_path, ONE + b"torn")
+    import fcntl
+
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    process = writer(path, "w", 1, 1)
+    deadline = time.monotonic() + 20
+    while f"/{process.pid}/" not in _waiters(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.rename(file_of(tmp_path, ONE, "new"), path)
+    os.close(fd)
+    assert process.communicate(timeout=20)[0].split() == ["w0"]
+    assert ids(path) == ["m1", "w0"]
+
+
+def _waiters(pid):
+    """Name the process once the kernel lists it as waiting for a lock ("->")."""
+    with open("/proc/locks") as locks:
+        for entry in locks:
+            words = entry.split()
+            if "->" in words and str(pid) in words:
+                return f"/{pid}/"
+    return ""
+
+
+# --- mend ----------------------------------------------------------------------------------------
+
+
+def mended(folder, live, *candidates):
+    path = os.path.join(folder, "history.jsonl")
+    if live is not None:
+        file_of(folder, live)
+    others = [file_of(folder, data, f"copy{n}") for n, data in enumerate(candidates)]
+    report = history_mend.mend(path, others, keep_damaged_as=os.path.join(folder, "kept"))
+    return path, report
+
+
+def span(*numbers):
+    return b"".join(map(line, numbers))
+
+
+@pytest.mark.parametrize(
+    ("live", "candidates", "result"),
+    [
+        (span(1, 2) + line(3)[:-4], [span(1, 2, 3)], [1, 2, 3]),
+        (span(1, 2), [span(1, 2, 3)], [1, 2, 3]),
+        (None, [span(1, 2)], [1, 2]),
+        (b"\0" * 100, [span(1), span(1, 2)], [1, 2]),
+        (span(1, 2, 9), [span(1, 2, 3, 4)], [1, 2, 3, 4, 9]),
+        (span(1, 2) + b"x\n" + span(4, 5), [span(1, 2, 3)], [1, 2, 3, 4, 5]),
+        (span(1, 2) + b"x\n" + span(4, 5), [span(1, 2, 3, 4)], [1, 2, 3, 4, 5]),
+        (span(1, 3, 5), [span(1, 2, 3), span(3, 4, 5, 6)], [1, 2, 3, 4, 5, 6]),
+        (span(2, 1), [span(1, 2, 3)], [1, 2, 3]),
+        (span(1) + b"torn", [], [1]),
+        (span(1) + line(2)[:-1], [], [1, 2]),
+    ],
+)
+def test_mend_makes_the_union_in_order(tmp_path, live, candidates, result):
+    path, report = mended(tmp_path, live, *candidates)
+    assert ids(path) == [f"m{number}" for number in result]
+    assert history.is_whole(path)
+    assert report.is_changed and report.count == len(result)
+    if live is None:
+        assert report.kept_as is None
+    else:
+        assert content(report.kept_as) == live
+    assert not [name for name in os.listdir(tmp_path) if name.endswith((".mend0", ".mend1"))]
+
+
+@pytest.mark.parametrize(
+    ("live", "candidates"),
+    [(span(1, 2, 3), [span(1, 2), b"", b"junk\n" + span(3)]), (b"", []), (None, [])],
+)
+def test_mend_leaves_a_whole_history_alone(tmp_path, live, candidates):
+    path, report = mended(tmp_path, live, *candidates)
+    assert not report.is_changed and report.kept_as is None
+    assert os.path.exists(path) == (live is not None)
+    if live is not None:
+        assert content(path) == live
+    assert not os.path.exists(tmp_path / "kept")
+
+
+def test_mend_keeps_messages_of_careless_writers(tmp_path):
+    same = b'{"id": "x", "content": 1}\n{"id": "x", "content": 2}\n{"role": "a"}\n{"role": "a"}\n'
+    path, report = mended(tmp_path, same + b"torn", same + b'{"role": "b"}\n')
+    assert content(path) == same + b'{"role": "b"}\n'
+    assert report.recovered == 1
+
+
+def test_mend_skips_a_candidate_that_cannot_be_read(tmp_path):
+    path = file_of(tmp_path, span(1) + b"x")
+    os.mkfifo(tmp_path / "fifo")
+    others = [str(tmp_path / "fifo"), str(tmp_path / "none"), file_of(tmp_path, span(1, 2), "good")]
+    report = history_mend.mend(path, others, keep_damaged_as=str(tmp_path / "kept"))
+    assert ids(path) == ["m1", "m2"]
+    assert [name for name, _ in report.skipped] == others[:2]
+    assert report.sources == others[2:]
+
+
+def test_mend_never_overwrites_what_was_kept_before(tmp_path):
+    file_of(tmp_path, b"older evidence", "kept")
+    _, report = mended(tmp_path, span(1) + b"torn", span(1, 2))
+    assert report.kept_as == str(tmp_path / "kept.2")
+    assert content(tmp_path / "kept") == b"older evidence"
+
+
+def test_mend_keeps_the_mode_and_can_keep_the_old_file_elsewhere(tmp_path, monkeypatch):
+    def no_link(*_args, **_kwargs):
+        raise OSError(18, "cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    path = file_of(tmp_path, span(1) + b"torn")
+    os.chmod(path, 0o640)
+    report = history_mend.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
+    assert content(report.kept_as) == span(1) + b"torn"
+    assert os.stat(path).st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("call", ["rename", "link", "fsync", "sync_folder"])
+def test_mend_stopped_anywhere_is_done_by_the_next_one(tmp_path, monkeypatch, call):
+    path = file_of(tmp_path, span(1, 3) + b"torn")
+    other = file_of(tmp_path, span(1, 2), "copy")
+    where = history_mend.durable if call == "sync_folder" else os
+    with monkeypatch.context() as patch:
+        patch.setattr(where, call, _power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+    assert content(path) == span(1, 3) + b"torn"
+    report = history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+    assert ids(path) == ["m1", "m2", "m3"]
+    assert content(report.kept_as) == span(1, 3) + b"torn"
+    assert sorted(os.listdir(tmp_path)) == ["copy", "history.jsonl", "kept"]
+
+
+def _power_cut(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def damage(data, cuts):
+    """Truncate, overwrite or remove pieces of `data`, as power cuts and careless tools do."""
+    for kind, at, size in cuts:
+        at = at % (len(data) + 1)
+        piece = {"zero": b"\0" * size, "drop": b"", "junk": b"\xfe\n}"}.get(kind)
+        data = data[:at] if piece is None else data[:at] + piece + data[at + size :]
+    return data
+
+
+def whole_ids(data):
+    found = Counter()
+    for raw in data.split(b"\n"):
+        try:
+            found[history.id_of(history.parse(raw))] += 1
+        except ValueError:
+            continue
+    return found
+
+
+def cuts(*kinds):
+    one = st.tuples(st.sampled_from(kinds), st.integers(0, 2000), st.integers(0, 90))
+    return st.lists(one, max_size=3)
+
+
+numbers = st.lists(st.integers(1, 12), max_size=14)
+copies = st.tuples(numbers, cuts("zero", "drop", "junk", "cut")).map(
+    lambda made: damage(span(*made[0]), made[1])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(copies, st.lists(copies, max_size=3))
+def test_mending_never_loses_a_whole_message(live, candidates):
+    with TemporaryDirectory() as folder:
+        path, report = mended(folder, live, *candidates)
+        after = whole_ids(content(path))
+        for copy in (live, *candidates):
+            assert not whole_ids(copy) - after
+        before = set(b"\n".join([live, *candidates]).split(b"\n"))
+        assert set(content(path).split(b"\n")) <= before | {b""}
+        assert history.is_whole(path)
+        assert sum(after.values()) == report.count
+        if report.is_changed:
+            assert content(report.kept_as) == live
+            again = history_mend.mend(path, [report.kept_as], keep_damaged_as=path + ".never")
+            assert not again.is_changed
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 12), cuts("zero", "junk", "cut"))
+def test_copies_of_one_history_mend_into_its_order(has, copied, done):
+    """A live file and an older copy of it, one of them damaged: every message is where it was."""
+    live, copy = damage(span(*range(has)), done), span(*range(copied))
+    with TemporaryDirectory() as folder:
+        path, _ = mended(folder, live, copy)
+        order = [int(one[1:]) for one in ids(path)]
+        assert order == sorted(set(order))

@@ -1,0 +1,148 @@
+"""Adopt a repository: settings, vault, ledger, first generation (blessed by hand), standby. Touches no file of it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+
+from . import config, jobs, launch
+from .command import Identity
+from .errors import AgentctlError
+from .ledger import Ledger
+from .paths import SYSTEM, Places, slots_dir_of
+from .repository import check_adoptable
+from .station import Station, find_identity
+from .vault import create_bare
+
+
+def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", user: str = "", state_dir: str = "",
+          settings: dict | None = None) -> Station:
+    """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be."""
+    _refuse_second(places)
+    _refuse_command(argv, code_dir)
+    code_dir = os.path.realpath(code_dir)
+    owner = _choose_user(places, code_dir, user)
+    commit, branch = check_adoptable(code_dir, branch, owner)
+    _refuse_shared(code_dir)
+    state_dir = os.path.abspath(state_dir or places.default_state_dir)
+    values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
+    made = _Made()
+    try:
+        return _build(places, values, made)
+    except BaseException:
+        made.undo()
+        raise
+
+
+def _build(places: Places, values: dict, made: _Made) -> Station:
+    made.folder(places.config_dir, 0o755)
+    made.folder(places.data_dir, 0o711)
+    _make_state_dir(values["state"]["dir"], places, values["agent"].get("user"), made)
+    config.write(places.config_path, values, 0o644)
+    station = Station.open(places.name)
+    made.folder(station.slots.folder, 0o711)
+    station.slots.create()
+    made.folder(places.snapshots_dir, 0o700)
+    made.folder(places.incidents_dir, 0o700)
+    station.vault.create()
+    create_bare(places.staging_path, station.user)
+    with Ledger.create(places.ledger_path) as ledger:
+        generation = first_generation(station, ledger)
+        jobs.standby(station, ledger, str(generation["number"]))
+    return station
+
+
+def first_generation(station: Station, ledger: Ledger) -> dict:
+    """Make what is there now generation 1, good because a human adopted it."""
+    commit, branch = station.repository.head()
+    capture = station.staging.capture(station.repository.git, commit, branch)
+    generation = launch.add_generation(station, ledger, capture, source="init", status="good",
+                                       reason="adopted by hand")
+    snapshot = launch.take_snapshot(station, ledger, "init")
+    ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
+    station.vault.keep_branches(station.repository.git)
+    return generation
+
+
+class _Made:
+    """What an adoption has made so far, so that a failed one leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+
+    def folder(self, path: str, mode: int) -> None:
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=mode)
+            self.folders.append(path)
+        os.chmod(path, mode)
+
+    def undo(self) -> None:
+        for path in reversed(self.folders):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _refuse_second(places: Places) -> None:
+    if os.path.exists(places.config_path) or os.path.exists(places.ledger_path):
+        raise AgentctlError(f"there is an agent called '{places.name}' already ({places.config_path})",
+                            "agentctl status shows it; adopt another one with --name OTHER")
+
+
+def _refuse_shared(code_dir: str) -> None:
+    slots = slots_dir_of(code_dir)
+    if os.path.exists(f"{slots}/standby.json"):
+        raise AgentctlError(f"{code_dir} is adopted already: {slots} holds its standby",
+                            "one repository has one agent; move that folder away if the other agent is gone")
+
+
+def _refuse_command(argv: list[str], code_dir: str) -> None:
+    if not argv:
+        raise AgentctlError("no command to start the agent with", "agentctl init PATH -- python3 agent.py")
+    program = argv[0]
+    found = shutil.which(program) if "/" not in program else os.path.join(code_dir, program)
+    if not found or not os.path.exists(found):
+        raise AgentctlError(f"the agent's command '{program}' is not found" +
+                            (f" in {code_dir}" if "/" in program else " in PATH"),
+                            "give the command as you would type it in the agent's folder")
+
+
+def _choose_user(places: Places, code_dir: str, user: str) -> Identity | None:
+    """As root the agent runs as who owns its code; nobody else is to write there."""
+    if places.scope != SYSTEM:
+        return None
+    if user:
+        return find_identity(user)
+    if not os.path.isdir(code_dir):
+        return None
+    return find_identity(pwd.getpwuid(os.stat(code_dir).st_uid).pw_name)
+
+
+def _make_state_dir(path: str, places: Places, user: str | None, made: _Made) -> None:
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise AgentctlError(f"the state folder {path} is a file", "choose another one with --state-dir")
+    if not os.path.isdir(path):
+        made.folder(path, 0o755)
+        if places.scope == SYSTEM and user:
+            identity = find_identity(user)
+            os.chown(path, identity.uid, identity.gid)
+
+
+def _values(places, code_dir, argv, branch, owner, state_dir, settings) -> dict:
+    agent = {"name": places.name, "code": code_dir, "command": argv, "branch": branch}
+    if owner is not None:
+        agent["user"] = owner.name
+    values = {section: dict(content) for section, content in settings.items()}
+    values["agent"] = {**agent, **values.get("agent", {})}
+    values["state"] = {"dir": state_dir, **values.get("state", {})}
+    return values
+
+
+def note(station: Station) -> list[str]:
+    """Say what a new user should know after an adoption."""
+    lines = [f"adopted {station.code_dir} as '{station.places.name}'; settings: {station.places.config_path}"]
+    if station.user is not None and station.user.uid == 0:
+        lines.append("the agent runs as root because root owns its code; 'chown -R USER' it and "
+                     "'agentctl config set agent.user USER' to give it less")
+    return lines
+
+

@@ -1,0 +1,169 @@
+"""The runner's door for the agent: HTTP on a unix socket, a few routes, no library.
+
+Peers are known by their credentials (the agent's user, root, ourselves) or by the launch's token. It never waits:
+a slow or silent client is dropped by its deadline. The watchdog's own API is another part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+
+MOST_CONNECTIONS = 32
+MOST_BYTES = 16 * 1024
+DEADLINE_SECONDS = 5.0
+
+
+class Server:
+    """Listens at `path` and serves a session."""
+
+    def __init__(self, path: str, session) -> None:
+        self.session = session
+        self.open = 0
+        if os.path.lexists(path):
+            os.unlink(path)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.listener.bind(path)
+        os.chmod(path, 0o666)  # who may speak is decided by peer credentials
+        self.listener.listen(64)
+        self.listener.setblocking(False)
+
+    def fileno(self) -> int:
+        return self.listener.fileno()
+
+    def accept(self) -> None:
+        """Take one new connection, or turn it away when there are too many."""
+        try:
+            peer, _ = self.listener.accept()
+        except BlockingIOError:
+            return
+        if self.open >= MOST_CONNECTIONS:
+            peer.close()
+            return
+        self.open += 1
+        Connection(self, peer)
+
+
+class Connection:
+    """One request and its answer."""
+
+    def __init__(self, server: Server, peer: socket.socket) -> None:
+        self.server, self.session, self.peer = server, server.session, peer
+        peer.setblocking(False)
+        self.received = b""
+        self.timer = f"api-{peer.fileno()}"
+        self.session.watch(peer.fileno(), self.read)
+        self.session.set_timer(self.timer, DEADLINE_SECONDS, self.close)
+
+    def read(self) -> None:
+        """Take what came; answer when it is a whole request."""
+        try:
+            data = self.peer.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.received += data
+        if not data or len(self.received) > MOST_BYTES:
+            self.close()
+            return
+        request = parse(self.received)
+        if request is not None:
+            self._answer(*request)
+
+    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+        after = None
+        if not self._is_trusted(headers):
+            status, answer = 403, problem("forbidden", "this socket is for the agent and root", "")
+        else:
+            status, answer, after = route(self.session, method, path, body, self._peer_uid())
+        payload = json.dumps(answer).encode() + b"\n"
+        head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n" \
+               f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        try:
+            self.peer.sendall(head.encode() + payload)
+        except OSError:
+            after = after or None
+        self.close()
+        if after is not None:
+            after()
+
+    def _peer_uid(self) -> int:
+        raw = self.peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return struct.unpack("3i", raw)[1]
+
+    def _is_trusted(self, headers: dict[str, str]) -> bool:
+        if self._peer_uid() in self.session._trusted_uids():
+            return True
+        return headers.get("authorization", "") == f"Bearer {self.session.token}"
+
+    def close(self) -> None:
+        self.session.timers.pop(self.timer, None)
+        if self.peer.fileno() >= 0:
+            self.session.forget(self.peer.fileno())
+            self.peer.close()
+            self.server.open -= 1
+
+
+REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
+
+
+def parse(data: bytes) -> tuple[str, str, dict[str, str], bytes] | None:
+    """Parse a whole request; None while it is incomplete; a broken one becomes a request for nothing."""
+    head, separator, body = data.partition(b"\r\n\r\n")
+    if not separator:
+        return None
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    length = headers.get("content-length", "0")
+    if len(words) != 3 or not (length.isascii() and length.isdigit()):
+        return "GET", "", headers, b""
+    if len(body) < min(int(length[:9]), MOST_BYTES):
+        return None
+    return words[0], words[1].partition("?")[0], headers, body[: int(length[:9])]
+
+
+def route(session, method: str, path: str, body: bytes, uid: int):
+    """Do what a request asks; return (status, answer, what to do once it was answered)."""
+    if (method, path) == ("GET", "/health"):
+        return 200, {"ok": True, **session.status.facts}, None
+    if (method, path) == ("POST", "/health"):
+        return _health(session, body)
+    if (method, path) == ("POST", "/restart"):
+        is_agent = uid not in (0, os.geteuid()) or _comes_from_agent(session, body)
+        return 202, {"ok": True, "launch_id": session.launch.id}, lambda: session.restart(by_agent=is_agent)
+    return 404, problem("not-found", f"no route {method} {path}", "GET /health, POST /health, POST /restart"), None
+
+
+def _health(session, body: bytes):
+    try:
+        facts = json.loads(body or b"{}")
+        if not isinstance(facts, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        return 400, problem("bad-request", f"the body is not JSON: {error}", '{"launch_id": "..."}'), None
+    if facts.get("launch_id") != session.launch.id:
+        return 409, problem("other-launch", "the heartbeat is not of the launch that runs",
+                            "send AGENT_LAUNCH_ID as launch_id"), None
+    fields = {"WATCHDOG": "1", "READY": "1"}
+    for key, name in (("progress", "X_AGENTCTL_PROGRESS"), ("phase", "X_AGENTCTL_PHASE"), ("status", "STATUS")):
+        if key in facts:
+            fields[name] = str(facts[key])
+    session.hear(fields)
+    return 200, {"ok": True, "deadline_seconds": session.judge.timeout_seconds, "pending": []}, None
+
+
+def _comes_from_agent(session, body: bytes) -> bool:
+    """Running as one user, only the launch id that the agent passes on tells it from a person."""
+    try:
+        return json.loads(body or b"{}").get("launch_id") == session.launch.id
+    except (ValueError, AttributeError):
+        return False
+
+
+def problem(code: str, message: str, hint: str) -> dict[str, str]:
+    """An error in the API's one form."""
+    return {"code": code, "message": message, "hint": hint}

@@ -1,0 +1,250 @@
+"""One attempt to recover: decided, written down as an intent, carried out step by step, each safe to repeat.
+
+The intent is on disk before anything moves and closed after everything stands; a kill anywhere in between is
+continued by the next run, and the runner launches nothing until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import brief, command, evidence, incident, policy, process, slots, snapshots, state
+from .errors import AgentctlError, CommandFailed
+from .journal import Journal
+from .launch import boot_id, take_snapshot
+from .ledger import Ledger
+from .station import Station
+
+
+class Attempt:
+    """An attempt on record: its incident, its rung, its target generation."""
+
+    def __init__(self, station: Station, ledger: Ledger, row: dict) -> None:
+        self.station, self.ledger = station, ledger
+        self.incident, self.number = row["incident"], row["number"]
+        self.rung, self.reason = row["rung"], row["reason"]
+        self.target = ledger.generation(row["target"])
+        self.move = incident.count_moves(ledger, self.incident, self.number)
+        self.rescue_branch = incident.rescue_branch(self.incident, self.move)
+        self.quarantine = station.slots.quarantine_path(self.incident, self.move)
+
+    @classmethod
+    def unfinished(cls, station: Station, ledger: Ledger) -> Attempt | None:
+        """Return the attempt whose intent is still open, if any."""
+        row = ledger.open_attempt()
+        return cls(station, ledger, row) if row else None
+
+    @classmethod
+    def decide(cls, station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision) -> Attempt:
+        """Write the decision down: incident, intent and verdict in one transaction."""
+        now = time.time()
+        request, last = world.request, world.launch
+        trigger = f"request:{request['verb']}" if request else (last["trigger"] or last["end"])
+        with ledger.transaction():
+            if request is not None:
+                _close_superseded(ledger)
+                ledger.set_meta("halted", None)
+            incident_id = incident.open_for(ledger, last, trigger=trigger, reason=decision.reason)
+            number = len(ledger.all("SELECT 1 FROM attempts WHERE incident=?", incident_id)) + 1
+            is_open = decision.action != policy.RESTART
+            target = decision.target if decision.target is not None else undo_source(ledger)["generation_from"]
+            ledger.insert("attempts", incident=incident_id, number=number, at=now, target=target,
+                          rung="undo" if decision.action == policy.UNDO else decision.rung,
+                          reason=decision.reason, is_open=int(is_open))
+            if is_open and incident.count_moves(ledger, incident_id, number) == 1 and last is not None:
+                ledger.update("incidents", {"id": incident_id}, generation_from=last["generation"], trigger=trigger,
+                              reason=decision.reason)  # what led here, not the first stumble
+            ledger.update("incidents", {"id": incident_id}, generation_to=target,
+                          decision=f"{decision.action}: {decision.rung}" if decision.rung else decision.action)
+            if decision.condemn is not None:
+                ledger.update("generations", {"number": decision.condemn}, status="condemned",
+                              condemned_at=now, reason=decision.reason)
+            if request is not None:
+                ledger.update("requests", {"number": request["number"]}, incident=incident_id)
+            if decision.action == policy.UNDO:
+                ledger.set_meta(f"undo {incident_id}", undo_source(ledger)["id"])
+        return cls(station, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?",
+                                               incident_id, number))
+
+    # -- steps ----------------------------------------------------------------------------------------------
+
+    def step(self, name: str, do) -> str:
+        """Do a step unless it is on record as done; return its detail. Its end and the next start share one write."""
+        row = self.ledger.one("SELECT * FROM steps WHERE incident=? AND attempt=? AND name=?",
+                              self.incident, self.number, name)
+        if row is not None and row["ended_at"] is not None:
+            return row["detail"]
+        if row is None:
+            self.ledger.insert("steps", incident=self.incident, attempt=self.number, name=name,
+                               started_at=time.time())
+        detail = do() or ""
+        self.ledger.update("steps", {"incident": self.incident, "attempt": self.number, "name": name},
+                           ended_at=time.time(), detail=detail)
+        return detail
+
+    def detail(self, name: str) -> dict:
+        """Return what an earlier step of this attempt wrote down."""
+        row = self.ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name=?",
+                              self.incident, self.number, name)
+        return json.loads(row["detail"]) if row and row["detail"] else {}
+
+
+def carry_out(attempt: Attempt, journal: Journal) -> None:
+    """Do what was decided, top to bottom; every line here is a step that may be killed and repeated."""
+    attempt.step("stop", lambda: stop(attempt))
+    attempt.step("evidence", lambda: keep_evidence(attempt))
+    if attempt.rung == "restart":
+        attempt.step("task", lambda: state.mend_task(attempt.station, attempt.reason))
+        return
+    attempt.step("snapshot", lambda: take_snapshot(attempt.station, attempt.ledger, attempt.incident))
+    attempt.step("condemn", lambda: condemn(attempt))
+    attempt.step("make ready", lambda: make_ready(attempt))
+    attempt.step("switch", lambda: switch(attempt))
+    attempt.step("carry over", lambda: carry_over(attempt))
+    attempt.step("repository", lambda: put_repository(attempt))
+    attempt.step("environment", lambda: build_environment(attempt))
+    attempt.step("state", lambda: restore_state(attempt))
+    attempt.step("brief", lambda: brief.leave(attempt))
+    finish(attempt)
+    journal.info(f"agentctl: incident {attempt.incident}: the tree is generation {attempt.target['number']} again")
+
+
+def stop(attempt: Attempt) -> str:
+    """Prove that no process of any launch is left (the lock has proved that no runner is)."""
+    left = process.end_all(lambda: process.with_any("AGENT_LAUNCH_ID"
+                           ) if attempt.station.places.scope == "system" and False else _of_this_agent(attempt))
+    if left:
+        raise AgentctlError(f"cannot switch the tree: processes of the agent do not end: {left}",
+                            "they may be stuck in the kernel; look at them with ps")
+    return ""
+
+
+def _of_this_agent(attempt: Attempt) -> list[int]:
+    """Processes that were started by a launch of this agent, wherever they went."""
+    last = attempt.ledger.last_launch()
+    return process.with_variable("AGENT_LAUNCH_ID", last["id"]) if last else []
+
+
+def keep_evidence(attempt: Attempt) -> str:
+    """Gather what is known of the failure; return the facts later steps need."""
+    return json.dumps(evidence.gather(attempt))
+
+
+def condemn(attempt: Attempt) -> str:
+    """Let the vault remember what the ledger says of generations, so that a lost ledger can be rebuilt."""
+    rows = attempt.ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned'")
+    known = attempt.station.vault.refs("refs/agentctl/condemned/")
+    attempt.station.vault.update({f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows
+                                  if f"refs/agentctl/condemned/{r['number']}" not in known})
+    return ""
+
+
+def make_ready(attempt: Attempt) -> str:
+    """Have the tree that goes in, complete and durable, and list what has to be carried over into it."""
+    station, target = attempt.station, attempt.target
+    if attempt.rung == "undo":
+        fresh, index, environment = _undo_tree(attempt), "", station.config.environment.paths
+    else:
+        if station.slots.standby_note().get("generation") != target["number"]:
+            station.slots.prepare(station.vault, target["number"], target["vault_commit"], target["commit_id"], [])
+        fresh, index = station.slots.standby, station.slots.standby_index
+        environment = [p for p in station.config.environment.paths if os.path.lexists(f"{fresh}/{p}")]
+    return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index,
+                       "carry": choose_carried(_ignored(station), environment)})
+
+
+def _ignored(station: Station) -> list[str]:
+    """List what git ignores in the live tree; nothing can be said of a tree that is gone."""
+    try:
+        return station.staging.ignored(station.code_dir)
+    except (CommandFailed, OSError):
+        return []
+
+
+def choose_carried(ignored: list[str], environment: list[str]) -> list[str]:
+    """Choose what moves into the good tree: `.git` and the ignored, not the code's environment, not byte code.
+
+    Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
+    """
+    kept_back = set(environment)
+    carried = [name for name in ignored
+               if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
+               and not name.endswith(".pyc")]
+    return [".git", *carried]
+
+
+def switch(attempt: Attempt) -> str:
+    """Exchange the trees; the old one goes to quarantine whole."""
+    ready = attempt.detail("make ready")
+    return attempt.station.slots.switch(ready["fresh"], ready["inode"], attempt.quarantine)
+
+
+def carry_over(attempt: Attempt) -> str:
+    """Move `.git` and what git ignores from the old tree into the good one, as the agent's user."""
+    names = attempt.detail("make ready")["carry"]
+    old, new = f"{attempt.quarantine}/tree", attempt.station.code_dir
+    blocked = command.call_as(attempt.station.user, slots.carry_over, old, new, names)
+    return json.dumps({"stayed in quarantine": blocked.splitlines()})
+
+
+def put_repository(attempt: Attempt) -> str:
+    """Put the branch, HEAD and index on the target; remake a repository that will not take it."""
+    from .mend_repository import put_on_target
+
+    return put_on_target(attempt)
+
+
+def build_environment(attempt: Attempt) -> str:
+    """Rebuild the declared environment where the target's lock file is another one and no copy came with it."""
+    from .environment import rebuild_if_needed
+
+    return rebuild_if_needed(attempt)
+
+
+def restore_state(attempt: Attempt) -> str:
+    """Put `restore` patterns back, mend history and task; everything replaced is kept in the incident."""
+    return state.restore(attempt)
+
+
+def finish(attempt: Attempt) -> None:
+    """Close the intent and tell the runner what it finds, in one transaction."""
+    station, ledger = attempt.station, attempt.ledger
+    note = {"generation": attempt.target["number"], "boot_id": boot_id(), "at": time.time(),
+            "inode": os.stat(station.code_dir).st_ino, "snapshot": attempt.target["snapshot"]}
+    with ledger.transaction():
+        if attempt.rung == "undo":
+            ledger.update("generations", {"number": attempt.target["number"]}, status="candidate", condemned_at=None,
+                          reason="brought back by undo", tries_left=station.config.probation.tries)
+        else:
+            ledger.set_meta("switched", json.dumps(note))
+        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        ledger.event("switched", f"incident {attempt.incident}: {attempt.rung} -> {attempt.target['number']}")
+
+
+def undo_source(ledger: Ledger) -> dict:
+    """Find the incident whose rollback `undo` takes back: the newest that moved code. Raise AgentctlError if none."""
+    row = ledger.one("SELECT i.* FROM incidents i JOIN attempts a ON a.incident = i.id "
+                     "WHERE a.rung NOT IN ('restart', 'halted', 'asked', 'undo') AND a.is_open=0 "
+                     "AND i.generation_from IS NOT NULL ORDER BY a.at DESC LIMIT 1")
+    if row is None:
+        raise AgentctlError("there is no rollback to undo", "'agentctl incidents' lists what happened")
+    return row
+
+
+def _undo_tree(attempt: Attempt) -> str:
+    source = attempt.ledger.meta(f"undo {attempt.incident}")
+    tree = f"{attempt.station.slots.quarantine_path(source, 1)}/tree"
+    if not os.path.isdir(tree):
+        raise AgentctlError(f"cannot undo incident {source}: its quarantined tree {tree} is gone")
+    return tree
+
+
+def _close_superseded(ledger: Ledger) -> None:
+    """A human's request ends what was still waiting for a heartbeat."""
+    current = ledger.open_incident()
+    if current is not None:
+        ledger.update("incidents", {"id": current["id"]}, outcome="nothing-to-do", ended_at=time.time())
+
+

@@ -1,0 +1,122 @@
+"""Work beside the running agent, each in a child process of low priority: bless, standby, rescue branch.
+
+The session starts them and hears of their end; none of them can hold up a heartbeat.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from . import command, policy
+
+PROBATION_LOOK_SECONDS = 0.5
+
+
+class Jobs:
+    """The children of one session."""
+
+    def __init__(self, station, session) -> None:
+        self.station, self.session = station, session
+        self.running: dict[str, command.Running] = {}
+        self.is_work_saved = session.launch.incident == ""
+        self.is_settled = False
+
+    # -- when ----------------------------------------------------------------------------------------------
+
+    def after_launch(self) -> None:
+        """A rollback leaves one thing to do that needs time: commit the condemned work onto its rescue branch."""
+        if not self.is_work_saved:
+            self._start("save-work", self._work_saved, self.session.launch.incident)
+
+    def after_ready(self) -> None:
+        generation = self.session.launch.generation
+        if generation["status"] == "candidate":
+            self.session.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+        elif self.is_work_saved:
+            self._start("standby", lambda status: None, str(generation["number"]))
+
+    def after_beat(self) -> None:
+        """Nothing waits for a beat but the trial, which has its own timer."""
+
+    def settle_incident(self) -> None:
+        """Write `recovered`, once the first heartbeat is here and the condemned work is saved."""
+        session = self.session
+        if self.is_settled or session.first_beat_at is None or not self.is_work_saved:
+            return
+        self.is_settled = True
+        if not session.launch.incident:
+            return
+        from .incident import recover
+
+        recover(session.ledger, session.launch, session.first_beat_at)
+        session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
+                             f"{session.launch.generation['number']}")
+
+    # -- what ----------------------------------------------------------------------------------------------
+
+    def _look_at_trial(self) -> None:
+        session, settings = self.session, self.station.config.probation
+        judge = session.judge
+        is_proven = policy.is_proven(
+            now=time.time(), ready_at=session.ready_at, beats=judge.counted,
+            progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
+            duration_seconds=settings.duration, heartbeats=settings.heartbeats)
+        if not is_proven:
+            session.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+            return
+        self._start("bless", self._blessed, str(session.launch.generation["number"]), session.launch.id)
+
+    def _blessed(self, status: int) -> None:
+        session = self.session
+        if status == 0:
+            session.launch.generation = session.ledger.generation(session.launch.generation["number"])
+            session.status.write(phase="steady")
+            session.journal.info(f"agentctl: generation {session.launch.generation['number']} is good now")
+            return
+        if status == 3:
+            from .session import Ending
+
+            reason = session.ledger.meta(f"check {session.launch.id}") or "a required check failed"
+            session.stop()
+            session.ending = Ending(policy.FAILED, "check-failed", reason)
+            return
+        session.journal.warning(f"agentctl: blessing did not work (status {status}); trying again")
+        session.set_timer("probation", 10.0, self._look_at_trial)
+
+    def _work_saved(self, status: int) -> None:
+        if status != 0:
+            self.session.journal.warning("agentctl: the condemned work could not be committed to its rescue branch; "
+                                         "it is whole in quarantine")
+        self.is_work_saved = True
+        self.settle_incident()
+        if self.session.ready_at is not None and self.session.launch.generation["status"] == "good":
+            self._start("standby", lambda status: None, str(self.session.launch.generation["number"]))
+
+    # -- how -----------------------------------------------------------------------------------------------
+
+    def _start(self, job: str, done, *args: str) -> None:
+        if job in self.running:
+            return
+        entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
+        argv = [sys.executable, "-I", "-S", entry, "job", self.station.places.name, job, *args]
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        running = command.start(argv, env=dict(os.environ), own_session=True,
+                                stdin_fd=null, stdout_fd=1, stderr_fd=2)
+        os.close(null)
+        self.running[job] = running
+        pidfd = os.pidfd_open(running.pid)
+        self.session.watch(pidfd, lambda: self._ended(job, pidfd, done))
+
+    def _ended(self, job: str, pidfd: int, done) -> None:
+        self.session.forget(pidfd)
+        os.close(pidfd)
+        running = self.running.pop(job)
+        done(os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1]))
+
+    def end(self) -> None:
+        """End what still runs: every job is safe to be killed and is done again later."""
+        for running in self.running.values():
+            running.kill()
+        self.running.clear()

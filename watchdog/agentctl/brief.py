@@ -1,0 +1,91 @@
+"""The brief: the note that the relaunched agent finds. What was undone, why, where its work is, what is unfinished."""
+
+from __future__ import annotations
+
+import time
+
+from . import durable, task
+from .errors import AgentctlError
+
+SHOWN_LINES = 15
+DIFFSTAT_SECONDS = 2.0
+
+
+def leave(attempt) -> str:
+    """Write the brief into the state folder; return its path."""
+    station = attempt.station
+    if attempt.rung == "undo":
+        return ""
+    durable.write(station.brief_path, compose(attempt).encode("utf-8", "replace"), 0o644, station.owner)
+    return station.brief_path
+
+
+def compose(attempt) -> str:
+    """Write the brief's text from the incident's evidence."""
+    ledger = attempt.ledger
+    row = ledger.one("SELECT * FROM incidents WHERE id=?", attempt.incident)
+    proof = ledger.evidence(attempt.incident)
+    parts = [_head(attempt, row), _why(attempt, proof), _undone(attempt, row), _work(attempt), _next(attempt)]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _head(attempt, row: dict) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["at"]))
+    return (f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {row['generation_from']} was "
+            f"replaced by generation {attempt.target['number']} "
+            f"(commit {attempt.target['commit_id'][:12]}, rung: {attempt.rung}). "
+            "Read this first, go on with your task, and delete this file when you have understood it.")
+
+
+def _why(attempt, proof: dict) -> str:
+    lines = [f"## Why\n\n{attempt.reason}."]
+    if proof.get("lived_seconds") is not None:
+        lines.append(f"It lived {proof['lived_seconds']:g} seconds. How it ended: {proof.get('exit_class', '?')}.")
+    shown = proof.get("stack") or proof.get("last_lines") or []
+    if shown:
+        what = "The stack" if proof.get("stack") else "Its last lines"
+        lines.append(f"{what}:\n\n```\n" + "\n".join(shown[-SHOWN_LINES:]) + "\n```")
+    return "\n\n".join(lines)
+
+
+def _undone(attempt, row: dict) -> str:
+    stat = _diffstat(attempt, row["generation_from"])
+    return f"## What was undone\n\n```\n{stat}\n```" if stat else ""
+
+
+def _diffstat(attempt, number: int | None) -> str:
+    source = attempt.ledger.generation(number)
+    if source is None or source["number"] == attempt.target["number"]:
+        return ""
+    try:
+        shown = attempt.station.vault.git.run(
+            "diff", "--no-ext-diff", "--no-textconv", "--stat=72", "--stat-count=20",
+            attempt.target["vault_commit"], source["vault_commit"], limit_seconds=DIFFSTAT_SECONDS)
+    except AgentctlError:
+        return ""
+    return shown.text
+
+
+def _work(attempt) -> str:
+    branch = attempt.rescue_branch
+    return (f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
+            f"- the whole old tree: `{attempt.quarantine}/tree` (kept by the watchdog)\n"
+            "- your other branches, stashes and worktrees are where they were")
+
+
+def _next(attempt) -> str:
+    pending = _pending(attempt.station)
+    text = "## What next\n\n"
+    if pending:
+        text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending[:20]) + "\n\n"
+    branch = attempt.rescue_branch
+    return text + ("Do not make the same change again as it was: the same tree is refused. Look at "
+                   f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "
+                   "try apart from the running agent.")
+
+
+def _pending(station) -> list[str]:
+    data = durable.read(station.task_path)
+    if data is None or not task.is_task(data):
+        return []
+    return [text for done, text in task.parse_bytes(data).pending if not done]

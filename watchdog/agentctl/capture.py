@@ -1,0 +1,240 @@
+"""Walk a place and bring every entry into a snapshot: link what did not change, copy what did.
+
+Links go to the previous snapshot's copy, never to the live file. Sockets, FIFOs and devices are
+named, not opened. What cannot be read is reported and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import ELOOP, ENXIO
+
+from . import filecopy, sqlitecopy
+from .manifest import Entry, Manifest
+from .places import DEEPEST, LONGEST, MAKING, STAGING, Place, open_child
+from .spot import TRIES, Spot, has_same_bytes, settle
+
+# The kernel's file clock ticks every 10 ms at worst: a younger file may change and keep its times.
+SETTLED_NS = 50_000_000
+TYPES = {0o010000: "fifo", 0o140000: "socket", 0o020000: "char", 0o060000: "block",
+          0o120000: "link", 0o040000: "dir", 0o100000: "file"}  # fmt: skip
+
+
+class Capture:
+    """One run over all places. `syncs` owns the new files until they are durable."""
+
+    def __init__(self, previous: Manifest | None, avoid: set, syncs) -> None:
+        self._before = previous.by_path() if previous else {}
+        self._settled_before = previous.started_ns - SETTLED_NS if previous else 0
+        self._avoid, self._syncs = avoid, syncs
+        self.entries: list[Entry] = []
+        self.skipped: list[str] = []
+        self.copied_bytes = 0
+
+    def place(self, place: Place, target: int, previous: int) -> None:
+        """Bring in everything the place means, from its folder into `target`."""
+        state = place.patterns.start() if place.patterns else None
+        self._patterns, self._place = place.patterns, place
+        self._folder(place.fd, target, previous, place.prefix, state, 0)
+
+    def _folder(self, live: int, target: int, previous: int, above: str, state, depth: int) -> None:
+        try:
+            names = sorted(os.listdir(live))
+        except OSError as error:
+            self.skipped.append(f"{above}: {error.strerror}")
+            return
+        journals = sqlitecopy.companions_in(names)
+        done: set[str] = set()  # journals that went with their database
+        for name in names:
+            if name in done or name in (STAGING, MAKING):
+                continue
+            below = self._patterns.step(state, name) if state is not None else None
+            if below is not None and not below:
+                continue
+            at = Spot(live, target, previous, name, above + name)
+            try:
+                stat = at.stat()
+                kind = TYPES[stat.st_mode & 0o170000]
+                if kind == "dir":
+                    self._subfolder(at, stat, below, depth)
+                elif below is None or self._patterns.is_hit(below):
+                    done.update(self._thing(at, kind, stat, journals.get(name, ())))
+            except FileNotFoundError:
+                continue  # gone since it was listed
+            except FileExistsError:
+                continue  # two patterns mean it
+            except filecopy.SourceUnreadable as error:
+                self._skip(at, "file", stat, str(error))
+
+    def _subfolder(self, at: Spot, stat, state, depth: int) -> None:
+        if (stat.st_dev, stat.st_ino) in self._avoid:
+            return
+        if depth >= DEEPEST or len(os.fsencode(at.path)) > LONGEST:
+            self.skipped.append(f"{at.path}: nested too deep")
+            return
+        try:
+            live = open_child(at.live, at.name)
+        except OSError as error:
+            self._skip(at, "dir", stat, error.strerror)
+            return
+        try:
+            if at.make_folder():
+                self._add(at, "dir", stat)
+            target = open_child(at.target, at.name)
+            previous = at.open_previous_folder()
+            try:
+                self._folder(live, target, previous, at.path + "/", state, depth + 1)
+            finally:
+                self._syncs.take_over(target)
+                if previous >= 0:
+                    os.close(previous)
+        finally:
+            os.close(live)
+
+    def _thing(self, at: Spot, kind: str, stat, journals) -> list[str]:
+        if kind == "link":
+            text = os.readlink(at.name, dir_fd=at.live)
+            os.symlink(text, at.name, dir_fd=at.target)
+            self._add(at, kind, stat, target=text)
+        elif kind == "file":
+            return self._file(at, stat, list(journals))
+        else:
+            self._add(at, kind, stat)
+        return []
+
+    def _file(self, at: Spot, stat, journals: list[str]) -> list[str]:
+        also, newest = sqlitecopy.signature(at.live, at.name, stat) if journals else ("", 0)
+        newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
+        old = self._before.get(at.path)
+        if old and newest < self._settled_before and self._is_same(old, stat, also):
+            spots = [at, *(at.beside(name) for name in journals)]
+            group = [(spot, self._before[spot.path]) for spot in spots if spot.path in self._before]
+            if old.sqlite != "files":
+                group = group[:1]  # SQLite merged the journals into the copy, or they are none
+            if all(spot.link(entry) for spot, entry in group):
+                self.entries += [entry for _, entry in group]
+                return journals if old.sqlite else []
+            for spot, _ in group:
+                spot.unlink_new()
+        try:
+            source = at.open_live()
+        except OSError as error:
+            if error.errno in (ELOOP, ENXIO):  # became a link or a socket since it was listed
+                return self._skip(at, "file", stat, "changed its kind while looked at")
+            return self._skip(at, "file", stat, error.strerror)
+        try:
+            return self._copy(at, source, journals)
+        finally:
+            os.close(source)
+
+    def _is_same(self, old: Entry, stat, also: str) -> bool:
+        return (
+            old.ino == stat.st_ino
+            and old.mtime_ns == stat.st_mtime_ns and old.ctime_ns == stat.st_ctime_ns
+            and (not old.sqlite or old.also == also) and old.state == "" and old.type == "file"
+            and (old.size == stat.st_size or old.sqlite == "backup")
+        )  # fmt: skip
+
+    def _copy(self, at: Spot, source: int, journals: list[str]) -> list[str]:
+        stat = os.fstat(source)
+        kind = TYPES[stat.st_mode & 0o170000]
+        if kind != "file":
+            self._add(at, kind, stat)
+            return []
+        target = at.open_new()
+        try:
+            if stat.st_size >= 512 and sqlitecopy.is_database(source):
+                return self._database(at, source, target, journals)
+            stat, crc, state = settle(source, target)
+        except filecopy.SourceUnreadable:
+            at.unlink_new()
+            os.close(target)
+            target = -1
+            raise
+        finally:
+            if target >= 0:
+                self._syncs.take_over(target)
+        self._count(at, stat, crc=crc, state=state)
+        return []
+
+    def _database(self, at: Spot, source: int, target: int, journals: list[str]) -> list[str]:
+        """Copy a database as it lies with its journals; if it moves meanwhile, have SQLite do it."""
+        stat = os.fstat(source)
+        also, newest = sqlitecopy.signature(at.live, at.name, stat)
+        mark = len(self.entries)
+        crc = filecopy.copy(source, target, stat)
+        self._count(at, stat, crc=crc, sqlite="files", also=also if journals else "")
+        beside = [at.beside(name) for name in journals if not name.endswith("-shm")]
+        for spot in beside:
+            self._journal(spot)
+        is_young = newest > time.time_ns() - SETTLED_NS  # its times may not tell: read it twice
+        copies = self.entries[mark:]
+        is_still = not is_young or all(self._is_still(at.beside(_last(e)), e) for e in copies)
+        if is_still and sqlitecopy.signature(at.live, at.name, os.fstat(source))[0] == also:
+            return journals
+        del self.entries[mark:]
+        for spot in beside:
+            spot.unlink_new()
+        return self._moving_database(at, source, target, journals, also if journals else "")
+
+    def _is_still(self, at: Spot, entry: Entry) -> bool:
+        try:
+            return not entry.has_copy or has_same_bytes(at, entry.size)
+        except (OSError, filecopy.SourceUnreadable):
+            return False
+
+    def _moving_database(
+        self, at: Spot, source: int, target: int, journals: list[str], also: str
+    ) -> list[str]:
+        stat = os.fstat(source)
+        os.ftruncate(target, 0)
+        limit = 30 + stat.st_size / 50e6
+        live, copy = (f"/proc/{os.getpid()}/fd/{fd}/{at.name}" for fd in (at.live, at.target))
+        live, copy = (
+            os.path.join(os.path.realpath(os.path.dirname(p)), at.name) for p in (live, copy)
+        )
+        if sqlitecopy.backup(live, copy, (stat.st_uid, stat.st_gid), limit):
+            size = os.fstat(target).st_size
+            self._count(
+                at, stat, size=size, crc=filecopy.checksum(target, size), sqlite="backup", also=also
+            )
+            return journals
+        os.ftruncate(target, 0)
+        crc = filecopy.copy(source, target, stat)
+        self.skipped.append(
+            f"{at.path}: kept changing and SQLite could not copy it; copied as it lies"
+        )
+        self._count(at, stat, crc=crc, state="unsettled", sqlite="files", also=also)
+        return [name for name in journals if name.endswith("-shm")]
+
+    def _journal(self, at: Spot) -> None:
+        try:
+            stat = at.stat()
+            self._thing(at, TYPES[stat.st_mode & 0o170000], stat, ())
+        except FileNotFoundError:
+            return  # then the signature differs, and SQLite does the copying
+        except filecopy.SourceUnreadable as error:
+            self._skip(at, "file", stat, str(error))
+
+    def _count(self, at: Spot, stat, size: int | None = None, **more) -> None:
+        self.copied_bytes += stat.st_size if size is None else size
+        if more.get("state") == "unsettled":
+            self.skipped.append(f"{at.path}: changed during each of {TRIES + 1} copies")
+        self._add(at, "file", stat, size, **more)
+
+    def _skip(self, at: Spot, kind: str, stat, why: str) -> list[str]:
+        self.skipped.append(f"{at.path}: {why}")
+        self._add(at, kind, stat, state="unreadable")
+        return []
+
+    def _add(self, at: Spot, kind: str, s, size: int | None = None, **more) -> None:
+        size = (s.st_size if kind == "file" else 0) if size is None else size
+        mode = s.st_mode & 0o7777
+        times = s.st_mtime_ns, s.st_ctime_ns
+        who = s.st_uid, s.st_gid
+        self.entries.append(Entry(at.path, kind, mode, *who, size, *times, s.st_ino, **more))
+
+
+def _last(entry: Entry) -> str:
+    return entry.path.rpartition("/")[2]

@@ -1,0 +1,121 @@
+"""`agentctl start`, `stop`, `restart`, `attach`: the running agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import click
+
+from ..errors import AgentctlError
+
+WAIT_SECONDS = 150.0
+
+
+@click.command()
+@click.pass_context
+def start(ctx):
+    """Start the agent's unit."""
+    from .. import systemd
+
+    station = ctx.obj.station()
+    _refuse_halted(station)
+    _need_unit(station)
+    systemd.act(station.places, "start")
+    click.echo(f"started {station.places.name}")
+
+
+@click.command()
+@click.pass_context
+def stop(ctx):
+    """Stop the agent; it saves first, and this is no failure."""
+    from .. import systemd
+
+    station = ctx.obj.station()
+    supervisor = supervisor_pid(station)
+    if supervisor:
+        os.kill(supervisor, signal.SIGTERM)
+        _wait(lambda: supervisor_pid(station) == 0, "the supervisor to end")
+    else:
+        _need_unit(station)
+        systemd.act(station.places, "stop")
+    click.echo(f"stopped {station.places.name}")
+
+
+@click.command()
+@click.option("--no-wait", is_flag=True, help="Do not wait for the new launch.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def restart(ctx, no_wait, as_json):
+    """Save, snapshot state, restart; works from inside the agent too."""
+    from .. import runner_client
+
+    name = ctx.obj.name
+    launch_id = os.environ.get("AGENT_LAUNCH_ID", "") if os.environ.get("AGENT_NAME") == name else ""
+    answer = runner_client.ask(runner_client.find_socket(name), "POST", "/restart", {"launch_id": launch_id})
+    if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch
+        _wait(lambda: runner_client.has_new_launch(name, answer["launch_id"]), "the new launch")
+    if as_json or ctx.obj.as_json:
+        click.echo(json.dumps({"restarted": True, "from_launch": answer["launch_id"]}))
+    else:
+        click.echo("restart asked for" if no_wait or launch_id else f"restarted {name}")
+
+
+@click.command()
+@click.option("--read-only", is_flag=True, help="Look, do not type.")
+@click.pass_context
+def attach(ctx, read_only):
+    """Open the agent's tmux session (detach with C-b d)."""
+    from ..session import SESSION_NAME
+    from ..tmux import Tmux
+
+    station = ctx.obj.station()
+    tmux = Tmux(station.places.tmux_socket_path, station.user, {})
+    if not tmux.has_server():
+        raise AgentctlError(f"agent '{station.places.name}' has no session: it is not running",
+                            "agentctl status; agentctl logs")
+    argv = tmux.attach_argv(SESSION_NAME, read_only=read_only)
+    os.execve(argv[0], argv, {**os.environ, "TMUX": ""})
+
+
+def supervisor_pid(station) -> int:
+    """Return the pid of the agent's foreground supervisor, 0 if none runs."""
+    from ..station import Lock
+
+    try:
+        with open(station.places.supervisor_pid_path, encoding="ascii") as file:
+            pid = int(file.read())
+    except (OSError, ValueError):
+        return 0
+    try:
+        Lock(f"{station.places.data_dir}/supervise.lock", "supervise").take().release()
+    except AgentctlError:
+        return pid
+    return 0
+
+
+def _refuse_halted(station) -> None:
+    with station.ledger(read_only=True) as ledger:
+        halted = ledger.meta("halted")
+    if halted:
+        raise AgentctlError(f"agent '{station.places.name}' is halted: {halted}",
+                            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or "
+                            "'agentctl bless N' clears it")
+
+
+def _need_unit(station) -> None:
+    from .. import systemd
+
+    if not systemd.has_unit(station.places):
+        raise AgentctlError(f"the unit {station.places.unit} is not installed here",
+                            "agentctl install, or run it in the foreground: agentctl supervise")
+
+
+def _wait(is_done, what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise AgentctlError(f"waited {WAIT_SECONDS:g}s for {what} in vain", "agentctl status; agentctl logs")
+        time.sleep(0.05)

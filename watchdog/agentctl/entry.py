@@ -1,0 +1,36 @@
+"""The door of the units: `python -I -S entry.py runner|rollback|job NAME ...`. No click, no site packages.
+
+`-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a file: make our own package importable, and nothing else
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def main(argv: list[str]) -> int:
+    """Run one foreground part; return its exit status."""
+    part, name, rest = argv[1], argv[2], argv[3:]
+    os.umask(0o022)
+    if part == "runner":
+        from agentctl import runner
+
+        return runner.main(name)
+    if part == "rollback":
+        from agentctl import rollback
+
+        return rollback.main(name)
+    from agentctl import jobs
+
+    return jobs.main(name, *rest)
+
+
+if __name__ == "__main__":
+    STATUS = main(sys.argv)
+    sys.stdout.flush()
+    # Everything that counts is on disk; tearing the interpreter down would only cost the agent 5 ms.
+    os._exit(STATUS)

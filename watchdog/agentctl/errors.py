@@ -1,0 +1,47 @@
+"""What can go wrong, in words for a person: what failed, on what, why, then a hint.
+
+Hands raise these; only a door prints them. Nothing here prints or logs.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1  # a failure we foresaw and explained
+EXIT_USAGE = 2
+EXIT_NOT_WELL = 3  # status, doctor
+EXIT_LOCK_HELD = 4
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class AgentctlError(Exception):
+    """A foreseen failure: `message` says what, on what and why; `hint` says what to do next."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AgentctlError):
+    """The caller asked for something that cannot be meant."""
+
+    exit_code = EXIT_USAGE
+
+
+class LockHeld(AgentctlError):
+    """Somebody else is at work on the same agent."""
+
+    exit_code = EXIT_LOCK_HELD
+
+
+class CommandFailed(AgentctlError):
+    """An outside program ended badly; carries its argv, status and what it said."""
+
+    def __init__(self, argv: list[str], status: int, stdout: bytes, stderr: bytes, why: str = ""):
+        said = (stderr or stdout).decode("utf-8", "replace").strip()
+        what = why or (f"signal {-status}" if status < 0 else f"exit status {status}")
+        super().__init__(f"{' '.join(argv[:6])}: {what}" + (f": {said[-2000:]}" if said else ""))
+        self.argv, self.status, self.stdout, self.stderr = argv, status, stdout, stderr

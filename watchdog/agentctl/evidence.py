@@ -1,0 +1,92 @@
+"""Evidence of one failure: what the runner left, what the repository says, read out for people and the brief.
+
+It never stands in the way: what cannot be read is missing from the evidence, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import durable
+from .errors import AgentctlError
+
+SHOWN_LINES = 40
+STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Current thread ", "Thread 0x",
+                "panicked at", "Stack trace:", "goroutine ")  # fmt: skip
+
+
+def gather(attempt) -> dict:
+    """Collect the evidence into the incident; return the facts later steps need."""
+    station, ledger = attempt.station, attempt.ledger
+    last = ledger.last_launch()
+    facts = _of_launch(station, last) if last else {}
+    head, branch, refs = _of_repository(station)
+    folder = station.incident_dir(attempt.incident)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if refs:
+        durable.write(f"{folder}/refs-{attempt.number}.txt", refs.encode("utf-8", "surrogateescape"), 0o600)
+    known = ledger.evidence(attempt.incident)
+    failures = [*known.get("failures", []), facts] if facts else known.get("failures", [])
+    merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
+    ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged))
+    return {"head": head, "branch": branch}
+
+
+def _of_launch(station, launch: dict) -> dict:
+    """Read what the runner left of a launch."""
+    folder = station.launch_dir(launch["id"])
+    left = _json(f"{folder}/evidence.json")
+    pane = (durable.read(f"{folder}/pane.txt") or b"").decode("utf-8", "replace").rstrip("\n").split("\n")
+    lines = [line for line in pane if line]
+    lived = (launch["ended_at"] or launch["started_at"]) - launch["started_at"]
+    return {
+        "launch": launch["id"], "trigger": launch["trigger"], "reason": launch["reason"],
+        "exit_status": launch["exit_status"], "exit_signal": launch["exit_signal"],
+        "exit_class": classify(lines, launch), "lived_seconds": round(lived, 3),
+        "ready": launch["ready_at"] is not None, "last_heartbeat_at": left.get("last_beat_at"),
+        "heartbeats": left.get("beats"), "agent_phase": left.get("phase"), "progress": left.get("progress"),
+        "notes": left.get("notes", []), "last_lines": lines[-SHOWN_LINES:], "stack": find_stack(lines),
+        "pane": f"{folder}/pane.txt" if lines else None,
+    }  # fmt: skip
+
+
+def _of_repository(station) -> tuple[str, str, str]:
+    try:
+        head, branch = station.repository.head()
+        return head, branch, station.repository.refs_text()
+    except (AgentctlError, OSError):
+        return "", "", ""
+
+
+def find_stack(lines: list[str]) -> list[str]:
+    """Find the last stack in the agent's output, from its first line on."""
+    for number in range(len(lines) - 1, -1, -1):
+        if any(start in lines[number] for start in STACK_STARTS[:2]):
+            return lines[number : number + 60]
+    for number, line in enumerate(lines):
+        if any(start in line for start in STACK_STARTS):
+            return lines[number : number + 60]
+    return []
+
+
+def classify(lines: list[str], launch: dict) -> str:
+    """Name the end in a few words: the exception's line, the signal, the status."""
+    if launch["trigger"] in ("watchdog", "not-ready", "tmux-killed", "runner-killed", "check-failed", "refused"):
+        return launch["trigger"]
+    for line in reversed(lines[-30:]):
+        name, colon, _ = line.partition(":")
+        if line and not line[0].isspace() and name.replace(".", "").isidentifier() and \
+                name.endswith(("Error", "Exception", "Interrupt", "Exit")):
+            return line[:200] if colon else name
+    if launch["exit_signal"]:
+        return f"signal {launch['exit_signal']}"
+    return f"exit status {launch['exit_status']}" if launch["exit_status"] is not None else launch["trigger"]
+
+
+def _json(path: str) -> dict:
+    try:
+        found = json.loads(durable.read(path) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

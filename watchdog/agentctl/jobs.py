@@ -1,0 +1,101 @@
+"""What the children of `background` do: bless a candidate, prepare the standby, save condemned work.
+
+Each can be killed at any line and is then simply done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import command, incident
+from .agent_environment import DEFAULT_PATH
+from .errors import AgentctlError, CommandFailed
+from .launch import take_snapshot
+from .ledger import Ledger
+from .station import Lock, Station
+
+EXIT_CHECK_FAILED = 3
+
+
+def main(name: str, job: str, *args: str) -> int:
+    """Run one job by name; return its exit status."""
+    os.nice(10)
+    station = Station.open(name, lenient=True)
+    with station.ledger() as ledger:
+        return {"bless": bless, "standby": standby, "save-work": save_work}[job](station, ledger, *args)
+
+
+def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
+    """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
+    failed = failing_check(station)
+    if failed:
+        ledger.set_meta(f"check {launch_id}", failed)
+        return EXIT_CHECK_FAILED
+    make_good(station, ledger, int(number), "passed its trial")
+    return standby(station, ledger, number)
+
+
+def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
+    """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
+    generation = ledger.generation(number)
+    damage = station.vault.check([generation["vault_commit"]])
+    if damage:
+        raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
+    snapshot = take_snapshot(station, ledger, f"bless {number}")
+    station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+    if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
+        station.vault.update({f"refs/agentctl/condemned/{number}": None})
+    with ledger.transaction():
+        ledger.update("generations", {"number": number}, status="good", blessed_at=time.time(), reason=reason,
+                      condemned_at=None, snapshot=snapshot)
+        ledger.event("bless", f"generation {number} is good: {reason}")
+
+
+def failing_check(station: Station) -> str:
+    """Run the required checks as the agent's user; return the first that fails, in words, or ''."""
+    settings = station.config.probation
+    for check in settings.required:
+        argv = check if isinstance(check, list) else ["/bin/sh", "-c", check]
+        env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
+        try:
+            command.run(["/usr/bin/env", "--", *argv], env=env, cwd=station.code_dir, user=station.user,
+                        limit_seconds=settings.check_timeout)
+        except CommandFailed as error:
+            return f"required check failed: {error.message}"
+    return ""
+
+
+def standby(station: Station, ledger: Ledger, number: str) -> int:
+    """Prepare the standby of the last known good generation, unless it stands already."""
+    good = ledger.last_known_good()
+    if good is None or station.slots.standby_note().get("generation") == good["number"]:
+        return 0
+    # The environment can only be copied while the tree it belongs to is the live one.
+    environment = station.config.environment.paths if good["number"] == int(number) else []
+    with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
+        station.slots.prepare(station.vault, good["number"], good["vault_commit"], good["commit_id"], environment)
+    station.vault.keep_branches(station.repository.git)
+    return 0
+
+
+def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
+    """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`."""
+    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung NOT IN ('restart', 'undo') ORDER BY number",
+                       incident_id)
+    for move, attempt in enumerate(moves, 1):
+        tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
+        step = ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='evidence'",
+                          incident_id, attempt["number"])
+        if not os.path.isdir(tree) or step is None or not step["detail"]:
+            continue
+        head = json.loads(step["detail"]).get("head", "")
+        branch = incident.rescue_branch(incident_id, move)
+        try:
+            station.repository.commit_work(tree, branch, head, f"Work set aside by incident {incident_id}\n")
+        except CommandFailed:
+            if not head:
+                raise
+            station.repository.commit_work(tree, branch, "", f"Work set aside by incident {incident_id}\n")
+    return 0

@@ -1,0 +1,187 @@
+"""The story before every launch: guard, capture, snapshot, one try spent on disk. Starts nothing.
+
+A tree that is no known generation becomes a candidate; a condemned one, one without tries, or an unfinished
+rollback is refused, and the refusal goes to the one-shot like any failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import policy, snapshots
+from .errors import AgentctlError
+from .ledger import Ledger
+from .station import Station, boot_id, new_id
+from .vault import Capture
+
+EXIT_REFUSED = 65  # straight to OnFailure=
+SWITCH_IS_FRESH_SECONDS = 60.0
+
+
+class LaunchRefused(AgentctlError):
+    """The guard said no; the one-shot decides what follows."""
+
+    exit_code = EXIT_REFUSED
+
+
+class Launch:
+    """One launch about to happen: its id, its generation's row, and whether it follows a rollback."""
+
+    __slots__ = ("generation", "id", "incident", "snapshot", "started_at")
+
+    def __init__(self, launch_id: str, generation: dict, snapshot: str, incident: str, started_at: float) -> None:
+        self.id, self.generation, self.snapshot = launch_id, generation, snapshot
+        self.incident, self.started_at = incident, started_at
+
+
+def begin(station: Station, ledger: Ledger) -> Launch:
+    """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
+    settle_last_launch(ledger)
+    _guard_intent(ledger)
+    switched = _take_switch_note(station, ledger)
+    if switched is not None:
+        generation, snapshot = switched
+    else:
+        generation = identify(station, ledger)
+        snapshot = ""
+    _guard_generation(ledger, generation)
+    snapshot = snapshot or take_snapshot(station, ledger)
+    return _spend(ledger, generation, snapshot)
+
+
+def settle_last_launch(ledger: Ledger) -> None:
+    """Close a launch that no runner closed: the machine went down, or the runner was killed.
+
+    Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
+    runner, because that is a failure and the one-shot has not seen it yet.
+    """
+    last = ledger.last_launch()
+    if last is None or last["end"] != policy.RUNNING:
+        return
+    if last["boot_id"] != boot_id():
+        ledger.update("launches", {"id": last["id"]}, end=policy.REBOOTED, ended_at=time.time(),
+                      trigger="reboot", reason="the machine went down while it ran")
+        return
+    close_lost(ledger, last)
+    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+
+
+def close_lost(ledger: Ledger, last: dict) -> None:
+    """Record that a runner ended without recording why (SIGKILL, out of memory)."""
+    ledger.update("launches", {"id": last["id"]}, end=policy.LOST, ended_at=time.time(), trigger="runner-killed",
+                  reason="the runner was killed")
+
+
+def identify(station: Station, ledger: Ledger) -> dict:
+    """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
+    commit, branch = station.repository.head()
+    capture = station.staging.capture(station.repository.git, commit, branch or station.config.agent.branch)
+    known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
+    for generation in known:
+        if generation["status"] == "condemned":
+            return generation
+    for generation in known:
+        if generation["commit_id"] == capture.commit:
+            return generation
+    good = next((g for g in known if g["status"] == "good"), None)
+    return add_generation(station, ledger, capture, source="capture", same_as=good)
+
+
+def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source: str, same_as: dict | None = None,
+                   status: str = "candidate", reason: str = "") -> dict:
+    """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
+
+    A tree that equals a good one (`same_as`) is good: only the commit around it is new.
+    """
+    number = (ledger.one("SELECT max(number) AS n FROM generations")["n"] or 0) + 1
+    now = time.time()
+    if same_as is not None:
+        status, reason = "good", f"same tree as generation {same_as['number']}"
+    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now,
+             "source": source}
+    message = f"generation {number}\n\n{json.dumps(facts)}\n"
+    made = station.vault.add_generation(number, capture, station.staging, station.repository.git, message)
+    if status == "good":
+        station.vault.update({f"refs/agentctl/good/{number}": made})
+    row = {"number": number, "vault_commit": made, "commit_id": capture.commit, "tree": capture.tree,
+           "branch": capture.branch, "status": status, "source": source, "created_at": now,
+           "blessed_at": now if status == "good" else None, "reason": reason,
+           "tries_left": station.config.probation.tries}
+    with ledger.transaction():
+        ledger.insert("generations", **row)
+        ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
+    return ledger.generation(number)
+
+
+def take_snapshot(station: Station, ledger: Ledger, why: str = "") -> str:
+    """Snapshot the state folder; return the snapshot's id."""
+    ids = snapshots.list_ids(station.places.snapshots_dir)
+    snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
+    snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
+                   extra=station.config.state.extra, keep_patterns=station.config.state.keep)
+    return snapshot
+
+
+def _guard_intent(ledger: Ledger) -> None:
+    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None
+    halted = ledger.meta("halted")
+    refusal = policy.refuse_launch({"status": "", "tries_left": 1}, is_halted=bool(halted), has_intent=has_intent)
+    if not refusal:
+        return
+    if halted:
+        raise LaunchRefused(f"{refusal}: {halted}",
+                            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or "
+                            "'agentctl bless N' clears it")
+    raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
+
+
+def _guard_generation(ledger: Ledger, generation: dict) -> None:
+    refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
+    if not refusal:
+        return
+    now = time.time()
+    ledger.insert("launches", id=new_id(), generation=generation["number"], started_at=now, boot_id=boot_id(),
+                  ended_at=now, end=policy.REFUSED, trigger="refused", reason=refusal)
+    raise LaunchRefused(f"not launching generation {generation['number']}: {refusal}",
+                        f"'agentctl bless {generation['number']}' if it is good after all")
+
+
+def _take_switch_note(station: Station, ledger: Ledger) -> tuple[dict, str] | None:
+    """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
+    raw = ledger.meta("switched")
+    if not raw:
+        return None
+    note = json.loads(raw)
+    is_fresh = note["boot_id"] == boot_id() and 0 <= time.time() - note["at"] < SWITCH_IS_FRESH_SECONDS
+    if not is_fresh or note["inode"] != os.stat(station.code_dir).st_ino:
+        return None
+    return ledger.generation(note["generation"]), note["snapshot"]
+
+
+def _spend(ledger: Ledger, generation: dict, snapshot: str) -> Launch:
+    """Spend one try and record the launch, in one transaction, before anything starts."""
+    launch_id, now = new_id(), time.time()
+    incident = ledger.open_incident()
+    with ledger.transaction():
+        if generation["status"] == "candidate":
+            ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] - 1)
+        _keep_snapshot(ledger, generation, snapshot)
+        ledger.set_meta("switched", None)
+        ledger.insert("launches", id=launch_id, generation=generation["number"], started_at=now, boot_id=boot_id(),
+                      snapshot=snapshot, incident=incident["id"] if incident else "")
+    return Launch(launch_id, ledger.generation(generation["number"]), snapshot,
+                  incident["id"] if incident else "", now)
+
+
+def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
+    """A new generation owns the state it started from; so does the good one that left that state behind."""
+    if not generation["snapshot"]:
+        ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
+    last = ledger.last_launch()
+    if last is None or last["end"] not in (policy.STOPPED, policy.ASKED):
+        return
+    before = ledger.generation(last["generation"])
+    if before is not None and before["status"] == "good":
+        ledger.update("generations", {"number": before["number"]}, snapshot=snapshot)

@@ -1,0 +1,202 @@
+"""The ledger: our durable record of generations, launches, tries, incidents, steps, requests (SQLite, FULL).
+
+A line is acknowledged when it is on disk (WAL + synchronous=FULL: 200 of 200 rows after a cut; NORMAL: 0).
+It holds the truth; no code reads a log to learn it. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+
+from .errors import AgentctlError
+
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY, vault_commit TEXT NOT NULL, commit_id TEXT NOT NULL, tree TEXT NOT NULL,
+    branch TEXT NOT NULL, status TEXT NOT NULL, source TEXT NOT NULL, created_at REAL NOT NULL,
+    blessed_at REAL, condemned_at REAL, reason TEXT NOT NULL DEFAULT '', tries_left INTEGER NOT NULL,
+    snapshot TEXT NOT NULL DEFAULT '', is_golden INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX generations_tree ON generations (tree);
+CREATE TABLE launches (
+    id TEXT PRIMARY KEY, generation INTEGER NOT NULL, started_at REAL NOT NULL, boot_id TEXT NOT NULL,
+    snapshot TEXT NOT NULL DEFAULT '', incident TEXT NOT NULL DEFAULT '', ready_at REAL, first_beat_at REAL,
+    ended_at REAL, end TEXT NOT NULL DEFAULT '', trigger TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    exit_status INTEGER, exit_signal INTEGER);
+CREATE INDEX launches_started ON launches (started_at);
+CREATE TABLE incidents (
+    id TEXT PRIMARY KEY, at REAL NOT NULL, trigger TEXT NOT NULL, reason TEXT NOT NULL, launch TEXT NOT NULL,
+    generation_from INTEGER, generation_to INTEGER, decision TEXT NOT NULL DEFAULT '',
+    evidence TEXT NOT NULL DEFAULT '{}', outcome TEXT NOT NULL DEFAULT '', ended_at REAL);
+CREATE TABLE attempts (
+    incident TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, rung TEXT NOT NULL, target INTEGER,
+    reason TEXT NOT NULL, is_open INTEGER NOT NULL, PRIMARY KEY (incident, number));
+CREATE TABLE steps (
+    incident TEXT NOT NULL, attempt INTEGER NOT NULL, name TEXT NOT NULL, started_at REAL NOT NULL,
+    ended_at REAL, detail TEXT NOT NULL DEFAULT '', PRIMARY KEY (incident, attempt, name));
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY, at REAL NOT NULL, verb TEXT NOT NULL, target TEXT NOT NULL, author TEXT NOT NULL,
+    reason TEXT NOT NULL, incident TEXT NOT NULL DEFAULT '');
+CREATE TABLE events (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+class LedgerDamaged(AgentctlError):
+    """The ledger cannot be read: torn, empty, missing, not ours, or of a newer version."""
+
+
+class Ledger:
+    """An open ledger; use as a context manager around one piece of work."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        """Open the ledger at `path`; raise LedgerDamaged if it is missing or not a whole ledger of ours."""
+        self.path = path
+        if not os.path.exists(path) or os.path.getsize(path) == 0:
+            raise LedgerDamaged(f"ledger {path} is {'empty' if os.path.exists(path) else 'missing'}")
+        try:
+            self._connect(read_only)
+            version = int(self.meta("version") or 0)
+        except (sqlite3.Error, ValueError) as error:
+            raise LedgerDamaged(f"ledger {path} cannot be read: {error}") from error
+        if version != VERSION:
+            raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
+                                "use the agentctl that wrote it")
+
+    @classmethod
+    def create(cls, path: str) -> Ledger:
+        """Make an empty ledger, complete or not at all: built under another name, then renamed."""
+        temp = f"{path}.new"
+        for leftover in (temp, f"{temp}-wal", f"{temp}-shm", f"{temp}-journal"):
+            if os.path.exists(leftover):
+                os.unlink(leftover)
+        fd = os.open(temp, os.O_CREAT | os.O_WRONLY, 0o600)
+        os.close(fd)
+        connection = sqlite3.connect(temp, isolation_level=None)
+        connection.execute("PRAGMA synchronous=EXTRA")
+        connection.executescript(f"BEGIN; {SCHEMA} INSERT INTO meta VALUES ('version', '{VERSION}'); COMMIT;")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        os.rename(temp, path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        return cls(path)
+
+    def _connect(self, read_only: bool) -> None:
+        mode = "ro" if read_only else "rw"
+        quoted = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        self.db = sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=20)
+        self.db.row_factory = _as_dict
+        self.db.execute("PRAGMA synchronous=FULL")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.db.close()
+
+    def transaction(self) -> Transaction:
+        """Group writes: all of them on disk at its end, or none."""
+        return Transaction(self.db)
+
+    def check(self) -> str:
+        """Return '' if the file is sound, else what SQLite says."""
+        try:
+            rows = self.db.execute("PRAGMA quick_check(3)").fetchall()
+        except sqlite3.Error as error:
+            return str(error)
+        said = "; ".join(str(next(iter(row.values()))) for row in rows)
+        return "" if said == "ok" else said
+
+    # -- facts by key ---------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        row = self.db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return row["value"] if row else None
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.db.execute("DELETE FROM meta WHERE key=?", (key,))
+        else:
+            self.db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value",
+                            (key, value))
+
+    def event(self, kind: str, text: str) -> None:
+        """Record something that happened, for people; nothing decides by it."""
+        self.db.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", (time.time(), kind, text))
+
+    # -- rows -----------------------------------------------------------------------------------------------
+
+    def all(self, sql: str, *values: object) -> list[dict]:
+        return self.db.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: object) -> dict | None:
+        return self.db.execute(sql, values).fetchone()
+
+    def insert(self, table: str, **row: object) -> int:
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        return self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())).lastrowid
+
+    def update(self, table: str, key: dict[str, object], **changes: object) -> int:
+        sets = ", ".join(f"{name}=?" for name in changes)
+        where = " AND ".join(f"{name}=?" for name in key)
+        return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}",
+                               (*changes.values(), *key.values())).rowcount
+
+    # -- what the stories ask -------------------------------------------------------------------------------
+
+    def generation(self, number: int | None) -> dict | None:
+        return self.one("SELECT * FROM generations WHERE number=?", number)
+
+    def generations(self) -> list[dict]:
+        return self.all("SELECT * FROM generations ORDER BY number")
+
+    def last_known_good(self) -> dict | None:
+        return self.one("SELECT * FROM generations WHERE status='good' ORDER BY blessed_at DESC, number DESC LIMIT 1")
+
+    def last_launch(self) -> dict | None:
+        return self.one("SELECT * FROM launches ORDER BY started_at DESC, rowid DESC LIMIT 1")
+
+    def open_incident(self) -> dict | None:
+        return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")
+
+    def open_attempt(self) -> dict | None:
+        """The intent: an attempt that was decided and not yet carried out to its end."""
+        return self.one("SELECT * FROM attempts WHERE is_open=1 ORDER BY at DESC LIMIT 1")
+
+    def next_request(self) -> dict | None:
+        return self.one("SELECT * FROM requests WHERE incident='' ORDER BY number LIMIT 1")
+
+    def evidence(self, incident: str) -> dict:
+        row = self.one("SELECT evidence FROM incidents WHERE id=?", incident)
+        return json.loads(row["evidence"]) if row else {}
+
+    def add_evidence(self, incident: str, **facts: object) -> None:
+        merged = {**self.evidence(incident), **facts}
+        self.update("incidents", {"id": incident}, evidence=json.dumps(merged))
+
+
+class Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, rolled back when the body raises."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.db.execute("ROLLBACK" if kind else "COMMIT")
+
+
+def _as_dict(cursor: sqlite3.Cursor, row: tuple) -> dict:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

@@ -1,0 +1,76 @@
+"""Where everything of one agent lives. Pure: names paths, touches nothing.
+
+`AGENTCTL_ROOT` moves the whole of it below another folder, which is how tests and containers keep apart.
+"""
+
+from __future__ import annotations
+
+SYSTEM, USER = "system", "user"
+
+
+class Places:
+    """The paths of one agent, in one scope (`system` or `user`)."""
+
+    def __init__(self, name: str, scope: str, environ: dict[str, str], uid: int) -> None:
+        self.name, self.scope = name, scope
+        self.root = environ.get("AGENTCTL_ROOT", "")
+        config, data, runtime = _bases(self.root, scope, environ, uid)
+        self.config_dir = f"{config}/{name}"
+        self.data_dir = f"{data}/{name}"
+        self.runtime_dir = f"{runtime}/{name}"
+        self.config_path = f"{self.config_dir}/agent.toml"
+        self.config_cache_path = f"{self.data_dir}/settings.json"
+        self.ledger_path = f"{self.data_dir}/ledger.db"
+        self.vault_path = f"{self.data_dir}/vault.git"
+        self.staging_path = f"{self.data_dir}/staging.git"
+        self.snapshots_dir = f"{self.data_dir}/snapshots"
+        self.incidents_dir = f"{self.data_dir}/incidents"
+        self.agent_lock_path = f"{self.data_dir}/agent.lock"
+        self.rollback_lock_path = f"{self.data_dir}/rollback.lock"
+        self.rescued_path = f"{self.data_dir}/rescued"
+        self.live_status_path = f"{self.runtime_dir}/live.json"
+        self.api_socket_path = f"{self.runtime_dir}/api.sock"
+        self.notify_socket_path = f"{self.runtime_dir}/notify.sock"
+        self.pane_fifo_path = f"{self.runtime_dir}/tmux/pane"
+        self.tmux_dir = f"{self.runtime_dir}/tmux"
+        self.tmux_socket_path = f"{self.runtime_dir}/tmux/server"
+        self.token_path = f"{self.runtime_dir}/tmux/token"
+        self.supervisor_pid_path = f"{self.runtime_dir}/supervise.pid"
+
+    @property
+    def default_state_dir(self) -> str:
+        """The state folder that `init` proposes."""
+        return f"{self.data_dir}/state"
+
+    @property
+    def unit(self) -> str:
+        """The agent's unit; the others are named after it."""
+        return f"{self.name}.service"
+
+    @property
+    def rollback_unit(self) -> str:
+        """The unit of the one-shot."""
+        return f"{self.name}-rollback.service"
+
+    @property
+    def rescue_unit(self) -> str:
+        """The unit that steps in when the one-shot is broken."""
+        return f"{self.name}-rescue.service"
+
+
+def slots_dir_of(code_dir: str) -> str:
+    """The folder beside the code that holds standby and quarantine: beside, because a switch is a rename."""
+    parent, _, base = code_dir.rstrip("/").rpartition("/")
+    return f"{parent}/.{base}.agentctl"
+
+
+def _bases(root: str, scope: str, environ: dict[str, str], uid: int) -> tuple[str, str, str]:
+    if root:
+        return f"{root}/etc", f"{root}/data", f"{root}/run"
+    if scope == SYSTEM:
+        return "/etc/agentctl", "/var/lib/agentctl", "/run/agentctl"
+    home = environ.get("HOME", "/")
+    config = environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    return f"{config}/agentctl", f"{data}/agentctl", f"{runtime}/agentctl"

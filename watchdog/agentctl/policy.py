@@ -1,0 +1,227 @@
+"""Decide what to do about one failure, one launch, one trial. Pure: no clock, no files, no systemd.
+
+Silence means rollback; survival needs proof. Facts come in as plain rows of the ledger; `now` is an argument.
+"""
+
+from __future__ import annotations
+
+# What an attempt does.
+NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
+
+# The rungs, from the mildest down.
+RUNGS = ("restart", "last known good", "older good", "golden", "golden without the task", "halted")
+
+# How a launch ends.
+RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
+    "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
+)  # fmt: skip
+
+EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
+EXIT_RESTART = (0, 75)  # unasked: "restart me"
+DAY_SECONDS = 86400.0
+
+
+class World:
+    """What is known when a decision is due; rows as the ledger gives them."""
+
+    def __init__(
+        self, *, now: float, limits: Limits, launch: dict | None, generations: list[dict], incident: dict | None,
+        attempts: list[dict], recent: list[dict], request: dict | None = None, is_halted: bool = False,
+        paused_until: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
+        self.incident = incident  # the open one, or None
+        self.attempts = attempts  # the open incident's attempts so far
+        self.recent = recent  # every attempt of the last day, any incident
+        self.request, self.is_halted, self.paused_until = request, is_halted, paused_until
+
+    def generation(self, number: int | None) -> dict | None:
+        """Return the generation's row, or None."""
+        return next((g for g in self.generations if g["number"] == number), None)
+
+    @property
+    def goods(self) -> list[dict]:
+        """Blessed generations, the last known good first, none below golden."""
+        good = sorted((g for g in self.generations if g["status"] == "good"),
+                      key=lambda g: (g["blessed_at"] or 0, g["number"]), reverse=True)
+        golden = self.golden
+        return [g for g in good if golden is None or g["number"] >= golden["number"]]
+
+    @property
+    def golden(self) -> dict | None:
+        """The pinned generation, or None."""
+        return next((g for g in self.generations if g["is_golden"]), None)
+
+
+class Limits:
+    """The bounds of `[rollback]`."""
+
+    __slots__ = ("attempts", "per_day", "restarts", "window_seconds")
+
+    def __init__(self, restarts: int, window_seconds: float, attempts: int, per_day: int) -> None:
+        self.restarts, self.window_seconds = restarts, window_seconds
+        self.attempts, self.per_day = attempts, per_day
+
+
+class Decision:
+    """What to do: `action`, the rung it stands on, the generation it aims at, and why, in words."""
+
+    __slots__ = ("action", "condemn", "reason", "rung", "target", "without_task")
+
+    def __init__(self, action: str, reason: str, *, rung: str = "", target: int | None = None,
+                 condemn: int | None = None, without_task: bool = False) -> None:
+        self.action, self.reason, self.rung, self.target = action, reason, rung, target
+        self.condemn, self.without_task = condemn, without_task
+
+    def __repr__(self) -> str:
+        return f"Decision({self.action}, {self.rung!r}, target={self.target}, condemn={self.condemn}: {self.reason})"
+
+
+def decide(world: World) -> Decision:
+    """Choose the next rung from what is known."""
+    if world.request is not None:
+        return _decide_request(world)
+    if world.is_halted:
+        return Decision(HALT, "halted until a human acts", rung="halted")
+    launch = world.launch
+    if launch is None or launch["end"] in (STOPPED, REBOOTED):
+        return Decision(NOTHING, "no failure is recorded")
+    if world.paused_until > world.now:
+        return Decision(NOTHING, "paused: watching, not acting")
+    if launch["end"] == ASKED:
+        return _decide_asked(world, launch)
+    return _decide_failed(world, launch)
+
+
+def _decide_request(world: World) -> Decision:
+    request = world.request
+    if request["verb"] == "undo":
+        return Decision(UNDO, request["reason"] or "undo asked for", rung="by hand")
+    current = world.launch and world.generation(world.launch["generation"])
+    target = world.generation(int(request["target"])) if request["target"] else choose_manual_target(world)
+    reason = request["reason"] or f"asked for by {request['author']}"
+    if target is None:
+        return Decision(NOTHING, "no other good generation to go back to")
+    is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
+    return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
+                    condemn=current["number"] if is_trial else None)
+
+
+def choose_manual_target(world: World) -> dict | None:
+    """What a rollback without a number means: last known good, or the one before where that is running."""
+    current = world.launch["generation"] if world.launch else None
+    return next((g for g in world.goods if g["number"] != current), None)
+
+
+def _decide_asked(world: World, launch: dict) -> Decision:
+    """The agent ended itself to be restarted: no failure, but a trial pays for it with a try."""
+    running = world.generation(launch["generation"])
+    if running["status"] == "candidate" and running["tries_left"] <= 0:
+        return _next_rung(world, running, "restarted itself until no try was left")
+    if _restarts_in_window(world, running) >= world.limits.restarts and _was_short(launch):
+        return _next_rung(world, running, "kept restarting itself right after the start")
+    return Decision(RESTART, "the agent asked to be restarted", rung="restart", target=running["number"])
+
+
+def _was_short(launch: dict) -> bool:
+    """A self-restart within half a minute of being ready is a loop in the making, not a change of code."""
+    began = launch["ready_at"] or launch["started_at"]
+    return (launch["ended_at"] or began) - began < 30.0
+
+
+def _decide_failed(world: World, launch: dict) -> Decision:
+    running = world.generation(launch["generation"])
+    why = launch["reason"] or launch["trigger"] or "it ended without a word"
+    if running is None:
+        return _next_rung(world, None, why)
+    if launch["trigger"] == "cannot-launch":
+        return _decide_unlaunched(world, running, why)
+    if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or launch["trigger"] == "check-failed":
+        return _next_rung(world, running, why)
+    if running["status"] == "condemned":
+        return _next_rung(world, running, why)
+    if _is_open_rollback(world):
+        return _next_rung(world, running, f"{why}, before it was seen well again")
+    if running["status"] == "candidate":
+        if running["tries_left"] > 0:
+            return Decision(RESTART, why, rung="restart", target=running["number"])
+        return _next_rung(world, running, f"{why}; no tries left")
+    if _restarts_in_window(world, running) < world.limits.restarts:
+        return Decision(RESTART, why, rung="restart", target=running["number"])
+    return _next_rung(world, running, f"{why}; restarted {world.limits.restarts} times already")
+
+
+def _decide_unlaunched(world: World, running: dict, why: str) -> Decision:
+    """We could not start it (disk full, no tmux): other code would not start either, so code is not moved."""
+    if _restarts_in_window(world, running) < world.limits.restarts:
+        return Decision(RESTART, why, rung="restart", target=running["number"])
+    return _halt(f"{why}; tried {world.limits.restarts} times")
+
+
+def _is_open_rollback(world: World) -> bool:
+    """The last thing done in the open incident was to move code back, and it was not seen well since."""
+    return bool(world.attempts) and world.attempts[-1]["rung"] not in ("restart", "")
+
+
+def _restarts_in_window(world: World, generation: dict) -> int:
+    since = world.now - world.limits.window_seconds
+    return sum(1 for a in world.recent
+               if a["rung"] == "restart" and a["target"] == generation["number"] and a["at"] > since)
+
+
+def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
+    """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
+    moves = [a for a in world.recent if a["rung"] not in ("restart", "halted", "")]
+    in_window = sum(1 for a in moves if a["at"] > world.now - world.limits.window_seconds)
+    if in_window >= world.limits.attempts:
+        return _halt(f"{why}; {in_window} rollbacks within the window, the limit is {world.limits.attempts}")
+    in_day = sum(1 for a in moves if a["at"] > world.now - DAY_SECONDS)
+    if in_day >= world.limits.per_day:
+        return _halt(f"{why}; {in_day} rollbacks in a day, the limit is {world.limits.per_day}")
+    tried = {(a["rung"], a["target"]) for a in world.attempts}
+    tried_targets = {target for rung, target in tried if rung != "restart"}
+    for rung, target in _ladder(world, failing):
+        if rung == "golden without the task":
+            if (rung, target["number"]) in tried:
+                continue
+        elif target["number"] in tried_targets:
+            continue
+        is_moving = failing is not None and failing["number"] != target["number"]
+        condemn = failing["number"] if is_moving and failing["status"] in ("candidate", "good") else None
+        return Decision(ROLLBACK, why, rung=rung, target=target["number"], condemn=condemn,
+                        without_task=rung == "golden without the task")
+    return _halt(f"{why}; nothing is left to go back to")
+
+
+def _ladder(world: World, failing: dict | None) -> list[tuple[str, dict]]:
+    goods = world.goods
+    ladder = [("last known good" if n == 0 else "older good", g) for n, g in enumerate(goods)]
+    floor = world.golden or (min(goods, key=lambda g: g["number"]) if goods else None)
+    if floor is not None:
+        ladder += [("golden", floor), ("golden without the task", floor)]
+    return ladder
+
+
+def _halt(why: str) -> Decision:
+    return Decision(HALT, why, rung="halted")
+
+
+def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str:
+    """Return why this generation must not be launched now, or ''. The guard of the runner."""
+    if has_intent:
+        return "a rollback is under way or was interrupted; it has to end first"
+    if is_halted:
+        return "halted: stopped until a human acts"
+    if generation["status"] == "condemned":
+        return f"its tree was condemned as generation {generation['number']}: {generation['reason']}"
+    if generation["status"] == "candidate" and generation["tries_left"] <= 0:
+        return f"generation {generation['number']} has no tries left"
+    return ""
+
+
+def is_proven(*, now: float, ready_at: float | None, beats: int, progressed: bool, reports_progress: bool,
+              duration_seconds: float, heartbeats: int) -> bool:
+    """Tell whether a trial has lasted and shown enough; the required checks come after this."""
+    if ready_at is None or now - ready_at < duration_seconds or beats < heartbeats:
+        return False
+    return progressed or not reports_progress

@@ -1,0 +1,80 @@
+"""Processes as /proc tells: what belongs to a launch, what runs, end them. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import time
+
+SIGKILL = 9
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """List processes (not ourselves) whose environment at their start had NAME=value."""
+    wanted = f"{name}={value}".encode()
+    me = os.getpid()
+    return [pid for pid in _pids() if pid != me and wanted in _read(f"/proc/{pid}/environ").split(b"\0")]
+
+
+def with_any(name: str) -> list[int]:
+    """List processes (not ourselves) whose environment has the variable at all."""
+    wanted = f"{name}=".encode()
+    me = os.getpid()
+    return [pid for pid in _pids() if pid != me
+            and any(v.startswith(wanted) for v in _read(f"/proc/{pid}/environ").split(b"\0"))]
+
+
+def end_all(find, limit_seconds: float = 10.0) -> list[int]:
+    """Kill what `find()` lists until it lists nothing; return what is left after the limit."""
+    deadline = time.monotonic() + limit_seconds
+    while pids := [p for p in find() if state(p) not in ("Z", "X", "")]:
+        for pid in pids:
+            signal_quietly(pid, SIGKILL)
+        if time.monotonic() > deadline:
+            return pids
+        time.sleep(0.005)
+    return []
+
+
+def signal_quietly(pid: int, number: int) -> bool:
+    """Send a signal; False if the process is gone or not ours."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def state(pid: int) -> str:
+    """Return the one-letter state (R, S, T, Z ...), '' if it is gone."""
+    fields = stat_fields(pid)
+    return fields[0] if fields else ""
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return /proc/PID/stat from the state on; the name before it may hold anything."""
+    raw = _read(f"/proc/{pid}/stat").decode("utf-8", "replace")
+    return raw.rpartition(")")[2].split()
+
+
+def foreground_group(pid: int) -> int:
+    """Return the foreground process group of the process's terminal, or 0."""
+    fields = stat_fields(pid)
+    group = int(fields[5]) if len(fields) > 5 else 0
+    return max(group, 0)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether the process exists and is not a zombie."""
+    return state(pid) not in ("", "Z", "X")
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read() or b""
+    except OSError:
+        return b""

@@ -1,0 +1,82 @@
+"""A lost or damaged ledger, rebuilt from the vault's refs. The broken file is kept, never overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import snapshots
+from .errors import AgentctlError
+from .ledger import Ledger, LedgerDamaged
+from .station import Station
+
+
+def open_or_rebuild(station: Station, say) -> Ledger:
+    """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so."""
+    try:
+        ledger = station.ledger()
+        damage = ledger.check()
+        if not damage:
+            return ledger
+        ledger.close()
+    except LedgerDamaged as error:
+        damage = error.message
+    if not station.vault.exists:
+        raise LedgerDamaged(f"{damage}, and there is no vault to rebuild it from",
+                            f"restore {station.places.data_dir} from a backup, or adopt the agent again with "
+                            "agentctl init") from None
+    kept = set_aside(station.places.ledger_path)
+    say(f"agentctl: the ledger is damaged ({damage}); rebuilding it from the vault" +
+        (f"; the broken one is kept as {kept}" if kept else ""))
+    return rebuild(station, damage)
+
+
+def set_aside(path: str) -> str:
+    """Rename a broken ledger and its side files; return the new name, '' if there was none."""
+    if not os.path.lexists(path):
+        return ""
+    kept = f"{path}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
+    for suffix in ("-wal", "-shm", ""):
+        if os.path.lexists(path + suffix):
+            os.rename(path + suffix, kept + suffix)
+    return kept
+
+
+def rebuild(station: Station, why: str) -> Ledger:
+    """Make a new ledger that knows what the vault's refs know: generations, good, condemned, golden."""
+    vault = station.vault
+    refs = vault.refs("refs/agentctl/")
+    ledger = Ledger.create(station.places.ledger_path)
+    ids = snapshots.list_ids(station.places.snapshots_dir)
+    golden = refs.get("refs/agentctl/golden")
+    with ledger.transaction():
+        for ref, oid in sorted(refs.items()):
+            if ref.startswith("refs/agentctl/g/"):
+                row = _row(station, int(ref.rpartition("/")[2]), oid, refs, ids)
+                ledger.insert("generations", **row, is_golden=int(oid == golden))
+        ledger.event("ledger-rebuilt", why)
+        ledger.set_meta("rebuilt_at", str(time.time()))
+    if not ledger.generations():
+        raise AgentctlError("the ledger is lost and the vault knows no generation",
+                            "adopt the agent again with agentctl init --force")
+    return ledger
+
+
+def _row(station: Station, number: int, oid: str, refs: dict[str, str], ids: list[str]) -> dict:
+    shown = station.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
+    tree, created, message = shown.split("\n", 2)
+    try:
+        facts = json.loads(message.partition("\n\n")[2].strip() or "{}")
+    except ValueError:
+        facts = {}
+    is_good = f"refs/agentctl/good/{number}" in refs
+    is_condemned = f"refs/agentctl/condemned/{number}" in refs
+    status = "condemned" if is_condemned else "good" if is_good else "candidate"
+    return {"number": number, "vault_commit": oid, "tree": tree,
+            "commit_id": facts.get("commit") or refs.get(f"refs/agentctl/commit/{number}", ""),
+            "branch": facts.get("branch", ""), "status": status, "source": facts.get("source", "rebuilt"),
+            "created_at": float(facts.get("created_at") or created),
+            "blessed_at": float(created) if status == "good" else None,
+            "reason": "rebuilt from the vault", "tries_left": 1,
+            "snapshot": ids[-1] if ids and status == "good" else ""}

@@ -1,0 +1,179 @@
+"""The agent's own repository, on the rescue path: read its HEAD, put it back on a good commit, mend or remake it.
+
+Everything runs as the agent's user and trusts nothing it finds: hooks, filters and configuration are neutralised,
+every change is verified, and what is in the way is moved aside, never deleted.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import command
+from .command import CommandFailed, Identity
+from .errors import AgentctlError
+from .git import Git, pipe_pack
+
+# What an interrupted operation leaves; a later `--continue` or `--abort` would jump back to the bad code.
+IN_PROGRESS = (
+    "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "AUTO_MERGE", "CHERRY_PICK_HEAD", "REVERT_HEAD",
+    "REBASE_HEAD", "BISECT_LOG", "BISECT_START", "BISECT_EXPECTED_REV", "BISECT_TERMS", "BISECT_NAMES",
+    "BISECT_ANCESTORS_OK", "BISECT_FIRST_PARENT", "BISECT_RUN", "SQUASH_MSG", "rebase-merge", "rebase-apply",
+    "sequencer",
+)  # fmt: skip
+
+
+class Repository:
+    """The repository whose work tree is `code_dir`."""
+
+    def __init__(self, code_dir: str, user: Identity | None) -> None:
+        self.code_dir, self.user = code_dir, user
+        self.git_dir = f"{code_dir}/.git"
+        self.git = Git(self.git_dir, work_tree=code_dir, user=user)
+
+    def head(self) -> tuple[str, str]:
+        """Return (commit, branch) of HEAD; '' for what cannot be read (unborn, detached, broken)."""
+        shown = self.git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False, limit_seconds=30)
+        commit = shown.text if shown.status == 0 else ""
+        return commit, self._branch()
+
+    def _branch(self) -> str:
+        named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=30)
+        return named.text.removeprefix("refs/heads/") if named.status == 0 else ""
+
+    def refs_text(self) -> str:
+        """List every ref, for the evidence; '' when the repository cannot say."""
+        listed = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", check=False, limit_seconds=60)
+        return listed.text if listed.status == 0 else ""
+
+    def put_on(self, branch: str, commit: str, rescue: dict[str, str]) -> None:
+        """Point HEAD at `branch` and `branch` at `commit`, and create the `rescue` branches, in one transaction.
+
+        Raise CommandFailed or AgentctlError if the repository did not take it, also when git claims it did.
+        """
+        lines = [f"update refs/heads/{branch} {commit}"]
+        lines += [f"update refs/heads/{name} {oid}" for name, oid in rescue.items() if oid]
+        lines += [""]
+        self.git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", limit_seconds=30)
+        self.git.run("update-ref", "--no-deref", "--stdin", stdin="\n".join(lines).encode(), limit_seconds=30)
+        got = self.git.run("rev-parse", "HEAD^{commit}", f"refs/heads/{branch}^{{commit}}", limit_seconds=30)
+        if got.text.split() != [commit, commit] or self._branch() != branch:
+            raise AgentctlError(f"{self.git_dir}: HEAD is not {branch} at {commit} after it was put there")
+
+    def lacks(self, commit: str) -> bool:
+        """Tell whether the commit or its tree is not readable here."""
+        return not self.git.has_object(f"{commit}^{{tree}}")
+
+    def fetch_from(self, vault: Git, commits: list[str]) -> None:
+        """Bring commits in from the vault, whole, whatever is here already."""
+        pipe_pack(vault, commits, [], self.git)
+
+    def set_aside(self, folder: str) -> str:
+        """Move lock files and half-done operations out of `.git` into `folder`; return their names."""
+        return command.call_as(self.user, _set_aside, self.git_dir, folder)
+
+    def take_index(self, index_path: str) -> None:
+        """Install a prepared index file; without one git makes its own from the commit."""
+        if not os.path.exists(index_path):
+            self.git.run("read-tree", "HEAD", limit_seconds=600)
+            return
+        fd = os.open(index_path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            command.call_as(self.user, _install_index, fd, self.git_dir)
+        finally:
+            os.close(fd)
+
+    def remake(self, branch: str, vault: Git, commits: list[str]) -> None:
+        """Make a new `.git` from the vault where the old one cannot be used (it is in quarantine by now)."""
+        command.call_as(self.user, os.mkdir, self.git_dir)
+        Git(self.git_dir, user=self.user).run("init", "--quiet", f"--initial-branch={branch}", "--template=",
+                                              limit_seconds=30)
+        self.fetch_from(vault, commits)
+
+    def commit_work(self, tree_dir: str, branch: str, parent: str, message: str) -> str:
+        """Commit what was not committed in `tree_dir` onto `parent` as `branch`; return '' if there was nothing."""
+        index = f"{self.git_dir}/agentctl-rescue-index"
+        git = Git(self.git_dir, work_tree=tree_dir, index=index, user=self.user,
+                  config={"core.autocrlf": "false", "core.excludesFile": f"{self.git_dir}/info/exclude"})
+        for leftover in (index, f"{index}.lock"):
+            command.call_as(self.user, _unlink_if_there, leftover)
+        try:
+            if parent:
+                git.run("read-tree", parent, limit_seconds=600)
+            git.run("add", "--all", "--ignore-errors", "--", ".", ":(exclude).git", check=False, limit_seconds=3600)
+            tree = git.run("write-tree", limit_seconds=600).text
+            if parent and git.run("rev-parse", f"{parent}^{{tree}}").text == tree:
+                return ""
+            made = git.run("commit-tree", tree, *(["-p", parent] if parent else []), stdin=message.encode()).text
+            git.run("update-ref", f"refs/heads/{branch}", made)
+            return made
+        finally:
+            command.call_as(self.user, _unlink_if_there, index)
+
+
+def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[str, str]:
+    """Return (commit, branch) to adopt; raise AgentctlError with a hint when the folder cannot be adopted."""
+    if not os.path.isdir(code_dir):
+        raise AgentctlError(f"cannot adopt {code_dir}: no such folder", "name the agent's git repository")
+    if not os.path.lexists(f"{code_dir}/.git"):
+        raise AgentctlError(f"cannot adopt {code_dir}: not a git repository",
+                            f"cd {code_dir} && git init && git add -A && git commit -m 'first version'")
+    repository = Repository(code_dir, user)
+    commit, current = repository.head()
+    if not commit:
+        raise AgentctlError(f"cannot adopt {code_dir}: it has no commit on its current branch",
+                            f"cd {code_dir} && git add -A && git commit -m 'first version'")
+    if not branch:
+        if not current:
+            raise AgentctlError(f"cannot adopt {code_dir}: HEAD is detached", "git switch main, or name --branch")
+        return commit, current
+    try:
+        tip = repository.git.run("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}").text
+    except CommandFailed:
+        known = repository.git.run("for-each-ref", "--format=%(refname:short)", "refs/heads").text.split()
+        raise AgentctlError(f"cannot adopt {code_dir}: there is no branch '{branch}'",
+                            f"its branches: {', '.join(known) or 'none'}; choose one with --branch") from None
+    if current != branch:
+        raise AgentctlError(f"cannot adopt {code_dir}: it is on '{current or 'a detached HEAD'}', not on '{branch}'",
+                            f"git switch {branch}, or adopt with --branch {current or 'NAME'}")
+    return tip, branch
+
+
+def _set_aside(git_dir: str, folder: str) -> str:
+    """Move locks and half-done operations; a name that is already aside gets a number."""
+    found = [name for name in IN_PROGRESS if os.path.lexists(f"{git_dir}/{name}")]
+    found += _locks(git_dir)
+    if found:
+        os.makedirs(folder, exist_ok=True)
+    for name in found:
+        target = f"{folder}/{name.replace('/', '%')}"
+        number = 1
+        while os.path.lexists(target):
+            number += 1
+            target = f"{folder}/{name.replace('/', '%')}.{number}"
+        os.rename(f"{git_dir}/{name}", target)
+    return "\n".join(found)
+
+
+def _locks(git_dir: str) -> list[str]:
+    """Find every lock file a killed git left: the top level, and all refs (objects take none that block)."""
+    found = [n for n in os.listdir(git_dir) if n.endswith(".lock")]
+    for top, _, names in os.walk(f"{git_dir}/refs"):
+        found += [os.path.relpath(f"{top}/{n}", git_dir) for n in names if n.endswith(".lock")]
+    return found
+
+
+def _install_index(fd: int, git_dir: str) -> None:
+    temp = f"{git_dir}/index.agentctl"
+    out = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    size, offset = os.fstat(fd).st_size, 0
+    while offset < size:
+        offset += os.sendfile(out, fd, offset, size - offset)
+    os.close(out)
+    os.rename(temp, f"{git_dir}/index")
+
+
+def _unlink_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,136 @@
+"""The last resort when the one-shot itself is broken: standard library, git, no ledger, none of our other modules.
+
+It looks whether the agent is merely halted (then it only tells); else it makes sure that some complete tree of a good
+generation is at the agent's path, leaves a mark for the runner, and starts the agent. It deletes nothing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+EXIT_HALTED, EXIT_STAY_DOWN = 77, 76
+GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
+           "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+
+
+def main(name: str) -> int:
+    """Rescue one agent; return the unit's exit status."""
+    status = os.environ.get("MONITOR_EXIT_STATUS", "")
+    data, settings = find_data(name), {}
+    try:
+        with open(f"{data}/settings.json", encoding="utf-8") as file:
+            settings = json.load(file)
+    except (OSError, ValueError) as error:
+        say(f"no compiled settings in {data}: {error}")
+    if status in (str(EXIT_HALTED), str(EXIT_STAY_DOWN)):
+        if status == str(EXIT_HALTED):
+            alert(settings, name, "halted: it stays down until a human acts ('agentctl why')")
+        return 0
+    say(f"the rollback routine of '{name}' failed (status {status or '?'}); stepping in")
+    code = find(settings, "agent.code")
+    if not code:
+        alert(settings, name, "in need of a human: the rollback routine failed and the settings cannot be read")
+        return 1
+    if not put_good_tree(data, code.rstrip("/")):
+        alert(settings, name, "in need of a human: no good tree could be put in place")
+        return 1
+    with open(f"{data}/rescued", "w", encoding="utf-8") as file:
+        json.dump({"at": time.time(), "boot_id": read("/proc/sys/kernel/random/boot_id")}, file)
+    alert(settings, name, "running on a rescued tree: the rollback routine failed; look at 'agentctl logs'")
+    scope = ["--user"] if os.geteuid() != 0 else []
+    subprocess.run(["systemctl", *scope, "reset-failed", f"{name}.service"], check=False)
+    return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}.service"], check=False).returncode
+
+
+def find_data(name: str) -> str:
+    """Name the data folder as `paths` does, without importing it."""
+    root = os.environ.get("AGENTCTL_ROOT")
+    if root:
+        return f"{root}/data/{name}"
+    if os.geteuid() == 0:
+        return f"/var/lib/agentctl/{name}"
+    base = os.environ.get("XDG_DATA_HOME") or f"{os.environ.get('HOME', '/')}/.local/share"
+    return f"{base}/agentctl/{name}"
+
+
+def find(settings: dict, key: str):
+    """Find a setting in the compiled copy, flat or by section."""
+    values = settings.get("values", settings)
+    if key in values:
+        return values[key]
+    section, _, name = key.partition(".")
+    inner = values.get(section)
+    return inner.get(name) if isinstance(inner, dict) else None
+
+
+def put_good_tree(data: str, code: str) -> bool:
+    """Make sure a complete good tree is at `code`: the standby if there is one, else golden or newest good."""
+    parent, _, base = code.rpartition("/")
+    slots = f"{parent}/.{base}.agentctl"
+    kept = f"{slots}/quarantine/rescue-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    os.makedirs(kept, mode=0o711, exist_ok=True)
+    fresh = f"{slots}/standby"
+    if not os.path.exists(f"{slots}/standby.json") or not os.path.isdir(fresh):
+        fresh = lay_out(f"{data}/vault.git", f"{kept}/fresh")
+    if not fresh:
+        return os.path.isdir(code)
+    owner = os.stat(code if os.path.isdir(code) else parent)
+    if os.path.lexists(code):
+        os.rename(code, f"{kept}/tree")
+    os.rename(fresh, code)
+    for name in (".git",):
+        if os.path.lexists(f"{kept}/tree/{name}") and not os.path.lexists(f"{code}/{name}"):
+            os.rename(f"{kept}/tree/{name}", f"{code}/{name}")
+    subprocess.run(["chown", "-Rh", f"{owner.st_uid}:{owner.st_gid}", code], check=False)
+    say(f"{code} is a good tree again; the old one is {kept}/tree")
+    return True
+
+
+def lay_out(vault: str, folder: str) -> str:
+    """Check golden, or the newest good generation, out of the vault; return the folder, '' if it cannot be."""
+    listed = git(vault, "for-each-ref", "--format=%(objectname) %(refname)", "refs/agentctl/golden",
+                 "refs/agentctl/good/").split("\n")
+    refs = [line.split(" ", 1) for line in listed if " " in line]
+    refs.sort(key=lambda r: (r[1].endswith("/golden"), int(r[1].rpartition("/")[2]) if r[1][-1].isdigit() else 0))
+    while refs:
+        oid, _ = refs.pop()
+        os.makedirs(folder, exist_ok=True)
+        done = subprocess.run(["git", "--git-dir", vault, "--work-tree", folder, "checkout", "--force", oid, "--", "."],
+                              env={**GIT_ENV, "GIT_INDEX_FILE": f"{folder}.index"}, check=False)
+        if done.returncode == 0:
+            return folder
+    return ""
+
+
+def git(vault: str, *words: str) -> str:
+    """Ask the vault; '' when it does not answer."""
+    done = subprocess.run(["git", "--git-dir", vault, *words], env=GIT_ENV, capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def alert(settings: dict, name: str, what: str) -> None:
+    """Say it in the journal and by the configured alert command."""
+    say(f"agent '{name}' is {what}")
+    argv = find(settings, "rollback.alert")
+    if argv:
+        try:
+            subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n", text=True, timeout=60, check=False)
+        except (OSError, subprocess.SubprocessError) as error:
+            say(f"the alert command failed: {error}")
+
+
+def read(path: str) -> str:
+    """Read a small text file."""
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def say(text: str) -> None:
+    """Print for the journal."""
+    print(f"agentctl rescue: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,130 @@
+"""The rollback routine: the one thing that moves code or state back. Observe, decide, act, record.
+
+It is level-triggered: it re-reads the ledger until nothing is wanted, so it may be started at any time, by anyone,
+twice, or in the middle of its own unfinished work. It never starts the agent; its exit status tells who does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import incident, launch, policy, rebuild
+from .attempt import Attempt, carry_out
+from .errors import AgentctlError
+from .journal import Journal
+from .ledger import Ledger
+from .station import Lock, Station
+
+EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
+EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
+EXIT_HALTED = 77
+LOCK_WAIT_SECONDS = 120.0
+STOP_WAIT_SECONDS = 60.0
+
+
+def main(name: str) -> int:
+    """Run the routine for one agent; return its unit's exit status."""
+    journal = Journal(identifier=f"{name}-rollback", to_stdout=os.environ.get("AGENTCTL_RUNTIME") == "direct")
+    try:
+        station = Station.open(name, lenient=True)
+        with Lock(station.places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS):
+            # The runner holds this lock while it lives: having it proves that nothing is launched meanwhile.
+            with Lock(station.places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS):
+                return _until_nothing_is_wanted(station, journal)
+    except AgentctlError as error:
+        journal.error(f"Error: {error.message}" + (f"\nHint:  {error.hint}" if error.hint else ""))
+        return error.exit_code
+
+
+def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
+    ledger = rebuild.open_or_rebuild(station, journal.warning)
+    while True:
+        attempt = Attempt.unfinished(station, ledger)
+        if attempt is not None:
+            journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
+            carry_out(attempt, journal)
+            continue
+        last = ledger.last_launch()
+        if last is not None and last["end"] == policy.RUNNING:
+            _close_cut_off(ledger, last)
+        world = observe(station, ledger)
+        status = act(station, ledger, world, policy.decide(world), journal)
+        if ledger.next_request() is None:
+            return status
+
+
+def _close_cut_off(ledger: Ledger, last: dict) -> None:
+    """The agent's lock is ours, so the launch that looks alive is not."""
+    if last["boot_id"] == launch.boot_id():
+        launch.close_lost(ledger, last)
+    else:
+        launch.settle_last_launch(ledger)
+
+
+def observe(station: Station, ledger: Ledger) -> policy.World:
+    """Read everything a decision needs."""
+    now = time.time()
+    opened = ledger.open_incident()
+    attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]) if opened else []
+    recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at",
+                        max(now - policy.DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0)))
+    return policy.World(
+        now=now, limits=station.limits, launch=ledger.last_launch(), generations=ledger.generations(),
+        incident=opened, attempts=attempts, recent=recent, request=ledger.next_request(),
+        is_halted=bool(ledger.meta("halted")), paused_until=float(ledger.meta("paused_until") or 0))
+
+
+def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    """Carry a decision out; return the exit status that follows from it."""
+    if decision.action == policy.NOTHING:
+        return _nothing(ledger, world, decision, journal)
+    if decision.action == policy.HALT:
+        return _halt(ledger, world, decision, journal)
+    if world.launch is not None and world.launch["end"] == policy.ASKED and decision.action == policy.RESTART:
+        _note_asked(ledger, world.launch, decision)
+        return EXIT_RELAUNCH
+    attempt = Attempt.decide(station, ledger, world, decision)
+    journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
+    carry_out(attempt, journal)
+    return EXIT_RELAUNCH
+
+
+def describe(world: policy.World, decision: policy.Decision) -> str:
+    """Say a decision in one line for the journal."""
+    current = world.launch["generation"] if world.launch else "?"
+    if decision.action == policy.RESTART:
+        return f"restarting generation {decision.target}: {decision.reason}"
+    return f"rolling back {current} -> {decision.target} ({decision.rung}): {decision.reason}"
+
+
+def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    journal.info(f"agentctl: nothing to do: {decision.reason}")
+    if world.request is not None:
+        ledger.update("requests", {"number": world.request["number"]}, incident="nothing-to-do")
+        return EXIT_RELAUNCH
+    if world.paused_until > world.now:
+        return EXIT_STAY_DOWN
+    # systemd started us for a failure that is none (a stop that took too long): what was stopped stays down.
+    # Started by hand, the unit has stopped a healthy agent on its way in, and brings it back.
+    return EXIT_STAY_DOWN if os.environ.get("MONITOR_UNIT") else EXIT_RELAUNCH
+
+
+def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    if not world.is_halted:
+        trigger = world.launch["trigger"] if world.launch else "unknown"
+        with ledger.transaction():
+            incident_id = incident.open_for(ledger, world.launch, trigger=trigger, reason=decision.reason)
+            ledger.set_meta("halted", f"{decision.reason} (incident {incident_id})")
+            ledger.update("incidents", {"id": incident_id}, decision="halted", outcome="halted",
+                          ended_at=time.time())
+            ledger.event("halted", decision.reason)
+    journal.error(f"agentctl: halted: {ledger.meta('halted')}. 'agentctl why' tells the story.")
+    return EXIT_HALTED
+
+
+def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:
+    """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
+    ledger.db.execute(
+        "INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open) "
+        "VALUES (?, 1, ?, 'asked', ?, ?, 0)", (f"asked-{last['id']}", time.time(), decision.target, decision.reason))

@@ -1,0 +1,102 @@
+"""The story of the runner, main process of the agent's unit: guard, launch in tmux, relay, tell how it ended.
+
+What systemd watches is this process, and it sends a keepalive only when a heartbeat came from the agent.
+Its exit status is the agent's: 0 only for a stop that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import launch as launches
+from . import policy, rebuild
+from .errors import EXIT_LOCK_HELD, AgentctlError, LockHeld
+from .journal import Journal
+from .ledger import Ledger
+from .notify import Notifier
+from .session import Ending, Session
+from .station import Lock, Station
+
+EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would
+
+
+def main(name: str) -> int:
+    """Run the agent once, from guard to end; return the unit's exit status."""
+    notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
+    journal = Journal(identifier=name, to_stdout=os.environ.get("AGENTCTL_RUNTIME") == "direct")
+    try:
+        station = Station.open(name, lenient=True)
+        if station.complaint:
+            journal.error(f"agent.toml is broken, going on with the last valid settings: {station.complaint}")
+        os.makedirs(station.places.runtime_dir, mode=0o755, exist_ok=True)
+        with Lock(station.places.agent_lock_path, f"agent '{name}'").take():
+            return _run(station, notifier, journal)
+    except LockHeld as error:
+        journal.error(f"{error.message}. Hint: {error.hint}")
+        return EXIT_LOCK_HELD
+    except AgentctlError as error:
+        notifier.status(error.message)
+        journal.error(f"Error: {error.message}" + (f"\nHint:  {error.hint}" if error.hint else ""))
+        return error.exit_code
+
+
+def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
+    ledger = rebuild.open_or_rebuild(station, journal.warning)
+    begun = launches.begin(station, ledger)
+    journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
+    session = Session(station, ledger, begun, notifier, journal)
+    ending = session.run()
+    _record(station, ledger, begun, ending, journal)
+    return exit_status(ending)
+
+
+def exit_status(ending: Ending) -> int:
+    """Translate how the agent ended into the unit's exit status, truthfully."""
+    if ending.end == policy.STOPPED:
+        return 0
+    if ending.end == policy.ASKED:
+        return EXIT_ASKED
+    if ending.exit_signal:
+        return 128 + ending.exit_signal
+    return ending.exit_status or 1
+
+
+def _record(station: Station, ledger: Ledger, begun: launches.Launch, ending: Ending, journal: Journal) -> None:
+    """Write how it ended: the evidence first, then the line that makes it count."""
+    if ending.end not in (policy.STOPPED, policy.ASKED):
+        keep_evidence(station, begun, ending)
+    with ledger.transaction():
+        _refund(ledger, begun, ending)
+        ledger.update("launches", {"id": begun.id}, ended_at=ending.at, end=ending.end, trigger=ending.trigger,
+                      reason=ending.reason, exit_status=ending.exit_status, exit_signal=ending.exit_signal,
+                      ready_at=ending.ready_at, first_beat_at=ending.first_beat_at)
+    journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
+
+
+def _refund(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:
+    """A stop by a human or a reboot is no failure, so it does not use up a trial's try."""
+    generation = ledger.generation(begun.generation["number"])
+    if ending.end == policy.STOPPED and not ending.by_agent and generation["status"] == "candidate":
+        ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] + 1)
+
+
+def keep_evidence(station: Station, begun: launches.Launch, ending: Ending) -> None:
+    """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
+    folder = station.launch_dir(begun.id)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with open(f"{folder}/pane.txt", "w", encoding="utf-8", errors="replace") as file:
+            file.write("\n".join(ending.lines) + "\n")
+        with open(f"{folder}/evidence.json", "w", encoding="utf-8") as file:
+            json.dump(ending.facts(), file)
+    except OSError:
+        return
+
+
+def stamp(seconds: float | None) -> str:
+    """Write an instant as RFC 3339 in UTC."""
+    if seconds is None:
+        return ""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,417 @@
+"""One launch while it lives: the agent in its tmux, its notifications, its pane, its end. One poll loop, no threads.
+
+It watches and relays. What must be on disk before the start was done by `launch`; what follows an end is decided
+by the one-shot. The loop never waits for anything but its poll.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections import deque
+
+from . import api, durable, policy, process
+from .agent_environment import build_environment
+from .background import Jobs
+from .errors import AgentctlError
+from .heartbeat import Judge
+from .journal import Journal
+from .launch import Launch, take_snapshot
+from .ledger import Ledger
+from .notify import Notifier, NotifyReceiver
+from .pane import LineStream
+from .probe import make_probe
+from .station import Station
+from .status_file import StatusFile
+from .tmux import Tmux
+
+SESSION_NAME = "agent"
+KEPT_LINES = 400
+ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
+DRAIN_SECONDS = 0.5
+FLUSH_IDLE_SECONDS = 0.3  # a prompt without a newline becomes a line after this
+
+
+class Ending:
+    """How a launch ended, with everything only the runner knows."""
+
+    def __init__(self, end: str, trigger: str, reason: str, *, exit_status: int | None = None,
+                 exit_signal: int | None = None) -> None:
+        self.end, self.trigger, self.reason = end, trigger, reason
+        self.exit_status, self.exit_signal = exit_status, exit_signal
+        self.at = time.time()
+        self.by_agent = False
+        self.ready_at: float | None = None
+        self.first_beat_at: float | None = None
+        self.last_beat_at: float | None = None
+        self.beats = 0
+        self.phase, self.progress = "", None
+        self.notes: list[str] = []
+        self.lines: list[str] = []
+
+    def facts(self) -> dict:
+        """Everything but the lines, for the evidence file."""
+        return {name: value for name, value in vars(self).items() if name != "lines"}
+
+
+class Session:
+    """Runs one launch to its end."""
+
+    def __init__(self, station: Station, ledger: Ledger, launch: Launch, notifier: Notifier, journal: Journal) -> None:
+        self.station, self.ledger, self.launch = station, ledger, launch
+        self.notifier, self.journal = notifier, journal
+        settings = station.config
+        self.judge = Judge(timeout_seconds=settings.heartbeat.timeout,
+                           longest_wait_seconds=settings.heartbeat.longest_wait,
+                           progress_required=settings.heartbeat.progress == "required")
+        self.ending: Ending | None = None
+        self.poll = select.poll()
+        self.handlers: dict[int, object] = {}
+        self.timers: dict[str, tuple[float, object]] = {}
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.stream = LineStream()
+        self.ready_at = self.first_beat_at = self.last_beat_at = None
+        self.notes: list[str] = []
+        self.stop_asked = self.by_agent = False
+        self.is_extended = False
+        self.last_output_at = time.monotonic()
+
+    # -- the story ------------------------------------------------------------------------------------------
+
+    def run(self) -> Ending:
+        """Start the agent, serve until it has ended, and return how."""
+        try:
+            self._open_doors()
+            self._start_agent()
+        except (AgentctlError, OSError) as error:
+            hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
+            self.ending = Ending(policy.FAILED, "cannot-launch", f"it could not be started: {error}{hint}")
+        try:
+            while self.ending is None:
+                self._serve_once()
+        finally:
+            self._close()
+        return self._complete(self.ending)
+
+    def _open_doors(self) -> None:
+        places = self.station.places
+        self._listen_to_signals()
+        self.receiver = NotifyReceiver(places.notify_socket_path, 0o666)
+        self._watch(self.receiver.fileno(), self._on_notifications)
+        self.api = api.Server(places.api_socket_path, self)
+        self._watch(self.api.fileno(), self.api.accept)
+        self._make_tmux_dir(places.tmux_dir)
+        self._make_pane_fifo(places.pane_fifo_path)
+        self.token = self._make_token(places.token_path)
+        self.jobs = Jobs(self.station, self)
+        self.status = StatusFile(places.live_status_path, self.launch)
+
+    def _start_agent(self) -> None:
+        station, places = self.station, self.station.places
+        env = build_environment(station, self.launch, os.environ)
+        self.launch_env = env
+        self.tmux = Tmux(places.tmux_socket_path, station.user, env)
+        argv = choose_command(station, env)
+        self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env,
+                                    pipe_fifo=places.pane_fifo_path)
+        self._watch(self._pidfd(self.pane.server_pid), self._on_server_end)
+        self._watch(self._pidfd(self.pane.pane_pid), self._on_agent_end)
+        self.status.write(pid=self.pane.pane_pid, phase="starting")
+        number = self.launch.generation["number"]
+        self.notifier.status(f"generation {number}: starting")
+        self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
+                          f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})")
+        self.probe = make_probe(station, self)
+        self.jobs.after_launch()
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    def _serve_once(self) -> None:
+        now = time.monotonic()
+        due = [name for name, (at, _) in self.timers.items() if at <= now]
+        for name in due:
+            self.timers.pop(name)[1]()
+        if due:
+            return
+        wait = min((at for at, _ in self.timers.values()), default=now + 3600) - now
+        for fd, _ in self.poll.poll(max(0, wait * 1000) + 0.5):
+            handler = self.handlers.get(fd)
+            if handler is not None and self.ending is None:
+                handler()
+
+    def set_timer(self, name: str, seconds: float, action) -> None:
+        """Call `action` once, `seconds` from now; a timer of the same name is replaced."""
+        self.timers[name] = (time.monotonic() + seconds, action)
+
+    def watch(self, fd: int, handler) -> None:
+        """Call `handler()` whenever `fd` can be read."""
+        self._watch(fd, handler)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd` (the caller closes it)."""
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    def _watch(self, fd: int, handler) -> None:
+        self.handlers[fd] = handler
+        self.poll.register(fd, select.POLLIN)
+
+    # -- signs of life --------------------------------------------------------------------------------------
+
+    def _on_notifications(self) -> None:
+        for message in self.receiver.receive():
+            if message.uid in self._trusted_uids():
+                self.hear(message.fields)
+
+    def _trusted_uids(self) -> set[int]:
+        user = self.station.user
+        return {0, os.geteuid(), user.uid if user else os.geteuid()}
+
+    def hear(self, fields: dict[str, str]) -> None:
+        """Take one notification of the agent, whatever way it came, and pass on what counts."""
+        verdict = self.judge.judge(fields, time.monotonic())
+        if verdict.status:
+            self.notifier.status(verdict.status)
+        if verdict.note and verdict.note not in self.notes:
+            self.notes.append(verdict.note)
+            self.journal.warning(f"agentctl: a heartbeat does not count: {verdict.note}")
+        if verdict.is_ready:
+            self._become_ready()
+        if verdict.extend_seconds > 0:
+            self._extend(verdict.extend_seconds)
+        if verdict.counts:
+            self._beat()
+
+    def _become_ready(self) -> None:
+        self.ready_at = time.time()
+        number = self.launch.generation["number"]
+        self.notifier.ready(f"generation {number}: running")
+        self.ledger.update("launches", {"id": self.launch.id}, ready_at=self.ready_at)
+        self.status.write(pid=self.pane.pane_pid, phase=self._phase())
+        self.jobs.after_ready()
+
+    def _beat(self) -> None:
+        if self.is_extended:
+            self.notifier.watchdog_usec(int(self.judge.timeout_seconds * 1e6))
+            self.is_extended = False
+        self.notifier.keepalive()
+        self.last_beat_at = time.time()
+        if self.first_beat_at is None and self.ready_at is not None:
+            self.first_beat_at = self.last_beat_at
+            self._first_beat()
+        self.status.beat(self.last_beat_at, self.judge)
+        self.jobs.after_beat()
+
+    def _first_beat(self) -> None:
+        """The first heartbeat of this launch: only now is a recovery a recovery."""
+        self.ledger.update("launches", {"id": self.launch.id}, first_beat_at=self.first_beat_at)
+        self.jobs.settle_incident()
+
+    def _extend(self, seconds: float) -> None:
+        wanted = max(seconds, self.judge.timeout_seconds)
+        if self.ready_at is None:
+            self.notifier.extend(int(wanted * 1e6))
+            return
+        self.notifier.watchdog_usec(int(wanted * 1e6))
+        self.is_extended = True
+
+    def _phase(self) -> str:
+        return "probation" if self.launch.generation["status"] == "candidate" else "steady"
+
+    # -- the pane -------------------------------------------------------------------------------------------
+
+    def _on_pane(self) -> None:
+        try:
+            data = os.read(self.fifo, 65536)
+        except BlockingIOError:
+            return
+        if not data:  # tmux's pipe has ended; a hung-up FIFO would wake the poll for ever
+            self.forget(self.fifo)
+            return
+        self.last_output_at = time.monotonic()
+        self._emit(self.stream.feed(data))
+        self.set_timer("flush", FLUSH_IDLE_SECONDS, self._flush_pane)
+
+    def _flush_pane(self) -> None:
+        self._emit(self.stream.flush())
+
+    def _emit(self, lines: list[str]) -> None:
+        for line in lines:
+            self.lines.append(line)
+            self.journal.line(line)
+
+    def _drain_pane(self) -> None:
+        """Read what is still on its way after the end: tmux and its pipe are dead, so its end comes soon."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                data = os.read(self.fifo, 65536)
+            except BlockingIOError:
+                select.select([self.fifo], [], [], 0.02)
+                continue
+            if not data:
+                break
+            self._emit(self.stream.feed(data))
+        self._flush_pane()
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _on_agent_end(self) -> None:
+        status, number = self.tmux.exit_of(SESSION_NAME, meanwhile=self._on_pane)
+        lived = time.time() - self.launch.started_at
+        self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+
+    def _on_server_end(self) -> None:
+        if process.is_alive(self.pane.pane_pid):
+            self._kill_agent()
+        self.ending = Ending(policy.FAILED, "tmux-killed", "its tmux server ended")
+
+    def _on_signal(self) -> None:
+        for number in os.read(self.wakeup, 64):
+            if number == signal.SIGABRT:
+                self._on_abort()
+            elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self.stop()
+
+    def _on_abort(self) -> None:
+        """systemd's watchdog or start limit fired: make the agent tell where it hangs, then end."""
+        if self.ready_at is None:
+            seconds = self.station.config.agent.ready_timeout
+            trigger, reason = "not-ready", f"it was not ready within {seconds:g}s"
+        else:
+            silent = time.time() - (self.last_beat_at or self.ready_at)
+            trigger = "watchdog"
+            reason = f"no heartbeat for {silent:.1f}s (limit {self.judge.timeout_seconds:g}s)"
+            if self.notes:
+                reason += f"; {self.notes[-1]}"
+        self._abort_agent()
+        self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT.value)
+
+    def _abort_agent(self) -> None:
+        """SIGABRT to the foreground group (not the shell), so that faulthandler writes every stack."""
+        group = process.foreground_group(self.pane.pane_pid)
+        target = -group if group > 1 else self.pane.pane_pid
+        for number in (signal.SIGABRT, signal.SIGCONT):
+            process.signal_quietly(target, number)
+        self._wait_for_end(ABORT_GRACE_SECONDS)
+
+    def stop(self) -> None:
+        """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""
+        self.notifier.stopping()
+        self.journal.info("agentctl: stopping: asking the agent to save")
+        began = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            process.signal_quietly(self.pane.pane_pid, number)
+        in_time = self._wait_for_end(self.station.config.agent.stop_grace)
+        self._kill_agent()
+        took = time.monotonic() - began
+        reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
+        self.ending = Ending(policy.STOPPED, "stop", reason)
+        self.ending.by_agent = self.by_agent
+
+    def _wait_for_end(self, limit_seconds: float) -> bool:
+        """Keep reading the pane until the agent's process has ended; False if it has not in time."""
+        deadline = time.monotonic() + limit_seconds
+        while process.is_alive(self.pane.pane_pid):
+            if time.monotonic() >= deadline:
+                return False
+            select.select([self.fifo], [], [], 0.01)
+            self._on_pane()
+        return True
+
+    def _kill_agent(self) -> None:
+        process.end_all(lambda: process.with_variable("AGENT_LAUNCH_ID", self.launch.id))
+
+    def _complete(self, ending: Ending) -> Ending:
+        ending.ready_at, ending.first_beat_at, ending.last_beat_at = (
+            self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
+        ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
+        ending.notes, ending.lines = self.notes, list(self.lines)
+        if ending.end == policy.STOPPED:
+            self._snapshot_at_stop()
+        return ending
+
+    def _snapshot_at_stop(self) -> None:
+        try:
+            take_snapshot(self.station, self.ledger, "stop")
+        except AgentctlError as error:
+            self.journal.warning(f"agentctl: no snapshot at the stop: {error.message}")
+
+    # -- asked from outside ---------------------------------------------------------------------------------
+
+    def restart(self, by_agent: bool) -> None:
+        """Save and start anew: what `agentctl restart` asks for, also from inside."""
+        self.by_agent = by_agent
+        if os.environ.get("AGENTCTL_RUNTIME") == "direct":
+            self.stop()
+            self.ending.end, self.ending.trigger, self.ending.reason = policy.ASKED, "asked", "restart asked for"
+            return
+        from .systemd import restart_without_waiting
+
+        restart_without_waiting(self.station.places)
+
+    # -- small parts ----------------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        self.wakeup, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT):
+            signal.signal(number, lambda *_: None)
+        self._watch(self.wakeup, self._on_signal)
+
+    def _make_pane_fifo(self, path: str) -> None:
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.mkfifo(path, 0o600)
+        if self.station.owner:
+            os.chown(path, *self.station.owner)
+        self.fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._watch(self.fifo, self._on_pane)
+
+    def _make_tmux_dir(self, path: str) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if self.station.owner:
+            os.chown(path, *self.station.owner)
+
+    def _make_token(self, path: str) -> str:
+        """Leave this launch's token for the agent, readable by its user alone."""
+        token = os.urandom(32).hex()
+        durable.write(path, token.encode(), 0o600, self.station.owner)
+        return token
+
+    def _pidfd(self, pid: int) -> int:
+        return os.pidfd_open(pid)
+
+    def _close(self) -> None:
+        if hasattr(self, "tmux"):
+            self.tmux.kill_server()
+        if hasattr(self, "fifo"):
+            self._drain_pane()
+        if hasattr(self, "jobs"):
+            self.jobs.end()
+
+
+def judge_exit(status: int | None, number: int | None, *, is_ready: bool, lived_seconds: float) -> Ending:
+    """Tell what the end of the agent's process means. Pure."""
+    when = f"after {lived_seconds:.1f}s" + ("" if is_ready else ", before it was ready")
+    if status in policy.EXIT_RESTART and is_ready:
+        return Ending(policy.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
+    trigger = "crash" if is_ready else "crash-at-start"
+    if number:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return Ending(policy.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
+    if status is None:
+        return Ending(policy.FAILED, trigger, f"ended {when}; its status could not be read")
+    return Ending(policy.FAILED, trigger, f"exit status {status} {when}", exit_status=status)
+
+
+def choose_command(station: Station, env: dict[str, str]) -> list[str]:
+    """Choose what to start: the resume command where there is something to resume."""
+    agent = station.config.agent
+    return list(agent.resume_command if env.get("AGENT_RESUMED") and agent.resume_command else agent.command)

@@ -1,0 +1,181 @@
+"""The slots beside the code: `standby` (last known good, ready to be switched in) and `quarantine`.
+
+A switch is one `renameat2(RENAME_EXCHANGE)`: 20 us whatever the size, and at every instant the agent's path is
+one complete version. Nothing is deleted here but half-made standbys of our own.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+from . import command, durable
+from .command import CommandFailed, Identity
+from .errors import AgentctlError
+from .vault import Vault
+
+RENAME_EXCHANGE = 2
+AT_FDCWD = -100
+COPY = "/bin/cp"
+
+
+class Slots:
+    """The slots folder of one code folder. `owner` is who the trees belong to."""
+
+    def __init__(self, folder: str, live: str, owner: Identity | None) -> None:
+        self.folder, self.live, self.owner = folder, live, owner
+        self.standby = f"{folder}/standby"
+        self.standby_index = f"{folder}/standby.index"
+        self._note_path = f"{folder}/standby.json"
+
+    def create(self) -> None:
+        """Make the folder; the agent may pass through it but not list or change it."""
+        os.makedirs(self.folder, mode=0o711, exist_ok=True)
+        os.makedirs(f"{self.folder}/quarantine", mode=0o711, exist_ok=True)
+
+    def standby_note(self) -> dict:
+        """Return what the standby holds ({} if there is none that is complete)."""
+        raw = durable.read(self._note_path)
+        if not raw or not os.path.isdir(self.standby):
+            return {}
+        try:
+            note = json.loads(raw)
+        except ValueError:
+            return {}
+        return note if note.get("inode") == os.stat(self.standby).st_ino else {}
+
+    def prepare(self, vault: Vault, generation: int, revision: str, commit: str, environment: list[str]) -> None:
+        """Make the standby of a generation: tree, declared environment, index; durable before it counts.
+
+        `environment` names folders of the live tree that belong to the code and are copied from it.
+        """
+        partial = f"{self.folder}/standby.partial"
+        self._discard(partial)
+        os.makedirs(partial, mode=0o755)
+        vault.lay_out(revision, partial)
+        self._own(partial)
+        for name in environment:
+            self._copy_environment(name, partial)
+        index = f"{self.folder}/standby.index.partial"
+        vault.write_index(commit or revision, partial, index)
+        durable.sync_filesystem(self.folder)
+        self._discard(self.standby)
+        os.rename(index, self.standby_index)
+        os.rename(partial, self.standby)
+        note = {"generation": generation, "inode": os.stat(self.standby).st_ino, "environment": environment}
+        durable.write(self._note_path, json.dumps(note).encode(), 0o600)
+
+    def quarantine_path(self, incident: str, move: int) -> str:
+        """Where the tree goes that the `move`-th switch of an incident replaces."""
+        return f"{self.folder}/quarantine/{incident}" + ("" if move <= 1 else f"-{move}")
+
+    def switch(self, fresh: str, fresh_inode: int, quarantine: str) -> str:
+        """Put the tree at `fresh` at the agent's path and the old one whole at `quarantine/tree`; tell how.
+
+        Safe to repeat: what is already done is recognised by `fresh_inode`, the inode of the fresh tree.
+        """
+        os.makedirs(quarantine, mode=0o711, exist_ok=True)
+        kept = f"{quarantine}/tree"
+        how = "already there"
+        if _inode(self.live) != fresh_inode:
+            how = self._put_in_place(fresh, kept)
+        if _inode(fresh) not in (0, fresh_inode) and not os.path.lexists(kept):
+            os.rename(fresh, kept)
+        for folder in (os.path.dirname(self.live), self.folder, quarantine):
+            durable.sync_folder(folder)
+        return how
+
+    def _put_in_place(self, fresh: str, kept: str) -> str:
+        if not os.path.lexists(self.live):
+            os.rename(fresh, self.live)
+            return "the agent's path was gone; the good tree was put there"
+        try:
+            exchange(fresh, self.live)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EINVAL):
+                raise
+            raise AgentctlError(f"cannot exchange {self.live} and {fresh}: {error.strerror}",
+                                "the code folder must not be a mount point and must share a file system "
+                                "with its parent folder") from error
+        return "exchanged"
+
+    def _copy_environment(self, name: str, target: str) -> None:
+        source = f"{self.live}/{name}"
+        if not os.path.lexists(source) or os.path.lexists(f"{target}/{name}"):
+            return
+        os.makedirs(os.path.dirname(f"{target}/{name}"), exist_ok=True)
+        for last_try in (False, False, True):
+            before = _fingerprint(source)
+            copied = command.run([COPY, "-a", "--reflink=auto", "-T", source, f"{target}/{name}"],
+                                 env={"LC_ALL": "C"}, limit_seconds=3600, check=False)
+            if copied.status == 0 and (before == _fingerprint(source) or last_try):
+                return
+            self._discard(f"{target}/{name}")
+        raise CommandFailed(copied.argv, copied.status, copied.stdout, copied.stderr)
+
+    def _own(self, folder: str) -> None:
+        """Give a tree that we wrote to the agent's user."""
+        if self.owner is None or self.owner.is_us:
+            return
+        uid, gid = self.owner.uid, self.owner.gid
+        for top, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                os.chown(f"{top}/{name}", uid, gid, follow_symlinks=False)
+        os.chown(folder, uid, gid)
+
+    def _discard(self, path: str) -> None:
+        """Remove a copy of ours that is not needed (never anything that was the agent's)."""
+        if not os.path.lexists(path):
+            return
+        if not path.startswith(f"{self.folder}/standby"):
+            raise AgentctlError(f"refusing to remove {path}: not a standby of ours")
+        command.run(["/bin/rm", "-rf", "--", path], env={"LC_ALL": "C"}, limit_seconds=3600)
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchange two paths in one system call; raise OSError where the file system cannot."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), one, None, other)
+
+
+def carry_over(old: str, new: str, names: list[str]) -> str:
+    """Move entries from the old tree into the new one by rename; what is in the way there stays. Safe to repeat.
+
+    Run it as the agent's user. Returns the names that were not moved because something was in the way.
+    """
+    blocked = []
+    for name in names:
+        name = name.rstrip("/")
+        source, target = f"{old}/{name}", f"{new}/{name}"
+        if not os.path.lexists(source):
+            continue
+        if os.path.lexists(target):
+            blocked.append(name)
+            continue
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(source, target)
+        except OSError:
+            blocked.append(name)
+    return "\n".join(blocked)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _fingerprint(folder: str) -> tuple:
+    """Tell whether a folder changed while it was copied: newest change time and number of entries."""
+    newest, count = os.lstat(folder).st_ctime_ns, 0
+    for top, folders, files in os.walk(folder):
+        newest = max(newest, os.lstat(top).st_ctime_ns)
+        count += len(folders) + len(files)
+    return newest, count

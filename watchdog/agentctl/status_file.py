@@ -1,0 +1,47 @@
+"""The live status of one launch on the runtime tmpfs: heartbeats never touch the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from .heartbeat import Judge
+from .launch import Launch
+
+LEAST_SECONDS_BETWEEN = 0.5
+
+
+class StatusFile:
+    """Rewritten by the runner, read by `agentctl status`."""
+
+    def __init__(self, path: str, launch: Launch) -> None:
+        self.path = path
+        self.facts = {"launch_id": launch.id, "generation": launch.generation["number"],
+                      "runner_pid": os.getpid(), "started_at": launch.started_at, "last_heartbeat_at": None}
+        self._written_at = 0.0
+
+    def write(self, **facts: object) -> None:
+        """Merge facts in and rewrite the file."""
+        self.facts.update(facts)
+        temp = f"{self.path}.new"
+        with open(temp, "w", encoding="utf-8") as file:
+            json.dump(self.facts, file)
+        os.rename(temp, self.path)
+        self._written_at = time.monotonic()
+
+    def beat(self, at: float, judge: Judge) -> None:
+        """Note a heartbeat; written at most twice a second."""
+        self.facts.update(last_heartbeat_at=at, heartbeats=judge.counted, agent_phase=judge.phase,
+                          progress=judge.progress)
+        if time.monotonic() - self._written_at >= LEAST_SECONDS_BETWEEN:
+            self.write()
+
+
+def read(path: str) -> dict:
+    """Return the live status, {} if there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,187 @@
+"""The runtime `direct`: the same runner and the same one-shot as child processes, for machines without systemd.
+
+It plays systemd's part: start limit and watchdog by the notification protocol, SIGABRT, the one-shot after every
+failure, the relaunch after its success. It decides nothing about code.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+from . import command, process, rollback
+from .errors import AgentctlError
+from .notify import NotifyReceiver
+from .station import Lock, Station
+
+ABORT_SECONDS = 15.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Supervisor:
+    """One agent, supervised in the foreground."""
+
+    def __init__(self, station: Station, name: str, say) -> None:
+        self.station, self.name, self.say = station, name, say
+        self.is_stopping = False
+        self.wants_rollback = False
+        self.running: command.Running | None = None
+
+    def run(self) -> int:
+        """Keep the agent alive until a signal ends it or it is halted; return the exit status."""
+        places = self.station.places
+        os.makedirs(places.runtime_dir, mode=0o755, exist_ok=True)
+        with Lock(f"{places.data_dir}/supervise.lock", f"a supervisor of '{self.name}'").take():
+            _adopt_orphans()
+            self._listen()
+            self.receiver = NotifyReceiver(f"{places.runtime_dir}/supervise.sock", 0o600)
+            with open(places.supervisor_pid_path, "w") as file:
+                file.write(f"{os.getpid()}\n")
+            try:
+                return self._keep_alive()
+            finally:
+                os.unlink(places.supervisor_pid_path)
+                self.receiver.close()
+
+    def _keep_alive(self) -> int:
+        while True:
+            status = self._run_runner()
+            self._sweep()
+            if self.is_stopping:
+                return 0
+            if status == 0 and not self.wants_rollback:
+                return 0
+            self.wants_rollback = False
+            outcome = self._run_child("rollback")
+            if outcome == rollback.EXIT_HALTED:
+                self._alert()
+                return rollback.EXIT_HALTED
+            if outcome != rollback.EXIT_RELAUNCH:
+                return outcome
+
+    # -- the runner under watch -----------------------------------------------------------------------------
+
+    def _run_runner(self) -> int:
+        settings = self.station.config
+        running = self._start("runner")
+        ended = os.pidfd_open(running.pid)
+        limit = settings.agent.ready_timeout
+        deadline, is_ready = time.monotonic() + limit, False
+        timeout = settings.heartbeat.timeout
+        try:
+            while True:
+                wait = max(0.0, deadline - time.monotonic())
+                ready, _, _ = select.select([ended, self.receiver.fileno(), self.wakeup], [], [], wait)
+                if ended in ready:
+                    return self._reap(running)
+                if self.wakeup in ready:
+                    self._on_signal(running)
+                for message in self.receiver.receive() if self.receiver.fileno() in ready else []:
+                    fields = message.fields
+                    timeout = _new_timeout(fields, timeout)
+                    if fields.get("READY") == "1":
+                        is_ready = True
+                    if "EXTEND_TIMEOUT_USEC" in fields and not is_ready:
+                        deadline = max(deadline, time.monotonic() + int(fields["EXTEND_TIMEOUT_USEC"]) / 1e6)
+                    if is_ready and ({"READY", "WATCHDOG", "WATCHDOG_USEC"} & fields.keys()):
+                        deadline = time.monotonic() + timeout
+                if time.monotonic() >= deadline and not self.is_stopping:
+                    self._abort(running, ended)
+                    return self._reap(running)
+        finally:
+            os.close(ended)
+
+    def _abort(self, running: command.Running, ended: int) -> None:
+        self.say("agentctl: no sign of life in time: SIGABRT to the runner")
+        process.signal_quietly(running.pid, signal.SIGABRT)
+        if not select.select([ended], [], [], ABORT_SECONDS)[0]:
+            process.signal_quietly(running.pid, signal.SIGKILL)
+
+    def _on_signal(self, running: command.Running) -> None:
+        for number in os.read(self.wakeup, 64):
+            if number == signal.SIGUSR1:
+                self.wants_rollback = True
+            elif number != signal.SIGCHLD:
+                self.is_stopping = True
+            else:
+                continue
+            process.signal_quietly(running.pid, signal.SIGTERM)
+
+    def _reap(self, running: command.Running) -> int:
+        status = os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
+        self.running = None
+        return status
+
+    # -- children -------------------------------------------------------------------------------------------
+
+    def _run_child(self, part: str) -> int:
+        running = self._start(part)
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == running.pid:
+                return os.waitstatus_to_exitcode(status)
+
+    def _start(self, part: str) -> command.Running:
+        entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
+        env = {**os.environ, "AGENTCTL_RUNTIME": "direct", "NOTIFY_SOCKET": self.receiver.path}
+        env.pop("INVOCATION_ID", None)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.running = command.start([sys.executable, "-I", "-S", entry, part, self.name], env=env,
+                                         stdin_fd=null, stdout_fd=1, stderr_fd=2)
+        finally:
+            os.close(null)
+        return self.running
+
+    def _sweep(self) -> None:
+        """What systemd does with the cgroup: end everything the launch left behind, and reap it."""
+        left = process.end_all(lambda: [p for p in process.with_variable("AGENT_NAME", self.name)
+                                        if not _is_other_root(p, self.station.places.root)], limit_seconds=10)
+        if left:
+            self.say(f"agentctl: processes of the agent do not end: {left}")
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    return
+            except ChildProcessError:
+                return
+
+    def _alert(self) -> None:
+        from .alert import send
+
+        send(self.station, "halted")
+
+    def _listen(self) -> None:
+        self.wakeup, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, lambda *_: None)
+
+
+def _is_other_root(pid: int, root: str) -> bool:
+    """Two agents may share a name under different roots; only ours are swept."""
+    wanted = f"AGENTCTL_ROOT={root}" if root else ""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            variables = file.read().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return True
+    found = next((v for v in variables if v.startswith("AGENTCTL_ROOT=")), "")
+    return found != wanted
+
+
+def _new_timeout(fields: dict[str, str], timeout: float) -> float:
+    raw = fields.get("WATCHDOG_USEC", "")
+    return int(raw) / 1e6 if raw.isdigit() else timeout
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what the agent leaves behind, or it would escape to PID 1."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise AgentctlError("prctl(PR_SET_CHILD_SUBREAPER) was refused: orphans of the agent could escape")

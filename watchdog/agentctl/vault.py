@@ -1,0 +1,196 @@
+"""The vault: a bare repository of ours that holds every generation's commit and tree.
+
+The agent never writes here. Objects come in as checked packs only, so a forged or rotten object stays outside.
+Refs tell enough to rebuild a lost ledger: `refs/agentctl/g/N` is the captured tree as one commit whose message
+carries the facts, `refs/agentctl/commit/N` the agent's own commit, `refs/agentctl/good/N`, `condemned/N`, `golden`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .command import CommandFailed, Identity
+from .errors import AgentctlError
+from .git import Git, pipe_pack
+
+# Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
+BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -diff -merge -working-tree-encoding\n"
+ZERO = "0" * 40
+
+
+class Capture:
+    """A work tree as found: `tree` is its exact content, `commit` the agent's HEAD ('' when unreadable)."""
+
+    __slots__ = ("branch", "commit", "commit_tree", "problems", "tree")
+
+    def __init__(self, tree: str, commit: str, commit_tree: str, branch: str, problems: list[str]) -> None:
+        self.tree, self.commit, self.commit_tree = tree, commit, commit_tree
+        self.branch, self.problems = branch, problems
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether the tree is exactly what the commit says."""
+        return self.tree == self.commit_tree
+
+
+class Vault:
+    """The bare repository at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.git = Git(path)
+
+    @property
+    def exists(self) -> bool:
+        return os.path.exists(f"{self.path}/HEAD")
+
+    def create(self) -> None:
+        """Make an empty vault; do nothing where one is."""
+        create_bare(self.path)
+
+    def add_generation(self, number: int, capture: Capture, staging: Staging, repository: Git, facts: str) -> str:
+        """Bring the captured tree and the agent's commit in; return the vault's commit of that tree.
+
+        The agent's history is taken where its object store can still give it; the tree always is.
+        """
+        known = list(self.refs("refs/agentctl/commit/").values())
+        has_commit = self._take_commit(capture.commit, repository, known)
+        if not (has_commit and capture.is_clean):
+            pipe_pack(staging.git, [capture.tree], [], self.git)
+        parents = ["-p", capture.commit] if has_commit else []
+        made = self.git.run("commit-tree", capture.tree, *parents, stdin=facts.encode()).text
+        updates = {f"refs/agentctl/g/{number}": made}
+        if has_commit:
+            updates[f"refs/agentctl/commit/{number}"] = capture.commit
+        self.update(updates)
+        return made
+
+    def _take_commit(self, commit: str, repository: Git, known: list[str]) -> bool:
+        if not commit:
+            return False
+        if commit in known:
+            return True
+        haves = [k for k in dict.fromkeys(known[-4:]) if repository.has_object(f"{k}^{{commit}}")]
+        try:
+            pipe_pack(repository, [commit], haves, self.git)
+            self.git.run("rev-list", "--objects", "--quiet", commit, "--not", *haves)
+        except CommandFailed:
+            return False
+        return True
+
+    def keep_branches(self, repository: Git) -> None:
+        """Keep a copy of the agent's branches and tags, for the day its own repository is gone."""
+        listed = repository.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
+        wanted = {f"refs/agentctl/kept/{ref[5:]}": oid for oid, ref in
+                  (line.split(" ", 1) for line in listed.text.splitlines())}
+        have = self.refs("refs/agentctl/kept/")
+        news = {ref: oid for ref, oid in wanted.items() if have.get(ref) != oid}
+        if not news:
+            return
+        known = [oid for oid in dict.fromkeys(have.values()) if repository.has_object(oid)]
+        pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
+        self.update(news)
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Return the refs below `prefix`, by name."""
+        listed = self.git.run("for-each-ref", "--format=%(refname) %(objectname)", prefix).text
+        return dict(line.split(" ", 1) for line in listed.splitlines())
+
+    def update(self, refs: dict[str, str | None]) -> None:
+        """Set (or, with None, delete) refs in one transaction."""
+        lines = [f"update {ref} {oid}" if oid else f"delete {ref}" for ref, oid in refs.items()]
+        if lines:
+            self.git.run("update-ref", "--stdin", stdin=("\n".join(lines) + "\n").encode())
+
+    def message(self, revision: str) -> str:
+        """Return a commit's message."""
+        return self.git.run("log", "-1", "--format=%B", revision).text
+
+    def lay_out(self, revision: str, folder: str) -> None:
+        """Write the tree of `revision` into the empty `folder`, byte for byte.
+
+        Raise AgentctlError if the folder does not hold exactly that tree afterwards.
+        """
+        index = f"{folder}.index"
+        for leftover in (index, f"{index}.lock"):
+            if os.path.exists(leftover):
+                os.unlink(leftover)
+        git = Git(self.path, work_tree=folder, index=index, fsync=False)
+        git.run("read-tree", revision, limit_seconds=600)
+        git.run("checkout-index", "--all", "--force", "-u", "--quiet", limit_seconds=3600)
+        differing = git.run("diff-files", "--name-only", "-z", check=False, limit_seconds=600)
+        os.unlink(index)
+        names = [n for n in differing.stdout.decode("utf-8", "replace").split("\0") if n]
+        missing = [n for n in names if not os.path.isdir(f"{folder}/{n}")]  # a submodule's folder stays empty
+        if differing.status != 0 or missing:
+            raise AgentctlError(f"laying out {revision} in {folder}: not exact: {missing[:5] or differing.stderr}")
+
+    def write_index(self, commit: str, folder: str, index: str) -> None:
+        """Write the index that git makes for `commit` checked out at `folder`, with fresh stat data."""
+        if os.path.exists(index):
+            os.unlink(index)
+        git = Git(self.path, work_tree=folder, index=index, fsync=False)
+        git.run("read-tree", commit, limit_seconds=600)
+        git.run("update-index", "-q", "--refresh", check=False, limit_seconds=600)
+
+    def check(self, revisions: list[str]) -> str:
+        """Return '' if everything the revisions reach is whole, else what fsck says."""
+        result = self.git.run("fsck", "--strict", "--no-dangling", *revisions, check=False, limit_seconds=3600)
+        return "" if result.status == 0 else (result.stderr or result.stdout).decode("utf-8", "replace")
+
+
+class Staging:
+    """A scratch repository of the agent's user: hashes the work tree without trusting the agent's `.git`."""
+
+    def __init__(self, path: str, code_dir: str, user: Identity | None) -> None:
+        self.path, self.code_dir, self.user = path, code_dir, user
+        exclude = f"{code_dir}/.git/info/exclude"
+        config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
+        self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=config, fsync=False)
+
+    def capture(self, repository: Git, commit: str, branch: str) -> Capture:
+        """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores."""
+        problems: list[str] = []
+        self._remove_stale_lock()
+        added = self.git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+        if added.status != 0:
+            problems.append(added.stderr.decode("utf-8", "replace").strip()[-1000:])
+        self._add_tracked_but_ignored(repository)
+        tree = self.git.run("write-tree").text
+        shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}", check=False) if commit else None
+        commit_tree = shown.text if shown and shown.status == 0 else ""
+        return Capture(tree, commit, commit_tree, branch, problems)
+
+    def ignored(self, folder: str) -> list[str]:
+        """List what git ignores in `folder` by name (folders end in '/'), judged by the last capture's index."""
+        exclude = f"{folder}/.git/info/exclude"
+        git = Git(self.path, work_tree=folder, index=f"{self.path}/agentctl-index", user=self.user,
+                  config={"core.excludesFile": exclude})
+        listed = git.run("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
+                         limit_seconds=600)
+        return [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
+
+    def _add_tracked_but_ignored(self, repository: Git) -> None:
+        listed = repository.run("ls-files", "-z", "--cached", "--ignored", "--exclude-standard", check=False)
+        if listed.status == 0 and listed.stdout:
+            self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
+                         stdin=listed.stdout, check=False, limit_seconds=600)
+
+    def _remove_stale_lock(self) -> None:
+        lock = f"{self.path}/agentctl-index.lock"
+        if os.path.exists(lock):  # the staging folder is ours alone; a lock is what a kill left behind
+            os.unlink(lock)
+
+
+def create_bare(path: str, user: Identity | None = None) -> None:
+    """Make a bare repository with bytes-as-they-are attributes; do nothing where a whole one is."""
+    if os.path.exists(f"{path}/info/attributes"):
+        return
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if user is not None and not user.is_us:
+        os.chown(path, user.uid, user.gid)
+    git = Git(path, user=user)
+    git.run("init", "--bare", "--quiet", "--initial-branch=none", "--template=", path)
+    os.makedirs(f"{path}/info", exist_ok=True)
+    with open(f"{path}/info/attributes", "w") as attributes:
+        attributes.write(BYTES_AS_THEY_ARE)
