@@ -238,7 +238,7 @@ agent.stop()
 
 
 def test_sigterm_to_a_real_process_saves_and_exits_0(tmp_path):
-    process = script(LOOP, tmp_path)
+    process = script(LOOP, tmp_path, WATCHDOG_USEC="400000000")  # it sleeps long between beats
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=20)[1] == ""

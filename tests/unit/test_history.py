@@ -335,23 +335,21 @@ def test_mend_keeps_the_mode_and_can_keep_the_old_file_elsewhere(tmp_path, monke
 
 
 @pytest.mark.parametrize("call", ["rename", "link", "fsync", "sync_folder"])
-def test_mend_stopped_anywhere_is_done_by_the_next_one(tmp_path, monkeypatch, call):
+def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
     path = file_of(tmp_path, span(1, 3) + b"torn")
     other = file_of(tmp_path, span(1, 2), "copy")
     where = history_mend.durable if call == "sync_folder" else os
-    with monkeypatch.context() as patch:
-        patch.setattr(where, call, _power_cut)
-        with pytest.raises(KeyboardInterrupt):
-            history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+    child = os.fork()
+    if child == 0:
+        setattr(where, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
+        history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert content(path) == span(1, 3) + b"torn"
     report = history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2", "m3"]
     assert content(report.kept_as) == span(1, 3) + b"torn"
     assert sorted(os.listdir(tmp_path)) == ["copy", "history.jsonl", "kept"]
-
-
-def _power_cut(*_args, **_kwargs):
-    raise KeyboardInterrupt
 
 
 def damage(data, cuts):

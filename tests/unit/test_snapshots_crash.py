@@ -19,7 +19,7 @@ OURS = (
 
 
 def killed_at(line: int, files: tuple[str, ...], act) -> bool:
-    """Run `act` in a child that kills itself before the given executed line; tell whether it got that far."""
+    """Run `act` in a child that kills itself at the given line; tell whether it got that far."""
     pid = os.fork()
     if pid == 0:
         left = [line]

@@ -95,6 +95,13 @@ def test_actions_keep_their_notes_when_others_come_and_go():
     assert "## Pending Actions\n\n## Wishes of others\n* untouched" in task.render()
 
 
+def test_an_emptied_section_stays_as_a_heading():
+    task = parse(PLAIN)
+    task.context = task.state = ""
+    assert "## Conversation Context\n\n## Pending Actions\n" in task.render()
+    assert task.render().endswith("## State\n")
+
+
 def test_same_action_twice():
     task = Task(pending=[(False, "beep"), (False, "beep")])
     task.pending = [(True, "beep"), (False, "beep")]

@@ -6,7 +6,7 @@ continued by the next run, and the runner launches nothing until then.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 

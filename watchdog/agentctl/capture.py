@@ -119,6 +119,8 @@ class Capture:
                 spot.unlink_new()
         try:
             source = at.open_live()
+        except FileNotFoundError:
+            raise
         except OSError as error:
             if error.errno in (ELOOP, ENXIO):  # became a link or a socket since it was listed
                 return self._skip(at, "file", stat, "changed its kind while looked at")
@@ -159,21 +161,22 @@ class Capture:
         return []
 
     def _database(self, at: Spot, source: int, target: int, journals: list[str]) -> list[str]:
-        """Copy a database as it lies with its journals; if it moves meanwhile, have SQLite do it."""
+        """Copy a database as it lies with its journals; if it moves, have SQLite do it."""
         stat = os.fstat(source)
         also, newest = sqlitecopy.signature(at.live, at.name, stat)
-        mark = len(self.entries)
+        mark = len(self.entries), len(self.skipped), self.copied_bytes
         crc = filecopy.copy(source, target, stat)
         self._count(at, stat, crc=crc, sqlite="files", also=also if journals else "")
         beside = [at.beside(name) for name in journals if not name.endswith("-shm")]
         for spot in beside:
             self._journal(spot)
         is_young = newest > time.time_ns() - SETTLED_NS  # its times may not tell: read it twice
-        copies = self.entries[mark:]
+        copies = self.entries[mark[0] :]
         is_still = not is_young or all(self._is_still(at.beside(_last(e)), e) for e in copies)
         if is_still and sqlitecopy.signature(at.live, at.name, os.fstat(source))[0] == also:
             return journals
-        del self.entries[mark:]
+        del self.entries[mark[0] :], self.skipped[mark[1] :]
+        self.copied_bytes = mark[2]
         for spot in beside:
             spot.unlink_new()
         return self._moving_database(at, source, target, journals, also if journals else "")

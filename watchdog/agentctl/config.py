@@ -1,16 +1,16 @@
 """Read, check, keep compiled and edit `agent.toml`; the only owner of tomllib and tomli_w.
 
 Refuses a file with any mistake, and names all of them at once. Imported on the rescue path, where
-a compiled copy saves parsing: at the top it imports nothing but os, stat, json and our own words.
+a compiled copy saves parsing: at the top it imports nothing but os, stat and our own words.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 
 from . import durable, settings
+from . import lean_json as json
 from .errors import AgentctlError, UsageError
 from .settings import Mistake
 from .settings import format_duration as format_duration
@@ -397,6 +397,8 @@ def toml(value: object) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list):
         return "[" + ", ".join(toml(item) for item in value) + "]"
+    import json
+
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 
 from . import command, durable

@@ -5,7 +5,7 @@ It never stands in the way: what cannot be read is missing from the evidence, no
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 
 from . import durable

@@ -1,24 +1,31 @@
 """The history file: one JSON object a line, append-only. Check it, read its end, append to it.
 
-A message is acknowledged when it is on the disk, not before. Refuses whatever is no plain file,
-and deletes nothing. A line is whole if it is a JSON object; `history_mend` heals what is not.
+A message is acknowledged when it is on the disk, not before. Never opens what is no plain file:
+reading takes that for damage, appending refuses it. Deletes nothing. A line is whole if it is a
+JSON object; `history_mend` heals what is not.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
 
-from . import durable
+from . import durable, lean_json
 from .errors import AgentctlError
 
 LONGEST_LINE = 64 << 20  # more than that is damage, and is never held in memory
 BLOCK = 1 << 16
 MOST_LISTED = 100
+
+
+class NotPlain(AgentctlError):
+    """The name is taken by something that is no plain file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"history {path} is not a plain file", "move it away; it is no history")
 
 
 class HistoryFacts:
@@ -45,6 +52,9 @@ def scan(path: str, start: int = 0) -> HistoryFacts:
     """
     facts = HistoryFacts()
     offset = facts.good_bytes = start
+    if not is_plain(path):
+        facts.damaged_count, facts.damaged = 1, [(0, "not a plain file")]
+        return facts
     for number, (raw, length) in enumerate(lines(path, start), 1):
         offset += length
         is_ended = raw.endswith(b"\n") or not raw
@@ -71,9 +81,9 @@ def is_whole(path: str) -> bool:
 
 
 def tail(path: str, count: int) -> list[dict]:
-    """Return the newest `count` messages, oldest first, read from the end; skip damaged lines."""
+    """Return the newest `count` messages, oldest first, read from the end; skip what is damaged."""
     found: list[dict] = []
-    for raw in _lines_backwards(path) if count > 0 else ():
+    for raw in _lines_backwards(path) if count > 0 and is_plain(path) else ():
         try:
             found.append(parse(raw))
         except ValueError:
@@ -117,17 +127,25 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
 
 
+def is_plain(path: str) -> bool:
+    """Tell whether a plain file or nothing at all has that name."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
 def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open a plain file only: a link or a FIFO in a state folder may lead anywhere, or block."""
+    """Open a plain file, or raise NotPlain: a link or a FIFO may lead anywhere, or block."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise AgentctlError(f"history {path} is not a plain file") from None
+            raise NotPlain(path) from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise AgentctlError(f"history {path} is not a plain file")
+        raise NotPlain(path)
     return fd
 
 
@@ -151,7 +169,7 @@ def parse(raw: bytes) -> dict:
     if not raw:
         raise ValueError("empty, or too long")
     try:
-        message = json.loads(raw.decode("utf-8"))
+        message = lean_json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except (ValueError, RecursionError):
@@ -163,6 +181,8 @@ def parse(raw: bytes) -> dict:
 
 def encode(message: dict) -> bytes:
     """Return `message` as its line; raise TypeError or ValueError if it is no JSON."""
+    import json  # costs 11 ms, and the rescue path only reads
+
     for is_ascii in (False, True):  # a lone surrogate has no UTF-8, but it has an escape
         text = json.dumps(message, ensure_ascii=is_ascii, allow_nan=False, separators=(",", ":"))
         try:

@@ -5,7 +5,7 @@ Each can be killed at any line and is then simply done again.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 

@@ -6,7 +6,7 @@ rollback is refused, and the refusal goes to the one-shot like any failure.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 

@@ -6,9 +6,9 @@ It holds the truth; no code reads a log to learn it. It decides nothing.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
-import sqlite3
+import _sqlite3 as sqlite3  # the package around it imports datetime and functools, 5 ms we do not use
 import time
 
 from .errors import AgentctlError
@@ -188,7 +188,7 @@ class Ledger:
 class Transaction:
     """BEGIN IMMEDIATE ... COMMIT, rolled back when the body raises."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: object) -> None:
         self.db = db
 
     def __enter__(self) -> None:
@@ -198,5 +198,5 @@ class Transaction:
         self.db.execute("ROLLBACK" if kind else "COMMIT")
 
 
-def _as_dict(cursor: sqlite3.Cursor, row: tuple) -> dict:
+def _as_dict(cursor: object, row: tuple) -> dict:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

@@ -120,7 +120,8 @@ def encode(manifest: Manifest) -> bytes:
 
 def _row(e: Entry) -> str:
     return (
-        f'[{_text(e.path)},"{e.type}",{e.mode},{e.uid},{e.gid},{e.size},{e.mtime_ns},{e.ctime_ns},{e.ino},'
+        f'[{_text(e.path)},"{e.type}",{e.mode},{e.uid},{e.gid},{e.size},'
+        f"{e.mtime_ns},{e.ctime_ns},{e.ino},"
         f'{e.crc},"{e.state}","{e.sqlite}","{e.also}",{_text(e.target)}]'
     )
 

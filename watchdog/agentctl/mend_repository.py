@@ -5,7 +5,7 @@ A `.git` that will not take it goes to quarantine as it is, and a new one is mad
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 
 from .errors import AgentctlError

@@ -21,7 +21,7 @@ _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Place:
-    """One folder to walk; `prefix` goes before its names: empty for the state folder, or absolute."""
+    """One folder to walk; `prefix` goes before its names: empty for the state folder."""
 
     def __init__(self, path: str, prefix: str, globs: list[str] | None) -> None:
         self.path, self.prefix = path, prefix

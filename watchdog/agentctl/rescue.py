@@ -11,6 +11,7 @@ import sys
 import time
 
 EXIT_HALTED, EXIT_STAY_DOWN = 77, 76
+AGAIN_SECONDS = 600
 GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
            "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
 
@@ -33,15 +34,28 @@ def main(name: str) -> int:
     if not code:
         alert(settings, name, "in need of a human: the rollback routine failed and the settings cannot be read")
         return 1
+    if was_here_lately(data):
+        alert(settings, name, "in need of a human: the rollback routine fails again and again")
+        return 1
     if not put_good_tree(data, code.rstrip("/")):
         alert(settings, name, "in need of a human: no good tree could be put in place")
         return 1
-    with open(f"{data}/rescued", "w", encoding="utf-8") as file:
-        json.dump({"at": time.time(), "boot_id": read("/proc/sys/kernel/random/boot_id")}, file)
+    for mark in ("rescued", "rescued-at"):  # the first is for the runner, which takes it away
+        with open(f"{data}/{mark}", "w", encoding="utf-8") as file:
+            file.write(f"{time.time()}\n")
     alert(settings, name, "running on a rescued tree: the rollback routine failed; look at 'agentctl logs'")
     scope = ["--user"] if os.geteuid() != 0 else []
     subprocess.run(["systemctl", *scope, "reset-failed", f"{name}.service"], check=False)
     return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}.service"], check=False).returncode
+
+
+def was_here_lately(data: str) -> bool:
+    """Tell whether the last rescue was a moment ago: a second one would be a loop."""
+    try:
+        with open(f"{data}/rescued-at", encoding="utf-8") as file:
+            return time.time() - float(file.read()) < AGAIN_SECONDS
+    except (OSError, ValueError):
+        return False
 
 
 def find_data(name: str) -> str:
@@ -119,12 +133,6 @@ def alert(settings: dict, name: str, what: str) -> None:
             subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n", text=True, timeout=60, check=False)
         except (OSError, subprocess.SubprocessError) as error:
             say(f"the alert command failed: {error}")
-
-
-def read(path: str) -> str:
-    """Read a small text file."""
-    with open(path, encoding="utf-8") as file:
-        return file.read().strip()
 
 
 def say(text: str) -> None:

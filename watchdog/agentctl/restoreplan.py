@@ -19,7 +19,7 @@ from .spot import READ
 
 
 class Plan:
-    """What to do, in this order; `replaced` and `removed` are saved before anything else happens."""
+    """What to do; `replaced` and `removed` are saved before anything else happens."""
 
     def __init__(self) -> None:
         self.replaced: list[str] = []  # live paths a write or a folder takes the place of
@@ -164,7 +164,7 @@ class Comparison:
         return self.plan.written.append(entry)
 
     def _make_way(self, path: str) -> bool:
-        """Plan for `path` and all above it to be folders; return False if something kept is there."""
+        """Plan for `path` and all above it to be folders; return False if a kept one is not."""
         entry, kind = self._listed.get(path), self._kind(path)
         if not path or kind == "dir" or entry is None or entry in self.plan.folders_made:
             return True

@@ -112,7 +112,7 @@ def _save(places: list[Place], plan: Plan, comparison: Comparison, replaced_dir:
 
 
 def _stage(places: list[Place], plan: Plan, snapshot: str) -> None:
-    """Write every new file into our own folder on the file system it is for, and make them durable."""
+    """Write every new file into our own folder on the right file system, durably."""
     syncs = Syncs()
     try:
         for place in places:

@@ -6,12 +6,12 @@ Its exit status is the agent's: 0 only for a stop that was asked for.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 
 from . import launch as launches
-from . import policy, rebuild
+from . import after_rescue, policy, rebuild
 from .errors import EXIT_LOCK_HELD, AgentctlError, LockHeld
 from .journal import Journal
 from .ledger import Ledger
@@ -43,8 +43,11 @@ def main(name: str) -> int:
 
 
 def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
-    ledger = rebuild.open_or_rebuild(station, journal.warning)
-    begun = launches.begin(station, ledger)
+    if os.path.exists(station.places.rescued_path):
+        ledger, begun = after_rescue.begin(station, journal.warning)
+    else:
+        ledger = rebuild.open_or_rebuild(station, journal.warning)
+        begun = launches.begin(station, ledger)
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
     session = Session(station, ledger, begun, notifier, journal)
     ending = session.run()
@@ -90,7 +93,7 @@ def keep_evidence(station: Station, begun: launches.Launch, ending: Ending) -> N
         with open(f"{folder}/pane.txt", "w", encoding="utf-8", errors="replace") as file:
             file.write("\n".join(ending.lines) + "\n")
         with open(f"{folder}/evidence.json", "w", encoding="utf-8") as file:
-            json.dump(ending.facts(), file)
+            file.write(json.dumps(ending.facts()))
     except OSError:
         return
 

@@ -72,7 +72,7 @@ class Saved:
 
 
 def copy_thing(source: int, name: str, target: int, new_name: str) -> None:
-    """Copy a file or link with its mode, owner and times, durably; other kinds have no content to copy."""
+    """Copy a file or link with its attributes, durably; other kinds have no content to copy."""
     stat = os.stat(name, dir_fd=source, follow_symlinks=False)
     if modes.S_ISLNK(stat.st_mode):
         os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)

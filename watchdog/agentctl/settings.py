@@ -6,8 +6,6 @@ clock and no environment, and never guesses what a wrong value was meant to be.
 
 from __future__ import annotations
 
-import json
-
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -43,6 +41,8 @@ class Mistake:
 
 def shown(value: object) -> str:
     """Return a value the way it stands in the file, cut to a readable length."""
+    import json  # only a mistake or a document is shown
+
     text = json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 80 else text[:77] + "..."

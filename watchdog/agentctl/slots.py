@@ -7,7 +7,7 @@ one complete version. Nothing is deleted here but half-made standbys of our own.
 from __future__ import annotations
 
 import errno
-import json
+from . import lean_json as json
 import os
 
 from . import command, durable

@@ -139,9 +139,14 @@ def _fill(
         for place in places:
             if place.fd >= 0:
                 _fill_place(capture, place, target, previous, syncs)
-        seconds = time.perf_counter() - clock
-        taken = Manifest(id, started_ns, capture.entries, keep=list(keep), places=[_about_place(p) for p in places if p.fd >= 0], skipped=capture.skipped,
-                         copied_bytes=capture.copied_bytes, seconds=round(seconds, 6))  # fmt: skip
+        about = {
+            "keep": list(keep),
+            "places": [_about_place(place) for place in places if place.fd >= 0],
+            "skipped": capture.skipped,
+            "copied_bytes": capture.copied_bytes,
+            "seconds": round(time.perf_counter() - clock, 6),
+        }
+        taken = Manifest(id, started_ns, capture.entries, **about)
         if not is_there[0]:
             taken.about["note"] = "the state folder was not there: this snapshot of it is empty"
         fd = os.open(

@@ -49,7 +49,7 @@ def signature(folder: int, name: str, stat) -> tuple[str, int]:
 def backup(source: str, target: str, owner: tuple[int, int], limit_seconds: float) -> bool:
     """Copy a live database into the empty file `target`; return whether that went well.
 
-    In a fresh interpreter, not a fork: SQLite's locks in our other threads would be copied locked for ever.
+    In a fresh interpreter, not a fork, which would copy the locks our other threads hold.
     """
     import sys
 

@@ -5,7 +5,7 @@ What is replaced is kept in the incident's folder.
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from . import lean_json as json
 import os
 import time
 
@@ -26,7 +26,7 @@ class StatusFile:
         self.facts.update(facts)
         temp = f"{self.path}.new"
         with open(temp, "w", encoding="utf-8") as file:
-            json.dump(self.facts, file)
+            file.write(json.dumps(self.facts))
         os.rename(temp, self.path)
         self._written_at = time.monotonic()
 
@@ -42,6 +42,6 @@ def read(path: str) -> dict:
     """Return the live status, {} if there is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            return json.loads(file.read())
     except (OSError, ValueError):
         return {}

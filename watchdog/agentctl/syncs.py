@@ -1,8 +1,7 @@
-"""Make a batch of files and folders durable at the lowest price: fsync each while they are few,
-one syncfs when many.
+"""Make a batch of files and folders durable: fsync each while they are few, one syncfs when many.
 
-syncfs waits for everybody's unwritten data on that file system, so it is not the better call for
-ten small files.
+syncfs is the faster call on a quiet disk, but it waits for everybody's unwritten data: 300 ms where
+ten small files took 3, while something else was writing. Past a few dozen files it wins even so.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 
 from . import durable
 
-FEW = 48  # descriptors held open; beyond it one syncfs is cheaper
+FEW = 32  # descriptors held open; beyond it one syncfs is cheaper
 
 
 class Syncs:
@@ -36,6 +35,8 @@ class Syncs:
         if self._is_many:
             durable.sync_filesystem(filesystem)
         for fd in self._fds:
+            _start_writing(fd)
+        for fd in self._fds:
             os.fsync(fd)
         self.drop()
 
@@ -43,6 +44,14 @@ class Syncs:
         """Close without syncing."""
         while self._fds:
             os.close(self._fds.pop())
+
+
+def _start_writing(fd: int) -> None:
+    """Have the disk begin with this one; started together, one commit serves them all."""
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return  # only advice
 
 
 def remove_tree(folder: int, name: str) -> None:

@@ -14,7 +14,7 @@ from .errors import AgentctlError
 from .git import Git, pipe_pack
 
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
-BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -diff -merge -working-tree-encoding\n"
+BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
 ZERO = "0" * 40
 
 

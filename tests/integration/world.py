@@ -1,0 +1,267 @@
+"""A world to break: a real repository, a state folder, an adopted agent, a supervisor as a child process.
+
+Everything lives in one short temporary folder (sockets have a length limit) and ends with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from agentctl import adopt, process
+from agentctl.ledger import Ledger, LedgerDamaged
+from agentctl.paths import USER, Places
+from agentctl.station import Station
+
+HERE = Path(__file__).resolve()
+SOURCE = str(HERE.parents[2] / "watchdog")
+AGENT = HERE.with_name("breakable_agent.py").read_text()
+SUPERVISE = """
+import sys
+from agentctl.station import Station
+from agentctl.supervise import Supervisor
+sys.exit(Supervisor(Station.open(sys.argv[1]), sys.argv[1], print).run())
+"""
+ROLLBACK = """
+import os, sys
+from agentctl import rollback
+os._exit(rollback.main(sys.argv[1]))
+"""
+QUICK = {
+    "agent": {"ready_timeout": "4s", "stop_grace": "2s"},
+    "heartbeat": {"timeout": "1s", "longest_wait": "3s"},
+    "probation": {"duration": "10m", "heartbeats": 2, "tries": 2},
+    "state": {"restore": ["config/*"]},
+    "rollback": {"restarts": 1},
+}
+
+
+def git(folder, *words: str, **more) -> str:
+    """Run git as a person would, without this machine's settings; return what it says."""
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C",
+           "GIT_CONFIG_GLOBAL": "/dev/null"}
+    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always", *words]
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, **more)
+    assert done.returncode == 0, (words, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def wait_until(ask, what: str, limit_seconds: float = 20.0):
+    """Poll until `ask()` is true and return it; fail with `what` after the limit."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {limit_seconds:g}s in vain for {what}"
+        time.sleep(0.02)
+
+
+def manifest(folder, *, without: tuple[str, ...] = ()) -> dict[str, tuple]:
+    """Describe every entry below `folder`: kind, mode, content; names are bytes as text."""
+    found = {}
+    root = os.fspath(folder)
+    for top, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if f"{top}/{f}"[len(root) + 1 :] not in without]
+        for name in (*folders, *files):
+            path = f"{top}/{name}"
+            stat = os.lstat(path)
+            if os.path.islink(path):
+                what: tuple = ("link", os.readlink(path))
+            elif os.path.isdir(path):
+                what = ("folder", stat.st_mode & 0o777)
+            elif os.path.isfile(path):
+                with open(path, "rb") as file:
+                    what = ("file", stat.st_mode & 0o777, hashlib.sha256(file.read()).hexdigest())
+            else:
+                what = ("other", stat.st_mode)
+            found[path[len(root) + 1 :]] = what
+    return found
+
+
+def make_repository(folder: Path, files: dict[str, str | bytes], branch: str = "main") -> Path:
+    """Make a repository with one commit of `files`."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q", "-b", branch)
+    write(folder, files)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first version")
+    return folder
+
+
+def write(folder, files: dict[str, str | bytes]) -> None:
+    """Write files below `folder`."""
+    for name, content in files.items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def merged(one: dict, other: dict) -> dict:
+    """Return the settings of both, section by section; `other` wins."""
+    return {section: {**one.get(section, {}), **other.get(section, {})} for section in {**one, **other}}
+
+
+class World:
+    """One agent, adopted and breakable."""
+
+    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agw", dir="/tmp"))
+        self.name = f"w{self.folder.name[3:].lower()}"
+        self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": USER}
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        self.code = make_repository(self.folder / "code", {
+            "agent.py": AGENT, "behaviour.py": "MODE = 'healthy'\n", ".gitignore": "*.cache\n__pycache__/\n.venv/\n",
+        }, branch)
+        self.branch = branch
+        self.places = Places(self.name, USER, dict(os.environ), os.getuid())
+        self.first = self.head()
+        self.settings = merged(QUICK, settings or {})
+        self.supervisors: list[subprocess.Popen] = []
+
+    # -- before ---------------------------------------------------------------------------------------------
+
+    def adopt(self) -> World:
+        self.station = adopt.adopt(self.places, str(self.code), [sys.executable, "agent.py"], settings=self.settings)
+        return self
+
+    @property
+    def state(self) -> Path:
+        return Path(self.station.state_dir)
+
+    def mode(self, mode: str, message: str = "") -> str:
+        """Commit another behaviour; return the commit."""
+        return self.commit({"behaviour.py": f"MODE = {mode!r}\n"}, message or mode)
+
+    def commit(self, files: dict[str, str | bytes], message: str = "change") -> str:
+        write(self.code, files)
+        git(self.code, "add", "-A")
+        git(self.code, "commit", "-q", "-m", message)
+        return self.head()
+
+    def head(self) -> str:
+        return git(self.code, "rev-parse", "HEAD")
+
+    # -- run ------------------------------------------------------------------------------------------------
+
+    def start(self) -> subprocess.Popen:
+        """Start a supervisor; its output goes to the file `log`."""
+        with open(self.folder / "log", "ab") as log:
+            running = subprocess.Popen([sys.executable, "-c", SUPERVISE, self.name], stdout=log, stderr=log,
+                                       stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": SOURCE})
+        self.supervisors.append(running)
+        return running
+
+    def stop(self) -> int:
+        """End the supervisor the kind way; return its exit status."""
+        running = self.supervisors[-1]
+        if running.poll() is None:
+            running.send_signal(signal.SIGTERM)
+        return running.wait(20)
+
+    def rollback_once(self) -> int:
+        """Run the one-shot alone; return its exit status."""
+        env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
+        with open(self.folder / "log", "ab") as log:
+            return subprocess.run([sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log,
+                                  timeout=60).returncode
+
+    @property
+    def log(self) -> str:
+        try:
+            return (self.folder / "log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    # -- look -----------------------------------------------------------------------------------------------
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.places.ledger_path)
+
+    def all(self, sql: str, *values: object) -> list[dict]:
+        try:
+            with self.ledger() as ledger:
+                return ledger.all(sql, *values)
+        except LedgerDamaged:
+            return []
+
+    def one(self, sql: str, *values: object) -> dict | None:
+        return next(iter(self.all(sql, *values)), None)
+
+    def launches(self) -> list[dict]:
+        return self.all("SELECT * FROM launches ORDER BY started_at, rowid")
+
+    def incidents(self) -> list[dict]:
+        return self.all("SELECT * FROM incidents ORDER BY at")
+
+    def rungs(self) -> list[tuple]:
+        found = self.all("SELECT rung, target FROM attempts ORDER BY at")
+        return [(a["rung"], a["target"]) for a in found]
+
+    def evidence(self, incident: dict) -> dict:
+        return json.loads(incident["evidence"])
+
+    def status_of(self, number: int) -> str:
+        row = self.one("SELECT status FROM generations WHERE number=?", number)
+        return row["status"] if row else ""
+
+    def quarantine(self, incident: dict, move: int = 1) -> Path:
+        return Path(self.station.slots.quarantine_path(incident["id"], move))
+
+    def processes(self) -> list[int]:
+        """List the living processes of this agent, by their environment."""
+        wanted = f"AGENTCTL_ROOT={self.environment['AGENTCTL_ROOT']}".encode()
+        return [pid for pid in process.with_variable("AGENT_NAME", self.name)
+                if process.is_alive(pid) and wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+
+    # -- wait -----------------------------------------------------------------------------------------------
+
+    def until(self, ask, what: str, limit_seconds: float = 20.0):
+        try:
+            return wait_until(ask, what, limit_seconds)
+        except AssertionError as error:
+            launches = [{k: row[k] for k in ("generation", "end", "trigger", "reason")} for row in self.launches()]
+            raise AssertionError(f"{error}\nlaunches: {launches}\nattempts: {self.rungs()}\n"
+                                 f"log:\n{self.log[-3000:]}") from None
+
+    def until_beating(self, generation: int | None = None, after: str = "", limit_seconds: float = 20.0) -> dict:
+        """Wait until the newest launch has beaten (another than `after`); return its row."""
+        def ask():
+            row = self.one("SELECT * FROM launches ORDER BY started_at DESC, rowid DESC LIMIT 1")
+            is_it = row and row["first_beat_at"] and not row["end"] and row["id"] != after
+            return row if is_it and generation in (None, row["generation"]) else None
+
+        return self.until(ask, f"a heartbeat of generation {generation or 'any'}", limit_seconds)
+
+    def until_outcome(self, outcome: str, limit_seconds: float = 25.0) -> dict:
+        """Wait until the newest incident has this outcome; return its row."""
+        def ask():
+            found = self.incidents()
+            return found[-1] if found and found[-1]["outcome"] == outcome else None
+
+        return self.until(ask, f"an incident that is {outcome}", limit_seconds)
+
+    # -- after ----------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """End everything of this world and remove it."""
+        for running in self.supervisors:
+            if running.poll() is None:
+                running.send_signal(signal.SIGTERM)
+                try:
+                    running.wait(10)
+                except subprocess.TimeoutExpired:
+                    running.kill()
+                    running.wait()
+        wanted = self.environment["AGENTCTL_ROOT"]
+        process.end_all(lambda: process.with_variable("AGENTCTL_ROOT", wanted))
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,28 @@
+"""The door for people: `agentctl VERB`. It finds the verb and says how it ended.
+
+Nothing is imported before it is needed: `status` is asked often and must cost little, so click is
+loaded for the other verbs only. Refuses to know what any verb does.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; return the exit status."""
+    from .door import through, wants_json
+
+    words = sys.argv[1:] if argv is None else list(argv)
+    return through(lambda: _dispatch(words), as_json=wants_json(words))
+
+
+def _dispatch(words: list[str]) -> int:
+    from .quick import parse, show_status
+
+    simple = parse(words)
+    if simple is not None:
+        return show_status(*simple)
+    from .group import run
+
+    return run(words)

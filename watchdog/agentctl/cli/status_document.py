@@ -1,0 +1,136 @@
+"""Compose the status of an agent from facts. Pure: the clock is in them, instants stay seconds.
+
+The keys are an interface (DESIGN, command line). It renders nothing and reads nothing.
+"""
+
+from __future__ import annotations
+
+from .. import policy
+from . import status_next
+from .status_facts import Facts
+
+STOPPED, STARTING, PROBATION, STEADY = "stopped", "starting", "probation", "steady"
+ROLLING_BACK, PAUSED, HALTED = "rolling-back", "paused", "halted"
+PHASES = (STOPPED, STARTING, PROBATION, STEADY, ROLLING_BACK, PAUSED, HALTED)
+
+
+def compose(facts: Facts) -> dict:
+    """Return the document that `status --json` prints."""
+    phase = choose_phase(facts)
+    running = running_launch(facts)
+    generation = find_generation(facts, current_number(facts)) or {}
+    is_trial = generation.get("status") == "candidate"
+    document = {
+        "name": facts.name,
+        "well": False,
+        "phase": phase,
+        "because": "",
+        "generation": current_number(facts),
+        "generation_status": status_of(generation) if generation else None,
+        "commit": generation.get("commit_id") or None,
+        "branch": generation.get("branch") or (facts.config and facts.config.agent.branch),
+        "last_known_good": last_known_good(facts),
+        "golden": next((g["number"] for g in facts.generations if g["is_golden"]), None),
+        "tries_left": generation["tries_left"] if is_trial else None,
+        "launch_id": running and running["id"],
+        "started_at": running and running["started_at"],
+        "ready_at": running and running["ready_at"],
+        "stopped_at": None if running or not facts.launch else facts.launch["ended_at"],
+        "last_heartbeat_at": _last_heartbeat(facts),
+        "heartbeats": facts.live.get("heartbeats", 0) if running else 0,
+        "heartbeat_limit_seconds": facts.config and facts.config.heartbeat.timeout,
+        "agent": {
+            "pid": facts.live.get("pid") if facts.is_agent_alive and running else None,
+            "alive": bool(facts.is_agent_alive and running),
+            "phase": facts.live.get("agent_phase") if running else None,
+        },
+        "last_incident": _incident(facts.incident) if facts.incident else None,
+        "problems": facts.problems,
+    }
+    document["because"] = status_next.why_not_well(facts, document)
+    document["well"] = not document["because"]
+    document["next"] = status_next.sentences(facts, document)
+    return document
+
+
+def choose_phase(facts: Facts) -> str:
+    """Choose the one word for where the agent is."""
+    if facts.intent is not None or facts.is_rolling_back:
+        return ROLLING_BACK
+    if facts.halted:
+        return HALTED
+    if facts.paused_until > facts.now:
+        return PAUSED
+    launch = running_launch(facts)
+    if launch is None:
+        return STARTING if facts.is_locked else STOPPED
+    if not facts.has_ledger:
+        told = facts.live.get("phase")
+        return told if told in PHASES else STARTING
+    if launch["ready_at"] is None:
+        return STARTING
+    generation = find_generation(facts, launch["generation"])
+    is_good = generation is not None and generation["status"] == "good"
+    return STEADY if is_good else PROBATION
+
+
+def running_launch(facts: Facts) -> dict | None:
+    """Return the launch that runs now; None if none is seen to."""
+    if not facts.is_runner_alive:
+        return None
+    if not facts.has_ledger:
+        live = facts.live
+        known = {key: live.get(key) for key in ("generation", "started_at", "ready_at")}
+        return {"id": live.get("launch_id"), **known}
+    launch = facts.launch
+    is_open = launch is not None and launch["end"] == policy.RUNNING
+    return launch if is_open and launch["id"] == facts.live.get("launch_id") else None
+
+
+def current_number(facts: Facts) -> int | None:
+    """Return the generation that runs, or that stands in the agent's path as far as is known."""
+    running = running_launch(facts)
+    if running is not None:
+        return running["generation"]
+    if facts.switched is not None:
+        return facts.switched
+    return facts.launch["generation"] if facts.launch else last_known_good(facts)
+
+
+def last_known_good(facts: Facts) -> int | None:
+    """Return the newest blessed generation."""
+    goods = [g for g in facts.generations if g["status"] == "good"]
+    newest = max(goods, key=lambda g: (g["blessed_at"] or 0, g["number"]), default=None)
+    return newest and newest["number"]
+
+
+def find_generation(facts: Facts, number: int | None) -> dict | None:
+    """Return a generation's row, None if it is not known."""
+    return next((g for g in facts.generations if g["number"] == number), None)
+
+
+def status_of(generation: dict) -> str:
+    """Return what a generation is called for people and in JSON."""
+    return "golden" if generation["is_golden"] else generation["status"]
+
+
+def _last_heartbeat(facts: Facts) -> float | None:
+    is_of_last = not facts.has_ledger or (
+        facts.launch is not None and facts.launch["id"] == facts.live.get("launch_id")
+    )
+    return facts.live.get("last_heartbeat_at") if is_of_last else None
+
+
+def _incident(row: dict) -> dict:
+    ended = row["ended_at"]
+    return {
+        "id": row["id"],
+        "at": row["at"],
+        "trigger": row["trigger"],
+        "reason": row["reason"],
+        "from": row["generation_from"],
+        "to": row["generation_to"],
+        "decision": row["decision"],
+        "outcome": row["outcome"] or None,
+        "seconds": round(ended - row["at"], 3) if ended else None,
+    }

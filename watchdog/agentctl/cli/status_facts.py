@@ -1,0 +1,205 @@
+"""Gather what `status` speaks of: the ledger, the runner's live status, /proc, locks. Reads only.
+
+What cannot be read is named in `problems` and missing from the facts, no more. It never takes a lock:
+even for an instant that could turn a runner away. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from .. import process, status_file
+from ..config import Config
+from ..errors import AgentctlError
+from ..ledger import Ledger, LedgerDamaged
+from ..paths import SYSTEM, Places
+from ..policy import DAY_SECONDS
+from ..station import boot_id, find_places
+
+LOCKS_PATH = "/proc/locks"
+LEDGER_HINT = (
+    "the next start or rollback rebuilds it from the vault and keeps the broken file; "
+    "'agentctl logs' tells more"
+)
+
+
+class Facts:
+    """Plain facts about one agent at one moment; rows as the ledger gives them."""
+
+    def __init__(self, name: str, now: float, **known: object) -> None:
+        self.name, self.now = name, now
+        self.problems: list[dict[str, str]] = []
+        self.config: Config | None = None
+        self.has_ledger = False
+        self.generations: list[dict] = []
+        self.launch: dict | None = None
+        self.incident: dict | None = None  # the newest, open or ended
+        self.attempts: list[dict] = []  # of the open incident
+        self.recent: list[dict] = []  # attempts of the last day
+        self.intent: dict | None = (
+            None  # the attempt that is decided and not carried out to its end
+        )
+        self.step = ""  # which step of it is under way
+        self.switched: int | None = None  # the generation that a rollback has just put in place
+        self.halted, self.paused_until = "", 0.0
+        self.live: dict = {}
+        self.is_runner_alive = self.is_agent_alive = False
+        self.is_locked = False  # a runner, or the one-shot, holds the agent's lock
+        self.is_rolling_back = False  # the one-shot holds its lock
+        vars(self).update(known)
+
+    def add_problem(self, message: str, hint: str = "") -> None:
+        """Note something that stands in the way of the whole picture."""
+        self.problems.append({"message": message, "hint": hint})
+
+
+def gather(name: str, now: float) -> Facts:
+    """Read everything that can be read; raise AgentctlError if there is no agent of that name."""
+    facts = Facts(name, now)
+    places = choose_places(name)
+    if not os.path.exists(places.config_path):
+        if not _ask_runner(facts, places):
+            raise AgentctlError(
+                f"there is no agent called '{name}' here ({places.config_path} is missing)",
+                "agentctl init PATH -- COMMAND adopts one",
+            )
+        facts.add_problem("this is what the runner says; the rest cannot be read by this user")
+        return facts
+    _read_config(facts, places)
+    _read_ledger(facts, places)
+    _read_live(facts, places)
+    return facts
+
+
+def choose_places(name: str) -> Places:
+    """Find the agent's places; a user without an agent of that name may mean the system's."""
+    places = find_places(name)
+    is_own = places.scope == SYSTEM or places.root or "AGENTCTL_SCOPE" in os.environ
+    if is_own or os.path.exists(places.config_path):
+        return places
+    system = Places(name, SYSTEM, dict(os.environ), os.getuid())
+    return system if os.path.exists(system.config_path) else places
+
+
+def _read_config(facts: Facts, places: Places) -> None:
+    from .. import config
+
+    try:
+        facts.config, complaint = config.load_last_valid(
+            places.config_path, places.config_cache_path
+        )
+    except AgentctlError as error:
+        facts.add_problem(error.message, error.hint)
+        return
+    if complaint:
+        facts.add_problem(complaint, "the last valid settings are used until it is corrected")
+
+
+def _read_ledger(facts: Facts, places: Places) -> None:
+    if not _may_read(places.ledger_path):
+        facts.add_problem(
+            f"the ledger {places.ledger_path} cannot be read by this user",
+            f"sudo agentctl --name {facts.name} status",
+        )
+        return
+    try:
+        with Ledger(places.ledger_path, read_only=True) as ledger:
+            _ask_ledger(facts, ledger)
+        facts.has_ledger = True
+    except LedgerDamaged as error:
+        facts.add_problem(error.message, error.hint or LEDGER_HINT)
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        facts.add_problem(f"the ledger {places.ledger_path} is damaged: {error}", LEDGER_HINT)
+
+
+def _may_read(path: str) -> bool:
+    """Tell whether we may; a file that is missing is the ledger's own complaint."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return os.access(path, os.R_OK)
+
+
+def _ask_ledger(facts: Facts, ledger: Ledger) -> None:
+    import json
+
+    facts.generations = ledger.generations()
+    facts.launch = ledger.last_launch()
+    facts.halted = ledger.meta("halted") or ""
+    facts.paused_until = float(ledger.meta("paused_until") or 0)
+    facts.incident = ledger.one("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT 1")
+    facts.intent = ledger.open_attempt()
+    if facts.intent is not None:
+        step = ledger.one(
+            "SELECT name FROM steps WHERE incident=? AND attempt=? ORDER BY rowid DESC LIMIT 1",
+            facts.intent["incident"],
+            facts.intent["number"],
+        )
+        facts.step = step["name"] if step else ""
+    opened = ledger.open_incident()
+    if opened is not None:
+        facts.attempts = ledger.all(
+            "SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]
+        )
+    since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
+    facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
+    facts.switched = json.loads(ledger.meta("switched") or "{}").get("generation")
+
+
+def _read_live(facts: Facts, places: Places) -> None:
+    """Read the live status and tell who of it is still alive."""
+    locks = _read_text(LOCKS_PATH)
+    facts.is_locked = is_locked(places.agent_lock_path, locks)
+    facts.is_rolling_back = is_locked(places.rollback_lock_path, locks)
+    if not facts.has_ledger and _ask_runner(facts, places):
+        return
+    facts.live = status_file.read(places.live_status_path)
+    is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
+    facts.is_runner_alive = is_same_boot and is_runner(facts.live.get("runner_pid", 0), facts.name)
+    facts.is_agent_alive = facts.is_runner_alive and process.is_alive(facts.live.get("pid") or 0)
+
+
+def _ask_runner(facts: Facts, places: Places) -> bool:
+    """Ask the runner itself, which answers root and the agent's user; False if nobody does."""
+    from .. import runner_client
+
+    is_inside = os.environ.get("AGENT_NAME") == facts.name and "AGENT_API_URL" in os.environ
+    path = runner_client.find_socket(facts.name) if is_inside else places.api_socket_path
+    if not os.path.exists(path):
+        return False
+    try:
+        facts.live = runner_client.ask(path, "GET", "/health")
+    except (AgentctlError, ValueError):
+        return False
+    facts.is_runner_alive = True
+    facts.is_agent_alive = bool(facts.live.get("pid"))
+    return True
+
+
+def is_runner(pid: int, name: str) -> bool:
+    """Tell whether the process is alive and this agent's runner, no stranger of its number."""
+    words = _read_text(f"/proc/{pid}/cmdline").split("\0")
+    return process.is_alive(pid) and "runner" in words and name in words
+
+
+def is_locked(path: str, locks: str) -> bool:
+    """Tell by the text of /proc/locks whether somebody is seen to hold the lock on a file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    rows = (line.split() for line in locks.splitlines())
+    return any(len(row) > 5 and row[1] == "FLOCK" and row[5] == file for row in rows)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,55 @@
+"""JSON for the rescue path: the interpreter's own C scanner and encoder, without `json`.
+
+`import json` brings in `re` and `enum` for 11 ms, twice on the way from a crash to a running agent. Same language,
+same results; for pretty output or options, doors use `json`.
+"""
+
+from __future__ import annotations
+
+import _json
+
+WHITE = " \t\n\r"
+
+
+class _Context:
+    """What the C scanner asks for: plain JSON, no hooks."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
+    memo: dict = {}
+
+    @staticmethod
+    def parse_constant(name: str) -> float:
+        return float(name.replace("Infinity", "inf"))
+
+
+_scan = _json.make_scanner(_Context())
+
+
+def _refuse(value: object) -> str:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_encode = _json.make_encoder(None, _refuse, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+
+
+def loads(text: str | bytes) -> object:
+    """Parse one JSON document; raise ValueError if it is not one."""
+    if isinstance(text, (bytes, bytearray)):
+        text = bytes(text).decode("utf-8")
+    start = len(text) - len(text.lstrip(WHITE))
+    try:
+        value, end = _scan(text, start)
+    except StopIteration as error:
+        raise ValueError(f"no JSON value at character {error.value}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if text[end:].strip(WHITE):
+        raise ValueError(f"more text after the JSON value, at character {end}")
+    return value
+
+
+def dumps(value: object) -> str:
+    """Write a value as JSON in ASCII."""
+    return "".join(_encode(value, 0))
