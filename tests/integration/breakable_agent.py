@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -68,6 +69,8 @@ if MODE == "crash":
     raise RuntimeError("told to crash")
 if MODE == "never-ready":
     stuck_in_the_work_loop()
+if MODE == "orphan":
+    subprocess.Popen(["sleep", "1000"], start_new_session=True, stdin=subprocess.DEVNULL)
 notify("READY=1", "STATUS=working")
 for number in range(1, 10**9):
     notify("WATCHDOG=1", f"X_AGENTCTL_PROGRESS={number}", "X_AGENTCTL_PHASE=working")

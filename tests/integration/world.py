@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from agentctl import adopt, process
+from agentctl import adopt, process, requests
 from agentctl.ledger import Ledger, LedgerDamaged
 from agentctl.paths import USER, Places
 from agentctl.station import Station
@@ -126,17 +126,16 @@ class World:
         self.places = Places(self.name, USER, dict(os.environ), os.getuid())
         self.first = self.head()
         self.settings = merged(QUICK, settings or {})
+        self.state = self.folder / "state"
+        write(self.state, {"config/plan.json": "the good plan"})
         self.supervisors: list[subprocess.Popen] = []
 
     # -- before ---------------------------------------------------------------------------------------------
 
     def adopt(self) -> World:
-        self.station = adopt.adopt(self.places, str(self.code), [sys.executable, "agent.py"], settings=self.settings)
+        self.station = adopt.adopt(self.places, str(self.code), [sys.executable, "agent.py"],
+                                   state_dir=str(self.state), settings=self.settings)
         return self
-
-    @property
-    def state(self) -> Path:
-        return Path(self.station.state_dir)
 
     def mode(self, mode: str, message: str = "") -> str:
         """Commit another behaviour; return the commit."""
@@ -216,6 +215,30 @@ class World:
 
     def quarantine(self, incident: dict, move: int = 1) -> Path:
         return Path(self.station.slots.quarantine_path(incident["id"], move))
+
+    def starts(self) -> list[dict]:
+        """Return what the agent saw at each of its starts."""
+        try:
+            return [json.loads(line) for line in (self.state / "starts").read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def history(self) -> list[str]:
+        try:
+            return (self.state / "history.jsonl").read_text().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+
+    def live(self) -> dict:
+        """Return the runner's live status."""
+        return json.loads(Path(self.places.live_status_path).read_text())
+
+    def request(self, verb: str, target: str = "") -> int:
+        """Ask the running supervisor for a rollback or an undo; return the request's number."""
+        with self.ledger() as ledger:
+            number = requests.submit(ledger, verb, target)
+        os.kill(int(Path(self.places.supervisor_pid_path).read_text()), signal.SIGUSR1)
+        return number
 
     def processes(self) -> list[int]:
         """List the living processes of this agent, by their environment."""

@@ -63,7 +63,7 @@ def nasty(state):
     put(f"{state}/plain", b"plain")
     put(f"{state}/empty")
     put(f"{state}/config/deep/er/tool", b"#!/bin/sh\n", 0o755)
-    put(f"{state}/secret", b"hush", 0o000)
+    put(f"{state}/secret", b"hush", 0o000 if is_root else 0o400)
     put(f"{state}/suid", b"s", 0o4755)
     put(f"{state}/new\nline", b"n")
     put(os.fsencode(state) + b"/bad\xff\xfename", b"b")
@@ -106,7 +106,7 @@ def test_round_trip_of_everything(places):
     nasty(state)
     before = look(state)
     report = snapshots.take(state, root, "000001")
-    assert (report.skipped, report.note) == ([] if is_root else ["secret: Permission denied"], "")
+    assert (report.skipped, report.note) == ([], "")
     assert snapshots.verify(root, "000001") == []
     assert os.stat(f"{root}/000001").st_mode & 0o777 == 0o700
     assert os.stat(f"{root}/000001/tree/sparse").st_blocks * 512 < 1 << 20
@@ -395,6 +395,20 @@ def test_a_read_error_of_one_file_does_not_stop_the_rest(places, monkeypatch):
     assert report.files == 2 and report.skipped == ["bad: Input/output error"]
 
 
+@pytest.mark.skipif(is_root, reason="root may read everything")
+def test_what_may_not_be_read_is_reported_and_left_alone(places):
+    state, root, replaced = places
+    put(f"{state}/closed/in", b"x")
+    put(f"{state}/secret", b"x", 0o000)
+    os.chmod(f"{state}/closed", 0o000)
+    report = snapshots.take(state, root, "1")
+    assert report.skipped == ["closed: Permission denied", "secret: Permission denied"]
+    os.chmod(f"{state}/closed", 0o700)
+    report = snapshots.restore(root, "1", state, ["*"], replaced)
+    assert report.removed == [] and sorted(os.listdir(state)) == ["closed", "secret"]
+    assert os.path.exists(f"{state}/closed/in")
+
+
 def test_an_append_only_file_is_whole_up_to_what_was_there(places):
     state, root, _ = places
     line = b"0123456789abcde\n"
@@ -626,6 +640,13 @@ def test_snapshots_inside_the_state_folder_are_left_out(places):
     put(f"{state}/f", b"1")
     for number in "123":
         assert snapshots.take(state, f"{state}/snapshots", number).files == 1
+    put(f"{state}/f", b"2")
+    put(f"{state}/new", b"n")
+    for _ in range(2):
+        snapshots.restore(f"{state}/snapshots", "3", state, ["*"], f"{state}/replaced")
+        assert look(state)[b"f"][1] == b"1"
+        assert look(state)[b"replaced/tree/new"][1] == b"n"
+        assert snapshots.list_ids(f"{state}/snapshots") == ["1", "2", "3"]
 
 
 def test_the_manifest_survives_any_name_and_is_json(places):
@@ -653,4 +674,6 @@ def test_nesting_without_end_is_refused_not_fatal(places):
     put(f"{state}/f", b"1")
     report = snapshots.take(state, root, "1")
     assert report.files == 1 and "too deep" in report.skipped[0]
+    report = snapshots.restore(root, "1", state, ["*"], f"{state}.replaced")
+    assert report.removed == report.restored == []
     assert snapshots.verify(root, "1") == []

@@ -113,16 +113,15 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
 
 def stop(attempt: Attempt) -> str:
     """Prove that no process of any launch is left (the lock has proved that no runner is)."""
-    left = process.end_all(lambda: process.with_any("AGENT_LAUNCH_ID"
-                           ) if attempt.station.places.scope == "system" and False else _of_this_agent(attempt))
+    left = process.end_all(lambda: _of_last_launch(attempt))
     if left:
         raise AgentctlError(f"cannot switch the tree: processes of the agent do not end: {left}",
                             "they may be stuck in the kernel; look at them with ps")
     return ""
 
 
-def _of_this_agent(attempt: Attempt) -> list[int]:
-    """Processes that were started by a launch of this agent, wherever they went."""
+def _of_last_launch(attempt: Attempt) -> list[int]:
+    """Processes that the last launch started, also those that left its cgroup."""
     last = attempt.ledger.last_launch()
     return process.with_variable("AGENT_LAUNCH_ID", last["id"]) if last else []
 

@@ -43,6 +43,8 @@ class Capture:
             names = sorted(os.listdir(live))
         except OSError as error:
             self.skipped.append(f"{above}: {error.strerror}")
+            if depth:
+                self.entries[-1].state = "unreadable"  # the folder itself was the last to come in
             return
         journals = sqlitecopy.companions_in(names)
         done: set[str] = set()  # journals that went with their database
@@ -69,9 +71,10 @@ class Capture:
 
     def _subfolder(self, at: Spot, stat, state, depth: int) -> None:
         if (stat.st_dev, stat.st_ino) in self._avoid:
+            self._add(at, "dir", stat, state="left-out")
             return
         if depth >= DEEPEST or len(os.fsencode(at.path)) > LONGEST:
-            self.skipped.append(f"{at.path}: nested too deep")
+            self._skip(at, "dir", stat, "nested too deep")
             return
         try:
             live = open_child(at.live, at.name)

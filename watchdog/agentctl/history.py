@@ -172,7 +172,7 @@ def parse(raw: bytes) -> dict:
         message = lean_json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, SystemError):  # SystemError: see the test
         raise ValueError("NUL bytes" if b"\0" in raw else "not JSON") from None
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")

@@ -2,7 +2,8 @@
 
 The file that is replaced is kept, damaged bytes and all. Whole lines go over byte for byte; an
 object without an id is told apart by its bytes, so that a careless writer loses nothing either.
-Refuses a history that is no plain file; a candidate that cannot be read is skipped and named.
+What is no plain file gives way to a candidate, and is kept; a candidate that cannot be read is
+skipped and named.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 
 from . import durable, history
 from .errors import AgentctlError
+
+BLOCK = 1 << 16
 
 
 class MendReport:
@@ -36,14 +39,14 @@ def mend(path: str, candidates: list[str], *, keep_damaged_as: str) -> MendRepor
     where two copies have one id, the candidate's bytes stay. The agent must be stopped: who holds
     the file open goes on writing to the replaced one.
     """
-    lock = _open_and_lock(path)
-    folder, name = os.path.split(path)
-    spares = [os.path.join(folder, f".{name}.mend{number}") for number in (0, 1)]
+    is_plain = history.is_plain(path)
+    lock = _open_and_lock(path) if is_plain else None
+    spares = _spare_names(path)
     try:
         facts = history.scan(path)
         report = MendReport(facts)
         best = _gather(path, candidates, spares, report)
-        if best == path and not facts.is_whole:
+        if best == path and is_plain and not facts.is_whole:
             best = spares[0]
             _write(best, (line for _, line, _ in _whole_lines(path)))
         if best != path:
@@ -55,6 +58,16 @@ def mend(path: str, candidates: list[str], *, keep_damaged_as: str) -> MendRepor
             _unlink(spare)
         if lock is not None:
             os.close(lock)
+
+
+def _spare_names(path: str) -> list[str]:
+    """Return two free names beside `path`, after sweeping up what somebody killed here left."""
+    folder, name = os.path.split(path)
+    prefix = f".{name}.mend-"
+    for entry in os.scandir(folder or "."):
+        if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
+            os.unlink(entry.path)
+    return [os.path.join(folder, prefix + history.new_id()) for _ in range(2)]
 
 
 def _gather(path: str, candidates: list[str], spares: list[str], report: MendReport) -> str:
@@ -109,12 +122,33 @@ class _Difference:
 
 def _fork(first: str, second: str) -> tuple[int, int]:
     """Return the offset in each file where its messages stop being those of the other."""
-    at = [0, 0]
-    for one, other in zip(_whole_lines(first), _whole_lines(second), strict=False):
+    start = _common_bytes(first, second)
+    at = (start, start)
+    for one, other in zip(_whole_lines(first, start), _whole_lines(second, start), strict=False):
         if one[1] != other[1]:
             break
-        at = [one[0], other[0]]
-    return at[0], at[1]
+        at = (one[0], other[0])
+    return at
+
+
+def _common_bytes(first: str, second: str) -> int:
+    """Return how many bytes of whole lines both begin with: two reads are quicker than parsing."""
+    if not (os.path.lexists(second) and history.is_plain(second)):
+        return 0
+    with _reader(first) as one, _reader(second) as other:
+        offset = line_end = 0
+        while True:
+            a, b = one.read(BLOCK), other.read(BLOCK)
+            same = len(a) if a == b else len(os.path.commonprefix([a, b]))
+            if newline := a.rfind(b"\n", 0, same) + 1:
+                line_end = offset + newline
+            offset += same
+            if same < BLOCK:
+                return line_end
+
+
+def _reader(path: str):
+    return open(history.open_plain(path), "rb", buffering=0)
 
 
 def _keyed(path: str, start: int):
@@ -129,6 +163,8 @@ def _keyed(path: str, start: int):
 def _whole_lines(path: str, start: int = 0, stop: int | None = None):
     """Yield (offset of its end, line with its newline, message) of every whole line."""
     end = start
+    if not history.is_plain(path):
+        return
     for raw, length in history.lines(path, start):
         if stop is not None and end >= stop:
             return
@@ -161,6 +197,7 @@ def _write(path: str, lines) -> None:
 def _replace(path: str, by: str, old: int | None, keep_as: str) -> str | None:
     """Put `by` in the place of `path`, which stays readable as `keep_as`; return that name."""
     folder = os.path.dirname(path) or "."
+    is_odd = old is None and os.path.lexists(path)
     like = os.stat(folder) if old is None else os.fstat(old)
     fd = history.open_plain(by)
     try:
@@ -171,6 +208,9 @@ def _replace(path: str, by: str, old: int | None, keep_as: str) -> str | None:
     finally:
         os.close(fd)
     kept = None if old is None else _keep(path, old, keep_as)
+    if is_odd:  # a folder, a link, a FIFO: it cannot be linked or replaced, but it can be moved
+        kept = _free_name(f"{path}.damaged")
+        os.rename(path, kept)
     os.rename(by, path)
     durable.sync_folder(folder)
     return kept
@@ -178,18 +218,23 @@ def _replace(path: str, by: str, old: int | None, keep_as: str) -> str | None:
 
 def _keep(path: str, fd: int, keep_as: str) -> str:
     """Give the file a second name, or a copy where it cannot have one; never over another file."""
-    name, number = keep_as, 1
-    while os.path.lexists(name):
-        if os.path.samestat(os.lstat(name), os.fstat(fd)):
-            return name  # killed right here, the time before
-        number += 1
-        name = f"{keep_as}.{number}"
+    if os.path.lexists(keep_as) and os.path.samestat(os.lstat(keep_as), os.fstat(fd)):
+        return keep_as  # killed right here, the time before
+    name = _free_name(keep_as)
     try:
         os.link(path, name, follow_symlinks=False)
     except OSError:  # another file system, or one without links
         os.lseek(fd, 0, os.SEEK_SET)
         _write(name, iter(lambda: os.read(fd, 1 << 20), b""))
     durable.sync_folder(os.path.dirname(name) or ".")
+    return name
+
+
+def _free_name(wanted: str) -> str:
+    name, number = wanted, 1
+    while os.path.lexists(name):
+        number += 1
+        name = f"{wanted}.{number}"
     return name
 
 

@@ -80,8 +80,25 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     return 0
 
 
+def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
+    """Where the runner left no last lines (it was killed itself), take them from the journal."""
+    proof = ledger.evidence(incident_id)
+    if proof.get("last_lines") or not proof.get("launch"):
+        return
+    from . import evidence
+
+    argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-n", "60",
+            f"AGENTCTL_LAUNCH_ID={proof['launch']}"]
+    try:
+        lines = command.run(argv, env={"LC_ALL": "C"}, limit_seconds=10).text.splitlines()
+    except CommandFailed:
+        return  # no journal here; the evidence stays without its lines
+    ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
+
+
 def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
-    """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`."""
+    """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
+    add_journal(station, ledger, incident_id)
     moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung NOT IN ('restart', 'undo') ORDER BY number",
                        incident_id)
     for move, attempt in enumerate(moves, 1):

@@ -16,6 +16,7 @@ import time
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 PATIENCE_SECONDS = 1.0
 INFO, WARNING, ERROR = 6, 4, 3
+LARGEST_COPY = 16 * 1024 * 1024  # bytes; one older file is kept beside it
 # Fits in the default send buffer (208 KiB). Longer texts are cut, not passed in a sealed memfd: a
 # pane's lines are at most 8 KiB, so that code would run in no real case and be wrong in the first.
 LONGEST_MESSAGE = 128 * 1024
@@ -34,11 +35,13 @@ class Journal:
         to_stdout: bool = False,
         socket_path: str = JOURNAL_SOCKET,
         patience_seconds: float = PATIENCE_SECONDS,
+        copy_path: str = "",
     ) -> None:
         self.fields = {"SYSLOG_IDENTIFIER": identifier, **(fields or {})}
         self.dropped = 0  # since the last report
         self._path, self._patience_seconds = socket_path, patience_seconds
         self._is_stuck = False  # waited in vain: do not wait again until something got through
+        self._copy = _open_copy(copy_path) if copy_path else -1
         self._socket = None
         if not to_stdout:
             self._socket = _socket.socket(
@@ -108,7 +111,19 @@ class Journal:
 
     def _print(self, message: str) -> bool:
         line = message.encode("utf-8", "replace") + b"\n"
+        if self._copy >= 0:
+            _write(self._copy, line, 0.0)
         return _write(1, line, 0.0 if self._is_stuck else self._patience_seconds)
+
+
+def _open_copy(path: str) -> int:
+    """Open the file that stands for the journal where there is none; a large one makes room first."""
+    try:
+        if os.path.getsize(path) > LARGEST_COPY:
+            os.rename(path, f"{path}.1")
+    except FileNotFoundError:
+        pass
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def encode(fields: dict[str, str]) -> bytes:

@@ -26,7 +26,7 @@ FIELDS = (
     "ctime_ns",
     "ino",
     "crc32",  # of the copy, see `filecopy`
-    "state",  # "", unsettled (changed while copied), unreadable (no copy)
+    "state",  # "", unsettled (changed while copied), unreadable or left-out (no copy)
     "sqlite",  # "", files (copied as they lie), backup (by SQLite itself, journals merged)
     "also",  # what else the copy depends on: a database's size and journals
     "target",  # of a link

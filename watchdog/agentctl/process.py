@@ -15,14 +15,6 @@ def with_variable(name: str, value: str) -> list[int]:
     return [pid for pid in _pids() if pid != me and wanted in _read(f"/proc/{pid}/environ").split(b"\0")]
 
 
-def with_any(name: str) -> list[int]:
-    """List processes (not ourselves) whose environment has the variable at all."""
-    wanted = f"{name}=".encode()
-    me = os.getpid()
-    return [pid for pid in _pids() if pid != me
-            and any(v.startswith(wanted) for v in _read(f"/proc/{pid}/environ").split(b"\0"))]
-
-
 def end_all(find, limit_seconds: float = 10.0) -> list[int]:
     """Kill what `find()` lists until it lists nothing; return what is left after the limit."""
     deadline = time.monotonic() + limit_seconds

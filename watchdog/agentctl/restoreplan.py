@@ -35,12 +35,19 @@ class Plan:
 class Comparison:
     """One snapshot against the opened places."""
 
-    def __init__(self, listed: Manifest, folder: str, places: list[Place], patterns, keep) -> None:
+    def __init__(
+        self, listed: Manifest, folder, places: list[Place], patterns, keep, avoid
+    ) -> None:
         self._listed, self._folder, self._places = listed.by_path(), folder, places
         self._settled_before = listed.started_ns - SETTLED_NS
         self._patterns, self._keep = Patterns(patterns), Patterns(keep)
         self.live: dict[str, os.stat_result] = {}
         self.plan = Plan()
+        self._avoid = avoid
+        # Nobody knows what was below these, so nothing there is unknown to the snapshot.
+        self._unseen = tuple(
+            entry.path + "/" for entry in listed.entries if entry.type == "dir" and entry.state
+        )
 
     def run(self) -> Plan:
         """Return the plan."""
@@ -61,6 +68,8 @@ class Comparison:
             return False
         if not path.startswith("/") and not self._patterns.matches(path):
             return False
+        if path.startswith(self._unseen):
+            return False
         if self._keep.matches(path):
             if self._kind(path) not in ("", "dir"):
                 self.plan.kept.append(path)
@@ -75,12 +84,23 @@ class Comparison:
             elif below is None or below or self._is_journal_of_meant(place, state, name):
                 stat = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 self.live[above + name] = stat
-                if modes.S_ISDIR(stat.st_mode) and depth < DEEPEST:
-                    child = open_child(fd, name)
-                    try:
-                        self._scan(place, child, above + name + "/", below, depth + 1)
-                    finally:
-                        os.close(child)
+                if modes.S_ISDIR(stat.st_mode):
+                    self._scan_folder(place, fd, name, stat, above + name, below, depth)
+
+    def _scan_folder(self, place, fd: int, name: str, stat, path: str, state, depth: int) -> None:
+        try:
+            is_ours = (stat.st_dev, stat.st_ino) in self._avoid
+            child = -1 if is_ours or depth >= DEEPEST else open_child(fd, name)
+        except OSError:
+            child = -1
+        if child < 0:
+            self._unseen += (path + "/",)
+            self.plan.kept.append(path)
+            return
+        try:
+            self._scan(place, child, path + "/", state, depth + 1)
+        finally:
+            os.close(child)
 
     def _is_journal_of_meant(self, place: Place, state, name: str) -> bool:
         bases = [name[: -len(s)] for s in sqlitecopy.SUFFIXES if name.endswith(s)]

@@ -50,7 +50,7 @@ def restore(root, id, state_dir, patterns, replaced_dir, extra=(), keep=None) ->
     try:
         places = [place for place in places if place.open() or _make_place(place, listed)]
         keep = listed.about["keep"] if keep is None else keep
-        comparison = Comparison(listed, folder, places, patterns, keep)
+        comparison = Comparison(listed, folder, places, patterns, keep, _keys(root, replaced_dir))
         plan = comparison.run()
         _clear(places, plan.leftovers)
         _save(places, plan, comparison, replaced_dir)
@@ -69,6 +69,12 @@ def restore(root, id, state_dir, patterns, replaced_dir, extra=(), keep=None) ->
     return RestoreReport(
         written, sorted(plan.removed + plan.folders_removed), sorted(set(plan.kept))
     )
+
+
+def _keys(*paths: str) -> set[tuple[int, int]]:
+    """Identify our own folders, which may lie inside the state folder."""
+    stats = [os.stat(path) for path in paths if os.path.exists(path)]
+    return {(stat.st_dev, stat.st_ino) for stat in stats}
 
 
 def _make_place(place: Place, listed) -> bool:

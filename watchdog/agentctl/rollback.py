@@ -14,7 +14,7 @@ from .attempt import Attempt, carry_out
 from .errors import AgentctlError
 from .journal import Journal
 from .ledger import Ledger
-from .station import Lock, Station
+from .station import Lock, Station, find_places, open_journal
 
 EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
 EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
@@ -25,7 +25,7 @@ STOP_WAIT_SECONDS = 60.0
 
 def main(name: str) -> int:
     """Run the routine for one agent; return its unit's exit status."""
-    journal = Journal(identifier=f"{name}-rollback", to_stdout=os.environ.get("AGENTCTL_RUNTIME") == "direct")
+    journal = open_journal(f"{name}-rollback", find_places(name))
     try:
         station = Station.open(name, lenient=True)
         with Lock(station.places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS):

@@ -17,7 +17,7 @@ from .journal import Journal
 from .ledger import Ledger
 from .notify import Notifier
 from .session import Ending, Session
-from .station import Lock, Station
+from .station import Lock, Station, find_places, open_journal
 
 EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would
 
@@ -25,7 +25,7 @@ EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure
 def main(name: str) -> int:
     """Run the agent once, from guard to end; return the unit's exit status."""
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    journal = Journal(identifier=name, to_stdout=os.environ.get("AGENTCTL_RUNTIME") == "direct")
+    journal = open_journal(name, find_places(name))
     try:
         station = Station.open(name, lenient=True)
         if station.complaint:

@@ -109,7 +109,8 @@ class Session:
         self._make_pane_fifo(places.pane_fifo_path)
         self.token = self._make_token(places.token_path)
         self.jobs = Jobs(self.station, self)
-        self.status = StatusFile(places.live_status_path, self.launch)
+        self.status = StatusFile(places.live_status_path, self.launch.id, self.launch.generation["number"],
+                                 self.launch.started_at)
 
     def _start_agent(self) -> None:
         station, places = self.station, self.station.places

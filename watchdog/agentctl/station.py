@@ -13,6 +13,7 @@ from . import config as configuration
 from . import ledger as ledgers
 from .command import Identity
 from .errors import AgentctlError, LockHeld
+from .journal import Journal
 from .paths import SYSTEM, USER, Places, slots_dir_of
 from .policy import Limits
 from .repository import Repository
@@ -116,6 +117,14 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def open_journal(identifier: str, places: Places) -> Journal:
+    """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
+    if os.environ.get("AGENTCTL_RUNTIME") != "direct":
+        return Journal(identifier)
+    has_folder = os.path.isdir(places.data_dir)
+    return Journal(identifier, to_stdout=True, copy_path=places.log_path if has_folder else "")
 
 
 def find_places(name: str) -> Places:

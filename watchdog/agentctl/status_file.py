@@ -7,7 +7,6 @@ import os
 import time
 
 from .heartbeat import Judge
-from .launch import Launch
 
 LEAST_SECONDS_BETWEEN = 0.5
 
@@ -15,10 +14,10 @@ LEAST_SECONDS_BETWEEN = 0.5
 class StatusFile:
     """Rewritten by the runner, read by `agentctl status`."""
 
-    def __init__(self, path: str, launch: Launch) -> None:
+    def __init__(self, path: str, launch_id: str, generation: int, started_at: float) -> None:
         self.path = path
-        self.facts = {"launch_id": launch.id, "generation": launch.generation["number"],
-                      "runner_pid": os.getpid(), "started_at": launch.started_at, "last_heartbeat_at": None}
+        self.facts = {"launch_id": launch_id, "generation": generation, "runner_pid": os.getpid(),
+                      "started_at": started_at, "last_heartbeat_at": None}
         self._written_at = 0.0
 
     def write(self, **facts: object) -> None:

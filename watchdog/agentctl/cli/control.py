@@ -51,12 +51,14 @@ def stop(ctx):
 def restart(ctx, no_wait, as_json):
     """Save, snapshot state, restart; works from inside the agent too."""
     from .. import runner_client
+    from ..station import find_places
 
     name = ctx.obj.name
     launch_id = os.environ.get("AGENT_LAUNCH_ID", "") if os.environ.get("AGENT_NAME") == name else ""
-    answer = runner_client.ask(runner_client.find_socket(name), "POST", "/restart", {"launch_id": launch_id})
+    socket = runner_client.socket_inside(name) or find_places(name).api_socket_path
+    answer = runner_client.ask(socket, "POST", "/restart", {"launch_id": launch_id})
     if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch
-        _wait(lambda: runner_client.has_new_launch(name, answer["launch_id"]), "the new launch")
+        _wait(lambda: runner_client.has_new_launch(socket, answer["launch_id"]), "the new launch")
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"restarted": True, "from_launch": answer["launch_id"]}))
     else:

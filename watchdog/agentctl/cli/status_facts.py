@@ -16,8 +16,8 @@ from ..ledger import Ledger, LedgerDamaged
 from ..paths import SYSTEM, Places
 from ..policy import DAY_SECONDS
 from ..station import boot_id, find_places
+from . import aliveness
 
-LOCKS_PATH = "/proc/locks"
 LEDGER_HINT = (
     "the next start or rollback rebuilds it from the vault and keeps the broken file; "
     "'agentctl logs' tells more"
@@ -152,14 +152,16 @@ def _ask_ledger(facts: Facts, ledger: Ledger) -> None:
 
 def _read_live(facts: Facts, places: Places) -> None:
     """Read the live status and tell who of it is still alive."""
-    locks = _read_text(LOCKS_PATH)
-    facts.is_locked = is_locked(places.agent_lock_path, locks)
-    facts.is_rolling_back = is_locked(places.rollback_lock_path, locks)
+    locks = aliveness.read_locks()
+    facts.is_locked = aliveness.is_locked(places.agent_lock_path, locks)
+    facts.is_rolling_back = aliveness.is_locked(places.rollback_lock_path, locks)
     if not facts.has_ledger and _ask_runner(facts, places):
         return
     facts.live = status_file.read(places.live_status_path)
     is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
-    facts.is_runner_alive = is_same_boot and is_runner(facts.live.get("runner_pid", 0), facts.name)
+    facts.is_runner_alive = is_same_boot and aliveness.is_runner(
+        facts.live.get("runner_pid", 0), facts.name
+    )
     facts.is_agent_alive = facts.is_runner_alive and process.is_alive(facts.live.get("pid") or 0)
 
 
@@ -168,7 +170,7 @@ def _ask_runner(facts: Facts, places: Places) -> bool:
     from .. import runner_client
 
     is_inside = os.environ.get("AGENT_NAME") == facts.name and "AGENT_API_URL" in os.environ
-    path = runner_client.find_socket(facts.name) if is_inside else places.api_socket_path
+    path = runner_client.socket_inside(facts.name) if is_inside else places.api_socket_path
     if not os.path.exists(path):
         return False
     try:
@@ -178,28 +180,3 @@ def _ask_runner(facts: Facts, places: Places) -> bool:
     facts.is_runner_alive = True
     facts.is_agent_alive = bool(facts.live.get("pid"))
     return True
-
-
-def is_runner(pid: int, name: str) -> bool:
-    """Tell whether the process is alive and this agent's runner, no stranger of its number."""
-    words = _read_text(f"/proc/{pid}/cmdline").split("\0")
-    return process.is_alive(pid) and "runner" in words and name in words
-
-
-def is_locked(path: str, locks: str) -> bool:
-    """Tell by the text of /proc/locks whether somebody is seen to hold the lock on a file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    rows = (line.split() for line in locks.splitlines())
-    return any(len(row) > 5 and row[1] == "FLOCK" and row[5] == file for row in rows)
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -35,7 +35,9 @@ def _row(label: str, text: str) -> list[str]:
 def _headline(document: dict) -> str:
     if document["well"]:
         return f"{document['name']} is well: {document['phase']}"
-    return f"{document['name']} is NOT well: {document['phase']}: {document['because']}"
+    phase, because = document["phase"], document["because"]
+    told = because if because.startswith(phase) else f"{phase}: {because}"
+    return f"{document['name']} is NOT well: {told}"
 
 
 def _generation(document: dict) -> str:

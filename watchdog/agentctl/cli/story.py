@@ -6,9 +6,8 @@ It invents nothing: what the evidence does not hold is not told.
 from __future__ import annotations
 
 from ..incident import rescue_branch
-from .format import WIDTH, ago, clean, cut, duration, local, wrap
+from .format import duration, local
 
-SHOWN_LINES = 15
 TRIGGERS = {
     "watchdog": "it went silent",
     "not-ready": "it did not become ready in time",
@@ -70,21 +69,6 @@ def tell(known: Known) -> list[Part]:
     return [part for part in parts if part.sentences]
 
 
-def render(known: Known, now: float) -> list[str]:
-    """Return the lines for people, at most 80 columns, nothing in them that a terminal obeys."""
-    public = known.public
-    lines = wrap(f"Incident {public['id']}, {local(public['at'])} ({ago(public['at'], now)})")
-    for part in tell(known):
-        lines += ["", part.heading]
-        for sentence in part.sentences:
-            lines += wrap(sentence, "  ")
-        if part.heading == "What happened":
-            lines += _proof(known)
-        if part.heading == "What was decided":
-            lines += _steps(known)
-    return lines
-
-
 # --- what happened
 
 
@@ -109,7 +93,7 @@ def _what_happened(known: Known) -> str:
 
 
 def _signs(known: Known) -> list[str]:
-    proof = _first_failure(known)
+    proof = first_failure(known)
     sentences = []
     if proof.get("exit_class") and proof["exit_class"] not in (proof.get("trigger"), None):
         sentences.append(f"How it ended: {proof['exit_class']}.")
@@ -126,20 +110,10 @@ def _signs(known: Known) -> list[str]:
     return [*sentences, *(f"Noted: {note}." for note in notes)]
 
 
-def _first_failure(known: Known) -> dict:
+def first_failure(known: Known) -> dict:
     """Return the evidence of what began it; the attempts tell of later failures."""
     failures = known.evidence.get("failures") or [known.evidence]
     return failures[0] if failures[0].get("launch") == known.public["launch"] else known.evidence
-
-
-def _proof(known: Known) -> list[str]:
-    proof = _first_failure(known)
-    shown = proof.get("stack") or proof.get("last_lines") or []
-    if not shown:
-        return []
-    heading = "The stack:" if proof.get("stack") else "Its last lines:"
-    lines = [cut(f"    {clean(line).expandtabs()}", WIDTH) for line in shown[-SHOWN_LINES:]]
-    return ["", f"  {heading}", *(line.rstrip() for line in lines)]
 
 
 # --- what was decided and done
@@ -155,17 +129,8 @@ def _decision(attempt: dict) -> str:
     return f"{attempt['number']}. {what}, because: {attempt['reason']}."
 
 
-def _steps(known: Known) -> list[str]:
-    lines = [""]
-    for attempt in known.public["attempts"]:
-        steps = [s for s in known.public["steps"] if s["attempt"] == attempt["number"]]
-        if steps:
-            told = ", ".join(f"{s['name']} {_seconds(s['seconds'])}" for s in steps)
-            lines += wrap(f"steps of {attempt['number']}: {told}", "  ", "    ")
-    return lines if len(lines) > 1 else []
-
-
-def _seconds(seconds: float | None) -> str:
+def fine(seconds: float | None) -> str:
+    """Return a duration down to the millisecond; None is a step that did not end."""
     if seconds is None:
         return "(not finished)"
     return f"{seconds * 1000:.0f}ms" if seconds < 1 else duration(seconds)
@@ -178,12 +143,12 @@ def _cost(known: Known) -> list[str]:
     worked = sum(s["seconds"] or 0 for s in public["steps"])
     if public["outcome"] == "recovered":
         return [
-            f"Recovered on generation {public['to']}: {_seconds(public['seconds'])} from the "
-            f"failure to the first heartbeat, {_seconds(worked)} of them our steps."
+            f"Recovered on generation {public['to']}: {fine(public['seconds'])} from the "
+            f"failure to the first heartbeat, {fine(worked)} of them our steps."
         ]
     if public["outcome"] == "halted":
         return [f"Halted: the agent stays down until a human acts ({public['reason']})."]
-    return [f"Ended without more to do, {_seconds(public['seconds'])} after it began."]
+    return [f"Ended without more to do, {fine(public['seconds'])} after it began."]
 
 
 def _kept(known: Known) -> list[str]:

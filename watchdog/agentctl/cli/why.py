@@ -10,7 +10,7 @@ import click
 
 from .. import incident as incidents
 from ..errors import AgentctlError
-from . import format, story
+from . import format, story, story_text
 
 
 @click.command()
@@ -32,7 +32,7 @@ def why(ctx: click.Context, incident: str) -> None:
         sentences = [text for part in story.tell(known) for text in part.sentences]
         click.echo(format.to_json({**known.public, "story": sentences}))
         return
-    click.echo("\n".join(story.render(known, time.time())))
+    click.echo("\n".join(story_text.render(known, time.time())))
 
 
 def choose(ledger, wanted: str) -> dict | None:
