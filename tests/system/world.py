@@ -284,7 +284,7 @@ class World:
         assert incident["seconds"] > 0
         assert incident["evidence"]
         story = self.ctl("why", incident["id"]).stdout
-        assert "came back" in story, story
+        assert "Recovered on generation" in story, story
 
     def check_resumed(self, before, incident, good):
         launch = self.witnesses()[-1]

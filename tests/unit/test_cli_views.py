@@ -155,7 +155,8 @@ def test_incidents(home):
     home.incident("20260202-000000-123456", at=home.now, reason="long " * 40, generation_to=None)
     lines = agentctl("incidents").stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "20260202" in lines[1] and "open" in lines[1] and "2 -> 1" in lines[2]
+    assert "20260202" in lines[1] and "open" in lines[1] and "2 -> 1" in lines[3]
+    assert lines[2].startswith("  long long") and lines[4] == "  exit status 1 after 3.0s"
     rows = json.loads(agentctl("incidents", "--json").stdout)
     keys = {
         "id",

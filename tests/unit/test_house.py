@@ -55,7 +55,7 @@ def ring(name):
         return 4
     if top in STORIES:
         return 3
-    if top in HANDS or top == "snapshot":
+    if top in HANDS or top == "snapshots":
         return 2
     return 1 if top in WORDS else 0
 

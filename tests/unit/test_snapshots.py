@@ -13,9 +13,10 @@ import time
 
 import pytest
 
-from agentctl import capture, filecopy, manifest, snapshots, spot, sqlitecopy
-from agentctl import places as walk
-from agentctl.manifest import SnapshotFailed
+from agentctl import snapshots
+from agentctl.snapshots import capture, filecopy, manifest, spot, sqlitecopy
+from agentctl.snapshots import places as walk
+from agentctl.snapshots.manifest import SnapshotFailed
 
 is_root = os.geteuid() == 0
 
@@ -321,12 +322,17 @@ def test_a_link_made_by_the_agent_is_not_followed_out(places, tmp_path):
     home.mkdir()
     os.symlink(f"{tmp_path}/private", f"{home}/.tool")
     os.lchown(f"{home}/.tool", 12345, 12345)
-    with pytest.raises(SnapshotFailed):
-        snapshots.take(state, root, "1", extra=[f"{home}/.tool/*"])
-    assert not os.path.exists(f"{root}/1")
+    extra = [f"{home}/.tool/*"]
+    report = snapshots.take(state, root, "1", extra=extra)
+    assert report.skipped == [f"{home}/.tool: Not a directory"] and report.files == 0
     os.lchown(f"{home}/.tool", 0, 0)
-    snapshots.take(state, root, "1", extra=[f"{home}/.tool/*"])
-    assert snapshots.read_file(root, "1", f"{home}/.tool/key") == b"of root"
+    snapshots.take(state, root, "2", extra=extra)
+    assert snapshots.read_file(root, "2", f"{home}/.tool/key") == b"of root"
+    os.lchown(f"{home}/.tool", 12345, 12345)
+    put(f"{tmp_path}/private/key", b"later")
+    report = snapshots.restore(root, "2", state, ["*"], replaced, extra=extra)
+    assert report.kept == [f"{home}/.tool"]
+    assert look(f"{tmp_path}/private")[b"key"][1] == b"later"
 
 
 def test_a_folder_turned_into_a_link_does_not_lead_a_restore_away(places, tmp_path):
@@ -600,7 +606,7 @@ def test_a_locked_database_is_copied_as_it_lies(places, monkeypatch):
     base = make_database(f"{state}/s.db", "delete")
     base.execute("INSERT INTO t VALUES (1, 'x')")
     never_still(monkeypatch)
-    monkeypatch.setattr("agentctl.sqlitecopy.backup", lambda *_: False)
+    monkeypatch.setattr("agentctl.snapshots.sqlitecopy.backup", lambda *_: False)
     report = snapshots.take(state, root, "1")
     assert "copied as it lies" in report.skipped[0] and report.files == 1
     base.close()

@@ -14,7 +14,7 @@ from agentctl import snapshots
 
 OURS = (
     "capture.py", "filecopy.py", "places.py", "restoreplan.py", "restoring.py", "saving.py",
-    "snapshots.py", "spot.py", "sqlitecopy.py", "syncs.py",
+    "__init__.py", "spot.py", "sqlitecopy.py", "syncs.py",
 )  # fmt: skip
 
 
@@ -25,7 +25,8 @@ def killed_at(line: int, files: tuple[str, ...], act) -> bool:
         left = [line]
 
         def trace(frame, event, _):
-            if os.path.basename(frame.f_code.co_filename) not in files:
+            folder, name = os.path.split(frame.f_code.co_filename)
+            if name not in files or os.path.basename(folder) != "snapshots":
                 return None
             if event == "line":
                 left[0] -= 1

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def generation(number, status="good", **row):
 
 def launch(number=5, **row):
     known = {"id": "L1", "generation": number, "started_at": NOW - 100, "ready_at": NOW - 90}
-    ended = {"ended_at": None, "end": "", "trigger": "", "reason": ""}
+    ended = {"first_beat_at": None, "ended_at": None, "end": "", "trigger": "", "reason": ""}
     return {**known, **ended, "exit_status": None, **row}
 
 
@@ -130,7 +131,11 @@ def test_phase(known, phase, is_well):
         ),
         ({"generations": [generation(5, "candidate")]}, "a failure now: halted until a human acts"),
         (
-            {"generations": on_trial(), "launch": launch(ready_at=NOW - 500), "live": {"launch_id": "L1", "heartbeats": 3}},
+            {
+                "generations": on_trial(),
+                "launch": launch(ready_at=NOW - 500),
+                "live": {"launch_id": "L1", "heartbeats": 3, "last_heartbeat_at": NOW - 1},
+            },
             "good after 2 more heartbeats",
         ),
         ({"launch": launch(ready_at=None, started_at=NOW - 30)}, "it has 1m left to become ready"),
@@ -142,6 +147,11 @@ def test_phase(known, phase, is_well):
 )  # fmt: skip
 def test_what_comes_next(known, sentence):
     assert sentence in " | ".join(status_document.compose(facts(**known))["next"])
+
+
+def test_the_first_heartbeat_is_known_before_the_live_status_tells_it():
+    known = facts(launch=launch(first_beat_at=NOW - 9), live={"launch_id": "L1"})
+    assert status_document.compose(known)["last_heartbeat_at"] == NOW - 9
 
 
 def test_the_forecast_does_not_change_the_facts():
@@ -291,7 +301,7 @@ def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
     for suffix in ("-wal", "-shm"):
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
-    data = open(path, "rb").read()
+    data = Path(path).read_bytes()
     torn = {
         "empty": b"",
         "torn": data[:4096] + os.urandom(len(data) - 4096),
@@ -300,7 +310,7 @@ def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
     if damage == "missing":
         os.unlink(path)
     else:
-        open(path, "wb").write(torn[damage])
+        Path(path).write_bytes(torn[damage])
     done = agentctl("status")
     assert done.returncode == 3, done.stderr
     assert "problem" in done.stdout and "ledger" in done.stdout
@@ -310,7 +320,7 @@ def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
 
 def test_broken_settings_are_said(home):
     home.generation(1)
-    open(home.places.config_path, "w").write("[agent\n")
+    Path(home.places.config_path).write_text("[agent\n")
     done = agentctl("status", "--json")
     assert "agent.toml" in json.loads(done.stdout)["problems"][0]["message"]
 

@@ -43,7 +43,7 @@ def crash(home, **row):
 
 def test_story_of_a_rollback(home):
     crash(home)
-    tree = home.root / f".code.agentctl/quarantine/{ID}.1/tree"
+    tree = home.root / f".code.agentctl/quarantine/{ID}/tree"
     tree.mkdir(parents=True)
     text = " ".join(agentctl("why").stdout.split())
     for expected in (
@@ -65,7 +65,9 @@ def test_story_of_a_rollback(home):
         "agentctl rollback undo returns to before.",
     ):
         assert expected in text
-    assert str(tree) in text.replace(" ", "")
+    assert (
+        f"The whole replaced tree: {tree}" in json.loads(agentctl("why", "--json").stdout)["story"]
+    )
 
 
 def test_json_is_the_incident_and_its_story(home):
@@ -92,7 +94,9 @@ def test_json_is_the_incident_and_its_story(home):
 def test_text_is_narrow_and_obeyed_by_no_terminal(home):
     evil = "\x1b]0;title\x07\x1b[2J" + "wide " * 40 + "\x9b31m\r\x08 \u202egnol"
     home.launch(generation=2, end="failed", trigger="crash", reason=evil)
-    home.incident(evidence={"launch": "L1", "last_lines": [evil, "\ttab"], "notes": [evil]})
+    home.incident(
+        reason=evil, evidence={"launch": "L1", "last_lines": [evil, "\ttab"], "notes": [evil]}
+    )
     home.attempt(reason=evil)
     done = agentctl("why")
     lines = done.stdout.split("\n")
@@ -117,12 +121,32 @@ def test_other_ends(home, row, expected):
 
 def test_a_plain_restart_undoes_nothing(home):
     home.launch(generation=1, end="failed", trigger="watchdog", reason="no heartbeat for 61s")
-    home.incident(trigger="watchdog", generation_from=1, outcome="recovered", ended_at=home.now)
+    facts = {"trigger": "watchdog", "reason": "no heartbeat for 61s", "generation_from": 1}
+    home.incident(**facts, outcome="recovered", ended_at=home.now)
     home.attempt(rung="restart", target=1)
     text = agentctl("why").stdout
     assert "It went silent: no heartbeat for 61s." in text
     assert "restart generation 1" in text
     assert "rescue/" not in text and "undo" not in text
+
+
+def test_the_second_move_of_an_incident_has_its_own_branch(home):
+    crash(home)
+    home.attempt(number=2, rung="restart")
+    home.attempt(number=3, rung="older good", at=home.now - 98)
+    home.step("repository", 0.1, attempt=3)
+    story = json.loads(agentctl("why", "--json").stdout)["story"]
+    assert f"The undone work is on branch rescue/{ID}-2." in story
+    assert f"git log main..rescue/{ID}-2 shows the undone commits." in story
+
+
+def test_an_undo_offers_no_second_undo(home):
+    home.incident(
+        trigger="request:undo", reason="undo asked for", outcome="recovered", ended_at=home.now
+    )
+    home.attempt(rung="undo", target=2)
+    text = agentctl("why").stdout
+    assert "undo, back to generation 2 as it was" in text and "rollback undo" not in text
 
 
 def test_prefix_unknown_and_ambiguous(home):

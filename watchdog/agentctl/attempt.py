@@ -6,11 +6,11 @@ continued by the next run, and the runner launches nothing until then.
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
-from . import brief, command, evidence, incident, policy, process, slots, snapshots, state
+from . import brief, command, evidence, incident, policy, process, slots, state
+from . import lean_json as json
 from .errors import AgentctlError, CommandFailed
 from .journal import Journal
 from .launch import boot_id, take_snapshot
@@ -224,12 +224,23 @@ def finish(attempt: Attempt) -> None:
 
 def undo_source(ledger: Ledger) -> dict:
     """Find the incident whose rollback `undo` takes back: the newest that moved code. Raise AgentctlError if none."""
-    row = ledger.one("SELECT i.* FROM incidents i JOIN attempts a ON a.incident = i.id "
-                     "WHERE a.rung NOT IN ('restart', 'halted', 'asked', 'undo') AND a.is_open=0 "
+    row = ledger.one("SELECT i.*, a.rung FROM incidents i JOIN attempts a ON a.incident = i.id "
+                     "WHERE a.rung NOT IN ('restart', 'halted', 'asked') AND a.is_open=0 "
                      "AND i.generation_from IS NOT NULL ORDER BY a.at DESC LIMIT 1")
-    if row is None:
-        raise AgentctlError("there is no rollback to undo", "'agentctl incidents' lists what happened")
+    if row is None or row["rung"] == "undo":
+        raise AgentctlError("there is no rollback to undo" if row is None else "the last rollback is undone already",
+                            "'agentctl incidents' lists what happened")
     return row
+
+
+def why_no_undo(station: Station, ledger: Ledger) -> str:
+    """Say why an undo cannot be carried out, '' if it can: a request that fails half-way would keep the agent down."""
+    try:
+        source = undo_source(ledger)
+    except AgentctlError as error:
+        return error.message
+    tree = f"{station.slots.quarantine_path(source['id'], 1)}/tree"
+    return "" if os.path.isdir(tree) else f"cannot undo incident {source['id']}: its quarantined tree {tree} is gone"
 
 
 def _undo_tree(attempt: Attempt) -> str:

@@ -60,7 +60,8 @@ class Jobs:
         session, settings = self.session, self.station.config.probation
         judge = session.judge
         is_proven = policy.is_proven(
-            now=time.time(), ready_at=session.ready_at, beats=judge.counted,
+            now=time.time() if not settings.heartbeats else session.last_beat_at or 0.0,  # silence proves nothing
+            ready_at=session.ready_at, beats=judge.counted,
             progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
             duration_seconds=settings.duration, heartbeats=settings.heartbeats)
         if not is_proven:
@@ -102,7 +103,9 @@ class Jobs:
         entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
         argv = [sys.executable, "-I", "-S", entry, "job", self.station.places.name, job, *args]
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        running = command.start(argv, env=dict(os.environ), own_session=True,
+        # Marked as the launch's own, so that whoever ends the launch ends its jobs too.
+        env = {**os.environ, "AGENT_NAME": self.station.places.name, "AGENT_LAUNCH_ID": self.session.launch.id}
+        running = command.start(argv, env=env, own_session=True,
                                 stdin_fd=null, stdout_fd=1, stderr_fd=2)
         os.close(null)
         self.running[job] = running

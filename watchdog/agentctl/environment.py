@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 
 from . import command, durable
+from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
 from .errors import CommandFailed
 

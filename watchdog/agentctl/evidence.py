@@ -5,10 +5,10 @@ It never stands in the way: what cannot be read is missing from the evidence, no
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 
 from . import durable
+from . import lean_json as json
 from .errors import AgentctlError
 
 SHOWN_LINES = 40

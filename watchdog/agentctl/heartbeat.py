@@ -32,11 +32,14 @@ class Judge:
         self.counted = 0
         self.progressed = False
         self.last_counted_at: float | None = None
+        self.first_heard_at: float | None = None
         self.is_ready = False
 
     def judge(self, fields: dict[str, str], now: float) -> Verdict:
         """Judge one notification that arrived at `now` (monotonic seconds)."""
         verdict = Verdict()
+        if self.first_heard_at is None:
+            self.first_heard_at = now
         verdict.status = fields.get("STATUS", "")[:200]
         verdict.stopping = fields.get("STOPPING") == "1"
         self._read_phase(fields, verdict)
@@ -80,9 +83,9 @@ class Judge:
         return True, ""
 
     def _grant(self, raw: str, now: float) -> float:
-        """Grant a longer silence, counted from the last sign of life that counted."""
+        """Grant a longer silence, counted from the last sign of life that counted; a start is one silence."""
         if not (raw.isascii() and raw.isdigit()):
             return 0.0
-        since = now - (self.last_counted_at if self.last_counted_at is not None else now)
+        since = now - (self.last_counted_at if self.is_ready else self.first_heard_at)
         wanted = min(int(raw[:18]) / 1e6, self.longest_wait_seconds - since)
         return max(0.0, wanted)

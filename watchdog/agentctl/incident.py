@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import lean_json as json
 import time
 
+from . import lean_json as json
 from .launch import Launch
 from .ledger import Ledger
 from .station import new_id

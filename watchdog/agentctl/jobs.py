@@ -5,11 +5,11 @@ Each can be killed at any line and is then simply done again.
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
 from . import command, incident
+from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
 from .errors import AgentctlError, CommandFailed
 from .launch import take_snapshot

@@ -6,11 +6,11 @@ rollback is refused, and the refusal goes to the one-shot like any failure.
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
-from . import policy, snapshots
+from . import lean_json as json
+from . import policy, snapshots, state
 from .errors import AgentctlError
 from .ledger import Ledger
 from .station import Station, boot_id, new_id
@@ -40,6 +40,7 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
     _guard_intent(ledger)
+    _mend_after_reboot(station, ledger)
     switched = _take_switch_note(station, ledger)
     if switched is not None:
         generation, snapshot = switched
@@ -66,6 +67,14 @@ def settle_last_launch(ledger: Ledger) -> None:
         return
     close_lost(ledger, last)
     raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+
+
+def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
+    """A machine that went down took unsaved state along: mend what the agent resumes from."""
+    last = ledger.last_launch()
+    if last is not None and last["end"] == policy.REBOOTED:
+        state.mend_history(station, station.launch_dir(last["id"]))
+        state.mend_task(station, "the machine went down while the agent ran")
 
 
 def close_lost(ledger: Ledger, last: dict) -> None:

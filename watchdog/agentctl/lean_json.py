@@ -1,21 +1,19 @@
 """JSON for the rescue path: the interpreter's own C scanner and encoder, without `json`.
 
-`import json` brings in `re` and `enum` for 11 ms, twice on the way from a crash to a running agent. Same language,
-same results; for pretty output or options, doors use `json`.
+`import json` brings in `re` and `enum` for 11 ms, twice on the way from a crash to a running agent.
+Same language, same results; for pretty output or options, doors use `json`.
 """
 
 from __future__ import annotations
 
-import _json
-
 WHITE = " \t\n\r"
 
 
-class _Context:
+class _Plain:
     """What the C scanner asks for: plain JSON, no hooks."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = object_pairs_hook = array_hook = None
     parse_float, parse_int = float, int
     memo: dict = {}
 
@@ -24,14 +22,22 @@ class _Context:
         return float(name.replace("Infinity", "inf"))
 
 
-_scan = _json.make_scanner(_Context())
-
-
 def _refuse(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-_encode = _json.make_encoder(None, _refuse, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+try:
+    from _json import encode_basestring_ascii as quoted
+    from _json import make_encoder, make_scanner
+
+    _scan = make_scanner(_Plain())
+    _encode = make_encoder(None, _refuse, quoted, None, ": ", ", ", False, False, True)
+except (ImportError, AttributeError, TypeError):  # an interpreter without these C parts, or with others
+    import json
+
+    quoted = json.dumps
+    _scan = json.JSONDecoder().raw_decode
+    _encode = json.JSONEncoder().iterencode
 
 
 def loads(text: str | bytes) -> object:
@@ -45,6 +51,8 @@ def loads(text: str | bytes) -> object:
         raise ValueError(f"no JSON value at character {error.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError as error:  # 3.11 fails to raise its own error where `json` was never imported
+        raise ValueError("not JSON") from error
     if text[end:].strip(WHITE):
         raise ValueError(f"more text after the JSON value, at character {end}")
     return value

@@ -6,11 +6,11 @@ It holds the truth; no code reads a log to learn it. It decides nothing.
 
 from __future__ import annotations
 
-from . import lean_json as json
-import os
 import _sqlite3 as sqlite3  # the package around it imports datetime and functools, 5 ms we do not use
+import os
 import time
 
+from . import lean_json as json
 from .errors import AgentctlError
 
 VERSION = 1

@@ -5,9 +5,9 @@ A `.git` that will not take it goes to quarantine as it is, and a new one is mad
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 
+from . import lean_json as json
 from .errors import AgentctlError
 
 

@@ -16,6 +16,8 @@ RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
     "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
 )  # fmt: skip
 
+NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
+
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
 EXIT_RESTART = (0, 75)  # unasked: "restart me"
 DAY_SECONDS = 86400.0
@@ -116,9 +118,11 @@ def choose_manual_target(world: World) -> dict | None:
 def _decide_asked(world: World, launch: dict) -> Decision:
     """The agent ended itself to be restarted: no failure, but a trial pays for it with a try."""
     running = world.generation(launch["generation"])
+    if running is None:
+        return _next_rung(world, None, "asked to be restarted, and is no generation that is known")
     if running["status"] == "candidate" and running["tries_left"] <= 0:
         return _next_rung(world, running, "restarted itself until no try was left")
-    if _restarts_in_window(world, running) >= world.limits.restarts and _was_short(launch):
+    if _asked_in_window(world, running) >= world.limits.restarts and _was_short(launch):
         return _next_rung(world, running, "kept restarting itself right after the start")
     return Decision(RESTART, "the agent asked to be restarted", rung="restart", target=running["number"])
 
@@ -146,14 +150,14 @@ def _decide_failed(world: World, launch: dict) -> Decision:
         if running["tries_left"] > 0:
             return Decision(RESTART, why, rung="restart", target=running["number"])
         return _next_rung(world, running, f"{why}; no tries left")
-    if _restarts_in_window(world, running) < world.limits.restarts:
+    if _restarts(world, running) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=running["number"])
     return _next_rung(world, running, f"{why}; restarted {world.limits.restarts} times already")
 
 
 def _decide_unlaunched(world: World, running: dict, why: str) -> Decision:
     """We could not start it (disk full, no tmux): other code would not start either, so code is not moved."""
-    if _restarts_in_window(world, running) < world.limits.restarts:
+    if _restarts(world, running) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=running["number"])
     return _halt(f"{why}; tried {world.limits.restarts} times")
 
@@ -163,15 +167,26 @@ def _is_open_rollback(world: World) -> bool:
     return bool(world.attempts) and world.attempts[-1]["rung"] not in ("restart", "")
 
 
-def _restarts_in_window(world: World, generation: dict) -> int:
+def _restarts(world: World, generation: dict) -> int:
+    """Count within the window, and all of the open incident: it has not beaten since, however long a launch takes."""
+    since = world.now - world.limits.window_seconds
+    opened = sum(1 for a in world.attempts if _is_restart_of(a, generation))
+    return max(opened, sum(1 for a in world.recent if _is_restart_of(a, generation) and a["at"] > since))
+
+
+def _is_restart_of(attempt: dict, generation: dict) -> bool:
+    return attempt["rung"] == "restart" and attempt["target"] == generation["number"]
+
+
+def _asked_in_window(world: World, generation: dict) -> int:
     since = world.now - world.limits.window_seconds
     return sum(1 for a in world.recent
-               if a["rung"] == "restart" and a["target"] == generation["number"] and a["at"] > since)
+               if a["rung"] == "asked" and a["target"] == generation["number"] and a["at"] > since)
 
 
 def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
-    moves = [a for a in world.recent if a["rung"] not in ("restart", "halted", "")]
+    moves = [a for a in world.recent if a["rung"] not in NO_MOVES]
     in_window = sum(1 for a in moves if a["at"] > world.now - world.limits.window_seconds)
     if in_window >= world.limits.attempts:
         return _halt(f"{why}; {in_window} rollbacks within the window, the limit is {world.limits.attempts}")
@@ -180,6 +195,9 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
         return _halt(f"{why}; {in_day} rollbacks in a day, the limit is {world.limits.per_day}")
     tried = {(a["rung"], a["target"]) for a in world.attempts}
     tried_targets = {target for rung, target in tried if rung != "restart"}
+    since = world.now - world.limits.window_seconds
+    if failing is not None and any(a["target"] == failing["number"] and a["at"] > since for a in moves):
+        tried_targets.add(failing["number"])  # it was put back already and beat, and failed again all the same
     for rung, target in _ladder(world, failing):
         if rung == "golden without the task":
             if (rung, target["number"]) in tried:
@@ -187,7 +205,8 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
         elif target["number"] in tried_targets:
             continue
         is_moving = failing is not None and failing["number"] != target["number"]
-        condemn = failing["number"] if is_moving and failing["status"] in ("candidate", "good") else None
+        is_condemned = is_moving and failing["status"] in ("candidate", "good") and not failing["is_golden"]
+        condemn = failing["number"] if is_condemned else None
         return Decision(ROLLBACK, why, rung=rung, target=target["number"], condemn=condemn,
                         without_task=rung == "golden without the task")
     return _halt(f"{why}; nothing is left to go back to")

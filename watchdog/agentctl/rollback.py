@@ -10,7 +10,7 @@ import os
 import time
 
 from . import incident, launch, policy, rebuild
-from .attempt import Attempt, carry_out
+from .attempt import Attempt, carry_out, why_no_undo
 from .errors import AgentctlError
 from .journal import Journal
 from .ledger import Ledger
@@ -28,10 +28,13 @@ def main(name: str) -> int:
     journal = open_journal(f"{name}-rollback", find_places(name))
     try:
         station = Station.open(name, lenient=True)
-        with Lock(station.places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS):
-            # The runner holds this lock while it lives: having it proves that nothing is launched meanwhile.
-            with Lock(station.places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS):
-                return _until_nothing_is_wanted(station, journal)
+        places = station.places
+        # The runner holds the second lock while it lives: having it proves that nothing is launched meanwhile.
+        with (
+            Lock(places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS),
+            Lock(places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
+        ):
+            return _until_nothing_is_wanted(station, journal)
     except AgentctlError as error:
         journal.error(f"Error: {error.message}" + (f"\nHint:  {error.hint}" if error.hint else ""))
         return error.exit_code
@@ -77,6 +80,8 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
 
 def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
     """Carry a decision out; return the exit status that follows from it."""
+    if decision.action == policy.UNDO and (why_not := why_no_undo(station, ledger)):
+        decision = policy.Decision(policy.NOTHING, why_not)
     if decision.action == policy.NOTHING:
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:

@@ -6,12 +6,12 @@ Its exit status is the agent's: 0 only for a stop that was asked for.
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
-from . import launch as launches
 from . import after_rescue, policy, rebuild
+from . import launch as launches
+from . import lean_json as json
 from .errors import EXIT_LOCK_HELD, AgentctlError, LockHeld
 from .journal import Journal
 from .ledger import Ledger

@@ -7,10 +7,10 @@ one complete version. Nothing is deleted here but half-made standbys of our own.
 from __future__ import annotations
 
 import errno
-from . import lean_json as json
 import os
 
 from . import command, durable
+from . import lean_json as json
 from .command import CommandFailed, Identity
 from .errors import AgentctlError
 from .vault import Vault

@@ -5,12 +5,15 @@ What is replaced is kept in the incident's folder.
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
 from . import durable, history, history_mend, snapshots, task
+from . import lean_json as json
 from .station import Station
+
+SEAM_BYTES = 64 * 1024
+UNSAVED_SECONDS = 1.0  # an agent that saves after every message is never this far behind
 
 
 def restore(attempt) -> str:
@@ -19,13 +22,16 @@ def restore(attempt) -> str:
     snapshot = _snapshot_to_restore(attempt)
     replaced = f"{station.incident_dir(attempt.incident)}/replaced-{attempt.number}"
     facts: dict[str, object] = {"snapshot": snapshot, "replaced": replaced}
-    os.makedirs(station.state_dir, exist_ok=True)
-    if snapshot:
+    if not snapshot:
+        os.makedirs(station.state_dir, exist_ok=True)
+    else:
         settings = station.config.state
         report = snapshots.restore(station.places.snapshots_dir, snapshot, station.state_dir, settings.restore,
                                    replaced, extra=settings.extra, keep=settings.keep)
         facts.update(restored=report.restored[:50], removed=report.removed[:50])
-    facts["history"] = mend_history(station, replaced)
+    own = attempt.ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'",
+                             attempt.incident, attempt.number)
+    facts["history"] = mend_history(station, replaced, not_from=own["detail"] if own else "")
     facts["task"] = mend_task(station, attempt.reason)
     if attempt.rung == "golden without the task":
         facts["task"] = _set_task_aside(station, replaced)
@@ -41,13 +47,16 @@ def _snapshot_to_restore(attempt) -> str:
     return row["detail"] if row else ""
 
 
-def mend_history(station: Station, kept_dir: str) -> str:
-    """Make the history whole from the newest good copy; a history that parses is left alone."""
+def mend_history(station: Station, kept_dir: str, not_from: str = "") -> str:
+    """Make the history whole from the newest copies; one that has only grown since the last copy is left alone.
+
+    `not_from` names a snapshot that was taken of the state that is being mended.
+    """
     path, root = station.history_path, station.places.snapshots_dir
-    if os.path.lexists(path) and history.is_whole(path):
+    ids = [i for i in snapshots.list_ids(root)[-20:] if i != not_from]
+    copies = [c for i in reversed(ids) if os.path.exists(c := f"{root}/{i}/tree/history.jsonl")]
+    if _has_only_grown(path, copies):
         return "whole"
-    copies = [f"{root}/{i}/tree/history.jsonl" for i in reversed(snapshots.list_ids(root)[-20:])]
-    copies = [c for c in copies if os.path.exists(c)]
     if not copies and not os.path.lexists(path):
         return "none"
     os.makedirs(kept_dir, mode=0o700, exist_ok=True)
@@ -56,23 +65,71 @@ def mend_history(station: Station, kept_dir: str) -> str:
     return "mended"
 
 
+def _has_only_grown(path: str, copies: list[str]) -> bool:
+    """Tell whether the history continues its newest copy and what came after is whole.
+
+    Only the seam and what is new are read: a million old messages would cost seconds in the middle of a recovery.
+    """
+    if not os.path.isfile(path):
+        return False
+    if not copies:
+        return history.is_whole(path)
+    size = os.path.getsize(copies[0])
+    if os.path.getsize(path) < size or _bytes_before(path, size) != _bytes_before(copies[0], size):
+        return False
+    return history.scan(path, size).is_whole
+
+
+def _bytes_before(path: str, end: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, end - SEAM_BYTES))
+        return file.read(min(end, SEAM_BYTES))
+
+
 def mend_task(station: Station, why: str) -> str:
     """Rebuild `current_task.md` from the history where it is missing or damaged though there is something to resume."""
     path = station.task_path
-    present = durable.read(path)
-    if present is not None and task.is_task(present):
+    present = _read_task(path)
+    is_whole = present is not None and task.is_task(present)
+    if is_whole and not _is_behind(station):
         return "whole"
     messages = history.tail(station.history_path, 20)
-    root = station.places.snapshots_dir
-    last = snapshots.newest_copy(root, list(reversed(snapshots.list_ids(root))), "current_task.md")
-    if not messages and last is None and present is None:
+    version = _last_task(station.places.snapshots_dir)
+    if not messages and version is None and present is None:
         return "none"
-    if present is not None:
+    if is_whole:
+        version = present
+    elif present is not None:
         _keep_beside(path, present)
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    version = last[1] if last is not None and task.is_task(last[1]) else None
     durable.write(path, task.rebuild(version, messages, why, at).encode(), 0o644, station.owner)
     return "rebuilt"
+
+
+def _read_task(path: str) -> bytes | None:
+    """Read the task; what stands there without being a file is moved aside and counts as damaged."""
+    if not os.path.lexists(path) or os.path.isfile(path):
+        return durable.read(path)
+    os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
+    return b""
+
+
+def _is_behind(station: Station) -> bool:
+    """Tell whether the conversation went on after the task was saved last: the agent died without saving."""
+    try:
+        saved_at = os.stat(station.task_path).st_mtime
+        return os.stat(station.history_path).st_mtime - saved_at > UNSAVED_SECONDS
+    except OSError:
+        return False
+
+
+def _last_task(root: str) -> bytes | None:
+    """Find the newest task that is one: a snapshot that was taken after the damage has the damaged file."""
+    for snapshot in reversed(snapshots.list_ids(root)):
+        data = snapshots.read_file(root, snapshot, "current_task.md")
+        if data is not None and task.is_task(data):
+            return data
+    return None
 
 
 def _keep_beside(path: str, data: bytes) -> None:

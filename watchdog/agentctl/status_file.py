@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import lean_json as json
 import os
 import time
 
+from . import lean_json as json
 from .heartbeat import Judge
 
 LEAST_SECONDS_BETWEEN = 0.5

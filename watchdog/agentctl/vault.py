@@ -157,9 +157,8 @@ class Staging:
             problems.append(added.stderr.decode("utf-8", "replace").strip()[-1000:])
         self._add_tracked_but_ignored(repository)
         tree = self.git.run("write-tree").text
-        shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}", check=False) if commit else None
-        commit_tree = shown.text if shown and shown.status == 0 else ""
-        return Capture(tree, commit, commit_tree, branch, problems)
+        shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
+        return Capture(tree, commit, shown.text if shown.status == 0 else "", branch, problems)
 
     def ignored(self, folder: str) -> list[str]:
         """List what git ignores in `folder` by name (folders end in '/'), judged by the last capture's index."""

@@ -6,7 +6,6 @@ Pure, and cheap to import: no `re`, no `textwrap`, no `datetime`.
 
 from __future__ import annotations
 
-import json
 import time
 
 WIDTH = 80
@@ -106,6 +105,8 @@ def public(value: object) -> object:
 
 def to_json(value: object) -> str:
     """Return JSON in plain ASCII: safe on any terminal, the same text for every parser."""
+    import json  # 11 ms that text does not need
+
     return json.dumps(public(value), indent=2, default=str)
 
 

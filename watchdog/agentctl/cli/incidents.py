@@ -27,7 +27,7 @@ def incidents(ctx: click.Context, count: int | None) -> None:
 
 
 def as_table(rows: list[dict], now: float) -> list[str]:
-    """Return the table for people."""
+    """Return the table for people; the reason stands below each incident."""
     if not rows:
         return ["no incident yet"]
     cells = [
@@ -37,11 +37,12 @@ def as_table(rows: list[dict], now: float) -> list[str]:
             row["trigger"],
             move(row["generation_from"], row["generation_to"]),
             outcome(row),
-            row["reason"],
         ]
         for row in rows
     ]
-    return format.table(["incident", "when", "trigger", "moved", "outcome", "reason"], cells)
+    header, *lines = format.table(["incident", "when", "trigger", "moved", "outcome"], cells)
+    reasons = [format.cut(f"  {format.one_line(row['reason'])}", format.WIDTH) for row in rows]
+    return [header, *(text for pair in zip(lines, reasons, strict=True) for text in pair)]
 
 
 def move(source: int | None, target: int | None) -> str:

@@ -21,7 +21,8 @@ def install(ctx, as_user, no_enable, as_json):
     from ..errors import UsageError
 
     if as_user and os.geteuid() == 0:
-        raise UsageError("--user as root would install for root's own manager", "run it as the person who owns the agent")
+        raise UsageError("--user as root would install for root's own manager",
+                         "run it as the person who owns the agent")
     station = ctx.obj.station()
     written = installer.install(station, enable=not no_enable)
     if as_json or ctx.obj.as_json:

@@ -115,10 +115,14 @@ def status_of(generation: dict) -> str:
 
 
 def _last_heartbeat(facts: Facts) -> float | None:
-    is_of_last = not facts.has_ledger or (
-        facts.launch is not None and facts.launch["id"] == facts.live.get("launch_id")
-    )
-    return facts.live.get("last_heartbeat_at") if is_of_last else None
+    """Return the newest heartbeat of the last launch; the first one is in the ledger at once."""
+    if not facts.has_ledger:
+        return facts.live.get("last_heartbeat_at")
+    if facts.launch is None:
+        return None
+    is_its = facts.launch["id"] == facts.live.get("launch_id")
+    told = facts.live.get("last_heartbeat_at") if is_its else None
+    return told or facts.launch["first_beat_at"]
 
 
 def _incident(row: dict) -> dict:

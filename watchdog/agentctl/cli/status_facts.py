@@ -7,12 +7,11 @@ even for an instant that could turn a runner away. It decides nothing.
 from __future__ import annotations
 
 import os
-import sqlite3
 
-from .. import process, status_file
+from .. import lean_json, process, status_file
+from .. import ledger as ledgers
 from ..config import Config
 from ..errors import AgentctlError
-from ..ledger import Ledger, LedgerDamaged
 from ..paths import SYSTEM, Places
 from ..policy import DAY_SECONDS
 from ..station import boot_id, find_places
@@ -104,12 +103,12 @@ def _read_ledger(facts: Facts, places: Places) -> None:
         )
         return
     try:
-        with Ledger(places.ledger_path, read_only=True) as ledger:
+        with ledgers.Ledger(places.ledger_path, read_only=True) as ledger:
             _ask_ledger(facts, ledger)
         facts.has_ledger = True
-    except LedgerDamaged as error:
+    except ledgers.LedgerDamaged as error:
         facts.add_problem(error.message, error.hint or LEDGER_HINT)
-    except (sqlite3.Error, ValueError, TypeError) as error:
+    except (ledgers.sqlite3.Error, ValueError, TypeError) as error:
         facts.add_problem(f"the ledger {places.ledger_path} is damaged: {error}", LEDGER_HINT)
 
 
@@ -124,9 +123,7 @@ def _may_read(path: str) -> bool:
     return os.access(path, os.R_OK)
 
 
-def _ask_ledger(facts: Facts, ledger: Ledger) -> None:
-    import json
-
+def _ask_ledger(facts: Facts, ledger: ledgers.Ledger) -> None:
     facts.generations = ledger.generations()
     facts.launch = ledger.last_launch()
     facts.halted = ledger.meta("halted") or ""
@@ -147,7 +144,7 @@ def _ask_ledger(facts: Facts, ledger: Ledger) -> None:
         )
     since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
     facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
-    facts.switched = json.loads(ledger.meta("switched") or "{}").get("generation")
+    facts.switched = lean_json.loads(ledger.meta("switched") or "{}").get("generation")
 
 
 def _read_live(facts: Facts, places: Places) -> None:

@@ -14,7 +14,7 @@ def render(document: dict, now: float) -> str:
         lines += wrap(problem["message"], _label("problem"))
         if problem["hint"]:
             lines += wrap(problem["hint"], _label("hint"))
-    lines += _row("running" if document["agent"]["alive"] else "generation", _generation(document))
+    lines += _row("running" if document["agent"]["alive"] else "in place", _generation(document))
     lines += _row("since", _since(document, now))
     lines += _row("heartbeat", _heartbeat(document, now))
     lines += _row("good", _good(document))
@@ -68,7 +68,7 @@ def _heartbeat(document: dict, now: float) -> str:
         return f"none yet{allowed}" if document["agent"]["alive"] else ""
     told = f"{ago(at, now)}{allowed}"
     if document["agent"]["alive"]:
-        told += f", {document['heartbeats']} so far"
+        told += f", {document['heartbeats']} so far" if document["heartbeats"] else ""
         told += f", {document['agent']['phase']}" if document["agent"]["phase"] else ""
     return told
 

@@ -5,8 +5,9 @@ It invents nothing: what the evidence does not hold is not told.
 
 from __future__ import annotations
 
-from ..incident import rescue_branch
+from . import story_end
 from .format import duration, local
+from .story_known import Known
 
 TRIGGERS = {
     "watchdog": "it went silent",
@@ -19,34 +20,10 @@ TRIGGERS = {
     "refused": "its launch was refused",
     "offline": "the watchdog could not reach it",
     "asked": "it restarted itself",
+    "cannot-launch": "it could not be started",
     "request:rollback": "a rollback was asked for",
     "request:undo": "the last rollback was to be undone",
 }
-MOVES = ("last known good", "older good", "golden", "golden without the task", "by hand")
-
-
-class Known:
-    """One incident: its public form, its launch and generation, what its steps noted."""
-
-    def __init__(
-        self,
-        public: dict,
-        launch: dict | None,
-        generation: dict | None,
-        details: dict,
-        trees: dict,
-        branch: str,
-    ) -> None:
-        self.public, self.launch, self.generation = public, launch, generation
-        self.details = details  # by (attempt, step)
-        self.trees = trees  # attempt -> where the replaced tree is
-        self.branch = branch
-        self.evidence: dict = public["evidence"]
-
-    @property
-    def moves(self) -> list[dict]:
-        """The attempts that moved code back."""
-        return [attempt for attempt in self.public["attempts"] if attempt["rung"] in MOVES]
 
 
 class Part:
@@ -61,10 +38,10 @@ def tell(known: Known) -> list[Part]:
     parts = [
         Part("What happened", [_what_ran(known), _what_happened(known), *_signs(known)]),
         Part("What was decided", [_decision(a) for a in known.public["attempts"]]),
-        Part("What it cost", _cost(known)),
-        Part("What was kept", _kept(known)),
-        Part("What was restored", _restored(known)),
-        Part("What next", _next(known)),
+        Part("What it cost", story_end.cost(known)),
+        Part("What was kept", story_end.kept(known)),
+        Part("What was restored", story_end.restored(known)),
+        Part("What next", story_end.next_steps(known)),
     ]
     return [part for part in parts if part.sentences]
 
@@ -80,14 +57,13 @@ def _what_ran(known: Known) -> str:
         return f"Generation {number} ran."
     commit = known.generation["commit_id"][:12]
     source = f" (commit {commit} on {known.generation['branch']})" if commit else ""
-    since = f" since {local(known.launch['started_at'])}" if known.launch else ""
+    is_its_launch = known.launch is not None and known.launch["generation"] == number
+    since = f" since {local(known.launch['started_at'])}" if is_its_launch else ""
     return f"Generation {number}{source} ran{since}."
 
 
 def _what_happened(known: Known) -> str:
     trigger, reason = known.public["trigger"], known.public["reason"]
-    if known.launch is not None and not trigger.startswith("request"):
-        reason = known.launch["reason"] or reason
     told = TRIGGERS.get(trigger, f"trigger: {trigger}")
     return f"{told[0].upper()}{told[1:]}: {reason}." if reason else f"{told[0].upper()}{told[1:]}."
 
@@ -127,87 +103,3 @@ def _decision(attempt: dict) -> str:
         "by hand": f"back to generation {target}, by hand",
     }.get(rung, f"back to generation {target} ({rung})")
     return f"{attempt['number']}. {what}, because: {attempt['reason']}."
-
-
-def fine(seconds: float | None) -> str:
-    """Return a duration down to the millisecond; None is a step that did not end."""
-    if seconds is None:
-        return "(not finished)"
-    return f"{seconds * 1000:.0f}ms" if seconds < 1 else duration(seconds)
-
-
-def _cost(known: Known) -> list[str]:
-    public = known.public
-    if public["outcome"] is None:
-        return ["It is not over: no heartbeat of a relaunched agent has arrived since."]
-    worked = sum(s["seconds"] or 0 for s in public["steps"])
-    if public["outcome"] == "recovered":
-        return [
-            f"Recovered on generation {public['to']}: {fine(public['seconds'])} from the "
-            f"failure to the first heartbeat, {fine(worked)} of them our steps."
-        ]
-    if public["outcome"] == "halted":
-        return [f"Halted: the agent stays down until a human acts ({public['reason']})."]
-    return [f"Ended without more to do, {fine(public['seconds'])} after it began."]
-
-
-def _kept(known: Known) -> list[str]:
-    sentences = []
-    for attempt in known.moves:
-        number = attempt["number"]
-        branch = rescue_branch(known.public["id"], number)
-        if (number, "repository") in known.details:
-            sentences.append(f"The undone work is on branch {branch}.")
-        if number in known.trees:
-            sentences.append(f"The whole replaced tree is {known.trees[number]}.")
-        stayed = known.details.get((number, "carry over"), {}).get("stayed in quarantine")
-        if stayed:
-            sentences.append(f"Not carried over, only there: {', '.join(stayed[:10])}.")
-    if known.evidence.get("folder"):
-        sentences.append(f"The evidence is in {known.evidence['folder']}.")
-    return sentences
-
-
-def _restored(known: Known) -> list[str]:
-    sentences = []
-    for attempt in known.public["attempts"]:
-        facts = known.details.get((attempt["number"], "state"), {})
-        if not facts:
-            continue
-        back, gone = facts.get("restored") or [], facts.get("removed") or []
-        sentences.append(
-            f"From snapshot {facts['snapshot']}: {_listed(back)}." if facts.get("snapshot") else ""
-        )
-        if gone:
-            sentences.append(f"Moved out of the state folder: {_listed(gone)}.")
-        if facts.get("history") == "mended":
-            sentences.append("The history was damaged; it was mended from the newest good copy.")
-        if facts.get("task") not in (None, "whole", "none"):
-            sentences.append(f"The current task was {facts['task']}.")
-        if back or gone:
-            sentences.append(f"What was replaced is in {facts['replaced']}.")
-    return sentences
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(str(name) for name in names[:8])
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{shown}{more}" if names else "nothing had to be replaced"
-
-
-def _next(known: Known) -> list[str]:
-    public = known.public
-    if public["outcome"] == "halted":
-        return [
-            "agentctl generations; then agentctl rollback N, agentctl bless N, or agentctl resume."
-        ]
-    if public["outcome"] is None:
-        return ["agentctl status; agentctl logs -f"]
-    if not known.moves:
-        return [f"agentctl logs --launch {public['launch']}"] if public["launch"] else []
-    number = known.moves[-1]["number"]
-    branch = rescue_branch(public["id"], number)
-    sentences = [f"git log {known.branch}..{branch} shows the undone commits."]
-    if public["from"] is not None and public["from"] != public["to"]:
-        sentences.insert(0, f"agentctl diff {public['to']} {public['from']} shows what was undone.")
-    return [*sentences, "agentctl rollback undo returns to before."]

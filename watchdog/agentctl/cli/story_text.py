@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .format import WIDTH, ago, clean, cut, local, wrap
-from .story import Known, fine, first_failure, tell
+from .story import first_failure, tell
+from .story_known import Known, fine
 
 SHOWN_LINES = 15
 

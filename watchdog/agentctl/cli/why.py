@@ -11,6 +11,7 @@ import click
 from .. import incident as incidents
 from ..errors import AgentctlError
 from . import format, story, story_text
+from .story_known import Known
 
 
 @click.command()
@@ -51,7 +52,7 @@ def choose(ledger, wanted: str) -> dict | None:
     raise AgentctlError(what, f"{'they are' if found else 'known are'}: {ids}")
 
 
-def gather(station, ledger, row: dict) -> story.Known:
+def gather(station, ledger, row: dict) -> Known:
     """Read what belongs to an incident: what its steps noted, where its trees are."""
     public = incidents.as_public(ledger, row)
     launch = ledger.one("SELECT * FROM launches WHERE id=?", row["launch"])
@@ -61,11 +62,12 @@ def gather(station, ledger, row: dict) -> story.Known:
     }
     trees = {}
     for attempt in public["attempts"]:
-        tree = f"{station.slots.quarantine_path(row['id'], attempt['number'])}/tree"
-        if os.path.isdir(tree):
+        move = incidents.count_moves(ledger, row["id"], attempt["number"])
+        tree = f"{station.slots.quarantine_path(row['id'], move)}/tree"
+        if attempt["rung"] != "restart" and os.path.isdir(tree):
             trees[attempt["number"]] = tree
     generation = ledger.generation(row["generation_from"])
-    return story.Known(public, launch, generation, details, trees, station.config.agent.branch)
+    return Known(public, launch, generation, details, trees, station.config.agent.branch)
 
 
 def _json(text: str) -> dict:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from zlib import crc32
 
-from . import durable
-from .errors import AgentctlError
+from .. import durable
+from ..errors import AgentctlError
+from ..lean_json import loads, quoted
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -96,7 +97,7 @@ def load(folder: str) -> Manifest:
     body = raw[_HEAD_LENGTH : -len(_TAIL)]
     if not raw.endswith(_TAIL) or raw[:_HEAD_LENGTH] != _HEAD % crc32(body):
         raise SnapshotFailed(f"cannot read snapshot {number}: its {NAME} fails its checksum", hint)
-    data = _parse(body.decode("ascii"))
+    data = loads(body.decode("ascii"))
     if data.pop("format") != FORMAT or data.pop("fields") != list(FIELDS):
         raise SnapshotFailed(f"cannot read snapshot {number}: written by another version", hint)
     entries = [Entry(*row) for row in data.pop("entries")]
@@ -111,45 +112,24 @@ def encode(manifest: Manifest) -> bytes:
         "started_ns": manifest.started_ns,
         **manifest.about,
     }
-    head = ",\n".join(f"{_text(key)}: {_value(value)}" for key, value in about.items())
+    head = ",\n".join(f"{quoted(key)}: {_value(value)}" for key, value in about.items())
     rows = ",\n".join([_row(entry) for entry in manifest.entries])
-    fields = ", ".join(_text(field) for field in FIELDS)
+    fields = ", ".join(quoted(field) for field in FIELDS)
     body = f'{{{head},\n"fields": [{fields}],\n"entries": [\n{rows}]}}'.encode("ascii")
     return _HEAD % crc32(body) + body + _TAIL
 
 
 def _row(e: Entry) -> str:
     return (
-        f'[{_text(e.path)},"{e.type}",{e.mode},{e.uid},{e.gid},{e.size},'
+        f'[{quoted(e.path)},"{e.type}",{e.mode},{e.uid},{e.gid},{e.size},'
         f"{e.mtime_ns},{e.ctime_ns},{e.ino},"
-        f'{e.crc},"{e.state}","{e.sqlite}","{e.also}",{_text(e.target)}]'
+        f'{e.crc},"{e.state}","{e.sqlite}","{e.also}",{quoted(e.target)}]'
     )
 
 
 def _value(value) -> str:
     if isinstance(value, str):
-        return _text(value)
+        return quoted(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     return repr(value)  # int or float
-
-
-class _Plain:
-    """What the C scanner asks its context for."""
-
-    strict = True
-    object_hook = object_pairs_hook = parse_constant = array_hook = None
-    parse_float, parse_int = float, int
-
-
-try:
-    from _json import encode_basestring_ascii as _text
-    from _json import make_scanner
-
-    _scan = make_scanner(_Plain)
-
-    def _parse(text: str):
-        return _scan(text, 0)[0]
-except (ImportError, AttributeError):  # an interpreter without the C parts
-    from json import dumps as _text
-    from json import loads as _parse

@@ -48,7 +48,8 @@ def restore(root, id, state_dir, patterns, replaced_dir, extra=(), keep=None) ->
     listed = manifest.load(folder)
     places = all_places(state_dir, extra)
     try:
-        places = [place for place in places if place.open() or _make_place(place, listed)]
+        refused = [place.path for place in places if not place.open() and place.why]
+        places = [place for place in places if place.fd >= 0 or _make_place(place, listed)]
         keep = listed.about["keep"] if keep is None else keep
         comparison = Comparison(listed, folder, places, patterns, keep, _keys(root, replaced_dir))
         plan = comparison.run()
@@ -67,7 +68,7 @@ def restore(root, id, state_dir, patterns, replaced_dir, extra=(), keep=None) ->
             place.close()
     written = sorted({e.path for e in (*plan.written, *plan.folders_made, *plan.folders_mended)})
     return RestoreReport(
-        written, sorted(plan.removed + plan.folders_removed), sorted(set(plan.kept))
+        written, sorted(plan.removed + plan.folders_removed), sorted({*plan.kept, *refused})
     )
 
 
@@ -80,7 +81,7 @@ def _keys(*paths: str) -> set[tuple[int, int]]:
 def _make_place(place: Place, listed) -> bool:
     """Make a folder that is gone as it was, if the one above it is there."""
     known = next((row for row in listed.about["places"] if row[0] == place.prefix), None)
-    if known is None:
+    if known is None or place.why:
         return False
     try:
         parent = open_folder(os.path.dirname(place.path))

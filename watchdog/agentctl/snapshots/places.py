@@ -26,13 +26,22 @@ class Place:
     def __init__(self, path: str, prefix: str, globs: list[str] | None) -> None:
         self.path, self.prefix = path, prefix
         self.patterns = None if globs is None else Patterns(globs)
-        self.fd = -1
+        self.fd, self.why = -1, ""
 
     def open(self) -> bool:
-        """Open the folder; return False if it is not there."""
+        """Open the folder; return False if it is not there.
+
+        One outside the state folder that may not be opened is as good as not there, with `why`:
+        an agent must not be able to stop every snapshot by what it does to its own home.
+        """
         try:
             self.fd = open_folder(self.path)
         except FileNotFoundError:
+            return False
+        except OSError as error:
+            if not self.prefix:
+                raise
+            self.why = error.strerror
             return False
         return True
 

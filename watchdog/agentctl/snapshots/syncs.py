@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import durable
+from .. import durable
 
 FEW = 32  # descriptors held open; beyond it one syncfs is cheaper
 

@@ -131,6 +131,7 @@ def _fill(
     syncs.take_over(os.dup(target))
     os.mkdir("tree", 0o700, dir_fd=target)
     is_there = [place.open() for place in places]
+    refused = [f"{place.path}: {place.why}" for place in places if place.why]
     capture = Capture(
         before, {_key(fd) for fd in (folder, *(p.fd for p in places[:1] if is_there[0]))}, syncs
     )
@@ -142,7 +143,7 @@ def _fill(
         about = {
             "keep": list(keep),
             "places": [_about_place(place) for place in places if place.fd >= 0],
-            "skipped": capture.skipped,
+            "skipped": refused + capture.skipped,
             "copied_bytes": capture.copied_bytes,
             "seconds": round(time.perf_counter() - clock, 6),
         }

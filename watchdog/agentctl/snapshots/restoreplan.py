@@ -167,7 +167,8 @@ class Comparison:
 
     def _compare_folder(self, entry: Entry, kind: str) -> None:
         if kind != "dir":
-            self._make_way(entry.path)
+            if entry.state == "":
+                self._make_way(entry.path)
         elif entry.state == "" and not self._is_attributed(entry):
             self.plan.folders_mended.append(entry)
 

@@ -1,0 +1,148 @@
+"""What systemd and its journal see of us: units, drop-ins, fields, names."""
+
+import json
+import re
+from pathlib import Path
+
+import boxes
+import pytest
+from world import World
+
+UNITS = sorted(path.name for path in (boxes.CHECKOUT / "systemd").glob("*.service"))
+
+
+@pytest.fixture(scope="module")
+def world(box):
+    """An agent that runs all the time."""
+    return World(box, "seen").make().start()
+
+
+def test_units_verify_as_they_are(box):
+    stand_in = Path("/usr/lib/agentctl/agentctl")
+    box.run(["mkdir", "-p", str(stand_in)])
+    done = box.run(["systemd-analyze", "verify", "--man=no"]
+                   + [f"{boxes.SOURCE_INSIDE}/systemd/{name}" for name in UNITS], check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_installed_units_verify(world):
+    done = world.box.run(["systemd-analyze", "verify", "--man=no"]
+                         + [f"/etc/systemd/system/{world.name}{part}.service"
+                            for part in ("", "-rollback", "-rescue")], check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("", "-rollback", "-rescue"):
+        text = world.box.path(f"/etc/systemd/system/{world.name}{part}.service").read_text()
+        assert not re.search(r"\bagent(-rollback|-rescue)?\.service\b", text)
+
+
+def test_it_is_enabled_and_what_it_is_says_systemctl(world):
+    assert world.systemctl("is-enabled", world.name).stdout == "enabled\n"
+    shown = world.systemctl("status", world.name).stdout
+    assert "generation 1: running" in shown
+    assert world.unit("NotifyAccess") == "main"
+    assert world.unit("WatchdogUSec") == "2s"
+
+
+def test_the_journal_reads_like_the_agent(world):
+    world.tell("talk")
+    world.wait_until(lambda: "a line to find" in world.journal(), "the line")
+    lines = world.journal().splitlines()
+    assert "red and bold: a line to find" in lines
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", world.journal())
+
+
+def test_one_launch_can_be_filtered(world):
+    launches = [world.status()["launch_id"]]
+    world.systemctl("restart", world.name)
+    launches.append(world.wait_steady()["launch_id"])
+    for launch in launches:
+        text = world.wait_until(
+            lambda launch=launch: (shown := world.box.run(
+                ["journalctl", "-o", "json", f"AGENTCTL_LAUNCH_ID={launch}"]).stdout)
+            and f"launch {launch} works" in shown and shown, "its lines")  # fmt: skip
+        entries = [json.loads(line) for line in text.splitlines()]
+        works = [e for e in entries if str(e["MESSAGE"]).endswith("works")]
+        assert [e["MESSAGE"] for e in works] == [f"launch {launch} works"]
+        assert {e["_SYSTEMD_UNIT"] for e in entries} == {f"{world.name}.service"}
+        assert {e["AGENTCTL_GENERATION"] for e in entries} == {"1"}
+    wanted = ["AGENTCTL_GENERATION=1", f"_SYSTEMD_UNIT={world.name}.service"]
+    assert "works" in world.box.run(["journalctl", "-o", "cat", *wanted]).stdout
+    wanted[0] = "AGENTCTL_GENERATION=2"
+    assert "works" not in world.box.run(["journalctl", "-o", "cat", *wanted]).stdout
+
+
+def test_logs_shows_the_same(world):
+    assert "works" in world.ctl("logs").stdout
+
+
+def test_a_changed_setting_reaches_the_unit(world):
+    told = world.ctl("config", "set", "heartbeat.timeout", "3s").stdout
+    assert "agentctl install" in told
+    world.install()
+    drop_in = f"/etc/systemd/system/{world.name}.service.d/50-agentctl.conf"
+    assert "WatchdogSec=3s" in world.box.path(drop_in).read_text()
+    assert world.systemctl("show", "-P", "NeedDaemonReload", world.name).stdout == "no\n"
+    world.systemctl("restart", world.name)
+    assert world.unit("WatchdogUSec") == "3s"
+
+
+def test_a_mistake_in_the_settings_leaves_the_agent_alone(world):
+    launch = world.wait_steady()["launch_id"]
+    path = world.box.path(world.config_path)
+    right = path.read_text()
+    path.write_text(right.replace('"3s"', '"soon"') + '\n[probatoin]\nx = 1\n')
+    try:
+        refused = world.ctl("install", check=False)
+        assert refused.returncode == 1
+        assert "heartbeat.timeout" in refused.stderr
+        assert "probatoin" in refused.stderr
+        world.systemctl("restart", world.name)
+        assert world.wait_steady()["launch_id"] > launch
+    finally:
+        path.write_text(right)
+
+
+def test_agents_side_by_side_do_not_disturb_each_other(world):
+    other = World(world.box, "other").make().start()
+    launch = world.wait_steady()["launch_id"]
+    other.check_rolled_back(other.break_it("crash"), "crash")
+    other.systemctl("stop", other.name)
+    status = world.status()
+    assert (status["launch_id"], status["phase"]) == (launch, "steady")
+    assert world.incidents() == []
+    assert world.rollback_runs() == 0
+
+
+@pytest.mark.parametrize("code", ["/srv/seen", "/srv/another"])
+def test_a_second_init_of_the_same_name_is_refused(world, code):
+    World(world.box, "another").make_repository()
+    launch = world.wait_steady()["launch_id"]
+    kept = world.box.path(world.config_path).read_text()
+    refused = world.ctl("init", code, "--", "python3", "agent.py", check=False)
+    assert refused.returncode == 1
+    assert "Hint:" in refused.stderr
+    assert world.box.path(world.config_path).read_text() == kept
+    assert world.wait_steady()["launch_id"] == launch
+
+
+def test_one_repository_has_one_agent(world):
+    refused = World(world.box, "thief").ctl("init", world.code, "--", "python3", "agent.py",
+                                            check=False)  # fmt: skip
+    assert refused.returncode == 1
+    assert "adopted already" in refused.stderr
+    assert not world.box.path("/etc/agentctl/thief").exists()
+
+
+def test_uninstall_removes_nothing_of_the_agent(world):
+    before = manifest_of(world)
+    world.ctl("uninstall")
+    assert not list(world.box.path("/etc/systemd/system").glob(f"{world.name}*"))
+    assert manifest_of(world) == before
+    assert world.box.path(world.state).is_dir()
+    world.install().start()
+
+
+def manifest_of(world):
+    from world import manifest
+
+    return manifest(world.box.path(world.code))

@@ -1,0 +1,274 @@
+"""The ledger on a real disk: whole or not there, every acknowledged line survives, damage is told."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentctl import ledger as ledgers
+from agentctl.ledger import Ledger, LedgerDamaged
+
+SOURCE = str(Path(ledgers.__file__).resolve().parents[1])
+WRITER = """
+import sys
+from agentctl.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+number = int(sys.argv[2])
+while True:
+    if number % 3:
+        ledger.event("n", str(number))
+    else:
+        with ledger.transaction():
+            ledger.event("n", str(number))
+            ledger.set_meta("last", str(number))
+    print(number, flush=True)
+    number += 1
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "a ledger%?#.db")
+
+
+def killed_at(line: int, act) -> bool:
+    """Run `act` in a child that kills itself before that executed line of the ledger; tell whether it got there."""
+    pid = os.fork()
+    if pid == 0:
+        left = [line]
+
+        def trace(frame, event, _):
+            if frame.f_code.co_filename != ledgers.__file__:
+                return None
+            if event == "line":
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        act()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_create_is_all_or_nothing(path):
+    line = 1
+    seen = set()
+    while killed_at(line, lambda: Ledger.create(path)):
+        if os.path.exists(path):
+            with Ledger(path) as ledger:
+                assert ledger.check() == "" and ledger.generations() == []
+            for suffix in ("", "-wal", "-shm"):
+                if os.path.exists(path + suffix):
+                    os.unlink(path + suffix)
+            seen.add("whole")
+        else:
+            seen.add("none")
+        line += 1
+    assert seen == {"whole", "none"} and line > 15
+    assert not os.path.exists(f"{path}.new")
+    with Ledger(path) as ledger:
+        assert ledger.check() == ""
+
+
+def test_create_is_for_us_alone_and_waits_for_the_disk(path):
+    with Ledger.create(path) as ledger:
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert ledger.one("PRAGMA journal_mode") == {"journal_mode": "wal"}
+        assert ledger.one("PRAGMA synchronous") == {"synchronous": 2}
+
+
+def test_rows_go_in_and_come_out(path):
+    with Ledger.create(path) as ledger:
+        number = ledger.insert("requests", at=1.0, verb="rollback", target="", author="ann", reason="")
+        assert ledger.next_request()["number"] == number
+        assert ledger.update("requests", {"number": number}, incident="x") == 1
+        assert ledger.update("requests", {"number": 99}, incident="x") == 0
+        assert ledger.next_request() is None
+        ledger.set_meta("a", "1")
+        ledger.set_meta("a", "2")
+        assert ledger.meta("a") == "2"
+        ledger.set_meta("a", None)
+        assert ledger.meta("a") is None
+        assert ledger.generation(None) is None and ledger.last_known_good() is None
+
+
+def test_a_transaction_is_whole_or_not_there(path):
+    with Ledger.create(path) as ledger:
+        with pytest.raises(RuntimeError), ledger.transaction():
+            ledger.set_meta("a", "1")
+            ledger.event("x", "y")
+            raise RuntimeError
+        assert ledger.meta("a") is None and ledger.all("SELECT * FROM events") == []
+        with ledger.transaction():
+            ledger.set_meta("a", "1")
+            with Ledger(path, read_only=True) as other:
+                assert other.meta("a") is None
+        assert ledger.meta("a") == "1"
+
+
+def test_who_reads_only_cannot_write(path):
+    with Ledger.create(path), Ledger(path, read_only=True) as reader, pytest.raises(sqlite3.OperationalError):
+        reader.set_meta("a", "1")
+
+
+def test_two_writers_wait_for_each_other(path):
+    with Ledger.create(path), Ledger(path) as one:
+        other = subprocess.Popen([sys.executable, "-c", WRITER, path, "1"], env={"PYTHONPATH": SOURCE},
+                                 stdout=subprocess.PIPE)
+        try:
+            assert other.stdout.readline() == b"1\n"
+            for number in range(50):
+                with one.transaction():
+                    one.set_meta("mine", str(number))
+        finally:
+            other.kill()
+            other.communicate()
+        assert one.meta("mine") == "49"
+
+
+def evidence_of(ledger, generations):
+    for number, blessed_at in generations:
+        ledger.insert("generations", number=number, vault_commit="v", commit_id="c", tree="t", branch="b",
+                      status="good", source="s", created_at=1.0, blessed_at=blessed_at, tries_left=0)
+
+
+def test_what_the_stories_ask(path):
+    with Ledger.create(path) as ledger:
+        evidence_of(ledger, [(1, 5.0), (2, 9.0), (3, 9.0), (4, 7.0)])
+        assert ledger.last_known_good()["number"] == 3
+        for name, at in (("b", 2.0), ("a", 2.0), ("c", 1.0)):
+            ledger.insert("launches", id=name, generation=1, started_at=at, boot_id="")
+        assert ledger.last_launch()["id"] == "a"  # the same instant: the later line
+        ledger.insert("incidents", id="i", at=1.0, trigger="t", reason="r", launch="")
+        ledger.add_evidence("i", one=1)
+        ledger.add_evidence("i", two=2, one=3)
+        assert ledger.evidence("i") == {"one": 3, "two": 2}
+        assert ledger.evidence("nobody") == {}
+
+
+# --- damage
+
+
+def missing(path):
+    os.unlink(path)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+def truncated(path):
+    os.truncate(path, 5000)
+
+
+def cut_in_the_header(path):
+    os.truncate(path, 50)
+
+
+def junk(path):
+    Path(path).write_bytes(b"this is no database at all" * 1000)
+
+
+def newer(path):
+    with Ledger(path) as ledger:
+        ledger.set_meta("version", "99")
+
+
+def no_version(path):
+    with Ledger(path) as ledger:
+        ledger.set_meta("version", None)
+
+
+def odd_version(path):
+    with Ledger(path) as ledger:
+        ledger.set_meta("version", "one")
+
+
+def of_somebody_else(path):
+    os.unlink(path)
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE mine (x)")
+    other.close()
+
+
+def folder(path):
+    os.unlink(path)
+    os.mkdir(path)
+
+
+def torn_pages(path):
+    with open(path, "r+b") as file:
+        file.seek(4096 * 2)
+        file.write(os.urandom(4096 * 6))
+
+
+DAMAGES = [missing, empty, truncated, cut_in_the_header, junk, newer, no_version, odd_version, of_somebody_else,
+           folder, torn_pages]  # fmt: skip
+
+
+def damage_of(path) -> str:
+    """Say how the ledger is damaged, as who opens it learns it; '' if it is sound."""
+    try:
+        with Ledger(path) as ledger:
+            return ledger.check()
+    except LedgerDamaged as error:
+        return error.message
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_told(path, damage):
+    with Ledger.create(path) as ledger:
+        for number in range(200):
+            ledger.event("filler", str(number) * 50)
+        ledger.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert damage_of(path) == ""
+    damage(path)
+    assert damage_of(path)
+
+
+def test_a_torn_wal_loses_no_whole_transaction(path):
+    """A power cut may leave half a frame at the end: what was acknowledged before it stays."""
+    with Ledger.create(path) as ledger:
+        ledger.set_meta("kept", "1")
+        with open(f"{path}-wal", "rb") as file:
+            whole = file.read()
+        ledger.set_meta("half", "1")
+        main, wal = Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()
+    for cut in range(len(whole), len(wal), 1000):
+        Path(path).write_bytes(main)
+        Path(f"{path}-wal").write_bytes(wal[:cut] + b"\xff" * 10)
+        Path(f"{path}-shm").unlink(missing_ok=True)
+        with Ledger(path) as ledger:
+            assert ledger.check() == ""
+            assert ledger.meta("kept") == "1" and ledger.meta("half") is None
+
+
+def test_a_killed_writer_loses_no_acknowledged_line(path):
+    Ledger.create(path).close()
+    chance, acknowledged = random.Random(7), 0
+    for _ in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, path, str(acknowledged + 1)],
+                                  env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE)
+        first = writer.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.05))
+        writer.kill()
+        said = (first + writer.communicate()[0]).decode().splitlines(keepends=True)
+        acknowledged = max(int(line) for line in said if line.endswith("\n"))
+        with Ledger(path) as ledger:
+            assert ledger.check() == ""
+            found = [int(row["text"]) for row in ledger.all("SELECT text FROM events ORDER BY number")]
+            assert found[: acknowledged] == list(range(1, acknowledged + 1))
+            assert len(found) <= acknowledged + 1
+            assert int(ledger.meta("last") or 0) in (len(found) // 3 * 3, acknowledged // 3 * 3)
+            acknowledged = len(found)
+    assert acknowledged > 20

@@ -1,0 +1,410 @@
+"""The decision as tables, and the promise that it always ends."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentctl import policy
+from agentctl.policy import (
+    HALT,
+    NOTHING,
+    RESTART,
+    ROLLBACK,
+    UNDO,
+    Limits,
+    World,
+    decide,
+    refuse_launch,
+)
+
+NOW = 1_000_000.0
+CRASHES = ("crash", "crash-at-start", "watchdog", "not-ready", "tmux-killed", "runner-killed")
+AT_ONCE = {  # failures that a plain restart cannot help
+    "exit 78": {"trigger": "crash-at-start", "exit_status": 78},
+    "refused": {"trigger": "refused", "end": policy.REFUSED},
+    "check failed": {"trigger": "check-failed"},
+}
+
+
+def generation(number: int, status: str = "good", *, tries: int = 0, golden: bool = False,
+               blessed_at: float | None = None) -> dict:
+    if blessed_at is None and status == "good":
+        blessed_at = float(number)
+    return {"number": number, "status": status, "tries_left": tries, "is_golden": int(golden),
+            "blessed_at": blessed_at, "reason": "it crashed"}
+
+
+def launch(number: int, trigger: str = "crash", *, end: str = policy.FAILED, exit_status: int | None = 1,
+           lived: float = 5.0) -> dict:
+    return {"id": "l", "generation": number, "end": end, "trigger": trigger, "reason": f"because of {trigger}",
+            "exit_status": exit_status, "exit_signal": None, "started_at": NOW - lived, "ready_at": NOW - lived,
+            "ended_at": NOW}
+
+
+def attempt(rung: str, target: int, ago: float = 1.0) -> dict:
+    return {"rung": rung, "target": target, "at": NOW - ago}
+
+
+def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> World:
+    return World(now=NOW, limits=limits or Limits(3, 1800.0, 4, 10), launch=of, generations=generations,
+                 incident={"id": "i"} if attempts else None, attempts=list(attempts),
+                 recent=list(attempts if recent is None else recent), **more)
+
+
+def told(decision: policy.Decision) -> tuple:
+    return decision.action, decision.rung, decision.target, decision.condemn
+
+
+GOODS = [generation(1), generation(2), generation(3)]
+LKG = "last known good"
+
+
+# --- a candidate
+
+
+@pytest.mark.parametrize("trigger", CRASHES)
+@pytest.mark.parametrize(("tries", "expected"), [
+    (2, (RESTART, "restart", 4, None)), (1, (RESTART, "restart", 4, None)), (0, (ROLLBACK, LKG, 3, 4)),
+])
+def test_a_candidate_is_restarted_while_it_has_tries(trigger, tries, expected):
+    seen = world(launch(4, trigger), [*GOODS, generation(4, "candidate", tries=tries)])
+    assert told(decide(seen)) == expected
+    assert f"because of {trigger}" in decide(seen).reason
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize(("status", "condemned"), [("candidate", 4), ("good", 4), ("condemned", None)])
+def test_what_a_restart_cannot_help_goes_to_the_next_rung_at_once(name, status, condemned):
+    seen = world(launch(4, **AT_ONCE[name]), [*GOODS, generation(4, status, tries=5, blessed_at=0.5)])
+    assert told(decide(seen)) == (ROLLBACK, LKG, 3, condemned)
+
+
+@pytest.mark.parametrize("trigger", CRASHES)
+def test_a_condemned_generation_is_never_restarted(trigger):
+    seen = world(launch(4, trigger), [*GOODS, generation(4, "condemned", tries=9)])
+    assert told(decide(seen)) == (ROLLBACK, LKG, 3, None)
+
+
+def test_a_generation_that_the_ledger_does_not_know():
+    assert told(decide(world(launch(9), GOODS))) == (ROLLBACK, LKG, 3, None)
+    assert told(decide(world(launch(9, end=policy.ASKED), GOODS))) == (ROLLBACK, LKG, 3, None)
+
+
+# --- a good one
+
+
+@pytest.mark.parametrize("trigger", CRASHES)
+@pytest.mark.parametrize(("restarts_ago", "expected"), [
+    ([], RESTART), ([10, 20], RESTART), ([10, 20, 30], ROLLBACK), ([10, 20, 1801], RESTART),
+])
+def test_a_good_generation_is_restarted_so_often_within_the_window(trigger, restarts_ago, expected):
+    recent = [attempt("restart", 3, ago) for ago in restarts_ago]
+    seen = world(launch(3, trigger), GOODS, recent=recent)
+    assert decide(seen).action == expected
+    assert decide(seen).target == 3  # the last known good pair is its own: the state goes back
+
+
+def test_restarts_of_another_generation_do_not_count():
+    recent = [attempt("restart", 2)] * 5
+    assert decide(world(launch(3), GOODS, recent=recent)).action == RESTART
+
+
+def test_restarts_of_an_open_incident_count_however_long_a_launch_takes():
+    slow = [attempt("restart", 3, ago) for ago in (9000, 6000, 3000)]
+    assert decide(world(launch(3, "not-ready"), GOODS, attempts=slow)).action == ROLLBACK
+
+
+@pytest.mark.parametrize("rung", [LKG, "older good", "golden", "by hand", "undo"])
+@pytest.mark.parametrize("trigger", CRASHES)
+def test_after_a_rollback_that_was_not_seen_well_comes_the_next_rung(rung, trigger):
+    seen = world(launch(3, trigger), GOODS, attempts=[attempt(rung, 3)])
+    assert told(decide(seen)) == (ROLLBACK, "older good", 2, 3)
+    assert "before it was seen well" in decide(seen).reason
+
+
+# --- we could not start it
+
+
+@pytest.mark.parametrize(("status", "tries"), [("good", 0), ("candidate", 0), ("candidate", 2), ("condemned", 0)])
+@pytest.mark.parametrize(("restarts", "expected"), [(0, RESTART), (2, RESTART), (3, HALT), (9, HALT)])
+def test_what_cannot_be_launched_keeps_its_code(status, tries, restarts, expected):
+    recent = [attempt("restart", 4)] * restarts
+    seen = world(launch(4, "cannot-launch"), [*GOODS, generation(4, status, tries=tries)], recent=recent)
+    assert told(decide(seen))[0] == expected
+    assert decide(seen).condemn is None
+
+
+# --- the ladder
+
+
+@pytest.mark.parametrize(("tried", "expected"), [
+    ([], (LKG, 5)), ([(LKG, 5)], ("older good", 4)), ([(LKG, 5), ("older good", 4)], ("older good", 3)),
+    ([(LKG, 5), ("older good", 4), ("older good", 3)], ("golden without the task", 3)),
+    ([(LKG, 5), ("older good", 4), ("older good", 3), ("golden without the task", 3)], None),
+    ([("by hand", 5)], ("older good", 4)), ([("restart", 5)], (LKG, 5)), ([("by hand", 3)], (LKG, 5)),
+])
+def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
+    rows = [generation(1), generation(2), generation(3, golden=True), generation(4), generation(5),
+            generation(6, "condemned")]
+    attempts = [attempt(rung, target) for rung, target in tried]
+    found = decide(world(launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts,
+                         limits=Limits(3, 1800.0, 99, 99)))
+    assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
+    assert found.without_task == (found.rung == "golden without the task")
+
+
+def test_without_a_golden_one_the_oldest_good_one_is_the_floor():
+    attempts = [attempt(LKG, 3), attempt("older good", 2), attempt("older good", 1)]
+    assert told(decide(world(launch(1), GOODS, attempts=attempts))) == (ROLLBACK, "golden without the task", 1, None)
+
+
+def test_golden_that_is_not_among_the_good_is_a_rung_of_its_own():
+    rows = [generation(1, "candidate", golden=True), generation(2, "condemned")]
+    assert told(decide(world(launch(2), rows))) == (ROLLBACK, "golden", 1, None)
+
+
+def test_golden_is_never_condemned_by_itself():
+    rows = [generation(1, golden=True), generation(2)]
+    assert told(decide(world(launch(1, exit_status=78), rows))) == (ROLLBACK, LKG, 2, None)
+
+
+def test_the_last_known_good_is_the_newest_blessed_not_the_highest_number():
+    rows = [generation(1, blessed_at=50.0), generation(2, blessed_at=9.0), generation(3, "condemned")]
+    assert decide(world(launch(3), rows)).target == 1
+
+
+def test_nothing_to_go_back_to():
+    found = decide(world(launch(1), [generation(1, "condemned")]))
+    assert (found.action, found.rung) == (HALT, "halted")
+    assert "nothing is left" in found.reason
+
+
+@pytest.mark.parametrize(("limits", "recent", "is_halted"), [
+    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
+    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
+    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
+    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
+    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
+    (Limits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
+    (Limits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+])
+def test_the_budget_of_rollbacks(limits, recent, is_halted):
+    found = decide(world(launch(4), [*GOODS, generation(4, "candidate")], recent=recent, limits=limits))
+    assert found.action == (HALT if is_halted else ROLLBACK)
+    assert "limit" in found.reason or not is_halted
+
+
+# --- nothing to decide
+
+
+@pytest.mark.parametrize("of", [None, launch(3, "stop", end=policy.STOPPED), launch(3, "reboot", end=policy.REBOOTED)])
+def test_no_failure_is_no_reason(of):
+    assert decide(world(of, GOODS)).action == NOTHING
+
+
+@pytest.mark.parametrize(("paused_until", "expected"), [(NOW + 1, NOTHING), (NOW, RESTART), (NOW - 1, RESTART)])
+@pytest.mark.parametrize("end", [policy.FAILED, policy.LOST, policy.ASKED])
+def test_paused_means_watching(paused_until, expected, end):
+    assert decide(world(launch(3, end=end), GOODS, paused_until=paused_until)).action == expected
+
+
+@pytest.mark.parametrize("of", [None, launch(3), launch(3, end=policy.ASKED), launch(3, "stop", end=policy.STOPPED)])
+def test_halted_stays_halted(of):
+    assert told(decide(world(of, GOODS, is_halted=True))) == (HALT, "halted", None, None)
+
+
+# --- asked for
+
+
+@pytest.mark.parametrize(("status", "tries", "asked", "lived", "expected"), [
+    ("good", 0, 0, 1, RESTART), ("good", 0, 2, 1, RESTART), ("good", 0, 3, 1, ROLLBACK), ("good", 0, 9, 31, RESTART),
+    ("candidate", 1, 0, 1, RESTART), ("candidate", 0, 0, 1, ROLLBACK), ("candidate", 0, 0, 3600, ROLLBACK),
+    ("candidate", 1, 3, 1, ROLLBACK),
+])
+def test_an_agent_that_restarts_itself(status, tries, asked, lived, expected):
+    rows = [*GOODS, generation(4, status, tries=tries)]
+    seen = world(launch(4, "asked", end=policy.ASKED, lived=lived), rows, recent=[attempt("asked", 4)] * asked)
+    assert decide(seen).action == expected
+
+
+def test_self_restarts_outside_the_window_or_of_another_generation_are_no_loop():
+    recent = [attempt("asked", 3, 1801)] * 5 + [attempt("asked", 2)] * 5
+    assert decide(world(launch(3, "asked", end=policy.ASKED, lived=1), GOODS, recent=recent)).action == RESTART
+
+
+REQUEST = {"number": 1, "verb": "rollback", "target": "", "author": "ann", "reason": ""}
+
+
+@pytest.mark.parametrize(("running", "target", "expected"), [
+    (generation(4, "candidate", tries=1), "", (ROLLBACK, "by hand", 3, 4)),
+    (generation(4, "candidate", tries=1), "2", (ROLLBACK, "by hand", 2, 4)),
+    (generation(4), "", (ROLLBACK, "by hand", 3, None)), (generation(4), "1", (ROLLBACK, "by hand", 1, None)),
+    (generation(4), "4", (ROLLBACK, "by hand", 4, None)),
+    (generation(4, "condemned"), "", (ROLLBACK, "by hand", 3, None)), (generation(4), "99", (NOTHING, "", None, None)),
+])
+@pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
+def test_a_human_asks_for_a_rollback(running, target, expected, more):
+    asked = {**REQUEST, "target": target}
+    found = decide(world(launch(4, "stop", end=policy.STOPPED), [*GOODS, running], request=asked, **more))
+    assert told(found) == expected
+    assert found.action == NOTHING or found.reason == "asked for by ann"
+
+
+def test_a_human_asks_with_nothing_to_go_back_to():
+    assert decide(world(launch(1), [generation(1)], request=REQUEST)).action == NOTHING
+    assert decide(world(None, [], request=REQUEST)).action == NOTHING
+
+
+def test_a_human_is_not_held_by_the_budget():
+    recent = [attempt("by hand", 3)] * 50
+    assert decide(world(launch(4), [*GOODS, generation(4)], recent=recent, request=REQUEST)).action == ROLLBACK
+
+
+@pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
+def test_undo(more):
+    found = decide(world(launch(3), GOODS, request={**REQUEST, "verb": "undo", "reason": "it was fine"}, **more))
+    assert (found.action, found.reason) == (UNDO, "it was fine")
+
+
+# --- the guard
+
+
+@pytest.mark.parametrize(("row", "more", "words"), [
+    (generation(1), {}, ""), (generation(1, "candidate", tries=1), {}, ""), (generation(1, golden=True), {}, ""),
+    (generation(1), {"has_intent": True}, "under way"), (generation(1), {"is_halted": True}, "halted"),
+    (generation(1, "condemned", tries=5), {}, "condemned as generation 1: it crashed"),
+    (generation(1, "candidate", tries=0), {}, "no tries left"),
+    (generation(1, "candidate", tries=-1), {}, "no tries left"),
+])
+def test_the_guard(row, more, words):
+    said = refuse_launch(row, **{"is_halted": False, "has_intent": False, **more})
+    assert words in said and bool(said) == bool(words)
+
+
+@pytest.mark.parametrize(("facts", "expected"), [
+    ({}, True), ({"ready_at": None}, False), ({"now": 109.9}, False), ({"beats": 4}, False),
+    ({"reports_progress": True}, False), ({"reports_progress": True, "progressed": True}, True),
+])
+def test_a_trial_is_proven(facts, expected):
+    usual = {"now": 110.0, "ready_at": 100.0, "beats": 5, "progressed": False, "reports_progress": False,
+             "duration_seconds": 10.0, "heartbeats": 5}
+    assert policy.is_proven(**{**usual, **facts}) is expected
+
+
+# --- it always ends
+
+
+class Simulation:
+    """An agent that fails after every decision, and a ledger as rows."""
+
+    def __init__(self, rows: list[dict], limits: Limits) -> None:
+        self.rows, self.limits = rows, limits
+        self.now, self.attempts, self.recent = NOW, [], []
+        self.is_halted = False
+
+    def fail(self, number: int, ending: dict, lived: float, seconds: float) -> policy.Decision:
+        self.now += seconds
+        row = next(r for r in self.rows if r["number"] == number)
+        refusal = refuse_launch(row, is_halted=self.is_halted, has_intent=False)
+        if refusal:
+            ending = AT_ONCE["refused"]
+        elif row["status"] == "candidate":
+            row["tries_left"] -= 1
+        failed = {**launch(number, lived=lived), **ending, "started_at": self.now - lived,
+                  "ready_at": self.now - lived, "ended_at": self.now}
+        recent = [a for a in self.recent if a["at"] > self.now - policy.DAY_SECONDS]
+        found = decide(World(now=self.now, limits=self.limits, launch=failed, generations=self.rows,
+                             incident={"id": "i"} if self.attempts else None, attempts=self.attempts, recent=recent,
+                             is_halted=self.is_halted))
+        self.record(found, failed["end"])
+        return found
+
+    def record(self, found: policy.Decision, end: str) -> None:
+        if found.action == HALT:
+            self.is_halted = True
+            return
+        is_asked = end == policy.ASKED and found.action == RESTART
+        done = {"rung": "asked" if is_asked else found.rung, "target": found.target, "at": self.now}
+        self.recent.append(done)
+        if not is_asked:
+            self.attempts.append(done)
+        for row in self.rows:
+            if row["number"] == found.condemn:
+                row["status"] = "condemned"
+
+    def beat(self) -> None:
+        """A heartbeat ends the incident; the next failure opens another one."""
+        self.attempts = []
+
+
+ENDINGS = st.sampled_from([
+    *({"trigger": trigger} for trigger in CRASHES), *AT_ONCE.values(), {"trigger": "cannot-launch"},
+    {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
+])
+
+
+@st.composite
+def generations(draw):
+    count = draw(st.integers(1, 6))
+    golden = draw(st.integers(0, count))
+    rows = []
+    for number in range(1, count + 1):
+        status = draw(st.sampled_from(["good", "candidate", "condemned"]))
+        rows.append(generation(number, status, tries=draw(st.integers(0, 3)), golden=number == golden,
+                               blessed_at=draw(st.floats(0, 100)) if status == "good" else None))
+    return rows
+
+
+LIMITS = st.builds(Limits, st.integers(0, 4), st.sampled_from([1.0, 60.0, 1800.0, 86400.0]), st.integers(1, 5),
+                   st.integers(1, 12))
+
+
+@settings(max_examples=400, deadline=None)
+@given(rows=generations(), limits=LIMITS, data=st.data())
+def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limits, data):
+    simulation = Simulation(rows, limits)
+    running = rows[-1]["number"]
+    # A self-restart is bounded by its window, everything else whatever the time between.
+    tries = sum(max(0, row["tries_left"]) for row in rows)
+    bound = tries + (len(rows) + 4) * (2 * limits.restarts + 3)
+    for _ in range(bound):
+        ending = data.draw(ENDINGS)
+        seconds = 0.01 if ending["trigger"] == "asked" else data.draw(st.sampled_from([0.01, 5.0, 700.0, 40_000.0]))
+        if any(a["rung"] == "asked" for a in simulation.recent):
+            seconds = 0.0001
+        found = simulation.fail(running, ending, lived=1.0, seconds=seconds)
+        if found.action == HALT:
+            break
+        assert found.action in (RESTART, ROLLBACK)
+        running = found.target
+    assert simulation.is_halted, "no end"
+    moves = [(a["rung"], a["target"]) for a in simulation.attempts if a["rung"] != "restart"]
+    assert len(moves) == len(set(moves))
+    targets = [target for rung, target in moves if rung != "golden without the task"]
+    assert len(targets) == len(set(targets))
+    golden = next((row["number"] for row in rows if row["is_golden"]), 0)
+    assert all(target >= golden for _, target in moves)
+    for _ in range(3):  # halted: never relaunched afterwards, whatever ends and however long it takes
+        assert simulation.fail(running, data.draw(ENDINGS), lived=1.0, seconds=1e6).action == HALT
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=generations(), limits=LIMITS, data=st.data())
+def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, data):
+    """Every launch recovers for a moment, so every incident is a new one: the budgets end it."""
+    limits = Limits(limits.restarts, 86400.0, limits.attempts, limits.per_day)
+    simulation = Simulation(rows, limits)
+    running = rows[-1]["number"]
+    budget = min(limits.attempts, limits.per_day) + 1
+    tries = sum(max(0, row["tries_left"]) for row in rows)
+    for _ in range(tries + budget + 2 * len(rows) * (limits.restarts + 1)):
+        found = simulation.fail(running, data.draw(ENDINGS), lived=1.0, seconds=0.5)
+        if found.action == HALT:
+            break
+        running = found.target
+        simulation.beat()
+    assert simulation.is_halted
+    moves = [a for a in simulation.recent if a["rung"] not in policy.NO_MOVES]
+    assert len(moves) <= budget - 1
