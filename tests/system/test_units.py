@@ -2,11 +2,10 @@
 
 import json
 import re
-from pathlib import Path
 
 import boxes
 import pytest
-from world import World
+from world import World, manifest
 
 UNITS = sorted(path.name for path in (boxes.CHECKOUT / "systemd").glob("*.service"))
 
@@ -18,8 +17,6 @@ def world(box):
 
 
 def test_units_verify_as_they_are(box):
-    stand_in = Path("/usr/lib/agentctl/agentctl")
-    box.run(["mkdir", "-p", str(stand_in)])
     done = box.run(["systemd-analyze", "verify", "--man=no"]
                    + [f"{boxes.SOURCE_INSIDE}/systemd/{name}" for name in UNITS], check=False)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,14 +110,14 @@ def test_agents_side_by_side_do_not_disturb_each_other(world):
     assert world.rollback_runs() == 0
 
 
-@pytest.mark.parametrize("code", ["/srv/seen", "/srv/another"])
-def test_a_second_init_of_the_same_name_is_refused(world, code):
-    World(world.box, "another").make_repository()
+def test_a_second_init_of_the_same_name_is_refused(world):
+    another = World(world.box, "another").make_repository()
     launch = world.wait_steady()["launch_id"]
     kept = world.box.path(world.config_path).read_text()
-    refused = world.ctl("init", code, "--", "python3", "agent.py", check=False)
-    assert refused.returncode == 1
-    assert "Hint:" in refused.stderr
+    for code in (world.code, another.code):
+        refused = world.ctl("init", code, "--", "python3", "agent.py", check=False)
+        assert refused.returncode == 1
+        assert "Hint:" in refused.stderr
     assert world.box.path(world.config_path).read_text() == kept
     assert world.wait_steady()["launch_id"] == launch
 
@@ -134,15 +131,10 @@ def test_one_repository_has_one_agent(world):
 
 
 def test_uninstall_removes_nothing_of_the_agent(world):
-    before = manifest_of(world)
+    before = manifest(world.box.path(world.code))
     world.ctl("uninstall")
     assert not list(world.box.path("/etc/systemd/system").glob(f"{world.name}*"))
-    assert manifest_of(world) == before
+    assert manifest(world.box.path(world.code)) == before
     assert world.box.path(world.state).is_dir()
     world.install().start()
 
-
-def manifest_of(world):
-    from world import manifest
-
-    return manifest(world.box.path(world.code))

@@ -6,6 +6,7 @@ from outside, as the box's disk is visible; nothing reads agentctl's own records
 
 import hashlib
 import json
+import os
 import shlex
 import stat
 import time
@@ -139,8 +140,6 @@ class World:
         path = self.box.path(f"{self.state}/do.new")
         path.write_text(word)
         path.chmod(0o666)
-        import os
-
         os.chown(path, owner.st_uid, owner.st_gid)
         path.rename(path.with_name("do"))
 

@@ -6,6 +6,7 @@ import os
 
 from . import history
 from .launch import Launch
+from .paths import SYSTEM
 from .station import Station
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -44,6 +45,8 @@ def _contract(station: Station, launch: Launch) -> dict[str, str]:
         "NOTIFY_SOCKET": places.notify_socket_path,
         "WATCHDOG_USEC": str(int(settings.heartbeat.timeout * 1e6)),
     }
+    if places.scope == SYSTEM:
+        env["AGENTCTL_SCOPE"] = SYSTEM  # `agentctl` inside the agent means this agent, whoever it runs as
     if places.root:
         env["AGENTCTL_ROOT"] = places.root
     if os.path.exists(station.brief_path):

@@ -55,7 +55,7 @@ class Attempt:
                           reason=decision.reason, is_open=int(is_open))
             if is_open and incident.count_moves(ledger, incident_id, number) == 1 and last is not None:
                 ledger.update("incidents", {"id": incident_id}, generation_from=last["generation"], trigger=trigger,
-                              reason=decision.reason)  # what led here, not the first stumble
+                              launch=last["id"], reason=decision.reason)  # what led here, not the first stumble
             ledger.update("incidents", {"id": incident_id}, generation_to=target,
                           decision=f"{decision.action}: {decision.rung}" if decision.rung else decision.action)
             if decision.condemn is not None:

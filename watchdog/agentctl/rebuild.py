@@ -6,7 +6,7 @@ import os
 import time
 
 from . import lean_json as json
-from . import snapshots
+from . import durable, snapshots
 from .errors import AgentctlError
 from .ledger import Ledger, LedgerDamaged
 from .station import Station
@@ -33,34 +33,46 @@ def open_or_rebuild(station: Station, say) -> Ledger:
 
 
 def set_aside(path: str) -> str:
-    """Rename a broken ledger and its side files; return the new name, '' if there was none."""
-    if not os.path.lexists(path):
+    """Rename a broken ledger and its side files; return the new name, '' if there was none.
+
+    A side file left alone goes too: SQLite would replay a lost ledger's log into the new one.
+    """
+    there = [suffix for suffix in ("-wal", "-shm", "") if os.path.lexists(path + suffix)]
+    if not there:
         return ""
     kept = f"{path}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(2).hex()}"
-    for suffix in ("-wal", "-shm", ""):
-        if os.path.lexists(path + suffix):
-            os.rename(path + suffix, kept + suffix)
+    for suffix in there:
+        os.rename(path + suffix, kept + suffix)
     return kept
 
 
 def rebuild(station: Station, why: str) -> Ledger:
-    """Make a new ledger that knows what the vault's refs know: generations, good, condemned, golden."""
-    vault = station.vault
-    refs = vault.refs("refs/agentctl/")
-    ledger = Ledger.create(station.places.ledger_path)
-    ids = snapshots.list_ids(station.places.snapshots_dir)
-    golden = refs.get("refs/agentctl/golden")
-    with ledger.transaction():
-        for ref, oid in sorted(refs.items()):
-            if ref.startswith("refs/agentctl/g/"):
-                row = _row(station, int(ref.rpartition("/")[2]), oid, refs, ids)
-                ledger.insert("generations", **row, is_golden=int(oid == golden))
-        ledger.event("ledger-rebuilt", why)
-        ledger.set_meta("rebuilt_at", str(time.time()))
-    if not ledger.generations():
+    """Make a new ledger that knows what the vault's refs know; it gets its name when it knows all of it."""
+    rows = _rows(station)
+    if not rows:
         raise AgentctlError("the ledger is lost and the vault knows no generation",
                             "adopt the agent again with agentctl init --force")
-    return ledger
+    path = station.places.ledger_path
+    partial = f"{path}.rebuilt"
+    for leftover in (f"{partial}-wal", f"{partial}-shm"):  # of a kill; it never was a ledger
+        if os.path.exists(leftover):
+            os.unlink(leftover)
+    with Ledger.create(partial) as ledger, ledger.transaction():
+        for row in rows:
+            ledger.insert("generations", **row)
+        ledger.event("ledger-rebuilt", why)
+        ledger.set_meta("rebuilt_at", str(time.time()))
+    os.rename(partial, path)
+    durable.sync_folder(os.path.dirname(path))
+    return Ledger(path)
+
+
+def _rows(station: Station) -> list[dict]:
+    refs = station.vault.refs("refs/agentctl/")
+    ids = snapshots.list_ids(station.places.snapshots_dir)
+    golden = refs.get("refs/agentctl/golden")
+    return [{**_row(station, int(ref.rpartition("/")[2]), oid, refs, ids), "is_golden": int(oid == golden)}
+            for ref, oid in sorted(refs.items()) if ref.startswith("refs/agentctl/g/")]
 
 
 def _row(station: Station, number: int, oid: str, refs: dict[str, str], ids: list[str]) -> dict:

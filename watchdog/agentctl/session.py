@@ -24,7 +24,7 @@ from .notify import Notifier, NotifyReceiver
 from .pane import LineStream
 from .probe import make_probe
 from .station import Station
-from .status_file import StatusFile
+from .status_file import LEAST_SECONDS_BETWEEN, StatusFile
 from .tmux import Tmux
 
 SESSION_NAME = "agent"
@@ -205,7 +205,8 @@ class Session:
         if self.first_beat_at is None and self.ready_at is not None:
             self.first_beat_at = self.last_beat_at
             self._first_beat()
-        self.status.beat(self.last_beat_at, self.judge)
+        if not self.status.beat(self.last_beat_at, self.judge):
+            self.set_timer("status", LEAST_SECONDS_BETWEEN, self.status.write)
         self.jobs.after_beat()
 
     def _first_beat(self) -> None:
@@ -220,6 +221,7 @@ class Session:
             return
         self.notifier.watchdog_usec(int(wanted * 1e6))
         self.is_extended = True
+        self.status.write(silent_until_at=time.time() + wanted)
 
     def _phase(self) -> str:
         return "probation" if self.launch.generation["status"] == "candidate" else "steady"

@@ -29,12 +29,15 @@ class StatusFile:
         os.rename(temp, self.path)
         self._written_at = time.monotonic()
 
-    def beat(self, at: float, judge: Judge) -> None:
-        """Note a heartbeat; written at most twice a second."""
+    def beat(self, at: float, judge: Judge) -> bool:
+        """Note a heartbeat; written at most twice a second: False if it still has to be."""
         self.facts.update(last_heartbeat_at=at, heartbeats=judge.counted, agent_phase=judge.phase,
                           progress=judge.progress)
-        if time.monotonic() - self._written_at >= LEAST_SECONDS_BETWEEN:
+        self.facts.pop("silent_until_at", None)
+        is_due = time.monotonic() - self._written_at >= LEAST_SECONDS_BETWEEN
+        if is_due:
             self.write()
+        return is_due
 
 
 def read(path: str) -> dict:

@@ -1,14 +1,8 @@
-"""`agentctl generations` and `diff A B`: what there is, what became of it. Changes nothing.
-
-The vault's attributes call every file binary, so that bytes go in and out as they are. A diff is for
-reading, so it looks at the vault's objects from outside, without them.
-"""
+"""`agentctl generations` and `diff A B`: what there is, what became of it. Changes nothing."""
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 
 import click
@@ -78,26 +72,14 @@ def diff(ctx: click.Context, a: int, b: int, stat: bool) -> None:
     station = ctx.obj.station(lenient=True)
     with station.ledger(read_only=True) as ledger:
         commits = [_commit_of(ledger, number) for number in (a, b)]
-    with tempfile.TemporaryDirectory(prefix="agentctl-diff-") as folder:
-        git = plain_view(station.vault.path, folder)
-        summary = _diff(git, commits, f"--stat={format.WIDTH}")
-        patch = b"" if stat else _diff(git, commits, "--patch")
+    git = station.vault.git
+    summary = _diff(git, commits, f"--stat={format.WIDTH}")
+    patch = b"" if stat else _diff(git, commits, "--patch")
     if ctx.obj.as_json:
         texts = {"stat": _text(summary), "diff": None if stat else _text(patch)}
         click.echo(format.to_json({"from": a, "to": b, **texts}))
         return
     _show(summary if stat else patch or summary)
-
-
-def plain_view(vault_path: str, folder: str) -> Git:
-    """Make an empty repository in `folder` that sees the vault's objects and has no attributes."""
-    for name in ("objects/info", "refs"):
-        os.makedirs(f"{folder}/{name}")
-    with open(f"{folder}/objects/info/alternates", "w", encoding="utf-8") as file:
-        file.write(f"{vault_path}/objects\n")
-    with open(f"{folder}/HEAD", "w", encoding="ascii") as file:
-        file.write("ref: refs/heads/none\n")
-    return Git(folder)
 
 
 def _commit_of(ledger, number: int) -> str:

@@ -89,7 +89,7 @@ def _signs(known: Known) -> list[str]:
 def first_failure(known: Known) -> dict:
     """Return the evidence of what began it; the attempts tell of later failures."""
     failures = known.evidence.get("failures") or [known.evidence]
-    return failures[0] if failures[0].get("launch") == known.public["launch"] else known.evidence
+    return next((f for f in failures if f.get("launch") == known.public["launch"]), known.evidence)
 
 
 # --- what was decided and done

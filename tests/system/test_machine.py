@@ -1,0 +1,195 @@
+"""The machine goes down, fills up, loses our records: the agent comes back, and nothing is lost."""
+
+import random
+import time
+
+import pytest
+from conftest import new_box
+from world import Before, World, manifest
+
+WAYS_DOWN = ("reboot", "crash")
+
+
+@pytest.fixture(scope="module")
+def machine(box_root):
+    """A box for these tests alone: others would not like its reboots."""
+    with new_box(box_root) as box:
+        yield box.boot()
+
+
+def go_down(box, way):
+    getattr(box, way)()
+    if not box.is_up:
+        box.boot()
+
+
+# -- reboots --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS_DOWN)
+def test_the_machine_goes_down_around_agents_of_all_kinds(machine, way):
+    well = World(machine, f"well-{way}").make().start()
+    trial = World(machine, f"trial-{way}", probation={"duration": "1h", "tries": 3}).make().start()
+    slow = World(machine, f"slow-{way}", environment={
+        "build": ["sh", "-c", "touch ../building; sleep 2; mkdir .venv; cp uv.lock .venv/marker"]}
+    )  # fmt: skip
+    slow.make().start()
+    stopped = World(machine, f"stopped-{way}").make().start()
+    stopped.systemctl("stop", stopped.name)
+    stopped.systemctl("disable", stopped.name)
+    candidate = trial.commit(version="2")
+    trial.systemctl("restart", trial.name)
+    trial.wait_phase("probation", commit=candidate)
+    before = slow.break_it("crash", script="mkdir .venv; echo two >uv.lock; cp uv.lock .venv/marker")
+    slow.wait_until(machine.path("/srv/building").exists, "the middle of the one-shot")
+    machine.path("/srv/building").unlink()
+    launches = {world.name: world.status()["launch_id"] for world in (well, trial)}
+    go_down(machine, way)
+
+    witness = well.wait_launch(launches[well.name])
+    assert witness["resumed"] == "1"
+    assert (f"saved by {launches[well.name]}" in witness["task"]) == (way == "reboot")
+    assert well.wait_steady(commit=well.good)["well"]
+    assert well.incidents() == []
+
+    trial.wait_launch(launches[trial.name])
+    status = trial.wait_phase("probation", commit=candidate)
+    assert status["tries_left"] >= 1
+    assert trial.incidents() == []
+
+    incident = slow.wait_outcome()
+    slow.wait_steady(commit=slow.good)
+    slow.check_incident(incident, "crash")
+    before.check_nothing_is_lost(incident)
+    slow.check_resumed(before, incident, slow.good)
+    assert slow.witnesses()[-1]["environment"] == "one\n"
+
+    assert stopped.status()["phase"] == "stopped"
+    for world in (well, trial, slow):
+        assert world.systemctl("is-enabled", world.name).stdout == "enabled\n"
+        world.systemctl("disable", "--now", world.name)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_power_goes_at_any_moment_of_a_rollback(machine, seed):
+    """Three agents fail at once, so that one cut meets three moments."""
+    chance = random.Random(seed)
+    worlds = [World(machine, f"cut{seed}{n}") for n in range(3)]
+    for world in worlds:
+        world.make()
+    for world in worlds:
+        world.systemctl("start", "--no-block", world.name)
+    for world in worlds:
+        world.wait_steady()
+    befores = [world.break_it("spoil-state", word, restart=False)
+               for world, word in zip(worlds, ("crash", "crash-at-import", "exit-78"), strict=True)]  # fmt: skip
+    machine.run(["systemctl", "restart", "--no-block", *(world.name for world in worlds)])
+    time.sleep(chance.uniform(0.0, 1.5))
+    machine.crash()
+    machine.boot()
+    for world, before in zip(worlds, befores, strict=True):
+        status = world.wait_steady()
+        assert world.incidents() == [] or world.incidents()[0]["outcome"] == "recovered"
+        assert status["commit"] == world.good
+        assert world.head == world.good
+        if world.incidents():
+            before.check_nothing_is_lost(world.incidents()[0])
+            assert world.history()[: len(before.history)] == before.history
+            assert world.read("config/settings.txt") == "good\n"
+        world.systemctl("disable", "--now", world.name)
+
+
+def test_the_machine_goes_down_right_after_a_failure(machine):
+    world = World(machine, "after").make().start()
+    before = world.break_it("crash-at-import", restart=False)
+    world.systemctl("restart", world.name, check=False)
+    machine.crash()
+    machine.boot()
+    incident = world.wait_outcome()
+    world.wait_steady(commit=world.good)
+    before.check_nothing_is_lost(incident)
+    world.check_resumed(before, incident, world.good)
+    world.systemctl("disable", "--now", world.name)
+
+
+# -- our records ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_ledger_of_junk_is_rebuilt(machine, is_running):
+    world = World(machine, f"junk{int(is_running)}").make().start()
+    better = world.commit(version="2")
+    world.systemctl("restart", world.name)
+    world.wait_steady(commit=better, last_known_good=2)
+    world.wait_until(lambda: "is good now" in world.journal(), "the blessing")
+    if not is_running:
+        world.systemctl("stop", world.name)
+    history = world.history()
+    junk = b"this is no database\n" * 5000
+    folder = machine.path(world.data)
+    for path in folder.glob("ledger.db*"):
+        path.write_bytes(junk)
+    if is_running:
+        world.tell("crash")
+    else:
+        refused = world.ctl("generations", check=False)
+        assert refused.returncode == 1
+        assert "Hint:" in refused.stderr
+        world.systemctl("start", world.name)
+    launch = world.wait_until(lambda: (found := world.witnesses()) and len(found) > 2 and found[-1],
+                              "another launch")  # fmt: skip
+    status = world.wait_steady(commit=better)
+    assert status["well"]
+    assert launch["resumed"] == "1"
+    assert world.history()[: len(history)] == history
+    numbers = {g["number"]: g["status"] for g in world.ask("generations")}
+    assert numbers == {1: "good", 2: "good"}
+    kept = list(folder.glob("ledger.db.broken-*"))
+    assert any(path.read_bytes() == junk for path in kept)
+    # and a rollback still works
+    world.good = better
+    before = world.break_it("crash", version="3")
+    incident = world.incidents()[0] if world.incidents() else None
+    world.wait_until(lambda: (i := world.incidents()) and i[0] != incident
+                     and i[0]["outcome"] == "recovered", "the rollback")  # fmt: skip
+    world.wait_steady(commit=better)
+    before.check_nothing_is_lost(world.incidents()[0])
+    world.systemctl("disable", "--now", world.name)
+
+
+# -- no room --------------------------------------------------------------------------------------
+
+
+def fill(box, folder):
+    box.run(["sh", "-c", f"dd if=/dev/zero of={folder}/full bs=64k; true"], check=False)
+    box.run(["sh", "-c", f"dd if=/dev/zero of={folder}/fuller bs=512; true"], check=False)
+
+
+@pytest.mark.parametrize("place", ["/var/lib/agentctl", "/srv"])
+def test_a_full_disk_at_start(box_root, place):
+    with new_box(box_root, ext4={place: "24M"}) as box:
+        box.boot()
+        world = World(box, "tight").make().start()
+        world.systemctl("stop", world.name)
+        history = world.history()
+        better = world.commit(version="2")
+        world.shell('cd "$1"; head -c 300000 /dev/urandom >big.bin')
+        before = Before(world, better)
+        fill(box, place)
+        world.systemctl("start", world.name, check=False)
+        if place == "/srv":  # only the agent's tree is full: nothing of ours has to be written there
+            world.wait_steady(commit=better)
+        else:
+            said = world.wait_until(
+                lambda: (text := world.all_journals(200)) and "No space left" in text and text,
+                "the complaint")  # fmt: skip
+            assert "Hint:" in said or "hint" in said, said
+            assert "Traceback" not in said, said
+        assert world.history()[: len(history)] == history
+        box.run(["rm", "-f", f"{place}/full", f"{place}/fuller"])
+        world.systemctl("reset-failed", check=False)
+        world.systemctl("start", world.name)
+        world.wait_steady(commit=better)
+        assert world.head == better
+        assert manifest(box.path(world.code)) == before.tree
+        assert world.history()[: len(history)] == history

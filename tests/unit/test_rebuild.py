@@ -1,0 +1,183 @@
+"""A lost or damaged ledger comes back from the vault, and the broken file is kept as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from integration.world import SOURCE, World, write
+
+from agentctl import jobs, launch, rebuild
+from agentctl.errors import AgentctlError
+from agentctl.ledger import Ledger, LedgerDamaged
+
+UNACKNOWLEDGED_CLOSE = """
+import os, signal, sys
+from agentctl.ledger import Ledger
+Ledger(sys.argv[1]).set_meta("late", "only in the wal")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """An agent with generations 1 golden, 2 good, 3 condemned, 4 on trial."""
+    world = World(monkeypatch).adopt()
+    station, vault = world.station, world.station.vault
+    with world.ledger() as ledger:
+        for number in (2, 3, 4):
+            write(world.code, {"agent.py": f"print({number})\n"})
+            assert launch.identify(station, ledger)["number"] == number
+        jobs.make_good(station, ledger, 2, "passed its trial")
+        of = {row["number"]: row["vault_commit"] for row in ledger.generations()}
+        vault.update({"refs/agentctl/condemned/3": of[3], "refs/agentctl/golden": of[1]})
+        ledger.update("generations", {"number": 3}, status="condemned")
+        ledger.update("generations", {"number": 1}, is_golden=1)
+    yield world
+    world.end()
+
+
+def facts(ledger: Ledger) -> list[tuple]:
+    return [(g["number"], g["status"], g["is_golden"], g["vault_commit"], g["commit_id"], g["tree"], g["branch"],
+             g["source"], round(g["created_at"], 3)) for g in ledger.generations()]
+
+
+def with_wal(path: str) -> None:
+    """Leave lines that are only in the write-ahead log, as a killed writer does."""
+    done = subprocess.run([sys.executable, "-c", UNACKNOWLEDGED_CLOSE, path], env={"PYTHONPATH": SOURCE})
+    assert done.returncode == -signal.SIGKILL and os.path.getsize(f"{path}-wal") > 0
+
+
+def junk(path: str) -> None:
+    Path(path).write_bytes(b"no database" * 999)
+
+
+def newer(path: str) -> None:
+    with Ledger(path) as ledger:
+        ledger.set_meta("version", "99")
+
+
+def torn(path: str) -> None:
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 4)
+
+
+@pytest.mark.parametrize("damage", [
+    os.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 3000), junk, newer, torn,
+], ids=["missing", "empty", "truncated", "junk", "newer", "torn"])  # fmt: skip
+def test_what_the_vault_knows_comes_back(world, damage):
+    path, said = world.places.ledger_path, []
+    with world.ledger() as ledger:
+        before = facts(ledger)
+        assert [row[:3] for row in before] == [(1, "good", 1), (2, "good", 0), (3, "condemned", 0), (4, "candidate", 0)]
+    damage(path)
+    harmed = Path(path).read_bytes() if os.path.exists(path) else None
+    with rebuild.open_or_rebuild(world.station, said.append) as ledger:
+        assert facts(ledger) == before
+        assert ledger.check() == "" and ledger.meta("rebuilt_at")
+        assert ledger.last_known_good()["number"] == 2
+        assert all(row["snapshot"] for row in ledger.generations() if row["status"] == "good")
+        assert all(row["tries_left"] > 0 for row in ledger.generations() if row["status"] == "candidate")
+    assert len(said) == 1 and "damaged" in said[0]
+    kept = [p for p in Path(path).parent.glob("ledger.db.broken-*") if not p.name.endswith(("-wal", "-shm"))]
+    assert [p.read_bytes() for p in kept] == ([] if harmed is None else [harmed])
+    said.clear()
+    rebuild.open_or_rebuild(world.station, said.append).close()
+    assert said == []
+
+
+def test_the_write_ahead_log_of_a_broken_ledger_is_kept_with_it(world):
+    path = world.places.ledger_path
+    with_wal(path)
+    wal = Path(f"{path}-wal").read_bytes()
+    junk(path)
+    with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+        assert ledger.meta("late") is None
+    kept = next(Path(path).parent.glob("ledger.db.broken-*-wal"))
+    assert kept.read_bytes() == wal
+
+
+def test_the_log_of_a_lost_ledger_does_not_get_into_the_new_one(world):
+    path = world.places.ledger_path
+    with_wal(path)
+    os.unlink(path)
+    wal = Path(f"{path}-wal").read_bytes()
+    with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+        assert ledger.check() == "" and ledger.meta("late") is None
+        assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
+    kept = next(Path(path).parent.glob("ledger.db.broken-*-wal"))
+    assert kept.read_bytes() == wal
+
+
+def test_killed_at_any_line_it_is_simply_done_again(world):
+    path = world.places.ledger_path
+    with world.ledger() as ledger:
+        before = facts(ledger)
+    line, was_killed = 1, True
+    while was_killed:
+        Path(path).write_bytes(b"junk" * 1000)
+        was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None))
+        with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+            assert facts(ledger) == before, f"killed before line {line}"
+        line += 5
+    assert line > 50
+
+
+def killed_at(line: int, act) -> bool:
+    """Run `act` in a child that kills itself before that executed line; tell whether it got there."""
+    pid = os.fork()
+    if pid == 0:
+        left = [line]
+
+        def trace(frame, event, _):
+            if not frame.f_code.co_filename.endswith(("/rebuild.py", "/ledger.py")):
+                return None
+            if event == "line":
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        act()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_sound_ledger_is_left_alone(world):
+    with_wal(world.places.ledger_path)
+    with rebuild.open_or_rebuild(world.station, pytest.fail) as ledger:
+        assert ledger.meta("late") == "only in the wal"
+
+
+def test_without_a_vault_nothing_is_touched(world):
+    os.truncate(world.places.ledger_path, 0)
+    os.rename(world.places.vault_path, world.places.vault_path + ".gone")
+    with pytest.raises(LedgerDamaged) as caught:
+        rebuild.open_or_rebuild(world.station, pytest.fail)
+    assert "backup" in caught.value.hint
+    assert os.path.getsize(world.places.ledger_path) == 0
+
+
+def test_a_vault_that_knows_nothing(world):
+    os.unlink(world.places.ledger_path)
+    refs = world.station.vault.refs("refs/agentctl/")
+    world.station.vault.update(dict.fromkeys(refs))
+    for _ in range(2):
+        with pytest.raises(AgentctlError):
+            rebuild.open_or_rebuild(world.station, lambda _: None)
+
+
+def test_the_agent_lives_on_with_a_rebuilt_ledger(world):
+    write(world.code, {"behaviour.py": "MODE = 'healthy'\n", "agent.py": Path(
+        Path(__file__).parents[1] / "integration/breakable_agent.py").read_text()})
+    junk(world.places.ledger_path)
+    world.start()
+    row = world.until_beating()
+    assert row["generation"] == 1
+    assert "rebuilding it from the vault" in world.log
