@@ -16,6 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LOGS = Path("/run/bench")
 USER = "bench"
+VENV_PYTHON = "/opt/agentctl/venv/bin/python"
 PATIENCE_SECONDS = 120
 REST_SECONDS = 0.3  # between becoming ready and being broken: what follows a start is over
 SUPERVISED_REST_SECONDS = 1.3  # supervisord counts a program as started after startsecs=1
@@ -157,7 +158,7 @@ class Supervised(Contender):
 class Ours(Contender):
     """agentctl with a repository of so many files."""
 
-    def __init__(self, name, files, timeout="60s"):
+    def __init__(self, name, files, timeout="60s", package=None):
         super().__init__(name, f"{name}.service", f"/srv/{name}")
         self.state, self.data = f"/srv/{name}-state", f"/var/lib/agentctl/{name}"
         make_repository(self.code, files)
@@ -168,6 +169,16 @@ class Ours(Contender):
         for key, value in {**GENEROUS, "heartbeat.timeout": timeout}.items():
             self.ctl("config", "set", key, value)
         self.ctl("install")
+        if package:
+            self.run_from(package)
+
+    def run_from(self, package):
+        """Let the units run another agentctl than the installed one."""
+        for unit, part in ((self.unit, "runner"), (f"{self.name}-rollback.service", "rollback")):
+            command = f"{VENV_PYTHON} -I -S {package}/entry.py {part} {self.name}"
+            drop_in = Path(f"/etc/systemd/system/{unit}.d/60-variant.conf")
+            drop_in.write_text(f"[Service]\nExecStart=\nExecStart={command}\n")
+        run("systemctl", "daemon-reload")
 
     def ctl(self, *words, **more):
         return run("agentctl", "--name", self.name, *words, **more)

@@ -25,6 +25,7 @@ DISKS = {"/srv": "8G", "/var/lib/agentctl": "4G"}
 MEMORY = "14G"  # the most that the disks may take
 LIMIT_SECONDS = 1200
 SUPERVISOR = "/opt/supervisor"
+VARIANT = "/opt/variant/agentctl"
 
 
 def main(arguments=None):
@@ -41,7 +42,8 @@ def main(arguments=None):
     print(text)
     if options.json:
         Path(options.json).write_text(json.dumps(measured, indent=1) + "\n")
-    if options.rows == report.ROW_NUMBERS and options.rounds >= ROUNDS and not options.dry_run:
+    is_whole = options.rows == report.ROW_NUMBERS and options.rounds >= ROUNDS and not options.variant
+    if is_whole and not options.dry_run:
         report.write(PACKAGING.parent / "docs/benchmark.md", text)
         print("written to docs/benchmark.md")
     return 1 if measured["failed"] else 0
@@ -53,6 +55,8 @@ def parser():
     top.add_argument("--only", dest="rows", type=rows, default=report.ROW_NUMBERS, metavar="ROWS",
                      help="only these rows, as in 1,4; the document is then not written")  # fmt: skip
     top.add_argument("--root", choices=boxes.ROOTS, default="own", help="the root tree to boot (default: own)")
+    top.add_argument("--variant", metavar="FOLDER", help="measure another agentctl package (.../watchdog/agentctl) "
+                     "in the same rounds, to see what a change is worth; the document is then not written")  # fmt: skip
     top.add_argument("--dry-run", action="store_true", help="print only, do not write the document")
     top.add_argument("--json", metavar="FILE", help="write every sample there")
     return top
@@ -74,8 +78,11 @@ def measure(options):
     with tempfile.TemporaryDirectory(prefix="agentctl-bench-") as place:
         wheels = supervisor_wheels(Path(place)) if {2, 6} & set(options.rows) else None
         shared = [(wheels, "/opt/supervisor-wheels")] if wheels else []
-        with boxes.agentctl_box(root, name="bench", ext4=DISKS, size=MEMORY, shared=shared) as box:
+        copied = [(options.variant, VARIANT)] if options.variant else []
+        with boxes.agentctl_box(root, name="bench", ext4=DISKS, size=MEMORY, shared=shared, copied=copied) as box:
             box.boot()
+            if copied:
+                box.run(["python3", "-m", "compileall", "-q", VARIANT])
             if wheels:
                 install_supervisor(box)
             measured = run_inside(box, options, has_supervisor=wheels is not None)
@@ -83,7 +90,8 @@ def measure(options):
 
 
 def run_inside(box, options, has_supervisor):
-    asked = {"rounds": options.rounds, "rows": options.rows, "has_supervisor": has_supervisor}
+    asked = {"rounds": options.rounds, "rows": options.rows, "has_supervisor": has_supervisor,
+             "variant": VARIANT if options.variant else None}
     argv = ["python3", "-B", f"{boxes.SOURCE_INSIDE}/packaging/benchmark/inside.py", json.dumps(asked)]
     process = box.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     said, _ = process.communicate(timeout=LIMIT_SECONDS)

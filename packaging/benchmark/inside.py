@@ -26,7 +26,7 @@ class Bench:
 
     def __init__(self, options):
         self.rounds, self.rows = options["rounds"], set(options["rows"])
-        self.has_supervisor = options["has_supervisor"]
+        self.has_supervisor, self.variant = options["has_supervisor"], options["variant"]
         self.samples, self.timelines, self.failed = {}, {}, {}
         self.entries = []  # (what is measured, one round of it, what explains it)
 
@@ -55,6 +55,10 @@ class Bench:
         supervised = self.make({2, 6}, Supervised) if self.has_supervisor else None
         if {1, 2, 3} & self.rows:
             self.add("rollback", small, small.roll_back, timeline.of_ours)
+        if self.variant:
+            other = self.make(self.rows, lambda: Ours("variant", SMALL, package=self.variant))
+            self.add("rollback variant", other, other.roll_back, timeline.of_ours)
+            self.add("restart variant", other, other.restart, timeline.of_ours)
         if 1 in self.rows:
             self.add("floor", floor, floor.roll_back, timeline.of_floor)
         if 2 in self.rows and supervised:

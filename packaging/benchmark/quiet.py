@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-VENV_PYTHON = "/opt/agentctl/venv/bin/python"
+from contenders import VENV_PYTHON
+
 IDLE_SECONDS = 20
 SETTLE_SECONDS = 2
 STATUS_CALLS_A_ROUND = 3

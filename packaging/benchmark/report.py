@@ -69,11 +69,16 @@ def render(measured):
         verdict = "not measured" if row.ratio is None else "yes" if row.is_met else "**no**"
         lines.append(f"| {row.number} | {row.what} | {row.ours} | {row.against} | {row.other} | {form(row.ratio)} "
                      f"| <= {form(row.target)} | {verdict} |")  # fmt: skip
+    for name in ("rollback", "restart"):
+        pair = [median(measured["samples"].get(which) or [0]) for which in (name, f"{name} variant")]
+        if all(pair):
+            lines += ["", f"{name}: {seconds(pair[0])}, variant {seconds(pair[1])}, {times(pair[1] / pair[0])}"]
     for name, why in measured["failed"].items():
         lines += ["", f"**{name} failed**: {why.splitlines()[0]}"]
     if parts := measured["samples"].get("idle", {}).get("small", {}).get("parts"):
         lines += ["", "PSS of row 6 in MiB: " + ", ".join(f"{name} {size}" for name, size in parts.items()) + "."]
     titles = {"rollback": "Row 1, agentctl", "floor": "Row 1, shell script", "restart": "Row 4, agentctl",
+              "rollback variant": "Row 1, the variant", "restart variant": "Row 4, the variant",
               "rollback large": "Row 3, agentctl with 100,000 files"}  # fmt: skip
     for name, title in titles.items():
         if rounds := measured["timelines"].get(name):

@@ -110,16 +110,17 @@ def test_nothing_of_the_agent_s_is_run(store):
             write(code, {f"{folder}/{name}": f"#!/bin/sh\ntouch {marker}\n"})
             os.chmod(code / folder / name, 0o755)
     write(code, {".gitattributes": "* filter=evil diff=evil merge=evil\n", "agent.py": "changed\n"})
-    made = store.keep()
-    store.vault.keep_branches(store.repository.git)
-    out = store.laid_out(made)
-    assert (out / "agent.py").read_text() == "changed\n"
-    store.repository.refs_text()
-    store.repository.put_on("main", store.capture().commit, {"rescue/x": store.capture().commit})
-    store.repository.take_index("/nonexistent")
-    store.repository.commit_work(str(code), "rescue/y", store.capture().commit, "work\n")
-    store.staging.ignored(str(code))
-    assert not marker.exists()
+    commit = store.capture().commit
+    for act in (
+        store.keep, lambda: store.vault.keep_branches(store.repository.git), store.repository.survey,
+        lambda: store.laid_out("refs/agentctl/g/1"), lambda: store.staging.ignored(str(code)),
+        lambda: store.repository.put_on("main", commit, {"rescue/x": commit}),
+        lambda: store.repository.take_index("/nonexistent"),
+        lambda: store.repository.commit_work(str(code), "rescue/y", commit, "work\n", store.staging.path),
+    ):
+        act()
+        assert not marker.exists(), act
+    assert git(code, "show", "rescue/y:agent.py") == "changed"
 
 
 def forge(code: Path, of: str, content: bytes) -> str:
@@ -225,7 +226,8 @@ def test_branches_and_tags_are_kept_also_when_they_are_gone(store):
 
 
 def test_a_branch_that_became_a_folder_of_branches_is_kept(store):
-    git(store.code, "branch", "topic")
+    git(store.code, "branch", "topic", git(store.code, "commit-tree", "HEAD^{tree}", "-m", "only here"))
+    only = git(store.code, "rev-parse", "topic")
     store.vault.keep_branches(store.repository.git)
     git(store.code, "branch", "-D", "topic")
     git(store.code, "branch", "topic/a")
@@ -233,6 +235,7 @@ def test_a_branch_that_became_a_folder_of_branches_is_kept(store):
     git(store.code, "commit", "-q", "-am", "third")
     store.vault.keep_branches(store.repository.git)
     assert store.vault.refs("refs/agentctl/kept/heads/main").popitem()[1] == git(store.code, "rev-parse", "main")
+    assert only in store.vault.refs("refs/agentctl/replaced/").values()
 
 
 def test_what_git_ignores_is_listed(store):

@@ -98,15 +98,15 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     if attempt.rung == "restart":
         attempt.step("task", lambda: state.mend_task(attempt.station, attempt.reason))
         return
+    diffstat = brief.Diffstat(attempt)
     attempt.step("snapshot", lambda: take_snapshot(attempt.station, attempt.ledger, attempt.incident))
-    attempt.step("condemn", lambda: condemn(attempt))
     attempt.step("make ready", lambda: make_ready(attempt))
     attempt.step("switch", lambda: switch(attempt))
     attempt.step("carry over", lambda: carry_over(attempt))
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
     attempt.step("state", lambda: restore_state(attempt))
-    attempt.step("brief", lambda: brief.leave(attempt))
+    attempt.step("brief", lambda: brief.leave(attempt, diffstat.text()))
     finish(attempt)
     journal.info(f"agentctl: incident {attempt.incident}: the tree is generation {attempt.target['number']} again")
 
@@ -129,15 +129,6 @@ def _of_last_launch(attempt: Attempt) -> list[int]:
 def keep_evidence(attempt: Attempt) -> str:
     """Gather what is known of the failure; return the facts later steps need."""
     return json.dumps(evidence.gather(attempt))
-
-
-def condemn(attempt: Attempt) -> str:
-    """Let the vault remember what the ledger says of generations, so that a lost ledger can be rebuilt."""
-    rows = attempt.ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned'")
-    known = attempt.station.vault.refs("refs/agentctl/condemned/")
-    attempt.station.vault.update({f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows
-                                  if f"refs/agentctl/condemned/{r['number']}" not in known})
-    return ""
 
 
 def make_ready(attempt: Attempt) -> str:

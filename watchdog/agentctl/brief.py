@@ -11,21 +11,21 @@ SHOWN_LINES = 15
 DIFFSTAT_SECONDS = 2.0
 
 
-def leave(attempt) -> str:
+def leave(attempt, diffstat: str) -> str:
     """Write the brief into the state folder; return its path."""
     station = attempt.station
     if attempt.rung == "undo":
         return ""
-    durable.write(station.brief_path, compose(attempt).encode("utf-8", "replace"), 0o644, station.owner)
+    durable.write(station.brief_path, compose(attempt, diffstat).encode("utf-8", "replace"), 0o644, station.owner)
     return station.brief_path
 
 
-def compose(attempt) -> str:
+def compose(attempt, diffstat: str) -> str:
     """Write the brief's text from the incident's evidence."""
     ledger = attempt.ledger
     row = ledger.one("SELECT * FROM incidents WHERE id=?", attempt.incident)
     proof = ledger.evidence(attempt.incident)
-    parts = [_head(attempt, row), _why(attempt, proof), _undone(attempt, row), _work(attempt), _next(attempt)]
+    parts = [_head(attempt, row), _why(attempt, proof), _undone(diffstat), _work(attempt), _next(attempt)]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
@@ -48,22 +48,34 @@ def _why(attempt, proof: dict) -> str:
     return "\n\n".join(lines)
 
 
-def _undone(attempt, row: dict) -> str:
-    stat = _diffstat(attempt, row["generation_from"])
-    return f"## What was undone\n\n```\n{stat}\n```" if stat else ""
+def _undone(diffstat: str) -> str:
+    return f"## What was undone\n\n```\n{diffstat}\n```" if diffstat else ""
 
 
-def _diffstat(attempt, number: int | None) -> str:
-    source = attempt.ledger.generation(number)
-    if source is None or source["number"] == attempt.target["number"]:
-        return ""
-    try:
-        shown = attempt.station.vault.git.run(
-            "diff", "--no-ext-diff", "--no-textconv", "--stat=72", "--stat-count=20",
-            attempt.target["vault_commit"], source["vault_commit"], limit_seconds=DIFFSTAT_SECONDS)
-    except AgentctlError:
-        return ""
-    return shown.text
+class Diffstat:
+    """What the condemned generation changed, asked of the vault while the other steps go on."""
+
+    def __init__(self, attempt) -> None:
+        self._running = None
+        row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
+        source = attempt.ledger.generation(row["generation_from"])
+        if source is None or source["number"] == attempt.target["number"]:
+            return
+        try:
+            self._running = attempt.station.vault.git.start(
+                "diff", "--no-ext-diff", "--no-textconv", "--stat=72", "--stat-count=20",
+                attempt.target["vault_commit"], source["vault_commit"])
+        except AgentctlError:
+            return
+
+    def text(self) -> str:
+        """Return it, '' if there is none or it takes too long."""
+        if self._running is None:
+            return ""
+        try:
+            return self._running.finish(limit_seconds=DIFFSTAT_SECONDS).text
+        except AgentctlError:
+            return ""
 
 
 def _work(attempt) -> str:

@@ -53,8 +53,7 @@ def _of_launch(station, launch: dict) -> dict:
 
 def _of_repository(station) -> tuple[str, str, str]:
     try:
-        head, branch = station.repository.head()
-        return head, branch, station.repository.refs_text()
+        return station.repository.survey()
     except (AgentctlError, OSError):
         return "", "", ""
 

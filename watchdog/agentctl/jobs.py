@@ -80,6 +80,14 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     return 0
 
 
+def tell_vault(station: Station, ledger: Ledger) -> None:
+    """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
+    known = station.vault.refs("refs/agentctl/condemned/")
+    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned'")
+    station.vault.update({ref: r["vault_commit"] for r in rows
+                          if (ref := f"refs/agentctl/condemned/{r['number']}") not in known})
+
+
 def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
     """Where the runner left no last lines (it was killed itself), take them from the journal."""
     proof = ledger.evidence(incident_id)
@@ -99,6 +107,7 @@ def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
 def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(station, ledger, incident_id)
+    tell_vault(station, ledger)
     moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung NOT IN ('restart', 'undo') ORDER BY number",
                        incident_id)
     for move, attempt in enumerate(moves, 1):
@@ -108,11 +117,11 @@ def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
         if not os.path.isdir(tree) or step is None or not step["detail"]:
             continue
         head = json.loads(step["detail"]).get("head", "")
-        branch = incident.rescue_branch(incident_id, move)
+        branch, message = incident.rescue_branch(incident_id, move), f"Work set aside by incident {incident_id}\n"
         try:
-            station.repository.commit_work(tree, branch, head, f"Work set aside by incident {incident_id}\n")
+            station.repository.commit_work(tree, branch, head, message, station.staging.path)
         except CommandFailed:
             if not head:
                 raise
-            station.repository.commit_work(tree, branch, "", f"Work set aside by incident {incident_id}\n")
+            station.repository.commit_work(tree, branch, "", message, station.staging.path)
     return 0

@@ -25,7 +25,8 @@ def put_on_target(attempt) -> str:
         facts["set_aside"] = repository.set_aside(aside).splitlines()
         if repository.lacks(commit):
             repository.fetch_from(station.vault.git, [commit])
-        repository.put_on(branch, commit, rescue)
+        is_current = attempt.detail("evidence").get("branch") == branch
+        repository.put_on(branch, commit, rescue, is_current=is_current)
     except (AgentctlError, OSError) as error:
         facts["remade"] = str(error)[:500]
         _remake(attempt, branch, commit)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from . import lean_json as json
 from . import durable, snapshots
+from . import lean_json as json
 from .errors import AgentctlError
 from .ledger import Ledger, LedgerDamaged
 from .station import Station

@@ -22,6 +22,9 @@ IN_PROGRESS = (
 )  # fmt: skip
 
 
+WITH_HEAD = "%(HEAD) %(objectname) %(refname)"  # a star for the branch that HEAD is on
+
+
 class Repository:
     """The repository whose work tree is `code_dir`."""
 
@@ -40,23 +43,30 @@ class Repository:
         named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=30)
         return named.text.removeprefix("refs/heads/") if named.status == 0 else ""
 
-    def refs_text(self) -> str:
-        """List every ref, for the evidence; '' when the repository cannot say."""
-        listed = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", check=False, limit_seconds=60)
-        return listed.text if listed.status == 0 else ""
+    def survey(self) -> tuple[str, str, str]:
+        """Return (commit, branch, all refs as text) by one question where HEAD is on a branch."""
+        listed = self.git.run("for-each-ref", f"--format={WITH_HEAD}", check=False, limit_seconds=60)
+        if listed.status != 0:
+            return *self.head(), ""
+        current = next((line.split(" ", 2) for line in listed.text.splitlines() if line.startswith("*")), None)
+        if current is None:
+            return *self.head(), listed.text
+        return current[1], current[2].removeprefix("refs/heads/"), listed.text
 
-    def put_on(self, branch: str, commit: str, rescue: dict[str, str]) -> None:
+    def put_on(self, branch: str, commit: str, rescue: dict[str, str], *, is_current: bool = False) -> None:
         """Point HEAD at `branch` and `branch` at `commit`, and create the `rescue` branches, in one transaction.
 
-        Raise CommandFailed or AgentctlError if the repository did not take it, also when git claims it did.
+        `is_current` says that HEAD was seen on the branch already. Raise CommandFailed or AgentctlError if the
+        repository did not take it, also when git claims it did.
         """
         lines = [f"update refs/heads/{branch} {commit}"]
         lines += [f"update refs/heads/{name} {oid}" for name, oid in rescue.items() if oid]
         lines += [""]
-        self.git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", limit_seconds=30)
+        if not is_current:
+            self.git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}", limit_seconds=30)
         self.git.run("update-ref", "--no-deref", "--stdin", stdin="\n".join(lines).encode(), limit_seconds=30)
-        got = self.git.run("rev-parse", "HEAD^{commit}", f"refs/heads/{branch}^{{commit}}", limit_seconds=30)
-        if got.text.split() != [commit, commit] or self._branch() != branch:
+        got = self.git.run("for-each-ref", f"--format={WITH_HEAD}", f"refs/heads/{branch}", limit_seconds=30)
+        if got.text.splitlines()[:1] != [f"* {commit} refs/heads/{branch}"]:
             raise AgentctlError(f"{self.git_dir}: HEAD is not {branch} at {commit} after it was put there")
 
     def lacks(self, commit: str) -> bool:
@@ -89,11 +99,15 @@ class Repository:
                                               limit_seconds=30)
         self.fetch_from(vault, commits)
 
-    def commit_work(self, tree_dir: str, branch: str, parent: str, message: str) -> str:
-        """Commit what was not committed in `tree_dir` onto `parent` as `branch`; return '' if there was nothing."""
+    def commit_work(self, tree_dir: str, branch: str, parent: str, message: str, scratch: str) -> str:
+        """Commit what was not committed in `tree_dir` onto `parent` as `branch`; return '' if there was nothing.
+
+        Files are read with the settings of `scratch`, a repository of ours: `add` would run the filters of the agent's.
+        """
         index = f"{self.git_dir}/agentctl-rescue-index"
-        git = Git(self.git_dir, work_tree=tree_dir, index=index, user=self.user,
+        git = Git(scratch, work_tree=tree_dir, index=index, user=self.user,
                   config={"core.autocrlf": "false", "core.excludesFile": f"{self.git_dir}/info/exclude"})
+        git.env["GIT_OBJECT_DIRECTORY"] = f"{self.git_dir}/objects"
         for leftover in (index, f"{index}.lock"):
             command.call_as(self.user, _unlink_if_there, leftover)
         try:
@@ -104,7 +118,7 @@ class Repository:
             if parent and git.run("rev-parse", f"{parent}^{{tree}}").text == tree:
                 return ""
             made = git.run("commit-tree", tree, *(["-p", parent] if parent else []), stdin=message.encode()).text
-            git.run("update-ref", f"refs/heads/{branch}", made)
+            self.git.run("update-ref", f"refs/heads/{branch}", made)
             return made
         finally:
             command.call_as(self.user, _unlink_if_there, index)

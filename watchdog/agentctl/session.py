@@ -392,7 +392,9 @@ class Session:
         return os.pidfd_open(pid)
 
     def _close(self) -> None:
-        if hasattr(self, "tmux"):
+        if hasattr(self, "pane"):
+            self.tmux.end_server(self.pane.server_pid)
+        elif hasattr(self, "tmux"):
             self.tmux.kill_server()
         if hasattr(self, "fifo"):
             self._drain_pane()

@@ -10,7 +10,7 @@ import _socket  # `socket` costs 10 ms of import (selectors, enum); one connect 
 import errno
 import os
 import time
-from _signal import SIGCHLD  # plain numbers; `signal` costs an enum import
+from _signal import SIGCHLD, SIGKILL  # plain numbers; `signal` costs an enum import
 
 from . import command
 from .errors import AgentctlError, CommandFailed
@@ -62,6 +62,7 @@ class Tmux:
             )
         self.socket_path, self.user, self.env = socket_path, user, _clean(env)
         self.program = find_program()
+        self.was_drained = False  # all the agent ever printed has been handed to the pipe
 
     def start(
         self,
@@ -111,6 +112,7 @@ class Tmux:
         dead_at = None
         while True:
             is_dead, status, signal, server_pid = self._end(session)
+            self.was_drained = bool(is_dead)
             if status is not None or signal is not None:
                 return status, signal
             now = time.monotonic()
@@ -153,6 +155,16 @@ class Tmux:
             except CommandFailed:  # already going, or stuck: the deadline decides
                 time.sleep(POLL_SECONDS)
         return not self.has_server()
+
+    def end_server(self, server_pid: int) -> None:
+        """End the server after the agent's end: at once where nothing of its output is left in it."""
+        if not self.was_drained:
+            self.kill_server()
+            return
+        try:
+            os.kill(server_pid, SIGKILL)
+        except ProcessLookupError:
+            return
 
     def attach_argv(self, session: str, *, read_only: bool = False) -> list[str]:
         """Return what a person's terminal has to run to see the agent."""

@@ -89,7 +89,15 @@ class Vault:
             return
         known = [oid for oid in dict.fromkeys(have.values()) if repository.has_object(oid)]
         pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
+        self._make_way(news, {ref: oid for ref, oid in have.items() if ref not in wanted})
         self.update(news)
+
+    def _make_way(self, news: dict[str, str], gone: dict[str, str]) -> None:
+        """A branch `a` that is gone stands in the way of a new `a/b`; what it held stays, under another name."""
+        blocking = {ref: oid for ref, oid in gone.items()
+                    if any(n.startswith(f"{ref}/") or ref.startswith(f"{n}/") for n in news)}
+        self.update({f"refs/agentctl/replaced/{oid}": oid for oid in blocking.values()})
+        self.update(dict.fromkeys(blocking))
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Return the refs below `prefix`, by name."""

@@ -51,6 +51,8 @@ def silence_limit(facts: Facts) -> float | None:
     if facts.config is None:
         return None
     settings = facts.config.heartbeat
+    if (facts.live.get("silent_until_at") or 0) > facts.now:
+        return None  # the runner granted this silence
     twice = settings.timeout * STALE_FACTOR
     if facts.live.get("agent_phase") == "waiting":
         return max(twice, settings.longest_wait + settings.timeout)
