@@ -416,6 +416,8 @@ def _try_namespaces():
         except OSError as error:
             print(error, file=sys.stderr, flush=True)
         finally:
+            with contextlib.suppress(OSError):
+                _umount(base)  # or the parent, in the same mount namespace, could not remove it
             os._exit(status)
     except OSError as error:
         raise SystemExit(str(error)) from None

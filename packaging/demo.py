@@ -25,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 AGENTCTL = str(pathlib.Path(sys.executable).parent / "agentctl")
 UNITS = ("", "-rollback", "-rescue")
 LIMIT_SECONDS = 55
+HOLD_SECONDS = 0.5
 HARMFUL, LAST = "speed up", "write note I am still here"
 TASK = [
     "count words in README.md",
@@ -143,7 +144,7 @@ def read_journal(line):
     entry = json.loads(line)
     at, what = int(entry["__REALTIME_TIMESTAMP"]) / 1e6, str(entry.get("MESSAGE"))
     if entry.get("_PID") == "1":
-        return at, "systemd", what
+        return at, "systemd", what.split(" - ")[0]
     if entry.get("SYSLOG_IDENTIFIER", "").endswith("-rollback"):
         return at, "rollback", what.removeprefix("agentctl: ")
     return at, *speaker(what)
@@ -173,25 +174,31 @@ class Events:
         for pipe, read in pipes:
             threading.Thread(target=self.follow, args=(pipe, read), daemon=True).start()
         self.history, self.messages = history, 0
+        self.waiting = []
 
     def follow(self, pipe, read):
         for line in pipe:
             self.queue.put(read(line.decode("utf-8", "replace")))
 
-    def new(self):
-        """Return what was said since the last call, in order."""
-        found = []
+    def due(self, hold_seconds=HOLD_SECONDS):
+        """Return, in order, what was said longer ago than that; the journal is a little late."""
         with contextlib.suppress(queue.Empty):
             while True:
-                found.append(self.queue.get_nowait())
+                self.waiting.append(self.queue.get_nowait())
+        self.waiting += self.written()
+        self.waiting.sort(key=lambda event: event[0])
+        limit = time.time() - hold_seconds
+        due = [event for event in self.waiting if event[0] < limit]
+        self.waiting = self.waiting[len(due) :]
+        return due
+
+    def written(self):
+        """Return what the agent has written down since the last call."""
         text = self.history.read_text() if self.history.exists() else ""
         lines = text.split("\n")[:-1]
-        for line in lines[self.messages :]:
-            message = json.loads(line)
-            content = message["content"].split(" The brief says:")[0]
-            found.append((instant(message["at"]), "agent", content))
+        new = [json.loads(line) for line in lines[self.messages :]]
         self.messages = len(lines)
-        return sorted(found, key=lambda event: event[0])
+        return [(instant(m["at"]), "agent", m["content"].split(" The brief says:")[0]) for m in new]
 
 
 def instant(value):
@@ -214,9 +221,11 @@ class Story:
         while self.finished_at is None or not self.incident():
             if time.monotonic() > deadline:
                 raise StoryFailed(f"the task was not finished within {LIMIT_SECONDS} s")
-            for event in events.new():
+            for event in events.due():
                 self.take(*event)
             time.sleep(0.05)
+        for event in events.due(0):
+            self.take(*event)
 
     def take(self, at, who, what):
         if who in ("systemd", "watchdog") and ("Watchdog timeout" in what or "no sign of life" in what):
@@ -246,7 +255,7 @@ class Story:
             (end(steps["switch"]), "the trees are switched"),
             (max(end(step) for step in steps.values()), "state restored, brief written"),
             (relaunch, f"the agent runs again, generation {incident['to']}"),
-            (incident["at"] + incident["seconds"], "its first heartbeat: recovered"),
+            (instant(incident["at"]) + incident["seconds"], "its first heartbeat: recovered"),
             (self.finished_at, "the task is finished"),
         ]
 
@@ -267,7 +276,7 @@ def show_timeline(rows):
         before = at
 
 
-def show_more(stage, is_held):
+def show_more(stage, incident, is_held):
     for verb in ("status", "why"):
         print(f"\n$ agentctl {verb}\n{stage.agentctl(verb, check=False).rstrip()}")
     print("\nTo look further:\n")
@@ -277,7 +286,7 @@ def show_more(stage, is_held):
     for words, what in (
         ("incidents", "what went wrong so far"),
         ("generations", "every version, and what became of it"),
-        ("diff 2 3", "what the harmful change was"),
+        (f"diff {incident['to']} {incident['from']}", "what the harmful change was"),
         ("task show", "the task, with what was undone"),
         ("history tail", "the conversation"),
         ("logs -f", "the journal of all its units (with systemd)"),
@@ -296,7 +305,7 @@ def tell(runtime, is_held):
         story = Story(stage)
         story.follow(Events(stage.start(), stage.history))
         show_timeline(story.timeline())
-        show_more(stage, is_held)
+        show_more(stage, story.incident(), is_held)
         while is_held:
             signal.pause()
     finally:

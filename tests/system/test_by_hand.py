@@ -96,8 +96,11 @@ def test_undo_of_a_rollback_after_a_failure_is_a_new_trial(make):
     world.wait_until(lambda: len(world.incidents()) > 1, "the incident of the undo")
     world.wait_steady(commit=world.good)
     assert {incident["outcome"] for incident in world.incidents()} <= {"recovered", "nothing-to-do"}
-    tree = before._quarantine({"id": world.incidents()[0]["id"]})
-    assert {path: tree.get(path) for path in before.tree} == before.tree
+    kept = before.quarantine(world.incidents()[0]) | manifest(world.box.path(f"{world.code}/"))
+    assert {path: kept.get(path) for path in ("trace.log",)} == {"trace.log": before.tree["trace.log"]}
+    quarantined = before.quarantine(world.incidents()[0])
+    kept = {path: facts for path, facts in before.tree.items() if path != "trace.log"}
+    assert {path: quarantined.get(path) for path in kept} == kept
 
 
 def test_the_environment_goes_back_with_the_code(box):

@@ -37,7 +37,7 @@ def check_restarted(world, launch, trigger, *, runs=1):
     status = world.wait_steady(commit=world.good)
     assert incident["trigger"] == trigger
     assert (incident["from"], incident["to"]) == (1, 1)
-    assert status["launch_id"] > launch["launch_id"]
+    assert status["launch_id"] != launch["launch_id"]
     witness = world.witnesses()[-1]
     assert witness["launch"] == status["launch_id"]
     assert witness["resumed"] == "1"
@@ -71,12 +71,31 @@ def test_the_runner_is_killed(make):
     assert "runner was killed" in incident["reason"]
 
 
-def test_the_agent_is_stopped_by_a_signal(make):
+def test_tmux_continues_an_agent_that_is_stopped(make):
     world = make()
+    launch, messages = world.status(), world.witnesses()
+    kill(world, messages[-1]["pid"], signal.SIGSTOP)
+    world.wait_until(lambda: world.status()["heartbeats"] > launch["heartbeats"] + 12, "heartbeats")
+    assert world.status()["launch_id"] == launch["launch_id"]
+    assert world.incidents() == []
+
+
+def test_an_agent_below_a_shell_is_stopped(box):
+    world = World(box, "frozen").make_repository().adopt("sh", "-c", "python3 agent.py; exit $?")
+    world.install().start()
     launch = world.status()
     kill(world, world.witnesses()[-1]["pid"], signal.SIGSTOP)
     incident = check_restarted(world, launch, "watchdog")
     assert "no heartbeat for" in incident["reason"]
+    assert "Current thread" in "\n".join(incident["evidence"]["stack"])
+    world.systemctl("stop", world.name)
+
+
+def test_the_runner_is_stopped(make):
+    world = make()
+    launch = world.status()
+    kill(world, world.unit("MainPID"), signal.SIGSTOP)
+    check_restarted(world, launch, "watchdog")
 
 
 def test_the_agent_is_killed(make):
@@ -104,6 +123,16 @@ def test_a_task_that_was_not_saved_is_built_from_the_history(make):
     task = world.witnesses()[-1]["task"]
     assert task.startswith("# Current Task\n")
     assert "rebuilt" in task.lower()
+
+
+def test_what_ends_at_once_is_a_bad_commit_too(box):
+    world = World(box, "quick").make_repository()
+    world.shell('cd "$1"; echo "exec python3 agent.py" >run.sh; git add run.sh; git commit -qm Run')
+    world.good = world.head
+    world.adopt("sh", "run.sh").install().start()
+    before = world.break_it(script="echo exit 127 >run.sh")
+    world.check_rolled_back(before, "crash-at-start")
+    world.systemctl("stop", world.name)
 
 
 # -- asked for: no incident -----------------------------------------------------------------------
@@ -180,7 +209,7 @@ def test_agentctl_restart_saves_first(make, where):
     launch = world.status()["launch_id"]
     if where == "outside":
         world.ctl("restart")
-        assert world.status()["launch_id"] > launch
+        assert world.status()["launch_id"] != launch
     else:
         world.tell("restart")
     witness = world.wait_launch(launch)

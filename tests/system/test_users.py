@@ -17,7 +17,7 @@ for hook in pre-commit post-checkout post-commit reference-transaction post-inde
 done
 cat >>.git/config <<'END'
 [core]
-	fsmonitor = touch /tmp/pwned-$(id -u)
+	fsmonitor = "touch /tmp/pwned-$(id -u); :"
 	pager = touch /tmp/pwned-$(id -u)
 	sshCommand = touch /tmp/pwned-$(id -u)
 [filter "planted"]
@@ -95,8 +95,7 @@ def test_it_cannot_change_standby_or_quarantine(world):
         assert world.box.run(["ls", inside], user="bot", check=False).returncode
         assert world.box.run(["touch", f"{inside}/x"], user="bot", check=False).returncode
     standby = f"{world.slots}/standby"
-    wait = world.wait_until(lambda: world.box.path(standby).is_dir(), "the standby")
-    assert wait
+    world.wait_until(lambda: world.box.path(standby).is_dir(), "the standby")
     assert world.box.run(["ls", f"{standby}/"], user="bot", check=False).returncode
     assert world.box.run(["touch", f"{standby}/x"], user="bot", check=False).returncode
 

@@ -80,8 +80,8 @@ class World:
         self.good = self.head
         return self
 
-    def adopt(self, *options):
-        self.ctl("init", self.code, *options, "--", "python3", "agent.py")
+    def adopt(self, *command):
+        self.ctl("init", self.code, "--", *(command or ("python3", "agent.py")))
         self.write_settings()
         return self
 
@@ -253,17 +253,17 @@ class World:
         return self.wait_until(seen, f"{count} incidents, the newest {outcome}")
 
     def wait_launch(self, after):
-        """Wait until a launch later than `after` (its id) has noted what it was given."""
-        found = self.wait_until(
-            lambda: [w for w in self.witnesses() if w["launch"] > after], "a new launch"
+        """Wait until a launch other than `after` (its id) has noted what it was given."""
+        return self.wait_until(
+            lambda: (found := self.witnesses()) and found[-1]["launch"] != after and found[-1],
+            "a new launch",
         )
-        return found[-1]
 
     # -- what must be true -------------------------------------------------------------------------
 
-    def check_rolled_back(self, before, trigger, *, runs=1, good=None, count=1):
+    def check_rolled_back(self, before, trigger, *, runs=1, count=1):
         """Check everything a rollback promises; return the incident."""
-        good = good or self.good
+        good = self.good
         incident = self.wait_outcome(count=count)
         status = self.wait_steady(commit=good)
         self.check_incident(incident, trigger)
@@ -271,7 +271,7 @@ class World:
         assert status["last_incident"]["outcome"] == "recovered"
         assert self.head == good
         assert self.git("symbolic-ref", "HEAD") == "refs/heads/main"
-        assert self.git("status", "--porcelain", "--untracked-files=all") == ""
+        assert self.git("-c", "core.fsmonitor=", "status", "--porcelain", "-uall") == ""
         before.check_nothing_is_lost(incident)
         self.check_resumed(before, incident, good)
         assert self.rollback_runs() - before.runs == runs, self.all_journals()
@@ -316,7 +316,7 @@ class Before:
 
     def check_nothing_is_lost(self, incident):
         world, rescue = self.world, f"rescue/{incident['id']}"
-        after = {**manifest(world.box.path(world.code)), **self._quarantine(incident)}
+        after = {**manifest(world.box.path(world.code)), **self.quarantine(incident)}
         assert {path: after.get(path) for path in self.tree} == self.tree
         refs = world.branches()
         others = {ref: oid for ref, oid in self.refs.items() if ref != "refs/heads/main"}
@@ -334,7 +334,7 @@ class Before:
         wanted = "120000" if kind == "link" else "100755" if mode & 0o100 else "100644"
         assert listed[:1] == [wanted], f"{path} is {listed} on {rescue}"
 
-    def _quarantine(self, incident):
+    def quarantine(self, incident):
         trees = self.world.box.path(f"{self.world.slots}/quarantine").glob(f"{incident['id']}*/tree")
         found = {}
         for tree in trees:

@@ -135,14 +135,13 @@ def make_ready(attempt: Attempt) -> str:
     """Have the tree that goes in, complete and durable, and list what has to be carried over into it."""
     station, target = attempt.station, attempt.target
     if attempt.rung == "undo":
-        fresh, index, environment = _undo_tree(attempt), "", station.config.environment.paths
+        fresh, index = _undo_tree(attempt), ""
     else:
         if station.slots.standby_note().get("generation") != target["number"]:
             station.slots.prepare(station.vault, target["number"], target["vault_commit"], target["commit_id"], [])
         fresh, index = station.slots.standby, station.slots.standby_index
-        environment = [p for p in station.config.environment.paths if os.path.lexists(f"{fresh}/{p}")]
     return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index,
-                       "carry": choose_carried(_ignored(station), environment)})
+                       "carry": choose_carried(_ignored(station), station.config.environment.paths)})
 
 
 def _ignored(station: Station) -> list[str]:

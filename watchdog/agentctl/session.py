@@ -120,8 +120,8 @@ class Session:
         argv = choose_command(station, env)
         self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env,
                                     pipe_fifo=places.pane_fifo_path)
-        self._watch(self._pidfd(self.pane.server_pid), self._on_server_end)
-        self._watch(self._pidfd(self.pane.pane_pid), self._on_agent_end)
+        self._watch_end(self.pane.server_pid, self._on_server_end)
+        self._watch_end(self.pane.pane_pid, self._on_agent_end)
         self.status.write(pid=self.pane.pane_pid, phase="starting")
         number = self.launch.generation["number"]
         self.notifier.status(f"generation {number}: starting")
@@ -388,8 +388,11 @@ class Session:
         durable.write(path, token.encode(), 0o600, self.station.owner)
         return token
 
-    def _pidfd(self, pid: int) -> int:
-        return os.pidfd_open(pid)
+    def _watch_end(self, pid: int, handler) -> None:
+        try:
+            self._watch(os.pidfd_open(pid), handler)
+        except ProcessLookupError:  # it was quick: dead and reaped already
+            self.set_timer(f"end of {pid}", 0, handler)
 
     def _close(self) -> None:
         if hasattr(self, "pane"):

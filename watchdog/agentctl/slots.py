@@ -43,6 +43,8 @@ class Slots:
             note = json.loads(raw)
         except ValueError:
             return {}
+        if not isinstance(note, dict):
+            return {}
         return note if note.get("inode") == os.stat(self.standby).st_ino else {}
 
     def prepare(self, vault: Vault, generation: int, revision: str, commit: str, environment: list[str]) -> None:
@@ -59,6 +61,7 @@ class Slots:
             self._copy_environment(name, partial)
         index = f"{self.folder}/standby.index.partial"
         vault.write_index(commit or revision, partial, index)
+        self._seal(partial)
         durable.sync_filesystem(self.folder)
         self._discard(self.standby)
         os.rename(index, self.standby_index)
@@ -79,6 +82,7 @@ class Slots:
         kept = f"{quarantine}/tree"
         how = "already there"
         if _inode(self.live) != fresh_inode:
+            self._unseal(fresh)
             how = self._put_in_place(fresh, kept)
         if _inode(fresh) not in (0, fresh_inode) and not os.path.lexists(kept):
             os.rename(fresh, kept)
@@ -123,6 +127,21 @@ class Slots:
             for name in (*folders, *files):
                 os.chown(f"{top}/{name}", uid, gid, follow_symlinks=False)
         os.chown(folder, uid, gid)
+
+    def _seal(self, folder: str) -> None:
+        """Let nobody into a tree that waits: what the agent breaks while it runs must not reach its way back."""
+        if self.owner is not None and not self.owner.is_us:
+            os.chmod(folder, 0o700)
+            os.chown(folder, os.geteuid(), -1)
+
+    def _unseal(self, fresh: str) -> None:
+        """Give the tree that goes in to the agent, with the mode of the folder it replaces."""
+        if os.path.isdir(self.live):
+            os.chmod(fresh, os.stat(self.live).st_mode & 0o7777)
+        else:
+            os.chmod(fresh, 0o755)
+        if self.owner is not None and not self.owner.is_us:
+            os.chown(fresh, self.owner.uid, self.owner.gid)
 
     def _discard(self, path: str) -> None:
         """Remove a copy of ours that is not needed (never anything that was the agent's)."""

@@ -117,7 +117,8 @@ def import_history(ctx, source):
         try:
             message = histories.parse(line.encode())
         except ValueError as error:
-            raise UsageError(f"line {number} is no message: {error}", f"{added} messages before it were added") from None
+            hint = f"{added} messages before it were added"
+            raise UsageError(f"line {number} is no message: {error}", hint) from None
         if histories.id_of(message) in known:
             passed += 1
             continue

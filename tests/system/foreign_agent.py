@@ -1,0 +1,187 @@
+"""An agent that nobody here wrote, in a box: its wheels, the model API it talks to, a hand on its keyboard.
+
+`foreign/NAME/` is the source that an owner of such an agent would keep: it pins and configures it. It is
+installed without network; the model API is a stand-in on the box's own loopback.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boxes
+from world import World
+
+SOURCES = Path(__file__).with_name("foreign")
+WHEELS_INSIDE = "/opt/agent-wheels"
+API_INSIDE = f"{boxes.SOURCE_INSIDE}/tests/model_api/server.py"
+API_FOLDER, API_PORT = "/var/lib/model-api", 8100
+MAKE_REPOSITORY = """
+cd "$1"
+git init -q -b main
+git config user.name Somebody
+git config user.email somebody@example.invalid
+git add .
+git commit -qm 'The chat as it works'
+./build.sh
+"""
+TASK = """# Current Task
+Keep the code words safe.
+
+## Conversation Context
+Nothing yet.
+
+## Pending Actions
+- [ ] keep every code word
+
+## State
+Fresh.
+"""
+
+
+# -- what has to be there -------------------------------------------------------------------------
+
+
+def wheels_for(root, name):
+    """Return a folder of wheels of what `name` pins, for the Python of that root. Raise Unavailable."""
+    pins = SOURCES / name / "requirements.txt"
+    python = os.path.basename(os.path.realpath(Path(root, "usr/bin/python3"))).removeprefix("python")
+    key = hashlib.sha256(f"{python}\n{pins.read_text()}".encode()).hexdigest()[:12]
+    folder = boxes.machine.cache_folder() / f"wheels-{name}-{key}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as place:
+            _download(Path(place) / "wheels", python, pins)
+            with contextlib.suppress(OSError):  # somebody else was faster
+                (Path(place) / "wheels").rename(folder)
+    return folder
+
+
+def _download(folder, python, pins):
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
+    command += ["--python-version", python, "--dest", str(folder), "-r", str(pins), "pip"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise boxes.Unavailable(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+class ModelApi:
+    """The stand-in as a service of the box; what it was asked is read from its folder."""
+
+    def __init__(self, box):
+        self.box, self.folder = box, box.path(API_FOLDER)
+        box.run(["systemd-run", "--quiet", "--unit=model-api", "/usr/bin/python3", API_INSIDE]
+                + [f"--port={API_PORT}", f"--folder={API_FOLDER}"])  # fmt: skip
+        look = f"import socket; socket.create_connection(('127.0.0.1', {API_PORT}))"
+        boxes.wait_until(lambda: not box.run(["python3", "-c", look], check=False).returncode,
+                         what="the model API")  # fmt: skip
+
+    def requests(self):
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self.folder / "requests.jsonl").read_text().splitlines()
+            return [json.loads(line) for line in lines]
+        return []
+
+    def stall_next(self):
+        """Have the next answer stop half-way, for ever."""
+        (self.folder / "stall").touch()
+
+
+def said_in(request):
+    """Return all that a request says to the model."""
+    return json.dumps(request["body"]["messages"])
+
+
+# -- the agent ------------------------------------------------------------------------------------
+
+
+class ForeignAgent(World):
+    """A chat called `name`, its source adopted at /srv/NAME, and its terminal."""
+
+    def __init__(self, box, api, name, source, **settings):
+        super().__init__(box, name, owner="keeper", **settings)
+        self.api, self.source = api, SOURCES / source
+
+    def make_repository(self):
+        if self.box.run(["id", self.owner], check=False).returncode:
+            self.box.run(["useradd", "-m", self.owner])
+        inside = f"{boxes.SOURCE_INSIDE}/{self.source.relative_to(boxes.CHECKOUT)}"
+        self.box.run(["cp", "-r", inside, self.code])
+        self.box.run(["chown", "-R", f"{self.owner}:", self.code])
+        self.shell(MAKE_REPOSITORY)
+        self.good = self.head
+        return self
+
+    def adopt(self, *options):
+        self.ctl("init", self.code, "--user", self.owner, *options, "--", "./run.sh")
+        self.write_settings()
+        self.write(f"{self.state}/current_task.md", TASK)
+        return self
+
+    def write(self, path, text):
+        """Write a file as the owner."""
+        self.box.run(["sh", "-c", 'cat >"$1"', "sh", path], user=self.owner, input=text)
+
+    # -- at its keyboard --------------------------------------------------------------------------
+
+    def tmux(self, *words):
+        socket = f"/run/agentctl/{self.name}/tmux/server"
+        return self.box.run(["tmux", "-u", "-S", socket, *words]).stdout
+
+    def type(self, text):
+        """Type a line, as somebody attached to the session would."""
+        self.tmux("send-keys", "-t", "agent", "-l", text)
+        self.tmux("send-keys", "-t", "agent", "Enter")
+
+    def screen(self):
+        return self.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", "agent")
+
+    def wait_prompt(self):
+        self.wait_until(lambda: re.search(r"^> *$", self.screen().rstrip("\n"), re.M), "the prompt")
+
+    def ask_model(self, text):
+        """Type a line; return the request it made."""
+        count = len(self.api.requests())
+        self.type(text)
+        return self.wait_until(lambda: self.api.requests()[count:], "a request to the model")[0]
+
+    def converse(self, text):
+        """Type a line and wait for the whole answer on the screen; return the request."""
+        answers = self.screen().count("code words:")
+        request = self.ask_model(text)
+        self.wait_until(lambda: self._has_answered(answers), "the answer")
+        return request
+
+    def _has_answered(self, answers_before):
+        _, *answers = self.screen().split("code words:")
+        return len(answers) > answers_before and re.search(r" \.\s+>\s*$", answers[-1])
+
+    def command_line(self):
+        """Return the command line of the agent's own process."""
+        pid = self.status()["agent"]["pid"]
+        return self.box.run(["cat", f"/proc/{pid}/cmdline"]).stdout.replace("\0", " ")
+
+    # -- what is done to it -----------------------------------------------------------------------
+
+    def kill(self):
+        """SIGKILL the agent's own process; return (the launch it was, the instant)."""
+        status = self.status()
+        self.box.run(["kill", "-KILL", str(status["agent"]["pid"])])
+        return status["launch_id"], time.monotonic()
+
+    def wait_back(self, launch):
+        """Wait for a later launch that is well and at its prompt; return the status."""
+        status = self.wait_until(lambda: self._is_back(launch), "the next launch")
+        self.wait_prompt()
+        return status
+
+    def _is_back(self, launch):
+        status = self.status()
+        is_new = status["launch_id"] not in ("", launch) and status["last_heartbeat_at"]
+        return status if is_new and status["phase"] in ("steady", "probation") else None
