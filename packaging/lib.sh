@@ -158,7 +158,7 @@ install_agentctl() {
     done
     touch "$copy/README.md" # building fails without one
     # From a copy: setuptools leaves folders behind in the tree that it builds.
-    if ! quietly "$python" -m venv "$1" ||
+    if ! quietly "$python" -m venv --prompt agentctl "$1" ||
         ! quietly "$1/bin/python" -m pip install --disable-pip-version-check "$copy"; then
         rm -rf "$copy"
         fail "agentctl could not be installed into $1" "the lines above say why; pip needs a package index it can reach"

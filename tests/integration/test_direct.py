@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration.world import World, git, manifest, write
 
 from agentctl import task
+from integration.world import World, git, manifest, write
 
 ONE_TRY = {"probation": {"tries": 1}}
 
@@ -269,25 +269,25 @@ def test_history_is_never_shortened(make):
     assert len(after) > len(before) + 3  # what the condemned generation said stays too
 
 
-def test_a_damaged_history_is_mended_from_its_copies(make):
+@pytest.mark.parametrize("harm", [
+    "path.write_bytes(data[:40] + b'\\0\\xff{{' + data[400:])", "path.write_bytes(data[:len(data) // 2])",
+    "path.write_bytes(b'')", "path.unlink()", "path.write_bytes(data + b'{{{ no message')",
+], ids=["junk inside", "cut short", "emptied", "deleted", "torn end"])  # fmt: skip
+def test_a_history_that_the_bad_version_damaged_is_mended(make, harm):
     world = make(ONE_TRY)
     world.start()
     world.until(lambda: len(world.history()) > 5, "some history")
     world.stop()
-    world.mode("crash")
-    path = world.state / "history.jsonl"
     before = world.history()
+    world.commit({"behaviour.py": "import os, pathlib\npath = pathlib.Path(os.environ['AGENT_HISTORY_FILE'])\n"
+                                  f"data = path.read_bytes()\n{harm}\nraise RuntimeError('damage done')\n"})
     world.start()
-    world.until_outcome("recovered")
-    world.stop()
-    git(world.code, "commit", "-q", "--allow-empty", "-m", "x")
-    path.write_bytes(path.read_bytes()[:40] + b"\0\xff{{" + path.read_bytes()[400:])
-    world.mode("exit-78", "again")
-    world.start()
-    world.until(lambda: len(world.incidents()) == 2, "a second incident")
     incident = world.until_outcome("recovered")
-    assert [line for line in before if line not in world.history()] == []
-    assert list(Path(world.station.incident_dir(incident["id"])).glob("*/history.jsonl.damaged*"))
+    world.stop()
+    assert world.history()[: len(before)] == before
+    assert len(world.history()) > len(before)
+    kept = list(Path(world.station.incident_dir(incident["id"])).glob("*/history.jsonl.damaged*"))
+    assert bool(kept) == (harm != "path.unlink()")
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged"])
@@ -381,6 +381,26 @@ def test_a_second_undo_of_the_same_rollback_does_no_harm(make):
         world.request(verb)
         world.until_beating(goal, after=last)
     assert (world.code / "feature.txt").exists()
+
+
+def test_an_undone_rollback_that_fails_goes_back_again(make):
+    world = make()
+    poison = world.state / "poison"
+    world.commit({"behaviour.py": f"import os\nMODE = 'crash' if os.path.exists({str(poison)!r}) else 'healthy'\n"})
+    write(world.code, {"unsaved.txt": "unsaved\n"})
+    world.start()
+    world.until_beating(2)
+    world.request("rollback")
+    world.until_outcome("recovered")
+    poison.write_text("x")
+    world.request("undo")
+    world.until(lambda: len(world.incidents()) == 2, "the undo")
+    incident = world.until_outcome("recovered")
+    world.until_beating(1)
+    assert world.rungs() == [("by hand", 1), ("undo", 2), ("last known good", 1)]
+    rescue = git(world.code, "branch", "--list", f"rescue/{incident['id']}*", "--format=%(refname:short)")
+    assert git(world.code, "show", f"{rescue}:unsaved.txt") == "unsaved"
+    assert (world.quarantine(incident, 2) / "tree/unsaved.txt").exists()
 
 
 def test_two_supervisors_of_one_agent(make):

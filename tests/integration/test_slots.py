@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from integration.test_vault import Store, contents
-from integration.world import git, manifest, write
 
 from agentctl import slots
 from agentctl.errors import AgentctlError
 from agentctl.slots import Slots, carry_over
+from integration.test_vault import Store, contents
+from integration.world import git, manifest, write
 
 
 class Place(Store):

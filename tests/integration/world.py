@@ -19,7 +19,6 @@ from pathlib import Path
 from agentctl import adopt, process, requests
 from agentctl.ledger import Ledger, LedgerDamaged
 from agentctl.paths import USER, Places
-from agentctl.station import Station
 
 HERE = Path(__file__).resolve()
 SOURCE = str(HERE.parents[2] / "watchdog")

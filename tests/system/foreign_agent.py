@@ -7,16 +7,16 @@ installed without network; the model API is a stand-in on the box's own loopback
 import contextlib
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import boxes
 from world import World
+
+from model_api.server import text_of
 
 SOURCES = Path(__file__).with_name("foreign")
 WHEELS_INSIDE = "/opt/agent-wheels"
@@ -51,7 +51,7 @@ Fresh.
 def wheels_for(root, name):
     """Return a folder of wheels of what `name` pins, for the Python of that root. Raise Unavailable."""
     pins = SOURCES / name / "requirements.txt"
-    python = os.path.basename(os.path.realpath(Path(root, "usr/bin/python3"))).removeprefix("python")
+    python = Path(root, "usr/bin/python3").resolve().name.removeprefix("python")
     key = hashlib.sha256(f"{python}\n{pins.read_text()}".encode()).hexdigest()[:12]
     folder = boxes.machine.cache_folder() / f"wheels-{name}-{key}"
     if not folder.exists():
@@ -96,6 +96,11 @@ class ModelApi:
 def said_in(request):
     """Return all that a request says to the model."""
     return json.dumps(request["body"]["messages"])
+
+
+def asked_in(request):
+    """Return what the user says in a request, message by message."""
+    return [text_of(m) for m in request["body"]["messages"] if m["role"] == "user"]
 
 
 # -- the agent ------------------------------------------------------------------------------------
@@ -158,6 +163,14 @@ class ForeignAgent(World):
         self.wait_until(lambda: self._has_answered(answers), "the answer")
         return request
 
+    def begin_answer(self, text):
+        """Type a line and wait for the first half of an answer that stalls."""
+        self.api.stall_next()
+        assert self.ask_model(text)["stalls"]
+        self.wait_until(
+            lambda: self.screen().rstrip().endswith("your messages and"), "half an answer"
+        )
+
     def _has_answered(self, answers_before):
         _, *answers = self.screen().split("code words:")
         return len(answers) > answers_before and re.search(r" \.\s+>\s*$", answers[-1])
@@ -169,19 +182,28 @@ class ForeignAgent(World):
 
     # -- what is done to it -----------------------------------------------------------------------
 
-    def kill(self):
-        """SIGKILL the agent's own process; return (the launch it was, the instant)."""
+    def kill(self, signal="KILL"):
+        """Signal the agent's own process, behind everybody's back; return the launch it was."""
         status = self.status()
-        self.box.run(["kill", "-KILL", str(status["agent"]["pid"])])
-        return status["launch_id"], time.monotonic()
+        self.box.run(["kill", f"-{signal}", str(status["agent"]["pid"])])
+        return status["launch_id"]
 
-    def wait_back(self, launch):
+    def processes(self):
+        """List what runs as the agent's user or in its unit."""
+        listed = self.box.run(["ps", "-eo", "user:32,cgroup,args"]).stdout.splitlines()
+        return [
+            row for row in listed if row.startswith(self.owner) or f"{self.name}.service" in row
+        ]
+
+    def wait_back(self, launch, **facts):
         """Wait for a later launch that is well and at its prompt; return the status."""
-        status = self.wait_until(lambda: self._is_back(launch), "the next launch")
+        status = self.wait_until(lambda: self._is_back(launch, facts), "the next launch")
         self.wait_prompt()
         return status
 
-    def _is_back(self, launch):
+    def _is_back(self, launch, facts):
         status = self.status()
+        wanted = {"phase": "steady", **facts}
         is_new = status["launch_id"] not in ("", launch) and status["last_heartbeat_at"]
-        return status if is_new and status["phase"] in ("steady", "probation") else None
+        is_so = all(status[key] == value for key, value in wanted.items())
+        return status if is_new and is_so else None

@@ -23,6 +23,28 @@ def go_down(box, way):
         box.boot()
 
 
+def slow_one(box, name):
+    """Make an agent whose rollback takes its time: it has to build an environment."""
+    flag = f"/srv/{name}.building"
+    build = ["sh", "-c", f"touch {flag}; sleep 2; mkdir .venv; cp uv.lock .venv/marker"]
+    world = World(box, name, environment={"build": build}).make().start()
+    script = "mkdir .venv; echo two >uv.lock; cp uv.lock .venv/marker"
+    before = world.break_it("crash", script=script)
+    world.wait_until(box.path(flag).exists, "the middle of the one-shot")
+    return world, before
+
+
+def check_slow_one(world, before):
+    incident = world.wait_outcome()
+    world.wait_steady(commit=world.good)
+    world.check_incident(incident, "crash")
+    before.check_nothing_is_lost(incident)
+    world.check_resumed(before, incident, world.good)
+    assert world.witnesses()[-1]["environment"] == "one\n"
+    assert len([a for a in incident["attempts"] if a["rung"] != "restart"]) == 1
+    world.systemctl("disable", "--now", world.name)
+
+
 # -- reboots --------------------------------------------------------------------------------------
 
 
@@ -30,19 +52,12 @@ def go_down(box, way):
 def test_the_machine_goes_down_around_agents_of_all_kinds(machine, way):
     well = World(machine, f"well-{way}").make().start()
     trial = World(machine, f"trial-{way}", probation={"duration": "1h", "tries": 3}).make().start()
-    slow = World(machine, f"slow-{way}", environment={
-        "build": ["sh", "-c", "touch ../building; sleep 2; mkdir .venv; cp uv.lock .venv/marker"]}
-    )  # fmt: skip
-    slow.make().start()
     stopped = World(machine, f"stopped-{way}").make().start()
     stopped.systemctl("stop", stopped.name)
     stopped.systemctl("disable", stopped.name)
     candidate = trial.commit(version="2")
     trial.systemctl("restart", trial.name)
     trial.wait_phase("probation", commit=candidate)
-    before = slow.break_it("crash", script="mkdir .venv; echo two >uv.lock; cp uv.lock .venv/marker")
-    slow.wait_until(machine.path("/srv/building").exists, "the middle of the one-shot")
-    machine.path("/srv/building").unlink()
     launches = {world.name: world.status()["launch_id"] for world in (well, trial)}
     go_down(machine, way)
 
@@ -57,20 +72,29 @@ def test_the_machine_goes_down_around_agents_of_all_kinds(machine, way):
     assert status["tries_left"] >= 1
     assert trial.incidents() == []
 
-    incident = slow.wait_outcome()
-    slow.wait_steady(commit=slow.good)
-    slow.check_incident(incident, "crash")
-    before.check_nothing_is_lost(incident)
-    slow.check_resumed(before, incident, slow.good)
-    assert slow.witnesses()[-1]["environment"] == "one\n"
-
     assert stopped.status()["phase"] == "stopped"
-    for world in (well, trial, slow):
+    for world in (well, trial):
         assert world.systemctl("is-enabled", world.name).stdout == "enabled\n"
         world.systemctl("disable", "--now", world.name)
 
 
-@pytest.mark.parametrize("seed", range(5))
+def test_the_power_goes_in_the_middle_of_a_rollback(machine):
+    world, before = slow_one(machine, "slow-crash")
+    machine.crash()
+    machine.boot()
+    check_slow_one(world, before)
+
+
+@pytest.mark.xfail(strict=True, reason="systemd refuses to shut down while an irreversible job runs")
+def test_a_reboot_in_the_middle_of_a_rollback(machine):
+    world, before = slow_one(machine, "slow-reboot")
+    try:
+        machine.reboot(8)
+    finally:
+        check_slow_one(world, before)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_the_power_goes_at_any_moment_of_a_rollback(machine, seed):
     """Three agents fail at once, so that one cut meets three moments."""
     chance = random.Random(seed)
@@ -93,6 +117,7 @@ def test_the_power_goes_at_any_moment_of_a_rollback(machine, seed):
         assert status["commit"] == world.good
         assert world.head == world.good
         if world.incidents():
+            assert "go on counting" in world.witnesses()[-1]["task"]
             before.check_nothing_is_lost(world.incidents()[0])
             assert world.history()[: len(before.history)] == before.history
             assert world.read("config/settings.txt") == "good\n"
@@ -109,6 +134,7 @@ def test_the_machine_goes_down_right_after_a_failure(machine):
     world.wait_steady(commit=world.good)
     before.check_nothing_is_lost(incident)
     world.check_resumed(before, incident, world.good)
+    assert len(incident["attempts"]) == 1
     world.systemctl("disable", "--now", world.name)
 
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.world import SOURCE, World, write
 
 from agentctl import jobs, launch, rebuild
 from agentctl.errors import AgentctlError
 from agentctl.ledger import Ledger, LedgerDamaged
+from integration.world import SOURCE, World, write
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys

@@ -70,9 +70,16 @@ class _Made:
 
     def __init__(self) -> None:
         self.folders: list[str] = []
+        self.above: list[str] = []
 
     def folder(self, path: str, mode: int) -> None:
         if not os.path.isdir(path):
+            above = os.path.dirname(path)
+            missing = []
+            while not os.path.lexists(above):
+                missing.append(above)
+                above = os.path.dirname(above)
+            self.above += reversed(missing)
             os.makedirs(path, mode=mode)
             self.folders.append(path)
         os.chmod(path, mode)
@@ -80,6 +87,11 @@ class _Made:
     def undo(self) -> None:
         for path in reversed(self.folders):
             shutil.rmtree(path, ignore_errors=True)
+        for path in reversed(self.above):
+            try:
+                os.rmdir(path)
+            except OSError:
+                continue  # somebody else uses it by now
 
 
 def _refuse_second(places: Places) -> None:
@@ -121,7 +133,11 @@ def _make_state_dir(path: str, places: Places, user: str | None, made: _Made) ->
     if os.path.lexists(path) and not os.path.isdir(path):
         raise AgentctlError(f"the state folder {path} is a file", "choose another one with --state-dir")
     if not os.path.isdir(path):
-        made.folder(path, 0o755)
+        try:
+            made.folder(path, 0o755)
+        except OSError as error:
+            raise AgentctlError(f"the state folder {path} cannot be made: {error.strerror}",
+                                "choose another one with --state-dir") from error
         if places.scope == SYSTEM and user:
             identity = find_identity(user)
             os.chown(path, identity.uid, identity.gid)

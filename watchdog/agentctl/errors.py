@@ -45,3 +45,16 @@ class CommandFailed(AgentctlError):
         what = why or (f"signal {-status}" if status < 0 else f"exit status {status}")
         super().__init__(f"{' '.join(argv[:6])}: {what}" + (f": {said[-2000:]}" if said else ""))
         self.argv, self.status, self.stdout, self.stderr = argv, status, stdout, stderr
+
+
+def in_words(error: Exception) -> str:
+    """Return an error and its hint as two lines for the journal."""
+    message = error.message if isinstance(error, AgentctlError) else f"{type(error).__name__}: {error}"
+    hint = getattr(error, "hint", "") or _full_disk_hint(message)
+    return f"Error: {message}" + (f"\nHint:  {hint}" if hint else "")
+
+
+def _full_disk_hint(text: str) -> str:
+    if not any(words in text for words in ("No space left on device", "disk is full", "Disk quota exceeded")):
+        return ""
+    return "make room ('df -h' shows where it is missing) and start the agent again"

@@ -12,6 +12,7 @@ from . import lean_json as json
 from .errors import AgentctlError
 
 SHOWN_LINES = 40
+STACK_LINES = 60
 STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Current thread ", "Thread 0x",
                 "panicked at", "Stack trace:", "goroutine ")  # fmt: skip
 
@@ -62,11 +63,20 @@ def find_stack(lines: list[str]) -> list[str]:
     """Find the last stack in the agent's output, from its first line on."""
     for number in range(len(lines) - 1, -1, -1):
         if any(start in lines[number] for start in STACK_STARTS[:2]):
-            return lines[number : number + 60]
+            return _shorten(lines[number:])
     for number, line in enumerate(lines):
         if any(start in line for start in STACK_STARTS):
-            return lines[number : number + 60]
+            return _shorten(lines[number:])
     return []
+
+
+def _shorten(stack: list[str]) -> list[str]:
+    """Leave out the middle of a long stack: some name the culprit first, some last."""
+    if len(stack) <= STACK_LINES:
+        return stack
+    half = STACK_LINES // 2
+    left_out = f"[... {len(stack) - 2 * half} lines ...]"
+    return [*stack[:half], left_out, *stack[-half:]]
 
 
 def classify(lines: list[str], launch: dict) -> str:

@@ -108,16 +108,18 @@ def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(station, ledger, incident_id)
     tell_vault(station, ledger)
-    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung NOT IN ('restart', 'undo') ORDER BY number",
-                       incident_id)
+    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
     for move, attempt in enumerate(moves, 1):
         tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
-        step = ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='evidence'",
-                          incident_id, attempt["number"])
-        if not os.path.isdir(tree) or step is None or not step["detail"]:
+        steps = {row["name"]: row["detail"] for row in ledger.all(
+            "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
+            incident_id, attempt["number"])}
+        if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
             continue
-        head = json.loads(step["detail"]).get("head", "")
-        branch, message = incident.rescue_branch(incident_id, move), f"Work set aside by incident {incident_id}\n"
+        head = json.loads(steps["evidence"]).get("head", "")
+        branch = json.loads(steps.get("repository", "{}")).get("rescue_branch") or \
+            incident.rescue_branch(incident_id, move)
+        message = f"Work set aside by incident {incident_id}\n"
         try:
             station.repository.commit_work(tree, branch, head, message, station.staging.path)
         except CommandFailed:

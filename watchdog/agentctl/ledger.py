@@ -46,6 +46,9 @@ CREATE TABLE events (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT
 """
 
 
+REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
+
+
 class LedgerDamaged(AgentctlError):
     """The ledger cannot be read: torn, empty, missing, not ours, or of a newer version."""
 
@@ -57,12 +60,12 @@ class Ledger:
         """Open the ledger at `path`; raise LedgerDamaged if it is missing or not a whole ledger of ours."""
         self.path = path
         if not os.path.exists(path) or os.path.getsize(path) == 0:
-            raise LedgerDamaged(f"ledger {path} is {'empty' if os.path.exists(path) else 'missing'}")
+            raise LedgerDamaged(f"ledger {path} is {'empty' if os.path.exists(path) else 'missing'}", REBUILT)
         try:
             self._connect(read_only)
             version = int(self.meta("version") or 0)
         except (sqlite3.Error, ValueError) as error:
-            raise LedgerDamaged(f"ledger {path} cannot be read: {error}") from error
+            raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
         if version != VERSION:
             raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
                                 "use the agentctl that wrote it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from . import lean_json as json
-from .errors import AgentctlError
+from .errors import AgentctlError, CommandFailed
 
 
 def put_on_target(attempt) -> str:
@@ -26,13 +26,26 @@ def put_on_target(attempt) -> str:
         if repository.lacks(commit):
             repository.fetch_from(station.vault.git, [commit])
         is_current = attempt.detail("evidence").get("branch") == branch
-        repository.put_on(branch, commit, rescue, is_current=is_current)
+        _put_on(attempt, branch, commit, rescue, is_current)
     except (AgentctlError, OSError) as error:
         facts["remade"] = str(error)[:500]
         _remake(attempt, branch, commit)
     index = attempt.detail("make ready")["index"]
     repository.take_index(index)
+    facts["rescue_branch"] = attempt.rescue_branch
     return json.dumps(facts)
+
+
+def _put_on(attempt, branch: str, commit: str, rescue: dict[str, str], is_current: bool) -> None:
+    """Put it there; where a branch `rescue` of the agent's is in the way, under a flat name."""
+    repository, flat = attempt.station.repository, attempt.rescue_branch.replace("/", "-")
+    try:
+        repository.put_on(branch, commit, rescue, is_current=is_current)
+    except CommandFailed:
+        if not rescue:
+            raise
+        repository.put_on(branch, commit, {flat: rescue[attempt.rescue_branch]}, is_current=is_current)
+        attempt.rescue_branch = flat
 
 
 def _commit_of(attempt) -> str:
@@ -67,6 +80,10 @@ def _remake(attempt, branch: str, commit: str) -> None:
     repository.remake(branch, station.vault.git, [commit, *dict.fromkeys(kept.values())])
     others = {ref.removeprefix("heads/"): oid for ref, oid in kept.items()
               if ref.startswith("heads/") and ref != f"heads/{branch}"}
+    if "rescue" in others:
+        attempt.rescue_branch = attempt.rescue_branch.replace("/", "-")
+    others = {name.replace("/", "-") if name.startswith(f"{branch}/") else name: oid for name, oid in others.items()
+              if not branch.startswith(f"{name}/")}  # git has no `a` beside `a/b`
     generation = attempt.ledger.last_launch()
     condemned = attempt.ledger.generation(generation["generation"]) if generation else None
     if condemned is not None and attempt.rung != "undo":

@@ -33,7 +33,7 @@ class Probe:
         self.ready = station.config.agent.ready
         self.every_seconds = max(0.05, min(station.config.heartbeat.timeout / 4, 10.0))
         self.began = time.monotonic()
-        self.file_seen_at = 0
+        self.file_seen_at = self._file_time()  # an old file is no sign of this launch
         self.output_seen_at = self.began
         self.running: command.Running | None = None
         self.look()
@@ -53,25 +53,36 @@ class Probe:
                 self.session.hear(READY | (BEAT if self.source == "output" else {}))
         elif isinstance(self.ready, (list, tuple)):
             self._run(list(self.ready), READY)
+        else:  # "notify" from an agent that knows no notifications: its first sign of life is its word
+            self._look_for(READY | BEAT)
 
     def _look_for_beat(self) -> None:
+        self._look_for(BEAT)
+
+    def _look_for(self, meaning: dict[str, str]) -> None:
+        """Look at the configured source; what is found there means `meaning`."""
         if self.source == "file" and self._file_changed():
-            self.session.hear(BEAT)
+            self.session.hear(meaning)
         elif self.source == "output" and self.session.last_output_at > self.output_seen_at:
             self.output_seen_at = self.session.last_output_at
-            self.session.hear(BEAT)
+            self.session.hear(meaning)
         elif self.source == "command":
-            self._run(list(self.station.config.heartbeat.command), BEAT)
+            self._run(list(self.station.config.heartbeat.command), meaning)
 
     def _file_changed(self) -> bool:
-        path = os.path.join(self.station.state_dir, self.station.config.heartbeat.file)
-        try:
-            changed_at = os.stat(path).st_mtime_ns
-        except OSError:
-            return False
-        is_new = changed_at != self.file_seen_at
+        changed_at = self._file_time()
+        is_new = changed_at not in (0, self.file_seen_at)
         self.file_seen_at = changed_at
         return is_new
+
+    def _file_time(self) -> int:
+        """Return when the file changed last, 0 while there is none."""
+        if self.source != "file":
+            return 0
+        try:
+            return os.stat(os.path.join(self.station.state_dir, self.station.config.heartbeat.file)).st_mtime_ns
+        except OSError:
+            return 0
 
     def _run(self, argv: list[str], meaning: dict[str, str]) -> None:
         """Start the probe command as the agent's user; its end is read by the session's poll."""

@@ -55,6 +55,19 @@ def foreground_group(pid: int) -> int:
     return max(group, 0)
 
 
+def is_group_there(group: int) -> bool:
+    """Tell whether the process group has a member still, be it a zombie; no group, no member."""
+    if group <= 1:
+        return False
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether the process exists and is not a zombie."""
     return state(pid) not in ("", "Z", "X")

@@ -7,11 +7,12 @@ twice, or in the middle of its own unfinished work. It never starts the agent; i
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 from . import incident, launch, policy, rebuild
 from .attempt import Attempt, carry_out, why_no_undo
-from .errors import AgentctlError
+from .errors import EXIT_FAILED, AgentctlError, in_words
 from .journal import Journal
 from .ledger import Ledger
 from .station import Lock, Station, find_places, open_journal
@@ -35,9 +36,9 @@ def main(name: str) -> int:
             Lock(places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
         ):
             return _until_nothing_is_wanted(station, journal)
-    except AgentctlError as error:
-        journal.error(f"Error: {error.message}" + (f"\nHint:  {error.hint}" if error.hint else ""))
-        return error.exit_code
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        journal.error(in_words(error))
+        return getattr(error, "exit_code", EXIT_FAILED)
 
 
 def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
@@ -47,6 +48,8 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         if attempt is not None:
             journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
             carry_out(attempt, journal)
+            if ledger.next_request() is None:
+                return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
             continue
         last = ledger.last_launch()
         if last is not None and last["end"] == policy.RUNNING:
@@ -110,6 +113,10 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
         return EXIT_STAY_DOWN
+    if world.launch is None and ledger.meta("rebuilt_at"):
+        # What failed was lost with the old ledger. Once: were it to fail without a record again, it stays down.
+        ledger.set_meta("rebuilt_at", None)
+        return EXIT_RELAUNCH
     # systemd started us for a failure that is none (a stop that took too long): what was stopped stays down.
     # Started by hand, the unit has stopped a healthy agent on its way in, and brings it back.
     return EXIT_STAY_DOWN if os.environ.get("MONITOR_UNIT") else EXIT_RELAUNCH
@@ -124,7 +131,11 @@ def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journa
             ledger.update("incidents", {"id": incident_id}, decision="halted", outcome="halted",
                           ended_at=time.time())
             ledger.event("halted", decision.reason)
-    journal.error(f"agentctl: halted: {ledger.meta('halted')}. 'agentctl why' tells the story.")
+    halted = ledger.meta("halted")
+    journal.error(f"agentctl: halted: {halted}. 'agentctl why' tells the story.")
+    if os.environ.get("MONITOR_UNIT") and ledger.meta("halted_told") == halted:
+        return EXIT_STAY_DOWN  # a start by hand that was refused; the alert has gone out already
+    ledger.set_meta("halted_told", halted)
     return EXIT_HALTED
 
 

@@ -7,12 +7,13 @@ Its exit status is the agent's: 0 only for a stop that was asked for.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 from . import after_rescue, policy, rebuild
 from . import launch as launches
 from . import lean_json as json
-from .errors import EXIT_LOCK_HELD, AgentctlError, LockHeld
+from .errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_words
 from .journal import Journal
 from .ledger import Ledger
 from .notify import Notifier
@@ -36,10 +37,10 @@ def main(name: str) -> int:
     except LockHeld as error:
         journal.error(f"{error.message}. Hint: {error.hint}")
         return EXIT_LOCK_HELD
-    except AgentctlError as error:
-        notifier.status(error.message)
-        journal.error(f"Error: {error.message}" + (f"\nHint:  {error.hint}" if error.hint else ""))
-        return error.exit_code
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        notifier.status(str(error))
+        journal.error(in_words(error))
+        return getattr(error, "exit_code", EXIT_FAILED)
 
 
 def _run(station: Station, notifier: Notifier, journal: Journal) -> int:

@@ -301,7 +301,7 @@ class Session:
         target = -group if group > 1 else self.pane.pane_pid
         for number in (signal.SIGABRT, signal.SIGCONT):
             process.signal_quietly(target, number)
-        self._wait_for_end(ABORT_GRACE_SECONDS)
+        self._wait_for_end(ABORT_GRACE_SECONDS, group)
 
     def stop(self) -> None:
         """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""
@@ -317,10 +317,10 @@ class Session:
         self.ending = Ending(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
-    def _wait_for_end(self, limit_seconds: float) -> bool:
-        """Keep reading the pane until the agent's process has ended; False if it has not in time."""
+    def _wait_for_end(self, limit_seconds: float, group: int = 0) -> bool:
+        """Keep reading the pane until the agent's process, and its group, have ended; False if not in time."""
         deadline = time.monotonic() + limit_seconds
-        while process.is_alive(self.pane.pane_pid):
+        while process.is_alive(self.pane.pane_pid) or process.is_group_there(group):
             if time.monotonic() >= deadline:
                 return False
             select.select([self.fifo], [], [], 0.01)

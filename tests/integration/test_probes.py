@@ -1,0 +1,122 @@
+"""Agents that know nothing of us: how life is judged instead, from a file, a command, output, HTTP, time alive."""
+
+import json
+import sys
+
+import pytest
+
+from agentctl import adopt, runner_client
+from agentctl.errors import AgentctlError
+
+from integration.world import World
+
+LOOP = """
+import os, sys, time
+state = os.environ["AGENT_STATE_DIR"]
+os.environ.pop("NOTIFY_SOCKET")
+while not os.path.exists(f"{state}/hang"):
+    KIND
+    time.sleep(0.1)
+time.sleep(3600)
+"""
+KINDS = {
+    "file": "open(f'{state}/alive', 'w').write(str(time.time()))",
+    "output": "print('still here', flush=True)",
+    "command": "open(f'{state}/alive', 'w').write(str(time.time()))",
+}
+SETTINGS = {
+    "file": {"from": "file", "file": "alive"},
+    "output": {"from": "output"},
+    # Alive is a file younger than half a second; the probe knows the state folder from its environment.
+    "command": {"from": "command", "command": [
+        sys.executable, "-c",
+        "import os,sys,time; p=os.environ['AGENT_STATE_DIR']+'/alive'; sys.exit(time.time()-os.stat(p).st_mtime>0.5)"]},
+}
+
+
+@pytest.fixture
+def make(monkeypatch):
+    worlds = []
+
+    def build(code: str, settings: dict) -> World:
+        world = World(monkeypatch, settings)
+        worlds.append(world)
+        world.commit({"agent.py": code}, "an agent that knows nothing")
+        world.station = adopt.adopt(world.places, str(world.code), [sys.executable, "agent.py"],
+                                    state_dir=str(world.state), settings=world.settings)
+        return world
+
+    yield build
+    for world in worlds:
+        world.end()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ready", ["notify", "300ms"])
+def test_life_is_seen_and_so_is_its_end(make, kind, ready):
+    world = make(LOOP.replace("KIND", KINDS[kind]),
+                 {"agent": {"ready": ready}, "heartbeat": {"timeout": "1s", **SETTINGS[kind]}})
+    world.start()
+    first = world.until_beating(1)
+    (world.state / "hang").touch()
+    ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
+                        "the hang to be seen")
+    assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
+    (world.state / "hang").unlink(missing_ok=True)
+    assert world.until_beating(1, after=first["id"])
+
+
+def test_an_old_file_is_no_sign_of_this_launch(make):
+    world = make("import time; time.sleep(3600)",
+                 {"agent": {"ready_timeout": "1s"}, "heartbeat": {"from": "file", "file": "alive"}})
+    (world.state / "alive").write_text("from the last launch")
+    world.start()
+    ended = world.until(lambda: next((x for x in world.launches() if x["end"]), None), "the launch to fail")
+    assert (ended["trigger"], ended["ready_at"]) == ("not-ready", None)
+
+
+def test_beats_over_http(make):
+    code = """
+import http.client, json, os, socket, time
+path = os.environ["AGENT_API_URL"].removeprefix("http+unix://").replace("%2F", "/")
+while True:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.connect(path)
+        body = json.dumps({"launch_id": os.environ["AGENT_LAUNCH_ID"]}).encode()
+        door.sendall(b"POST /health HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+        answer = door.recv(65536)
+    time.sleep(0.1)
+"""
+    world = make(code, {"heartbeat": {"from": "http", "timeout": "1s"}})
+    world.start()
+    world.until_beating(1)
+    health = runner_client.ask(world.places.api_socket_path, "GET", "/health")
+    assert health["launch_id"] == world.launches()[-1]["id"]
+    with pytest.raises(AgentctlError, match="not of the launch that runs"):
+        runner_client.ask(world.places.api_socket_path, "POST", "/health", {"launch_id": "another"})
+
+
+@pytest.mark.parametrize("request_bytes", [
+    b"\r\n\r\n", b"GET\r\n\r\n", b"POST /health HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    b"POST /health HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]", b"\x00" * 70000, b"GET /nothing HTTP/1.1\r\n\r\n",
+    b"POST /health HTTP/1.1\r\nContent-Length: 99999\r\n\r\nshort",
+])  # fmt: skip
+def test_nonsense_on_the_socket_does_not_disturb(make, request_bytes):
+    import socket
+
+    world = make(LOOP.replace("KIND", KINDS["file"]), {"heartbeat": {"timeout": "2s", **SETTINGS["file"]}})
+    world.start()
+    launch = world.until_beating(1)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.connect(world.places.api_socket_path)
+        door.settimeout(5)
+        try:
+            door.sendall(request_bytes)
+            door.shutdown(socket.SHUT_WR)
+            answer = door.recv(65536)
+        except OSError:
+            answer = b""
+    assert not answer or b" 40" in answer[:13]
+    if answer.partition(b"\r\n\r\n")[2]:
+        assert {"code", "message", "hint"} == json.loads(answer.partition(b"\r\n\r\n")[2]).keys()
+    assert world.until_beating(1)["id"] == launch["id"]
