@@ -216,6 +216,12 @@ def test_put_on_is_verified(store):
     assert git(store.code, "branch", "--format=%(refname:short)").split() == ["main", "rescue/i"]
 
 
+def test_a_head_that_is_elsewhere_is_not_believed(store):
+    git(store.code, "switch", "-q", "-c", "topic")
+    with pytest.raises(AgentctlError, match="HEAD is not main"):
+        store.repository.put_on("main", git(store.code, "rev-parse", "HEAD"), {}, is_current=True)
+
+
 def test_commit_work_keeps_what_was_not_committed(store):
     head = git(store.code, "rev-parse", "HEAD")
     write(store.code, {".gitattributes": "* text=auto\n", "agent.py": "dirty\r\n", "new/file": "new\n",

@@ -114,6 +114,16 @@ def test_a_switch_goes_on_from_wherever_it_was_killed(place, killed):
         assert not os.path.lexists(place.slots.standby)
 
 
+def test_a_new_standby_is_not_taken_for_the_old_tree(place):
+    inode = place.prepare()
+    place.switch(inode)
+    kept = manifest(f"{place.quarantine}/tree")
+    place.prepare()
+    place.switch(inode)
+    assert manifest(f"{place.quarantine}/tree") == kept
+    assert os.path.isdir(place.slots.standby)
+
+
 @pytest.mark.parametrize("kind", ["gone", "link", "dangling", "file"])
 def test_a_switch_where_the_agent_s_path_is_something_else(place, kind):
     inode = place.prepare()

@@ -21,7 +21,7 @@ from agentctl.ledger import Ledger, LedgerDamaged
 from agentctl.paths import USER, Places
 
 HERE = Path(__file__).resolve()
-SOURCE = str(HERE.parents[2] / "watchdog")
+SOURCE = str(Path(adopt.__file__).resolve().parents[1])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys

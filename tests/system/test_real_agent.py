@@ -13,7 +13,11 @@ from conftest import give_up
 from foreign_agent import ForeignAgent, ModelApi, asked_in, said_in
 
 LLM = {
-    "agent": {"resume_command": ["./run.sh", "--continue"], "ready": "3s", "ready_timeout": "30s"},
+    "agent": {
+        "resume_command": ["./run.sh", "--continue"],
+        "ready": ["./ready.sh"],
+        "ready_timeout": "30s",
+    },
     "heartbeat": {"from": "command", "command": ["./alive.sh"], "timeout": "5s"},
     "probation": {"duration": "2s", "heartbeats": 2, "tries": 1},
     "rollback": {"restarts": 20, "attempts": 20},

@@ -6,6 +6,7 @@ import os
 import time
 
 SIGKILL = 9
+SHELLS = (b"sh", b"dash", b"bash", b"zsh", b"ksh", b"mksh", b"busybox", b"fish")
 
 
 def with_variable(name: str, value: str) -> list[int]:
@@ -55,17 +56,14 @@ def foreground_group(pid: int) -> int:
     return max(group, 0)
 
 
-def is_group_there(group: int) -> bool:
-    """Tell whether the process group has a member still, be it a zombie; no group, no member."""
-    if group <= 1:
-        return False
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def in_group(group: int) -> list[int]:
+    """List the members of a process group; none of no group."""
+    return [pid for pid in _pids() if group > 1 and stat_fields(pid)[2:3] == [str(group)]]
+
+
+def is_shell(pid: int) -> bool:
+    """Tell whether the process is a shell, by its name."""
+    return _read(f"/proc/{pid}/comm").strip() in SHELLS
 
 
 def is_alive(pid: int) -> bool:

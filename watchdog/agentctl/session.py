@@ -296,12 +296,14 @@ class Session:
         self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
-        """SIGABRT to the foreground group (not the shell), so that faulthandler writes every stack."""
-        group = process.foreground_group(self.pane.pane_pid)
-        target = -group if group > 1 else self.pane.pane_pid
+        """SIGABRT to the foreground group, so that faulthandler writes every stack; a shell would take the tty along."""
+        leader = self.pane.pane_pid
+        group = process.in_group(process.foreground_group(leader))
+        targets = [pid for pid in group if pid != leader or not process.is_shell(pid)] or [leader]
         for number in (signal.SIGABRT, signal.SIGCONT):
-            process.signal_quietly(target, number)
-        self._wait_for_end(ABORT_GRACE_SECONDS, group)
+            for pid in targets:
+                process.signal_quietly(pid, number)
+        self._wait_for_end(ABORT_GRACE_SECONDS, targets)
 
     def stop(self) -> None:
         """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""
@@ -317,10 +319,10 @@ class Session:
         self.ending = Ending(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
-    def _wait_for_end(self, limit_seconds: float, group: int = 0) -> bool:
-        """Keep reading the pane until the agent's process, and its group, have ended; False if not in time."""
+    def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None) -> bool:
+        """Keep reading the pane until the processes (the agent's) have ended; False if they have not in time."""
         deadline = time.monotonic() + limit_seconds
-        while process.is_alive(self.pane.pane_pid) or process.is_group_there(group):
+        while any(process.is_alive(pid) for pid in pids or [self.pane.pane_pid]):
             if time.monotonic() >= deadline:
                 return False
             select.select([self.fifo], [], [], 0.01)
