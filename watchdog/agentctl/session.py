@@ -29,6 +29,7 @@ from .tmux import Tmux
 
 SESSION_NAME = "agent"
 KEPT_LINES = 400
+TOLD_ALL_SECONDS = 0.3
 ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
 DRAIN_SECONDS = 0.5
 SIGNAL_NAMES = {getattr(signal, name): name for name in (
@@ -296,14 +297,14 @@ class Session:
         self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
-        """SIGABRT to the foreground group, so that faulthandler writes every stack; a shell would take the tty along."""
+        """SIGABRT to the foreground group for every stack; not to a shell, which would take the terminal along."""
         leader = self.pane.pane_pid
         group = process.in_group(process.foreground_group(leader))
         targets = [pid for pid in group if pid != leader or not process.is_shell(pid)] or [leader]
         for number in (signal.SIGABRT, signal.SIGCONT):
             for pid in targets:
                 process.signal_quietly(pid, number)
-        self._wait_for_end(ABORT_GRACE_SECONDS, targets)
+        self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS)
 
     def stop(self) -> None:
         """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""
@@ -319,11 +320,17 @@ class Session:
         self.ending = Ending(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
-    def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None) -> bool:
-        """Keep reading the pane until the processes (the agent's) have ended; False if they have not in time."""
-        deadline = time.monotonic() + limit_seconds
+    def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None,
+                      told_all_seconds: float = 0.0) -> bool:
+        """Keep reading the pane until the processes (the agent's) have ended; False if they have not in time.
+
+        With `told_all_seconds` also when something was written and nothing more for that long.
+        """
+        began = time.monotonic()
         while any(process.is_alive(pid) for pid in pids or [self.pane.pane_pid]):
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            has_told = self.last_output_at > began and now - self.last_output_at > told_all_seconds > 0
+            if now >= began + limit_seconds or has_told:
                 return False
             select.select([self.fifo], [], [], 0.01)
             self._on_pane()
