@@ -113,7 +113,7 @@ need_python() {
     if python=$(newest_python true); then
         apt_install $(venv_package "$python")
     else
-        command -v apt-get >/dev/null || fail "$OLD_PYTHON" "install one; python.org has it"
+        command -v apt-get >/dev/null || fail "$OLD_PYTHON" "install one, then run this again"
         may_be_root || fail "$OLD_PYTHON" "ask root to install python3.11 and python3.11-venv, or run this as root"
         update_apt
         # shellcheck disable=SC2046

@@ -110,10 +110,6 @@ class Contender:
         self.log.wait("ready", offset, version)
         return version
 
-    def describe_failure(self):
-        lines = run("journalctl", "-n", "25", "--no-pager", "-o", "short-precise", check=False).stdout
-        return f"the journal's end:\n{lines}"
-
 
 class Floor(Contender):
     """systemd OnFailure= -> shell script: git checkout -f and start through a minimal tmux runner."""
@@ -292,9 +288,10 @@ def make_state(path):
 
 
 def git(folder, *words):
-    done = run("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0", *words,
-               cwd=folder, user=USER, group=USER, extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": "/"})  # fmt: skip
-    return done.stdout.strip()
+    """Run git as the agent's user, without this machine's settings."""
+    argv = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0", *words]
+    env = {"PATH": os.environ["PATH"], "HOME": "/"}
+    return run(*argv, cwd=folder, user=USER, group=USER, extra_groups=[], env=env).stdout.strip()
 
 
 def run(*argv, check=True, **more):

@@ -7,6 +7,7 @@ its journal and its syncs, without the waits of a real disk. It is the same for 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ VARIANT = "/opt/variant/agentctl"
 def main(arguments=None):
     """Run the benchmark; return 0 if it ran, whatever it measured, and 1 if a contender failed."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up of every `with`
     try:
         measured = measure(options)
     except (machine.BoxError, boxes.Unavailable, RuntimeError) as error:

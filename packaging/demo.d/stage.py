@@ -52,7 +52,7 @@ class Stage:
         self.env = {
             k: v for k, v in os.environ.items() if not k.startswith(("AGENT_", "AGENTCTL_"))
         }
-        self.env |= {"AGENTCTL_ROOT": str(self.folder / "root")}
+        self.env |= {"AGENTCTL_ROOT": str(self.folder / "root"), "AGENTCTL_DEBUG": "1"}
         self.processes = []
 
     def set_up(self):

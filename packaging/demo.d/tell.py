@@ -14,7 +14,7 @@ import textwrap
 import time
 
 from stage import AGENTCTL, LAST, PACKAGING, Stage, StoryFailed
-from voices import Events, instant
+from voices import HOLD_SECONDS, Events, instant
 
 LIMIT_SECONDS = 55
 DULL = ("Consumed ", "Deactivated successfully", "Main process exited", "Starting ", "Stopped ")
@@ -31,12 +31,19 @@ class Story:
         print(f"\n{'second':>7}  {'who':<9} what", flush=True)
         deadline = time.monotonic() + LIMIT_SECONDS
         while self.finished_at is None or not self.incident():
+            if self.finished_at and time.time() > self.finished_at + 10:
+                raise StoryFailed("the task was finished, and nothing had to be rolled back")
+            if any(process.poll() is not None for process in self.stage.processes):
+                self.show(events, 0)
+                raise StoryFailed("the supervisor has given up")
             if time.monotonic() > deadline:
                 raise StoryFailed(f"the task was not finished within {LIMIT_SECONDS} s")
-            for event in events.due():
-                self.take(*event)
+            self.show(events)
             time.sleep(0.05)
-        for event in events.due(0):
+        self.show(events, 0)
+
+    def show(self, events, hold_seconds=HOLD_SECONDS):
+        for event in events.due(hold_seconds):
             self.take(*event)
 
     def take(self, at, who, what):

@@ -56,7 +56,7 @@ class Events:
         for line in pipe:
             self.queue.put(read(line.decode("utf-8", "replace")))
 
-    def due(self, hold_seconds=HOLD_SECONDS):
+    def due(self, hold_seconds):
         """Return, in order, what was said longer ago than that; the journal is a little late."""
         with contextlib.suppress(queue.Empty):
             while True:

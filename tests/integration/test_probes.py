@@ -7,7 +7,6 @@ import pytest
 
 from agentctl import adopt, runner_client
 from agentctl.errors import AgentctlError
-
 from integration.world import World
 
 LOOP = """

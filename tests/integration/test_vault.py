@@ -113,7 +113,7 @@ def test_nothing_of_the_agent_s_is_run(store):
     commit = store.capture().commit
     for act in (
         store.keep, lambda: store.vault.keep_branches(store.repository.git), store.repository.survey,
-        lambda: store.laid_out("refs/agentctl/g/1"), lambda: store.staging.ignored(str(code)),
+        lambda: store.laid_out("refs/agentctl/g/1"), lambda: store.staging.read_ignored(store.staging.ask_ignored(str(code))),
         lambda: store.repository.put_on("main", commit, {"rescue/x": commit}),
         lambda: store.repository.take_index("/nonexistent"),
         lambda: store.repository.commit_work(str(code), "rescue/y", commit, "work\n", store.staging.path),
@@ -242,5 +242,5 @@ def test_what_git_ignores_is_listed(store):
     write(store.code, {".gitignore": "*.log\ncache/\n", ".git/info/exclude": "mine\n", "x.log": "", "cache/a": "",
                        "mine": "", os.fsdecode(b"\xff\n.log"): "", "seen": ""})
     store.capture()
-    assert sorted(store.staging.ignored(str(store.code))) == sorted(
+    assert sorted(store.staging.read_ignored(store.staging.ask_ignored(str(store.code)))) == sorted(
         ["cache/", "mine", "x.log", os.fsdecode(b"\xff\n.log")])

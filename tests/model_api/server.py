@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 CODE_WORD = re.compile(r"code word is (\w+)")
-STALL_SECONDS = 600
+STALL_AFTER_WORDS, STALL_SECONDS = 6, 600
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         self._begin("text/event-stream")
         self._send_part(body, {"role": "assistant", "content": ""})
         for place, word in enumerate(words):
-            self._stall_if(is_stalling and place == len(words) // 2)
+            self._stall_if(is_stalling and place == STALL_AFTER_WORDS)
             self._send_part(body, {"content": word if place == 0 else f" {word}"})
         self._send_part(body, {}, finish_reason="stop")
         self.wfile.write(b"data: [DONE]\n\n")

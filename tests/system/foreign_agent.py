@@ -29,8 +29,8 @@ git config user.name Somebody
 git config user.email somebody@example.invalid
 git add .
 git commit -qm 'The chat as it works'
-./build.sh
 """
+BUILD_SECONDS = 600
 TASK = """# Current Task
 Keep the code words safe.
 
@@ -109,9 +109,9 @@ def asked_in(request):
 class ForeignAgent(World):
     """A chat called `name`, its source adopted at /srv/NAME, and its terminal."""
 
-    def __init__(self, box, api, name, source, **settings):
-        super().__init__(box, name, owner="keeper", **settings)
-        self.api, self.source = api, SOURCES / source
+    def __init__(self, box, api, source, prompt, **settings):
+        super().__init__(box, f"{source}-agent", owner="keeper", **settings)
+        self.api, self.source, self.prompt = api, SOURCES / source, prompt
 
     def make_repository(self):
         if self.box.run(["id", self.owner], check=False).returncode:
@@ -120,6 +120,7 @@ class ForeignAgent(World):
         self.box.run(["cp", "-r", inside, self.code])
         self.box.run(["chown", "-R", f"{self.owner}:", self.code])
         self.shell(MAKE_REPOSITORY)
+        self.box.run(["./build.sh"], user=self.owner, cwd=self.code, timeout=BUILD_SECONDS)
         self.good = self.head
         return self
 
@@ -148,7 +149,9 @@ class ForeignAgent(World):
         return self.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", "agent")
 
     def wait_prompt(self):
-        self.wait_until(lambda: re.search(r"^> *$", self.screen().rstrip("\n"), re.M), "the prompt")
+        self.wait_until(
+            lambda: re.search(rf"^{self.prompt}\s*$", self.screen(), re.M), "the prompt"
+        )
 
     def ask_model(self, text):
         """Type a line; return the request it made."""
@@ -167,13 +170,13 @@ class ForeignAgent(World):
         """Type a line and wait for the first half of an answer that stalls."""
         self.api.stall_next()
         assert self.ask_model(text)["stalls"]
-        self.wait_until(
-            lambda: self.screen().rstrip().endswith("your messages and"), "half an answer"
-        )
+        self.wait_until(lambda: self.screen().rstrip().endswith("of your"), "half an answer")
 
     def _has_answered(self, answers_before):
         _, *answers = self.screen().split("code words:")
-        return len(answers) > answers_before and re.search(r" \.\s+>\s*$", answers[-1])
+        return len(answers) > answers_before and re.search(
+            rf"\s\.\s+{self.prompt}\s*$", answers[-1]
+        )
 
     def command_line(self):
         """Return the command line of the agent's own process."""

@@ -19,7 +19,7 @@ def make(box):
 
     yield start
     for world in made:
-        world.systemctl("stop", world.name, check=False)
+        world.stop()
 
 
 def improve(world, version):
@@ -118,7 +118,7 @@ def test_the_environment_goes_back_with_the_code(box):
     assert world.witnesses()[-1]["environment"] == "two\n"
     environment = manifest(world.box.path(f"{world.code}/.venv"))
     assert sorted(environment) == ["bin", "bin/x", "marker"]
-    world.systemctl("stop", world.name)
+    world.stop()
 
 
 def test_the_environment_is_built_where_there_is_no_copy(box):
@@ -129,7 +129,7 @@ def test_the_environment_is_built_where_there_is_no_copy(box):
     before = world.break_it("crash", script=script)
     world.check_rolled_back(before, "crash")
     assert world.witnesses()[-1]["environment"] == "one\n"
-    world.systemctl("stop", world.name)
+    world.stop()
 
 
 # -- halted ---------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_what_fails_again_and_again_goes_down_the_rungs_and_halts(box):
     status = world.wait_steady()
     assert status["well"]
     assert better in {g["commit"] for g in world.ask("generations")}
-    world.systemctl("stop", world.name)
+    world.stop()
 
 
 def test_good_code_that_fails_after_every_start_goes_back_to_older_good_code(make):

@@ -24,7 +24,7 @@ def make(box):
     yield start
     for world in made:
         world.systemctl("kill", "--signal=KILL", world.name, check=False)
-        world.systemctl("stop", world.name, check=False)
+        world.stop()
 
 
 def kill(world, pid, number):
@@ -88,7 +88,7 @@ def test_an_agent_below_a_shell_is_stopped(box):
     incident = check_restarted(world, launch, "watchdog")
     assert "no heartbeat for" in incident["reason"]
     assert "Current thread" in "\n".join(incident["evidence"]["stack"])
-    world.systemctl("stop", world.name)
+    world.stop()
 
 
 def test_the_runner_is_stopped(make):
@@ -132,7 +132,7 @@ def test_what_ends_at_once_is_a_bad_commit_too(box):
     world.adopt("sh", "run.sh").install().start()
     before = world.break_it(script="echo exit 127 >run.sh")
     world.check_rolled_back(before, "crash-at-start")
-    world.systemctl("stop", world.name)
+    world.stop()
 
 
 # -- asked for: no incident -----------------------------------------------------------------------

@@ -42,7 +42,7 @@ def check_slow_one(world, before):
     world.check_resumed(before, incident, world.good)
     assert world.witnesses()[-1]["environment"] == "one\n"
     assert len([a for a in incident["attempts"] if a["rung"] != "restart"]) == 1
-    world.systemctl("disable", "--now", world.name)
+    world.stop()
 
 
 # -- reboots --------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_the_machine_goes_down_around_agents_of_all_kinds(machine, way):
     assert stopped.status()["phase"] == "stopped"
     for world in (well, trial):
         assert world.systemctl("is-enabled", world.name).stdout == "enabled\n"
-        world.systemctl("disable", "--now", world.name)
+        world.stop()
 
 
 def test_the_power_goes_in_the_middle_of_a_rollback(machine):
@@ -121,7 +121,7 @@ def test_the_power_goes_at_any_moment_of_a_rollback(machine, seed):
             before.check_nothing_is_lost(world.incidents()[0])
             assert world.history()[: len(before.history)] == before.history
             assert world.read("config/settings.txt") == "good\n"
-        world.systemctl("disable", "--now", world.name)
+        world.stop()
 
 
 def test_the_machine_goes_down_right_after_a_failure(machine):
@@ -135,7 +135,7 @@ def test_the_machine_goes_down_right_after_a_failure(machine):
     before.check_nothing_is_lost(incident)
     world.check_resumed(before, incident, world.good)
     assert len(incident["attempts"]) == 1
-    world.systemctl("disable", "--now", world.name)
+    world.stop()
 
 
 # -- our records ----------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_ledger_of_junk_is_rebuilt(machine, is_running):
                      and i[0]["outcome"] == "recovered", "the rollback")  # fmt: skip
     world.wait_steady(commit=better)
     before.check_nothing_is_lost(world.incidents()[0])
-    world.systemctl("disable", "--now", world.name)
+    world.stop()
 
 
 # -- no room --------------------------------------------------------------------------------------

@@ -170,6 +170,17 @@ def test_a_crash_is_rolled_back_in_user_mode(own):
     own.check_rolled_back(before, "crash-at-start")
 
 
+def test_a_rollback_by_hand_in_user_mode(own):
+    better = own.commit(version="2")
+    own.systemctl("restart", own.name)
+    own.wait_steady(commit=better)
+    done = own.ctl("rollback", "--yes")
+    assert "recovered" in done.stdout
+    own.wait_steady(commit=own.good)
+    assert own.head == own.good
+    assert own.witnesses()[-1]["brief"].startswith("# You were rolled back")
+
+
 def test_linger_brings_it_back_after_a_reboot(own):
     launch = own.status()["launch_id"]
     own.box.reboot()
@@ -177,7 +188,7 @@ def test_linger_brings_it_back_after_a_reboot(own):
     assert witness["resumed"] == "1"
     assert f"saved by {launch}" in witness["task"]
     own.wait_steady(commit=own.good)
-    assert len(own.incidents()) == 1
+    assert len(own.incidents()) == 2
     assert own.systemctl("is-enabled", own.name).stdout == "enabled\n"
 
 

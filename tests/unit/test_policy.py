@@ -205,9 +205,18 @@ def test_no_failure_is_no_reason(of):
 
 
 @pytest.mark.parametrize(("paused_until", "expected"), [(NOW + 1, NOTHING), (NOW, RESTART), (NOW - 1, RESTART)])
-@pytest.mark.parametrize("end", [policy.FAILED, policy.LOST, policy.ASKED])
+@pytest.mark.parametrize("end", [policy.FAILED, policy.LOST])
 def test_paused_means_watching(paused_until, expected, end):
     assert decide(world(launch(3, end=end), GOODS, paused_until=paused_until)).action == expected
+
+
+def test_a_pause_does_not_keep_down_an_agent_that_restarts_itself():
+    assert decide(world(launch(3, end=policy.ASKED), GOODS, paused_until=NOW + 1)).action == RESTART
+
+
+def test_what_a_human_asked_for_uses_up_no_budget():
+    by_hand = [attempt(rung, 2, at=NOW - n) for n, rung in enumerate(["by hand", "undo"] * 20)]
+    assert decide(world(launch(3, "crash"), GOODS, recent=by_hand)).action != HALT
 
 
 @pytest.mark.parametrize("of", [None, launch(3), launch(3, end=policy.ASKED), launch(3, "stop", end=policy.STOPPED)])

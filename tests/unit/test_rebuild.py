@@ -124,8 +124,8 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
         was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None))
         with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
             assert facts(ledger) == before, f"killed before line {line}"
-        line += 5
-    assert line > 50
+        line += 9
+    assert line > 60
 
 
 def killed_at(line: int, act) -> bool:

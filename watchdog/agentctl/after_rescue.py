@@ -6,6 +6,7 @@ runtime folder serves this launch; the real one is left as it is for a human.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import os
 import time
 
@@ -20,7 +21,7 @@ def begin(station: Station, warn) -> tuple[Ledger, launch.Launch]:
     warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
     try:
         begun = _on_record(station, warn)
-    except (AgentctlError, OSError) as error:
+    except (AgentctlError, OSError, sqlite3.Error) as error:
         warn(f"agentctl: going on without the ledger: {error}")
         begun = _off_record(station)
     os.unlink(station.places.rescued_path)

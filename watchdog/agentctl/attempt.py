@@ -26,6 +26,9 @@ class Attempt:
         self.incident, self.number = row["incident"], row["number"]
         self.rung, self.reason = row["rung"], row["reason"]
         self.target = ledger.generation(row["target"])
+        self._ended: tuple[str, float, str] | None = None  # the last step, until the next write records its end
+        self._with_end: list = []
+        self.ignored_inquiry: command.Running | None = None
         self.move = incident.count_moves(ledger, self.incident, self.number)
         self.rescue_branch = incident.rescue_branch(self.incident, self.move)
         self.quarantine = station.slots.quarantine_path(self.incident, self.move)
@@ -76,13 +79,29 @@ class Attempt:
                               self.incident, self.number, name)
         if row is not None and row["ended_at"] is not None:
             return row["detail"]
-        if row is None:
-            self.ledger.insert("steps", incident=self.incident, attempt=self.number, name=name,
-                               started_at=time.time())
+        with self.ledger.transaction():
+            self.record_ended()
+            if row is None:
+                self.ledger.insert("steps", incident=self.incident, attempt=self.number, name=name,
+                                   started_at=time.time())
         detail = do() or ""
-        self.ledger.update("steps", {"incident": self.incident, "attempt": self.number, "name": name},
-                           ended_at=time.time(), detail=detail)
+        self._ended = (name, time.time(), detail)
         return detail
+
+    def record_ended(self) -> None:
+        """Write down the end of the last step, and what it wants written with it."""
+        if self._ended is None:
+            return
+        name, at, detail = self._ended
+        self.ledger.update("steps", {"incident": self.incident, "attempt": self.number, "name": name},
+                           ended_at=at, detail=detail)
+        for write in self._with_end:
+            write()
+        self._ended, self._with_end = None, []
+
+    def write_with_end(self, write) -> None:
+        """Have `write()` done in the transaction that records the end of the step under way."""
+        self._with_end.append(write)
 
     def detail(self, name: str) -> dict:
         """Return what an earlier step of this attempt wrote down."""
@@ -97,16 +116,20 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     attempt.step("evidence", lambda: keep_evidence(attempt))
     if attempt.rung == "restart":
         attempt.step("task", lambda: state.mend_task(attempt.station, attempt.reason))
+        with attempt.ledger.transaction():
+            attempt.record_ended()
         return
+    ask_ignored(attempt)
     diffstat = brief.Diffstat(attempt)
     attempt.step("snapshot", lambda: take_snapshot(attempt.station, attempt.ledger, attempt.incident))
     attempt.step("make ready", lambda: make_ready(attempt))
     attempt.step("switch", lambda: switch(attempt))
-    attempt.step("carry over", lambda: carry_over(attempt))
+    attempt.step("carry .git", lambda: carry(attempt, [".git"]))
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
     attempt.step("state", lambda: restore_state(attempt))
     attempt.step("brief", lambda: brief.leave(attempt, diffstat.text()))
+    attempt.step("carry ignored", lambda: carry(attempt, choose_carried(attempt)))
     finish(attempt)
     journal.info(f"agentctl: incident {attempt.incident}: the tree is generation {attempt.target['number']} again")
 
@@ -131,8 +154,21 @@ def keep_evidence(attempt: Attempt) -> str:
     return json.dumps(evidence.gather(attempt))
 
 
+def ask_ignored(attempt: Attempt) -> None:
+    """Ask git ahead what it ignores in the old tree: on a large one that takes longer than all the steps together.
+
+    git works from its current folder, so it goes on with the old tree when the trees are exchanged under it.
+    """
+    old = f"{attempt.quarantine}/tree"
+    folder = old if os.path.isdir(old) else attempt.station.code_dir
+    try:
+        attempt.ignored_inquiry = attempt.station.staging.ask_ignored(folder)
+    except (CommandFailed, OSError):  # the tree is gone; then there is nothing to carry over
+        attempt.ignored_inquiry = None
+
+
 def make_ready(attempt: Attempt) -> str:
-    """Have the tree that goes in, complete and durable, and list what has to be carried over into it."""
+    """Have the tree that goes in, complete and durable."""
     station, target = attempt.station, attempt.target
     if attempt.rung == "undo":
         fresh, index = _undo_tree(attempt), ""
@@ -140,28 +176,24 @@ def make_ready(attempt: Attempt) -> str:
         if station.slots.standby_note().get("generation") != target["number"]:
             station.slots.prepare(station.vault, target["number"], target["vault_commit"], target["commit_id"], [])
         fresh, index = station.slots.standby, station.slots.standby_index
-    return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index,
-                       "carry": choose_carried(_ignored(station), station.config.environment.paths)})
+    return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index})
 
 
-def _ignored(station: Station) -> list[str]:
-    """List what git ignores in the live tree; nothing can be said of a tree that is gone."""
-    try:
-        return station.staging.ignored(station.code_dir)
-    except (CommandFailed, OSError):
-        return []
-
-
-def choose_carried(ignored: list[str], environment: list[str]) -> list[str]:
-    """Choose what moves into the good tree: `.git` and the ignored, not the code's environment, not byte code.
+def choose_carried(attempt: Attempt) -> list[str]:
+    """Choose what moves into the good tree: what git ignores, but not the code's environment and not byte code.
 
     Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
     """
-    kept_back = set(environment)
-    carried = [name for name in ignored
-               if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
-               and not name.endswith(".pyc")]
-    return [".git", *carried]
+    if attempt.ignored_inquiry is None:
+        return []
+    try:
+        ignored = attempt.station.staging.read_ignored(attempt.ignored_inquiry)
+    except CommandFailed:
+        return []
+    kept_back = set(attempt.station.config.environment.paths)
+    return [name for name in ignored
+            if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
+            and not name.endswith(".pyc")]
 
 
 def switch(attempt: Attempt) -> str:
@@ -170,12 +202,11 @@ def switch(attempt: Attempt) -> str:
     return attempt.station.slots.switch(ready["fresh"], ready["inode"], attempt.quarantine)
 
 
-def carry_over(attempt: Attempt) -> str:
-    """Move `.git` and what git ignores from the old tree into the good one, as the agent's user."""
-    names = attempt.detail("make ready")["carry"]
+def carry(attempt: Attempt, names: list[str]) -> str:
+    """Move entries from the old tree into the good one, as the agent's user."""
     old, new = f"{attempt.quarantine}/tree", attempt.station.code_dir
     blocked = command.call_as(attempt.station.user, slots.carry_over, old, new, names)
-    return json.dumps({"stayed in quarantine": blocked.splitlines()})
+    return json.dumps({"moved": len(names), "stayed in quarantine": blocked.splitlines()})
 
 
 def put_repository(attempt: Attempt) -> str:
@@ -203,6 +234,7 @@ def finish(attempt: Attempt) -> None:
     note = {"generation": attempt.target["number"], "boot_id": boot_id(), "at": time.time(),
             "inode": os.stat(station.code_dir).st_ino, "snapshot": attempt.target["snapshot"]}
     with ledger.transaction():
+        attempt.record_ended()
         if attempt.rung == "undo":
             ledger.update("generations", {"number": attempt.target["number"]}, status="candidate", condemned_at=None,
                           reason="brought back by undo", tries_left=station.config.probation.tries)

@@ -24,6 +24,10 @@ def main(argv: list[str]) -> int:
         from agentctl import rollback
 
         return rollback.main(name)
+    if part == "rescue":
+        from agentctl import rescue
+
+        return rescue.main(name)
     from agentctl import jobs
 
     return jobs.main(name, *rest)

@@ -50,11 +50,13 @@ class CommandFailed(AgentctlError):
 def in_words(error: Exception) -> str:
     """Return an error and its hint as two lines for the journal."""
     message = error.message if isinstance(error, AgentctlError) else f"{type(error).__name__}: {error}"
-    hint = getattr(error, "hint", "") or _full_disk_hint(message)
+    hint = getattr(error, "hint", "")
+    if not hint and is_full_disk(error):
+        hint = "make room ('df -h' shows where it is missing) and start the agent again"
     return f"Error: {message}" + (f"\nHint:  {hint}" if hint else "")
 
 
-def _full_disk_hint(text: str) -> str:
-    if not any(words in text for words in ("No space left on device", "disk is full", "Disk quota exceeded")):
-        return ""
-    return "make room ('df -h' shows where it is missing) and start the agent again"
+def is_full_disk(error: Exception) -> bool:
+    """Tell whether a full disk is behind it: then nothing that we do helps, and no code is to blame."""
+    text = str(error)
+    return any(words in text for words in ("No space left on device", "disk is full", "Disk quota exceeded"))

@@ -28,9 +28,9 @@ def gather(attempt) -> dict:
     if refs:
         durable.write(f"{folder}/refs-{attempt.number}.txt", refs.encode("utf-8", "surrogateescape"), 0o600)
     known = ledger.evidence(attempt.incident)
-    failures = [*known.get("failures", []), facts] if facts else known.get("failures", [])
+    failures = [f for f in known.get("failures", []) if f["launch"] != facts.get("launch")] + ([facts] if facts else [])
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
-    ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged))
+    attempt.write_with_end(lambda: ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged)))
     return {"head": head, "branch": branch}
 
 

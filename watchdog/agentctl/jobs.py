@@ -43,7 +43,9 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
     damage = station.vault.check([generation["vault_commit"]])
     if damage:
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
-    snapshot = take_snapshot(station, ledger, f"bless {number}")
+    last = ledger.last_launch()
+    is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
+    snapshot = take_snapshot(station, ledger, f"bless {number}") if is_of_now else generation["snapshot"]
     station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
     if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
         station.vault.update({f"refs/agentctl/condemned/{number}": None})

@@ -40,6 +40,7 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
     _guard_intent(ledger)
+    _guard_tree(station, ledger)
     _mend_after_reboot(station, ledger)
     switched = _take_switch_note(station, ledger)
     if switched is not None:
@@ -48,8 +49,9 @@ def begin(station: Station, ledger: Ledger) -> Launch:
         generation = identify(station, ledger)
         snapshot = ""
     _guard_generation(ledger, generation)
-    snapshot = snapshot or take_snapshot(station, ledger)
-    return _spend(ledger, generation, snapshot)
+    if snapshot:
+        return _spend(ledger, generation, snapshot)
+    return _spend(ledger, generation, take_snapshot(station, ledger), is_of_now=True)
 
 
 def settle_last_launch(ledger: Ledger) -> None:
@@ -126,7 +128,7 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
 
 def take_snapshot(station: Station, ledger: Ledger, why: str = "") -> str:
     """Snapshot the state folder; return the snapshot's id."""
-    ids = snapshots.list_ids(station.places.snapshots_dir)
+    ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
     snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
     snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
                    extra=station.config.state.extra, keep_patterns=station.config.state.keep)
@@ -146,13 +148,28 @@ def _guard_intent(ledger: Ledger) -> None:
     raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
 
 
+def _guard_tree(station: Station, ledger: Ledger) -> None:
+    """A tree that is gone is a failure on record; where the slots are gone too, it is a file system not mounted."""
+    if os.path.isdir(station.code_dir) or not os.path.isdir(station.slots.folder):
+        return
+    reason = f"the agent's tree {station.code_dir} is gone"
+    good = ledger.last_known_good()
+    if good is not None:
+        _record_refusal(ledger, good, reason)
+    raise LaunchRefused(reason, "the one-shot puts the last good one there")
+
+
+def _record_refusal(ledger: Ledger, generation: dict, refusal: str) -> None:
+    now = time.time()
+    ledger.insert("launches", id=new_id(), generation=generation["number"], started_at=now, boot_id=boot_id(),
+                  ended_at=now, end=policy.REFUSED, trigger="refused", reason=refusal)
+
+
 def _guard_generation(ledger: Ledger, generation: dict) -> None:
     refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
     if not refusal:
         return
-    now = time.time()
-    ledger.insert("launches", id=new_id(), generation=generation["number"], started_at=now, boot_id=boot_id(),
-                  ended_at=now, end=policy.REFUSED, trigger="refused", reason=refusal)
+    _record_refusal(ledger, generation, refusal)
     raise LaunchRefused(f"not launching generation {generation['number']}: {refusal}",
                         f"'agentctl bless {generation['number']}' if it is good after all")
 
@@ -169,14 +186,18 @@ def _take_switch_note(station: Station, ledger: Ledger) -> tuple[dict, str] | No
     return ledger.generation(note["generation"]), note["snapshot"]
 
 
-def _spend(ledger: Ledger, generation: dict, snapshot: str) -> Launch:
-    """Spend one try and record the launch, in one transaction, before anything starts."""
+def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool = False) -> Launch:
+    """Spend one try and record the launch, in one transaction, before anything starts.
+
+    `is_of_now` says that the snapshot was taken just now; after a rollback it is the one that was restored.
+    """
     launch_id, now = new_id(), time.time()
     incident = ledger.open_incident()
     with ledger.transaction():
         if generation["status"] == "candidate":
             ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] - 1)
-        _keep_snapshot(ledger, generation, snapshot)
+        if is_of_now:
+            _keep_snapshot(ledger, generation, snapshot)
         ledger.set_meta("switched", None)
         ledger.insert("launches", id=launch_id, generation=generation["number"], started_at=now, boot_id=boot_id(),
                       snapshot=snapshot, incident=incident["id"] if incident else "")
@@ -185,12 +206,17 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str) -> Launch:
 
 
 def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
-    """A new generation owns the state it started from; so does the good one that left that state behind."""
+    """A new generation owns the state it started from; so does the good one that left that state behind.
+
+    It left it if it ended cleanly, or if it was seen well and other code comes after it: then a crash says nothing
+    about its state. One that crashes on unchanged code keeps the older state, for its own may be why.
+    """
     if not generation["snapshot"]:
         ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
     last = ledger.last_launch()
-    if last is None or last["end"] not in (policy.STOPPED, policy.ASKED):
+    if last is None:
         return
+    is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None
     before = ledger.generation(last["generation"])
-    if before is not None and before["status"] == "good":
+    if (is_other or last["end"] in (policy.STOPPED, policy.ASKED)) and before and before["status"] == "good":
         ledger.update("generations", {"number": before["number"]}, snapshot=snapshot)

@@ -53,6 +53,16 @@ class LedgerDamaged(AgentctlError):
     """The ledger cannot be read: torn, empty, missing, not ours, or of a newer version."""
 
 
+class LedgerUnavailable(LedgerDamaged):
+    """The file may be whole: the disk is full, it is locked, there is no right to it. Nothing to rebuild."""
+
+
+NOT_THE_FILE_S_FAULT = (
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+
+
 class Ledger:
     """An open ledger; use as a context manager around one piece of work."""
 
@@ -65,6 +75,8 @@ class Ledger:
             self._connect(read_only)
             version = int(self.meta("version") or 0)
         except (sqlite3.Error, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in NOT_THE_FILE_S_FAULT:
+                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {error}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
         if version != VERSION:
             raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
@@ -167,7 +179,7 @@ class Ledger:
         return self.one("SELECT * FROM generations WHERE status='good' ORDER BY blessed_at DESC, number DESC LIMIT 1")
 
     def last_launch(self) -> dict | None:
-        return self.one("SELECT * FROM launches ORDER BY started_at DESC, rowid DESC LIMIT 1")
+        return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
 
     def open_incident(self) -> dict | None:
         return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")

@@ -90,5 +90,6 @@ def _remake(attempt, branch: str, commit: str) -> None:
         repository.fetch_from(station.vault.git, [condemned["vault_commit"]])
         others[attempt.rescue_branch] = condemned["vault_commit"]
     repository.put_on(branch, commit, others)
+    repository.put_tags({ref: oid for ref, oid in kept.items() if ref.startswith("tags/")})
 
 

@@ -16,6 +16,7 @@ RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
     "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
 )  # fmt: skip
 
+BY_HAND = ("by hand", "undo")  # what a human asked for does not use up what automation may do
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
@@ -86,13 +87,30 @@ def decide(world: World) -> Decision:
     if world.is_halted:
         return Decision(HALT, "halted until a human acts", rung="halted")
     launch = world.launch
+    given = answers(world)
+    if given and world.paused_until <= world.now:
+        return _decide_unanswered(world, given)
     if launch is None or launch["end"] in (STOPPED, REBOOTED):
         return Decision(NOTHING, "no failure is recorded")
+    if launch["end"] == ASKED:  # no failure, so a pause does not keep the agent down
+        return _decide_asked(world, launch)
     if world.paused_until > world.now:
         return Decision(NOTHING, "paused: watching, not acting")
-    if launch["end"] == ASKED:
-        return _decide_asked(world, launch)
     return _decide_failed(world, launch)
+
+
+def answers(world: World) -> list[dict]:
+    """Attempts made after the last launch had ended: it is dealt with, and nothing was launched since."""
+    ended_at = world.launch["ended_at"] if world.launch else None
+    return [a for a in world.recent if ended_at is not None and a["at"] >= ended_at]
+
+
+def _decide_unanswered(world: World, given: list[dict]) -> Decision:
+    """What was decided was never launched: nothing is known against it, so it is launched, a few times."""
+    why = f"generation {given[-1]['target']} was to be launched, and no launch came of it"
+    if len(given) <= world.limits.restarts:
+        return Decision(RESTART, why, rung="restart", target=given[-1]["target"])
+    return _halt(f"{why}; tried {len(given)} times")
 
 
 def _decide_request(world: World) -> Decision:
@@ -186,7 +204,7 @@ def _asked_in_window(world: World, generation: dict) -> int:
 
 def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
-    moves = [a for a in world.recent if a["rung"] not in NO_MOVES]
+    moves = [a for a in world.recent if a["rung"] not in (*NO_MOVES, *BY_HAND)]
     in_window = sum(1 for a in moves if a["at"] > world.now - world.limits.window_seconds)
     if in_window >= world.limits.attempts:
         return _halt(f"{why}; {in_window} rollbacks within the window, the limit is {world.limits.attempts}")

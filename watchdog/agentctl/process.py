@@ -61,6 +61,11 @@ def in_group(group: int) -> list[int]:
     return [pid for pid in _pids() if group > 1 and stat_fields(pid)[2:3] == [str(group)]]
 
 
+def children(parent: int) -> list[int]:
+    """List the children of a process."""
+    return [pid for pid in _pids() if stat_fields(pid)[1:2] == [str(parent)]]
+
+
 def is_shell(pid: int) -> bool:
     """Tell whether the process is a shell, by its name."""
     return _read(f"/proc/{pid}/comm").strip() in SHELLS

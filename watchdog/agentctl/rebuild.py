@@ -8,7 +8,7 @@ import time
 from . import durable, snapshots
 from . import lean_json as json
 from .errors import AgentctlError
-from .ledger import Ledger, LedgerDamaged
+from .ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from .station import Station
 
 
@@ -20,6 +20,8 @@ def open_or_rebuild(station: Station, say) -> Ledger:
         if not damage:
             return ledger
         ledger.close()
+    except LedgerUnavailable:
+        raise
     except LedgerDamaged as error:
         damage = error.message
     if not station.vault.exists:

@@ -69,6 +69,11 @@ class Repository:
         if got.text.splitlines()[:1] != [f"* {commit} refs/heads/{branch}"]:
             raise AgentctlError(f"{self.git_dir}: HEAD is not {branch} at {commit} after it was put there")
 
+    def put_tags(self, tags: dict[str, str]) -> None:
+        """Put tags back into a repository that was made anew; one that cannot be is left out."""
+        for name, oid in tags.items():
+            self.git.run("update-ref", f"refs/{name}", oid, check=False, limit_seconds=30)
+
     def lacks(self, commit: str) -> bool:
         """Tell whether the commit or its tree is not readable here."""
         return not self.git.has_object(f"{commit}^{{tree}}")

@@ -4,6 +4,7 @@ It looks whether the agent is merely halted (then it only tells); else it makes 
 generation is at the agent's path, leaves a mark for the runner, and starts the agent. It deletes nothing.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -37,23 +38,41 @@ def main(name: str) -> int:
     if was_here_lately(data):
         alert(settings, name, "in need of a human: the rollback routine fails again and again")
         return 1
+    lock = take_lock(f"{data}/agent.lock")
+    if lock < 0:
+        alert(settings, name, "in need of a human: the rollback routine failed, and something of the agent still runs")
+        return 1
     if not put_good_tree(data, code.rstrip("/")):
         alert(settings, name, "in need of a human: no good tree could be put in place")
         return 1
+    os.close(lock)
     for mark in ("rescued", "rescued-at"):  # the first is for the runner, which takes it away
         with open(f"{data}/{mark}", "w", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
     alert(settings, name, "running on a rescued tree: the rollback routine failed; look at 'agentctl logs'")
+    if os.environ.get("AGENTCTL_RUNTIME") == "direct":
+        return 0  # the supervisor starts the agent
     scope = ["--user"] if os.geteuid() != 0 else []
     subprocess.run(["systemctl", *scope, "reset-failed", f"{name}.service"], check=False)
     return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}.service"], check=False).returncode
+
+
+def take_lock(path: str) -> int:
+    """Take the lock that every runner and every rollback holds; return its descriptor, -1 if somebody has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def was_here_lately(data: str) -> bool:
     """Tell whether the last rescue was a moment ago: a second one would be a loop."""
     try:
         with open(f"{data}/rescued-at", encoding="utf-8") as file:
-            return time.time() - float(file.read()) < AGAIN_SECONDS
+            return 0 <= time.time() - float(file.read()) < AGAIN_SECONDS
     except (OSError, ValueError):
         return False
 
@@ -86,7 +105,7 @@ def put_good_tree(data: str, code: str) -> bool:
     kept = f"{slots}/quarantine/rescue-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     os.makedirs(kept, mode=0o711, exist_ok=True)
     fresh = f"{slots}/standby"
-    if not os.path.exists(f"{slots}/standby.json") or not os.path.isdir(fresh):
+    if not is_standby(f"{slots}/standby.json", fresh):
         fresh = lay_out(f"{data}/vault.git", f"{kept}/fresh")
     if not fresh:
         return os.path.isdir(code)
@@ -98,15 +117,27 @@ def put_good_tree(data: str, code: str) -> bool:
         if os.path.lexists(f"{kept}/tree/{name}") and not os.path.lexists(f"{code}/{name}"):
             os.rename(f"{kept}/tree/{name}", f"{code}/{name}")
     subprocess.run(["chown", "-Rh", f"{owner.st_uid}:{owner.st_gid}", code], check=False)
+    os.chmod(code, owner.st_mode & 0o7777)  # a standby is sealed
     say(f"{code} is a good tree again; the old one is {kept}/tree")
     return True
+
+
+def is_standby(note: str, folder: str) -> bool:
+    """Tell whether the folder is the good tree of the note: in mid-switch the replaced one stands there."""
+    try:
+        with open(note, encoding="utf-8") as file:
+            return json.load(file)["inode"] == os.stat(folder).st_ino
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def lay_out(vault: str, folder: str) -> str:
     """Check golden, or the newest good generation, out of the vault; return the folder, '' if it cannot be."""
     listed = git(vault, "for-each-ref", "--format=%(objectname) %(refname)", "refs/agentctl/golden",
-                 "refs/agentctl/good/").split("\n")
-    refs = [line.split(" ", 1) for line in listed if " " in line]
+                 "refs/agentctl/good/", "refs/agentctl/condemned/").split("\n")
+    known = [line.split(" ", 1) for line in listed if " " in line]
+    condemned = {ref.rpartition("/")[2] for _, ref in known if "/condemned/" in ref}
+    refs = [[oid, ref] for oid, ref in known if "/condemned/" not in ref and ref.rpartition("/")[2] not in condemned]
     refs.sort(key=lambda r: (r[1].endswith("/golden"), int(r[1].rpartition("/")[2]) if r[1][-1].isdigit() else 0))
     while refs:
         oid, _ = refs.pop()

@@ -12,7 +12,7 @@ import time
 
 from . import incident, launch, policy, rebuild
 from .attempt import Attempt, carry_out, why_no_undo
-from .errors import EXIT_FAILED, AgentctlError, in_words
+from .errors import EXIT_FAILED, AgentctlError, in_words, is_full_disk
 from .journal import Journal
 from .ledger import Ledger
 from .station import Lock, Station, find_places, open_journal
@@ -38,7 +38,8 @@ def main(name: str) -> int:
             return _until_nothing_is_wanted(station, journal)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         journal.error(in_words(error))
-        return getattr(error, "exit_code", EXIT_FAILED)
+        # On a full disk the rescue is to tell, not to put other code in place: it would not start either.
+        return EXIT_HALTED if is_full_disk(error) else getattr(error, "exit_code", EXIT_FAILED)
 
 
 def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
@@ -73,8 +74,9 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
     now = time.time()
     opened = ledger.open_incident()
     attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]) if opened else []
-    recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at",
-                        max(now - policy.DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0)))
+    reset_at = float(ledger.meta("limits_reset_at") or 0)
+    since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
+    recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
     return policy.World(
         now=now, limits=station.limits, launch=ledger.last_launch(), generations=ledger.generations(),
         incident=opened, attempts=attempts, recent=recent, request=ledger.next_request(),
@@ -89,7 +91,8 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:
         return _halt(ledger, world, decision, journal)
-    if world.launch is not None and world.launch["end"] == policy.ASKED and decision.action == policy.RESTART:
+    is_asked = world.launch is not None and world.launch["end"] == policy.ASKED and not policy.answers(world)
+    if is_asked and decision.action == policy.RESTART:
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
     attempt = Attempt.decide(station, ledger, world, decision)
@@ -103,6 +106,8 @@ def describe(world: policy.World, decision: policy.Decision) -> str:
     current = world.launch["generation"] if world.launch else "?"
     if decision.action == policy.RESTART:
         return f"restarting generation {decision.target}: {decision.reason}"
+    if decision.action == policy.UNDO:
+        return f"undoing the last rollback: {decision.reason}"
     return f"rolling back {current} -> {decision.target} ({decision.rung}): {decision.reason}"
 
 

@@ -53,6 +53,8 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     session = Session(station, ledger, begun, notifier, journal)
     ending = session.run()
     _record(station, ledger, begun, ending, journal)
+    if ending.end == policy.STOPPED:
+        session.snapshot_at_stop()
     return exit_status(ending)
 
 

@@ -267,6 +267,9 @@ class Session:
 
     def _on_agent_end(self) -> None:
         status, number = self.tmux.exit_of(SESSION_NAME, meanwhile=self._on_pane)
+        if status is None and not process.is_alive(self.pane.server_pid):
+            self._on_server_end()  # it took the agent along
+            return
         lived = time.time() - self.launch.started_at
         self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
 
@@ -334,6 +337,7 @@ class Session:
                 return False
             select.select([self.fifo], [], [], 0.01)
             self._on_pane()
+            self.receiver.receive()  # nobody judges it now, but who sends into a full socket waits
         return True
 
     def _kill_agent(self) -> None:
@@ -344,11 +348,10 @@ class Session:
             self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
         ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
         ending.notes, ending.lines = self.notes, list(self.lines)
-        if ending.end == policy.STOPPED:
-            self._snapshot_at_stop()
         return ending
 
-    def _snapshot_at_stop(self) -> None:
+    def snapshot_at_stop(self) -> None:
+        """Keep the state as the agent left it; after the end is on record, as it may take longer than a stop may."""
         try:
             take_snapshot(self.station, self.ledger, "stop")
         except AgentctlError as error:
@@ -365,7 +368,10 @@ class Session:
             return
         from .systemd import restart_without_waiting
 
-        restart_without_waiting(self.station.places)
+        try:
+            restart_without_waiting(self.station.places)
+        except AgentctlError as error:
+            self.journal.warning(f"agentctl: the restart that was asked for is refused: {error.message}")
 
     # -- small parts ----------------------------------------------------------------------------------------
 
@@ -381,9 +387,9 @@ class Session:
         if os.path.lexists(path):
             os.unlink(path)
         os.mkfifo(path, 0o600)
-        if self.station.owner:
-            os.chown(path, *self.station.owner)
-        self.fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.station.owner:  # the folder is the agent's: what stands there by now may be a link
+            os.chown(path, *self.station.owner, follow_symlinks=False)
+        self.fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._watch(self.fifo, self._on_pane)
 
     def _make_tmux_dir(self, path: str) -> None:

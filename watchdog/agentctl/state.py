@@ -12,6 +12,7 @@ from . import durable, history, history_mend, snapshots, task
 from . import lean_json as json
 from .station import Station
 
+READ_WHOLE_BYTES = 512 * 1024  # a few milliseconds
 SEAM_BYTES = 64 * 1024
 UNSAVED_SECONDS = 1.0  # an agent that saves after every message is never this far behind
 
@@ -72,8 +73,9 @@ def _has_only_grown(path: str, copies: list[str]) -> bool:
     """
     if not os.path.isfile(path):
         return False
-    if not copies:
-        return history.is_whole(path)
+    if not copies or os.path.getsize(path) <= READ_WHOLE_BYTES:
+        is_shorter = bool(copies) and os.path.getsize(path) < os.path.getsize(copies[0])
+        return not is_shorter and history.is_whole(path)
     size = os.path.getsize(copies[0])
     if os.path.getsize(path) < size or _bytes_before(path, size) != _bytes_before(copies[0], size):
         return False

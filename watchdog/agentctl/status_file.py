@@ -21,13 +21,16 @@ class StatusFile:
         self._written_at = 0.0
 
     def write(self, **facts: object) -> None:
-        """Merge facts in and rewrite the file."""
+        """Merge facts in and rewrite the file; where that cannot be done, the agent runs on without."""
         self.facts.update(facts)
-        temp = f"{self.path}.new"
-        with open(temp, "w", encoding="utf-8") as file:
-            file.write(json.dumps(self.facts))
-        os.rename(temp, self.path)
         self._written_at = time.monotonic()
+        temp = f"{self.path}.new"
+        try:
+            with open(temp, "w", encoding="utf-8") as file:
+                file.write(json.dumps(self.facts))
+            os.rename(temp, self.path)
+        except OSError:
+            return
 
     def beat(self, at: float, judge: Judge) -> bool:
         """Note a heartbeat; written at most twice a second: False if it still has to be."""

@@ -13,7 +13,7 @@ import sys
 import time
 
 from . import command, process, rollback
-from .errors import AgentctlError
+from .errors import EXIT_LOCK_HELD, AgentctlError
 from .notify import NotifyReceiver
 from .station import Lock, Station
 
@@ -59,7 +59,9 @@ class Supervisor:
             if outcome == rollback.EXIT_HALTED:
                 self._alert()
                 return rollback.EXIT_HALTED
-            if outcome != rollback.EXIT_RELAUNCH:
+            if outcome == rollback.EXIT_STAY_DOWN:
+                return 0
+            if outcome not in (rollback.EXIT_RELAUNCH, EXIT_LOCK_HELD) and self._run_child("rescue", outcome):
                 return outcome
 
     # -- the runner under watch -----------------------------------------------------------------------------
@@ -80,6 +82,8 @@ class Supervisor:
                 if self.wakeup in ready:
                     self._on_signal(running)
                 for message in self.receiver.receive() if self.receiver.fileno() in ready else []:
+                    if message.pid != running.pid:
+                        continue  # as NotifyAccess=main: what the agent sends here must not keep it alive
                     fields = message.fields
                     timeout = _new_timeout(fields, timeout)
                     if fields.get("READY") == "1":
@@ -117,17 +121,19 @@ class Supervisor:
 
     # -- children -------------------------------------------------------------------------------------------
 
-    def _run_child(self, part: str) -> int:
-        running = self._start(part)
+    def _run_child(self, part: str, status: int = 0) -> int:
+        running = self._start(part, status)
         while True:
             pid, status = os.waitpid(-1, 0)
             if pid == running.pid:
                 return os.waitstatus_to_exitcode(status)
 
-    def _start(self, part: str) -> command.Running:
+    def _start(self, part: str, status: int = 0) -> command.Running:
         entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
         env = {**os.environ, "AGENTCTL_RUNTIME": "direct", "NOTIFY_SOCKET": self.receiver.path}
         env.pop("INVOCATION_ID", None)
+        if status:
+            env["MONITOR_EXIT_STATUS"] = str(status)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.running = command.start([sys.executable, "-I", "-S", entry, part, self.name], env=env,
@@ -138,8 +144,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """What systemd does with the cgroup: end everything the launch left behind, and reap it."""
-        left = process.end_all(lambda: [p for p in process.with_variable("AGENT_NAME", self.name)
-                                        if not _is_other_root(p, self.station.places.root)], limit_seconds=10)
+        left = process.end_all(self._find_left_over, limit_seconds=10)
         if left:
             self.say(f"agentctl: processes of the agent do not end: {left}")
         while True:
@@ -148,6 +153,12 @@ class Supervisor:
                     return
             except ChildProcessError:
                 return
+
+    def _find_left_over(self) -> list[int]:
+        """List the agent's processes by their environment, and every child: orphans come to us, whatever they forgot."""
+        named = [p for p in process.with_variable("AGENT_NAME", self.name)
+                 if not _is_other_root(p, self.station.places.root)]
+        return [*named, *(p for p in process.children(os.getpid()) if p not in named)]
 
     def _alert(self) -> None:
         from .alert import send

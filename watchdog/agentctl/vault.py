@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from .command import CommandFailed, Identity
+from .command import CommandFailed, Identity, Running
 from .errors import AgentctlError
 from .git import Git, pipe_pack
 
@@ -168,13 +168,17 @@ class Staging:
         shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
         return Capture(tree, commit, shown.text if shown.status == 0 else "", branch, problems)
 
-    def ignored(self, folder: str) -> list[str]:
-        """List what git ignores in `folder` by name (folders end in '/'), judged by the last capture's index."""
-        exclude = f"{folder}/.git/info/exclude"
+    def ask_ignored(self, folder: str) -> Running:
+        """Start asking what git ignores in `folder`, judged by the last capture's index."""
+        homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
+        exclude = next((f"{home}/info/exclude" for home in homes if os.path.exists(home)), "/dev/null")
         git = Git(self.path, work_tree=folder, index=f"{self.path}/agentctl-index", user=self.user,
                   config={"core.excludesFile": exclude})
-        listed = git.run("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
-                         limit_seconds=600)
+        return git.start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+
+    def read_ignored(self, asked: Running) -> list[str]:
+        """Return the names that git ignores (folders end in '/')."""
+        listed = asked.finish(limit_seconds=600)
         return [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
 
     def _add_tracked_but_ignored(self, repository: Git) -> None:

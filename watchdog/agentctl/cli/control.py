@@ -56,9 +56,13 @@ def restart(ctx, no_wait, as_json):
     name = ctx.obj.name
     launch_id = os.environ.get("AGENT_LAUNCH_ID", "") if os.environ.get("AGENT_NAME") == name else ""
     socket = runner_client.socket_inside(name) or find_places(name).api_socket_path
+    asked_at = time.time()
     answer = runner_client.ask(socket, "POST", "/restart", {"launch_id": launch_id})
     if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch
-        _wait(lambda: runner_client.has_new_launch(socket, answer["launch_id"]), "the new launch")
+        _wait(lambda: runner_client.has_new_launch(socket, answer["launch_id"]) or _halted(ctx.obj.station()),
+              "the new launch")
+        _refuse_halted(ctx.obj.station())
+        _tell_rollback(ctx.obj.station(), asked_at)
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"restarted": True, "from_launch": answer["launch_id"]}))
     else:
@@ -98,9 +102,24 @@ def supervisor_pid(station) -> int:
     return 0
 
 
-def _refuse_halted(station) -> None:
+def _tell_rollback(station, since: float) -> None:
+    """Raise AgentctlError where what was to be started did not hold, and something else runs now."""
     with station.ledger(read_only=True) as ledger:
-        halted = ledger.meta("halted")
+        incident = ledger.one("SELECT * FROM incidents WHERE at>=? AND decision LIKE 'rollback%' "
+                              "ORDER BY at DESC LIMIT 1", since)
+    if incident is not None:
+        raise AgentctlError(f"the restart did not hold: generation {incident['generation_from']} was rolled back "
+                            f"to {incident['generation_to']}: {incident['reason']}",
+                            f"agentctl why {incident['id']}")
+
+
+def _halted(station) -> str:
+    with station.ledger(read_only=True) as ledger:
+        return ledger.meta("halted") or ""
+
+
+def _refuse_halted(station) -> None:
+    halted = _halted(station)
     if halted:
         raise AgentctlError(f"agent '{station.places.name}' is halted: {halted}",
                             "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or "

@@ -1,0 +1,241 @@
+"""Defects that a review found, each by the way it showed: real processes, real repositories."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentctl import after_rescue, jobs, launch, policy, rescue, runner, status_file
+from agentctl.session import Ending
+from agentctl.station import Lock
+from integration.world import SOURCE, World, git, manifest, write
+
+ONE_TRY = {"probation": {"tries": 1}}
+QUICK_TRIAL = {"probation": {"duration": "0s", "heartbeats": 2}}
+RUNNER = "import os, sys\nfrom agentctl import runner\nos._exit(runner.main(sys.argv[1]))"
+
+
+@pytest.fixture
+def make(monkeypatch):
+    worlds = []
+
+    def build(settings=None, **more):
+        worlds.append(World(monkeypatch, settings, **more))
+        return worlds[-1].adopt()
+
+    yield build
+    for world in worlds:
+        world.end()
+
+
+def run_runner(world: World) -> int:
+    """Run the runner alone, as systemd would; return its exit status."""
+    env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
+    with open(world.folder / "log", "ab") as log:
+        return subprocess.run([sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log,
+                              timeout=60).returncode
+
+
+def run_rescue(world: World, monkeypatch) -> int:
+    """Run the rescue, with a `systemctl` that only says yes; return its exit status."""
+    tools = world.folder / "tools"
+    write(tools, {"systemctl": "#!/bin/sh\nexit 0\n"})
+    os.chmod(tools / "systemctl", 0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return rescue.main(world.name)
+
+
+# --- the agent's tree is gone
+
+
+def test_a_tree_that_vanished_while_it_was_stopped_comes_back(make, monkeypatch):
+    world = make()
+    world.start()
+    world.until_beating(1)
+    world.stop()
+    shutil.rmtree(world.code)
+    monkeypatch.setenv("MONITOR_UNIT", f"{world.name}.service")  # as systemd starts the one-shot
+    world.start()
+    world.until_outcome("recovered")
+    world.until_beating(1)
+    assert git(world.code, "rev-parse", "HEAD") == world.first
+    assert world.status_of(1) == "good"
+
+
+# --- clocks
+
+
+def test_a_clock_that_went_back_hides_no_failure(make):
+    world = make(ONE_TRY)
+    world.start()
+    world.until_beating(1)
+    world.stop()
+    with world.ledger() as ledger:
+        ledger.db.execute("UPDATE launches SET started_at = started_at + 86400, ended_at = ended_at + 86400")
+    world.mode("crash")
+    world.start()
+    world.until_outcome("recovered")
+
+
+def test_a_clock_that_went_back_uses_up_no_budget(make):
+    world = make(ONE_TRY)
+    world.mode("crash")
+    with world.ledger() as ledger:
+        for number in range(10):
+            ledger.insert("attempts", incident=f"old-{number}", number=1, at=time.time() + 300 * 86400, target=1,
+                          rung="last known good", reason="", is_open=0)
+    world.start()
+    world.until_outcome("recovered")
+
+
+# --- state
+
+
+def test_a_rollback_by_hand_leaves_the_snapshot_of_where_it_came_from(make):
+    world = make({**QUICK_TRIAL, "state": {"restore": ["config/*"]}})
+    world.start()
+    world.until_beating(1)
+    world.commit({"note.txt": "second"})
+    world.stop()
+    world.start()
+    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
+    world.stop()
+    write(world.state, {"config/plan.json": "the plan of generation 2"})
+    world.start()
+    world.until_beating(2)
+    world.request("rollback", "1")
+    world.until_outcome("recovered")
+    assert (world.state / "config/plan.json").read_text() == "the good plan"
+    world.request("rollback", "2")
+    world.until_beating(2)
+    assert (world.state / "config/plan.json").read_text() == "the plan of generation 2"
+
+
+def test_blessing_a_generation_that_does_not_run_keeps_its_snapshot(make):
+    world = make({"state": {"restore": ["config/*"]}})
+    world.commit({"note.txt": "second"})
+    world.start()
+    world.until_beating(2)
+    with world.ledger() as ledger:
+        own = ledger.generation(1)["snapshot"]
+        jobs.make_good(world.station, ledger, 1, "blessed by hand")
+        assert ledger.generation(1)["snapshot"] == own
+
+
+def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
+    world = make()
+    Path(world.places.snapshots_dir, "lost+found").mkdir()
+    world.start()
+    world.until_beating(1)
+
+
+# --- stopping
+
+
+def test_an_agent_that_notifies_while_it_saves_is_not_held_up(make):
+    world = make()
+    agent = (world.code / "agent.py").read_text()
+    chatty = "def save_and_go(*_):\n    for _ in range(3000):\n        notify('WATCHDOG=1')\n"
+    world.commit({"agent.py": agent.replace("def save_and_go(*_):\n", chatty)})
+    world.start()
+    launch_id = world.until_beating()["id"]
+    world.stop()
+    assert (world.state / "saved").read_text() == f"{launch_id}\n"
+
+
+def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
+    world = make()
+    seen = []
+
+    class Stopped:
+        def __init__(self, station, ledger, begun, *_):
+            self.station, self.ledger = station, ledger
+
+        def run(self):
+            return Ending(policy.STOPPED, "stop", "stopped")
+
+        def snapshot_at_stop(self):
+            seen.append(self.ledger.last_launch()["end"])
+
+    monkeypatch.setattr(runner, "Session", Stopped)
+    os.makedirs(world.places.runtime_dir)
+    assert runner.main(world.name) == 0
+    assert seen == [policy.STOPPED]
+
+
+def test_no_process_of_the_agent_outlives_its_launch(make):
+    world = make(ONE_TRY)
+    agent = (world.code / "agent.py").read_text()
+    seconds = f"{10**6 + os.getpid()}.5"
+    bare = f"subprocess.Popen(['sleep', '{seconds}'], start_new_session=True, stdin=subprocess.DEVNULL, env={{}})\n"
+    world.commit({"agent.py": agent.replace('print("agent: starting"', bare + 'print("agent: starting"'),
+                  "behaviour.py": "MODE = 'crash'\n"})
+    world.start()
+    world.until_outcome("recovered")
+    assert subprocess.run(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
+
+
+# --- who is no reason to end the agent
+
+
+def test_a_status_that_cannot_be_written_is_left_out(tmp_path):
+    path = f"{tmp_path}/live.json"
+    os.mkdir(f"{path}.new")
+    status_file.StatusFile(path, "launch", 1, 0.0).write(phase="steady")
+    assert status_file.read(path) == {}
+
+
+# --- the rescue
+
+
+def test_the_rescue_takes_no_standby_that_is_the_replaced_tree(make, monkeypatch):
+    world = make()
+    slots = world.station.slots
+    world.mode("crash")
+    slots._unseal(slots.standby)
+    os.rename(world.code, f"{world.folder}/x")  # the exchange of a one-shot that was killed right after it
+    os.rename(slots.standby, world.code)
+    os.rename(f"{world.folder}/x", slots.standby)
+    assert run_rescue(world, monkeypatch) == 0
+    assert (world.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
+    assert any("crash" in path.read_text() for path in Path(slots.folder).glob("**/behaviour.py"))
+
+
+def test_the_rescue_moves_nothing_under_a_running_agent(make, monkeypatch):
+    world = make()
+    world.mode("slow")
+    before = manifest(world.code)
+    with Lock(world.places.agent_lock_path, "agent").take():
+        assert run_rescue(world, monkeypatch) == 1
+    assert manifest(world.code) == before
+
+
+def test_the_rescue_takes_no_condemned_generation(make, monkeypatch):
+    world = make()
+    world.mode("crash")
+    vault = world.station.vault
+    with world.ledger() as ledger:
+        generation = launch.identify(world.station, ledger)
+        vault.update({"refs/agentctl/good/2": generation["vault_commit"],
+                      "refs/agentctl/condemned/2": generation["vault_commit"]})
+    shutil.rmtree(world.station.slots.standby)
+    assert run_rescue(world, monkeypatch) == 0
+    assert (world.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
+
+
+def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(make):
+    world = make()
+    os.makedirs(world.places.runtime_dir)
+    with world.ledger() as ledger:
+        ledger.db.execute("DROP TABLE attempts")
+    Path(world.places.rescued_path).write_text("")
+    ledger, begun = after_rescue.begin(world.station, print)
+    with ledger:
+        assert begun.generation["status"] == "good"
+    assert not os.path.exists(world.places.rescued_path)
