@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import after_rescue, jobs, launch, policy, rescue, runner, status_file
+from agentctl import after_rescue, jobs, launch, policy, requests, rescue, runner, status_file
 from agentctl.session import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, manifest, write
@@ -66,6 +66,48 @@ def test_a_tree_that_vanished_while_it_was_stopped_comes_back(make, monkeypatch)
     world.until_beating(1)
     assert git(world.code, "rev-parse", "HEAD") == world.first
     assert world.status_of(1) == "good"
+
+
+# --- what was decided and never launched
+
+
+def test_a_one_shot_that_runs_again_before_the_launch_moves_no_further(make):
+    world = make(ONE_TRY)
+    world.mode("crash")
+    assert run_runner(world) == 1
+    assert [world.rollback_once(), world.rollback_once()] == [0, 0]
+    assert world.rungs() == [("last known good", 1), ("restart", 1)]
+    world.start()
+    assert world.until_outcome("recovered")["generation_to"] == 1
+
+
+@pytest.mark.parametrize("mode", ["restart-75", "crash-later"])
+def test_launches_that_fail_before_they_are_on_record_end_halted(make, mode):
+    world = make()
+    write(world.state, {"mode": mode})
+    run_runner(world)
+    with world.ledger() as ledger:  # it had run for long: no loop of the agent's own
+        ledger.db.execute("UPDATE launches SET started_at = started_at - 3600, ready_at = ready_at - 3600")
+    shutil.rmtree(world.places.staging_path)
+    Path(world.places.staging_path).write_text("")
+    statuses = []
+    while len(statuses) < 10 and 77 not in statuses:
+        statuses.append(world.rollback_once())
+        run_runner(world)
+    assert statuses[-1] == 77
+    assert world.incidents()[-1]["outcome"] == "halted"
+
+
+def test_a_rollback_by_hand_that_is_not_launched_at_once_is_launched_later(make, monkeypatch):
+    world = make(QUICK_TRIAL)
+    world.commit({"note.txt": "second"})
+    world.start()
+    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
+    world.stop()
+    with world.ledger() as ledger:
+        requests.submit(ledger, "rollback", "1")
+    monkeypatch.setenv("MONITOR_UNIT", f"{world.name}.service")
+    assert [world.rollback_once(), world.rollback_once()] == [0, 0]
 
 
 # --- clocks

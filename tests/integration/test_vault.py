@@ -113,7 +113,8 @@ def test_nothing_of_the_agent_s_is_run(store):
     commit = store.capture().commit
     for act in (
         store.keep, lambda: store.vault.keep_branches(store.repository.git), store.repository.survey,
-        lambda: store.laid_out("refs/agentctl/g/1"), lambda: store.staging.read_ignored(store.staging.ask_ignored(str(code))),
+        lambda: store.laid_out("refs/agentctl/g/1"),
+        lambda: store.staging.read_ignored(store.staging.ask_ignored(str(code))),
         lambda: store.repository.put_on("main", commit, {"rescue/x": commit}),
         lambda: store.repository.take_index("/nonexistent"),
         lambda: store.repository.commit_work(str(code), "rescue/y", commit, "work\n", store.staging.path),

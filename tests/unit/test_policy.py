@@ -215,7 +215,7 @@ def test_a_pause_does_not_keep_down_an_agent_that_restarts_itself():
 
 
 def test_what_a_human_asked_for_uses_up_no_budget():
-    by_hand = [attempt(rung, 2, at=NOW - n) for n, rung in enumerate(["by hand", "undo"] * 20)]
+    by_hand = [attempt(rung, 2, float(n)) for n, rung in enumerate(["by hand", "undo"] * 20)]
     assert decide(world(launch(3, "crash"), GOODS, recent=by_hand)).action != HALT
 
 
