@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentctl import after_rescue, jobs, launch, policy, requests, rescue, runner, status_file
+from agentctl.command import Identity
 from agentctl.session import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, manifest, write
@@ -281,3 +282,26 @@ def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(mak
     with ledger:
         assert begun.generation["status"] == "good"
     assert not os.path.exists(world.places.rescued_path)
+
+
+# --- trees that wait
+
+
+def test_a_standby_is_closed_to_the_agent_while_it_is_made(make, monkeypatch):
+    world = make()
+    slots, seen = world.station.slots, []
+    write_index = world.station.vault.write_index
+
+    def look(*words):
+        stat = os.stat(f"{slots.folder}/standby.partial")
+        seen.append((stat.st_mode & 0o777, stat.st_uid))
+        write_index(*words)
+
+    monkeypatch.setattr(world.station.vault, "write_index", look)
+    monkeypatch.setattr(slots, "owner", Identity(65534, 65534, [65534], "nobody", "/"))
+    with world.ledger() as ledger:
+        good = ledger.last_known_good()
+    slots.prepare(world.station.vault, 1, good["vault_commit"], good["commit_id"], [])
+    assert seen == [(0o700, os.geteuid())]
+    assert os.stat(f"{slots.standby}/agent.py").st_uid == 65534
+    assert os.stat(slots.standby).st_uid == os.geteuid()

@@ -54,14 +54,13 @@ class Slots:
         """
         partial = f"{self.folder}/standby.partial"
         self._discard(partial)
-        os.makedirs(partial, mode=0o755)
+        os.mkdir(partial, mode=0o700)  # sealed from the first byte on: we write there as root what the agent made
         vault.lay_out(revision, partial)
         self._own(partial)
         for name in environment:
             self._copy_environment(name, partial)
         index = f"{self.folder}/standby.index.partial"
         vault.write_index(commit or revision, partial, index)
-        self._seal(partial)
         durable.sync_filesystem(self.folder)
         self._discard(self.standby)
         os.rename(index, self.standby_index)
@@ -119,20 +118,16 @@ class Slots:
         raise CommandFailed(copied.argv, copied.status, copied.stdout, copied.stderr)
 
     def _own(self, folder: str) -> None:
-        """Give a tree that we wrote to the agent's user."""
+        """Give what is in a tree that we wrote to the agent's user; the folder itself stays ours until it goes in.
+
+        Nobody reaches into a tree that waits: what the agent breaks while it runs must not reach its way back.
+        """
         if self.owner is None or self.owner.is_us:
             return
         uid, gid = self.owner.uid, self.owner.gid
         for top, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 os.chown(f"{top}/{name}", uid, gid, follow_symlinks=False)
-        os.chown(folder, uid, gid)
-
-    def _seal(self, folder: str) -> None:
-        """Let nobody into a tree that waits: what the agent breaks while it runs must not reach its way back."""
-        if self.owner is not None and not self.owner.is_us:
-            os.chmod(folder, 0o700)
-            os.chown(folder, os.geteuid(), -1)
 
     def _unseal(self, fresh: str) -> None:
         """Give the tree that goes in to the agent, with the mode of the folder it replaces."""
