@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import after_rescue, jobs, launch, policy, requests, rescue, runner, status_file
+from agentctl import after_rescue, jobs, launch, policy, requests, rescue, runner, snapshots, status_file
 from agentctl.command import Identity
 from agentctl.session import Ending
 from agentctl.station import Lock
@@ -176,6 +176,18 @@ def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
     Path(world.places.snapshots_dir, "lost+found").mkdir()
     world.start()
     world.until_beating(1)
+
+
+def test_two_snapshots_at_once_are_two_whole_ones(make):
+    world = make()
+    write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
+    code = "import sys\nfrom agentctl import launch\nfrom agentctl.station import Station\n" \
+           "launch.take_snapshot(Station.open(sys.argv[1]), None)"
+    both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
+            for _ in range(2)]
+    assert [taker.wait(60) for taker in both] == [0, 0]
+    root = world.places.snapshots_dir
+    assert [snapshots.verify(root, taken) for taken in snapshots.list_ids(root)] == [[], [], []]
 
 
 # --- stopping

@@ -119,7 +119,6 @@ GOOD = [
     ("agent.branch", "feature/x-1", "feature/x-1"),
     ("agent.command", ["sh", "-c", "echo\nhello"], ["sh", "-c", "echo\nhello"]),
     ("agent.environment", {"LANG": "C.UTF-8"}, {"LANG": "C.UTF-8"}),
-    ("heartbeat.from", "hook", "hook"),
     ("probation.duration", "0s", 0.0),
     ("probation.required", [["make", "test"]], [["make", "test"]]),
     ("state.extra", ["~/.claude/projects/**", "/opt/x*"], ["~/.claude/projects/**", "/opt/x*"]),

@@ -29,7 +29,12 @@ def main(name: str, job: str, *args: str) -> int:
 
 def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
     """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
-    failed = failing_check(station)
+    settings = station.config.probation
+    complaint = failing_check(station, settings.advisory)
+    if complaint:
+        ledger.event("advice", complaint)
+        print(f"agentctl: advisory only: {complaint}", flush=True)
+    failed = failing_check(station, settings.required)
     if failed:
         ledger.set_meta(f"check {launch_id}", failed)
         return EXIT_CHECK_FAILED
@@ -55,17 +60,16 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
         ledger.event("bless", f"generation {number} is good: {reason}")
 
 
-def failing_check(station: Station) -> str:
-    """Run the required checks as the agent's user; return the first that fails, in words, or ''."""
+def failing_check(station: Station, checks: list[list[str]]) -> str:
+    """Run checks as the agent's user; return the first that fails, in words, or ''."""
     settings = station.config.probation
-    for check in settings.required:
-        argv = check if isinstance(check, list) else ["/bin/sh", "-c", check]
+    for argv in checks:
         env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
         try:
             command.run(["/usr/bin/env", "--", *argv], env=env, cwd=station.code_dir, user=station.user,
                         limit_seconds=settings.check_timeout)
         except CommandFailed as error:
-            return f"required check failed: {error.message}"
+            return f"check failed: {error.message}"
     return ""
 
 

@@ -13,11 +13,12 @@ from . import lean_json as json
 from . import policy, snapshots, state
 from .errors import AgentctlError
 from .ledger import Ledger
-from .station import Station, boot_id, new_id
+from .station import Lock, Station, boot_id, new_id
 from .vault import Capture
 
 EXIT_REFUSED = 65  # straight to OnFailure=
 SWITCH_IS_FRESH_SECONDS = 60.0
+SNAPSHOT_WAIT_SECONDS = 120.0  # for one that a person or the blessing takes at this moment
 
 
 class LaunchRefused(AgentctlError):
@@ -128,10 +129,11 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
 
 def take_snapshot(station: Station, ledger: Ledger, why: str = "") -> str:
     """Snapshot the state folder; return the snapshot's id."""
-    ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
-    snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
-    snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
-                   extra=station.config.state.extra, keep_patterns=station.config.state.keep)
+    with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
+        ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
+        snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
+        snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
+                       extra=station.config.state.extra, keep_patterns=station.config.state.keep)
     return snapshot
 
 

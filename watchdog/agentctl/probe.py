@@ -19,7 +19,7 @@ READY = {"READY": "1"}
 def make_probe(station: Station, session) -> Probe | None:
     """Start what `heartbeat.from` and `agent.ready` ask for; None where the agent does all by itself."""
     source, ready = station.config.heartbeat.from_, station.config.agent.ready
-    if source in ("notify", "http", "hook") and ready == "notify":
+    if source in ("notify", "http") and ready == "notify":
         return None
     return Probe(station, session)
 

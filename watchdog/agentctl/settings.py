@@ -361,7 +361,7 @@ TABLE = [
             "Extra environment variables for the agent."),
     Setting("agent.pass_environment", Listed(VARIABLE, "variable names"), [], RESTART,
             "Variables the agent gets from the environment that agentctl was started in."),
-    Setting("heartbeat.from", Choice("notify", "http", "file", "command", "output", "hook"),
+    Setting("heartbeat.from", Choice("notify", "http", "file", "command", "output"),
             "notify", RESTART, "What counts as a heartbeat."),
     Setting("heartbeat.timeout", Duration("100ms", "1d"), "60s", INSTALL,
             "Longest silence before the agent counts as hung; becomes WatchdogSec=."),
