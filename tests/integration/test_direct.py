@@ -444,3 +444,16 @@ def test_sigterm_ends_everything_also_what_left_its_terminal(make):
     assert world.stop() == 0
     assert world.processes() == []
     assert not Path(world.places.supervisor_pid_path).exists()
+
+
+def test_a_shell_that_names_the_agent_is_none_of_its_processes(make):
+    world = make()
+    stranger = subprocess.Popen(["sleep", "60"], env={**os.environ, "AGENT_NAME": world.name})
+    try:
+        world.start()
+        world.until_beating(1)
+        assert world.stop() == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()

@@ -196,7 +196,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
 def test_an_agent_that_notifies_while_it_saves_is_not_held_up(make):
     world = make()
     agent = (world.code / "agent.py").read_text()
-    chatty = "def save_and_go(*_):\n    for _ in range(3000):\n        notify('WATCHDOG=1')\n"
+    chatty = "def save_and_go(*_):\n    for _ in range(600):\n        notify('WATCHDOG=1')\n"
     world.commit({"agent.py": agent.replace("def save_and_go(*_):\n", chatty)})
     world.start()
     launch_id = world.until_beating()["id"]

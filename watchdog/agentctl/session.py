@@ -335,7 +335,7 @@ class Session:
             has_told = self.last_output_at > began and now - self.last_output_at > told_all_seconds > 0
             if now >= began + limit_seconds or has_told:
                 return False
-            select.select([self.fifo], [], [], 0.01)
+            select.select([self.fifo, self.receiver], [], [], 0.01)
             self._on_pane()
             self.receiver.receive()  # nobody judges it now, but who sends into a full socket waits
         return True

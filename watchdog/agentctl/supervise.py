@@ -157,7 +157,7 @@ class Supervisor:
     def _find_left_over(self) -> list[int]:
         """List the agent's processes by their environment, and every child: orphans come to us, whatever they forgot."""
         named = [p for p in process.with_variable("AGENT_NAME", self.name)
-                 if not _is_other_root(p, self.station.places.root)]
+                 if _is_of_a_launch(p, self.station.places.root)]
         return [*named, *(p for p in process.children(os.getpid()) if p not in named)]
 
     def _alert(self) -> None:
@@ -173,16 +173,16 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
 
 
-def _is_other_root(pid: int, root: str) -> bool:
-    """Two agents may share a name under different roots; only ours are swept."""
-    wanted = f"AGENTCTL_ROOT={root}" if root else ""
+def _is_of_a_launch(pid: int, root: str) -> bool:
+    """Tell an agent's process from a shell that exports AGENT_NAME, and from one of the same name elsewhere."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             variables = file.read().decode("utf-8", "replace").split("\0")
     except OSError:
-        return True
+        return False
     found = next((v for v in variables if v.startswith("AGENTCTL_ROOT=")), "")
-    return found != wanted
+    return any(v.startswith("AGENT_LAUNCH_ID=") for v in variables) and \
+        found == (f"AGENTCTL_ROOT={root}" if root else "")
 
 
 def _new_timeout(fields: dict[str, str], timeout: float) -> float:
