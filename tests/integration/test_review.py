@@ -111,6 +111,16 @@ def test_a_rollback_by_hand_that_is_not_launched_at_once_is_launched_later(make,
     assert [world.rollback_once(), world.rollback_once()] == [0, 0]
 
 
+def test_a_request_that_makes_no_sense_stops_nothing(make):
+    world = make()
+    world.start()
+    launch_id = world.until_beating(1)["id"]
+    asked = world.request("rollback", "yesterday")
+    world.until_beating(1, after=launch_id)
+    assert world.one("SELECT incident FROM requests WHERE number=?", asked)["incident"] == "nothing-to-do"
+    assert not os.path.exists(f"{world.places.data_dir}/rescued-at")
+
+
 # --- clocks
 
 

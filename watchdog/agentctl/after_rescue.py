@@ -35,7 +35,22 @@ def _on_record(station: Station, warn) -> tuple[Ledger, launch.Launch]:
         ledger.db.execute("UPDATE launches SET end='lost', ended_at=? WHERE end=''", (time.time(),))
         ledger.set_meta("switched", None)
         ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
+    _put_head(station, launch.identify(station, ledger), warn)
     return ledger, launch.begin(station, ledger)
+
+
+def _put_head(station: Station, generation: dict, warn) -> None:
+    """Put the branch on the rescued tree's commit; what it was on is kept under a rescue branch."""
+    repository, commit = station.repository, generation["commit_id"]
+    try:
+        head, branch, _ = repository.survey()
+        if generation["status"] != "good" or not head or head == commit:
+            return
+        repository.put_on(station.config.agent.branch, commit, {f"rescue/{new_id()}": head},
+                          is_current=branch == station.config.agent.branch)
+        repository.take_index("")
+    except AgentctlError as error:
+        warn(f"agentctl: the branch could not be put back on {commit[:12]}: {error.message}")
 
 
 def _off_record(station: Station) -> tuple[Ledger, launch.Launch]:

@@ -98,6 +98,8 @@ def identify(station: Station, ledger: Ledger) -> dict:
         if generation["commit_id"] == capture.commit:
             return generation
     good = next((g for g in known if g["status"] == "good"), None)
+    if good is not None and not capture.is_clean:
+        return good  # a good tree over another commit: that commit says nothing of what would run
     return add_generation(station, ledger, capture, source="capture", same_as=good)
 
 

@@ -118,7 +118,8 @@ def _decide_request(world: World) -> Decision:
     if request["verb"] == "undo":
         return Decision(UNDO, request["reason"] or "undo asked for", rung="by hand")
     current = world.launch and world.generation(world.launch["generation"])
-    target = world.generation(int(request["target"])) if request["target"] else choose_manual_target(world)
+    named = request["target"]
+    target = world.generation(int(named) if named.isdecimal() else None) if named else choose_manual_target(world)
     reason = request["reason"] or f"asked for by {request['author']}"
     if target is None:
         return Decision(NOTHING, "no other good generation to go back to")

@@ -314,9 +314,12 @@ class Session:
         self.notifier.stopping()
         self.journal.info("agentctl: stopping: asking the agent to save")
         began = time.monotonic()
+        leader = self.pane.pane_pid
+        agent = process.in_group(process.foreground_group(leader)) or [leader]  # below a shell or npm, too
         for number in (signal.SIGTERM, signal.SIGCONT):
-            process.signal_quietly(self.pane.pane_pid, number)
-        in_time = self._wait_for_end(self.station.config.agent.stop_grace)
+            for pid in agent:
+                process.signal_quietly(pid, number)
+        in_time = self._wait_for_end(self.station.config.agent.stop_grace, agent)
         self._kill_agent()
         took = time.monotonic() - began
         reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"

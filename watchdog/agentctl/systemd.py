@@ -28,8 +28,8 @@ def restart_without_waiting(places: Places) -> None:
 
 
 def start_rollback(places: Places) -> None:
-    """Start the one-shot and wait for its end; the same job mode as OnFailure= so that nothing cancels it."""
-    run(places, "start", "--job-mode=replace-irreversibly", places.rollback_unit, check=False, limit_seconds=1800)
+    """Start the one-shot and wait for its end."""
+    run(places, "start", places.rollback_unit, check=False, limit_seconds=1800)
 
 
 def has_unit(places: Places) -> bool:

@@ -7,6 +7,7 @@ from .format import duration
 from .status_facts import Facts
 
 LONGEST_CHAIN = 200
+BETWEEN_SECONDS = 0.001
 
 
 def world_after_failure(facts: Facts) -> policy.World:
@@ -37,6 +38,8 @@ def foresee(world: policy.World) -> list[policy.Decision]:
         attempt = {"at": world.now, "rung": decision.rung, "target": decision.target}
         world.attempts.append(attempt)
         world.recent.append(attempt)
+        world.now += BETWEEN_SECONDS  # it is launched, and fails once more
+        world.launch = {**world.launch, "ended_at": world.now}
         running = world.generation(decision.target)
         if running["status"] == "candidate":
             running["tries_left"] -= 1
