@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import after_rescue, jobs, launch, policy, requests, rescue, runner, snapshots, status_file
+from agentctl import (
+    after_rescue,
+    jobs,
+    launch,
+    policy,
+    requests,
+    rescue,
+    runner,
+    snapshots,
+    status_file,
+)
 from agentctl.command import Identity
 from agentctl.session import Ending
 from agentctl.station import Lock

@@ -155,7 +155,7 @@ class Supervisor:
                 return
 
     def _find_left_over(self) -> list[int]:
-        """List the agent's processes by their environment, and every child: orphans come to us, whatever they forgot."""
+        """List the processes that name the agent, and every child: orphans come to us, whatever they forgot."""
         named = [p for p in process.with_variable("AGENT_NAME", self.name)
                  if _is_of_a_launch(p, self.station.places.root)]
         return [*named, *(p for p in process.children(os.getpid()) if p not in named)]
