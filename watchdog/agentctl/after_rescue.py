@@ -33,7 +33,9 @@ def _on_record(station: Station, warn) -> tuple[Ledger, launch.Launch]:
     with ledger.transaction():
         ledger.db.execute("UPDATE attempts SET is_open=0 WHERE is_open=1")
         ledger.db.execute("UPDATE launches SET end='lost', ended_at=? WHERE end=''", (time.time(),))
+        ledger.db.execute("UPDATE requests SET incident='rescued' WHERE incident=''")
         ledger.set_meta("switched", None)
+        ledger.set_meta("halted", None)
         ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
     _put_head(station, launch.identify(station, ledger), warn)
     return ledger, launch.begin(station, ledger)

@@ -27,7 +27,7 @@ class Server:
             os.unlink(path)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.listener.bind(path)
-        os.chmod(path, 0o666)  # who may speak is decided by peer credentials
+        os.chmod(path, 0o600)
         self.listener.listen(64)
         self.listener.setblocking(False)
 

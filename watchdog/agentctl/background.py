@@ -59,9 +59,9 @@ class Jobs:
     def _look_at_trial(self) -> None:
         session, settings = self.session, self.station.config.probation
         judge = session.judge
-        is_proven = policy.is_proven(
-            now=time.time() if not settings.heartbeats else session.last_beat_at or 0.0,  # silence proves nothing
-            ready_at=session.ready_at, beats=judge.counted,
+        last_beat = judge.last_counted_at or 0.0
+        is_proven = policy.is_proven(  # by a clock that nobody can set, and up to the last beat: silence proves nothing
+            now=last_beat if settings.heartbeats else time.monotonic(), ready_at=judge.ready_at, beats=judge.counted,
             progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
             duration_seconds=settings.duration, heartbeats=settings.heartbeats)
         if not is_proven:

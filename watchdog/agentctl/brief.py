@@ -44,7 +44,9 @@ def _why(attempt, proof: dict) -> str:
     shown = proof.get("stack") or proof.get("last_lines") or []
     if shown:
         what = "The stack" if proof.get("stack") else "Its last lines"
-        lines.append(f"{what}:\n\n```\n" + "\n".join(shown[-SHOWN_LINES:]) + "\n```")
+        is_newest_first = any("most recent call first" in line for line in shown)
+        part = shown[:SHOWN_LINES] if is_newest_first else shown[-SHOWN_LINES:]
+        lines.append(f"{what}:\n\n```\n" + "\n".join(part) + "\n```")
     return "\n\n".join(lines)
 
 

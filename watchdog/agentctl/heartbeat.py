@@ -33,6 +33,7 @@ class Judge:
         self.progressed = False
         self.last_counted_at: float | None = None
         self.first_heard_at: float | None = None
+        self.ready_at: float | None = None  # monotonic, like all instants here
         self.is_ready = False
 
     def judge(self, fields: dict[str, str], now: float) -> Verdict:
@@ -46,6 +47,7 @@ class Judge:
         advanced = self._read_progress(fields, verdict)
         if fields.get("READY") == "1" and not self.is_ready:
             self.is_ready = verdict.is_ready = True
+            self.ready_at = now
             self.last_counted_at = now
         if fields.get("WATCHDOG") == "1":
             verdict.counts, verdict.note = self._counts(verdict, advanced)

@@ -99,7 +99,7 @@ def drop_in(template: str, station: Station) -> str:
     else:
         lines.append(f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(here + '/rescue.py')} {station.places.name}")
     if station.places.root:
-        lines.append(f"Environment=AGENTCTL_ROOT={_quoted(station.places.root)}")
+        lines.append(f"Environment=AGENTCTL_ROOT={_quoted(station.places.root, has_variables=False)}")
     if template == "agent.service":
         lines += _agent_settings(station)
     return "\n".join(lines) + "\n"
@@ -113,13 +113,14 @@ def _agent_settings(station: Station) -> list[str]:
     names = [n for n in settings.agent.pass_environment if n in os.environ]
     if station.places.scope != SYSTEM and "PATH" in os.environ:
         names = ["PATH", *[n for n in names if n != "PATH"]]
-    lines += [f"Environment={_quoted(n + '=' + os.environ[n])}" for n in names]
+    lines += [f"Environment={_quoted(n + '=' + os.environ[n], has_variables=False)}" for n in names]
     return lines
 
 
-def _quoted(text: str) -> str:
-    """Quote for a unit file: `%` is a specifier, `$` a variable there."""
-    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+def _quoted(text: str, *, has_variables: bool = True) -> str:
+    """Quote for a unit file: `%` is a specifier, and in a command `$` a variable."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    plain = plain.replace("$", "$$") if has_variables else plain
     return f'"{plain}"' if any(c in text for c in " \t'\"") else plain
 
 

@@ -90,8 +90,9 @@ def tell_vault(station: Station, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
     known = station.vault.refs("refs/agentctl/condemned/")
     rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned'")
-    station.vault.update({ref: r["vault_commit"] for r in rows
-                          if (ref := f"refs/agentctl/condemned/{r['number']}") not in known})
+    wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
+    news = {ref: oid for ref, oid in wanted.items() if ref not in known}
+    station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
 
 
 def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:

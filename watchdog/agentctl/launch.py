@@ -55,6 +55,13 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     return _spend(ledger, generation, take_snapshot(station, ledger), is_of_now=True)
 
 
+def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
+    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
+    now = time.time()
+    ledger.insert("launches", id=new_id(), generation=generation, started_at=now, boot_id=boot_id(), ended_at=now,
+                  end=policy.FAILED, trigger="cannot-launch", reason=f"it could not be started: {why}")
+
+
 def settle_last_launch(ledger: Ledger) -> None:
     """Close a launch that no runner closed: the machine went down, or the runner was killed.
 

@@ -183,7 +183,9 @@ def _decide_unlaunched(world: World, running: dict, why: str) -> Decision:
 
 def _is_open_rollback(world: World) -> bool:
     """The last thing done in the open incident was to move code back, and it was not seen well since."""
-    return bool(world.attempts) and world.attempts[-1]["rung"] not in ("restart", "")
+    if not world.attempts or world.launch.get("first_beat_at") is not None:
+        return False
+    return world.attempts[-1]["rung"] not in ("restart", "")
 
 
 def _restarts(world: World, generation: dict) -> int:

@@ -35,6 +35,9 @@ def main(name: str) -> int:
     if not code:
         alert(settings, name, "in need of a human: the rollback routine failed and the settings cannot be read")
         return 1
+    if was_cut_off() and not was_here_lately(data, "retried-at"):
+        # It was killed, not broken, and is made to go on from wherever it was: that loses less than we would.
+        return retry(data, name)
     if was_here_lately(data):
         alert(settings, name, "in need of a human: the rollback routine fails again and again")
         return 1
@@ -68,10 +71,25 @@ def take_lock(path: str) -> int:
     return fd
 
 
-def was_here_lately(data: str) -> bool:
-    """Tell whether the last rescue was a moment ago: a second one would be a loop."""
+def was_cut_off() -> bool:
+    """Tell whether the rollback routine was killed rather than failed."""
+    return os.environ.get("MONITOR_SERVICE_RESULT", "") in ("signal", "timeout", "oom-kill", "core-dump", "watchdog")
+
+
+def retry(data: str, name: str) -> int:
+    """Start the rollback routine once more."""
+    with open(f"{data}/retried-at", "w", encoding="utf-8") as file:
+        file.write(f"{time.time()}\n")
+    say("it was cut off; starting it again")
+    scope = ["--user"] if os.geteuid() != 0 else []
+    argv = ["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"]
+    return subprocess.run(argv, check=False).returncode
+
+
+def was_here_lately(data: str, mark: str = "rescued-at") -> bool:
+    """Tell whether the last time was a moment ago: a second one would be a loop."""
     try:
-        with open(f"{data}/rescued-at", encoding="utf-8") as file:
+        with open(f"{data}/{mark}", encoding="utf-8") as file:
             return 0 <= time.time() - float(file.read()) < AGAIN_SECONDS
     except (OSError, ValueError):
         return False

@@ -6,8 +6,8 @@ twice, or in the middle of its own unfinished work. It never starts the agent; i
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3  # the package around it imports what is not used here
 import os
-import sqlite3
 import time
 
 from . import incident, launch, policy, rebuild

@@ -6,8 +6,9 @@ Its exit status is the agent's: 0 only for a stop that was asked for.
 
 from __future__ import annotations
 
+import _signal as signal  # `signal` and `sqlite3` import what costs 5 ms each and is not used
+import _sqlite3 as sqlite3
 import os
-import sqlite3
 import time
 
 from . import after_rescue, policy, rebuild
@@ -17,7 +18,7 @@ from .errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_wor
 from .journal import Journal
 from .ledger import Ledger
 from .notify import Notifier
-from .session import Ending, Session
+from .session import STOP_SIGNALS, Ending, Session
 from .station import Lock, Station, find_places, open_journal
 
 EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would
@@ -48,7 +49,8 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
         ledger, begun = after_rescue.begin(station, journal.warning)
     else:
         ledger = rebuild.open_or_rebuild(station, journal.warning)
-        begun = launches.begin(station, ledger)
+        begun = _begin(station, ledger)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
     session = Session(station, ledger, begun, notifier, journal)
     ending = session.run()
@@ -56,6 +58,19 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     if ending.end == policy.STOPPED:
         session.snapshot_at_stop()
     return exit_status(ending)
+
+
+def _begin(station: Station, ledger: Ledger) -> launches.Launch:
+    """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
+    try:
+        return launches.begin(station, ledger)
+    except launches.LaunchRefused:
+        raise
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        last = ledger.last_launch()
+        if last is not None and last["end"] != policy.STOPPED:
+            launches.record_unlaunched(ledger, last["generation"], in_words(error))
+        raise
 
 
 def exit_status(ending: Ending) -> int:

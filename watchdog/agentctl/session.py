@@ -28,6 +28,7 @@ from .status_file import LEAST_SECONDS_BETWEEN, StatusFile
 from .tmux import Tmux
 
 SESSION_NAME = "agent"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
 KEPT_LINES = 400
 TOLD_ALL_SECONDS = 0.3
 ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
@@ -102,9 +103,11 @@ class Session:
     def _open_doors(self) -> None:
         places = self.station.places
         self._listen_to_signals()
-        self.receiver = NotifyReceiver(places.notify_socket_path, 0o666)
+        self.receiver = NotifyReceiver(places.notify_socket_path, 0o600)
+        self._give_to_agent(places.notify_socket_path)
         self._watch(self.receiver.fileno(), self._on_notifications)
         self.api = api.Server(places.api_socket_path, self)
+        self._give_to_agent(places.api_socket_path)
         self._watch(self.api.fileno(), self.api.accept)
         self._make_tmux_dir(places.tmux_dir)
         self._make_pane_fifo(places.pane_fifo_path)
@@ -338,8 +341,10 @@ class Session:
             has_told = self.last_output_at > began and now - self.last_output_at > told_all_seconds > 0
             if now >= began + limit_seconds or has_told:
                 return False
-            select.select([self.fifo, self.receiver], [], [], 0.01)
-            self._on_pane()
+            is_open = self.fifo in self.handlers  # a FIFO that has hung up would wake us for ever
+            select.select([self.receiver, *([self.fifo] if is_open else [])], [], [], 0.01)
+            if is_open:
+                self._on_pane()
             self.receiver.receive()  # nobody judges it now, but who sends into a full socket waits
         return True
 
@@ -382,8 +387,9 @@ class Session:
         self.wakeup, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT):
+        for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a stop that came since the try was spent
         self._watch(self.wakeup, self._on_signal)
 
     def _make_pane_fifo(self, path: str) -> None:
@@ -397,6 +403,11 @@ class Session:
 
     def _make_tmux_dir(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
+        if self.station.owner:
+            os.chown(path, *self.station.owner)
+
+    def _give_to_agent(self, path: str) -> None:
+        """Let the agent's user in, and nobody else but root."""
         if self.station.owner:
             os.chown(path, *self.station.owner)
 
