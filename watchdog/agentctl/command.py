@@ -86,22 +86,46 @@ def start(
             continue
         read_end, write_end = os.pipe()
         ends.append((write_end, read_end) if fd == 0 else (read_end, write_end))
-    fault_read, fault_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _become(argv, env, cwd, user, pass_fds, own_session, [e[1] for e in ends], fault_write)
-    os.close(fault_write)
+    fds = [child_end for _, child_end in ends]
+    is_plain = own_session and not pass_fds and (user is None or user.is_us) and cwd == "/" == os.getcwd()
+    if is_plain and all(fd > 2 or fd == target for target, fd in enumerate(fds)):
+        pid, fault = _spawn(argv, env, fds)
+    else:
+        pid, fault = _fork(argv, env, cwd, user, pass_fds, own_session, fds)
     for (_, child_end), given in zip(ends, (stdin_fd, stdout_fd, stderr_fd), strict=True):
         if given is None:
             os.close(child_end)
-    fault = _read_all(fault_read)
     if fault:
-        os.waitpid(pid, 0)
         for parent_end, _ in ends:
             if parent_end >= 0:
                 os.close(parent_end)
         raise CommandFailed(argv, 127, b"", b"", fault.decode("utf-8", "replace"))
     return Running(argv, pid, ends[0][0], ends[1][0], ends[2][0])
+
+
+def _spawn(argv, env, fds) -> tuple[int, bytes]:
+    """Start the plain case, where nothing of ours has to run in the child: a third of what fork costs."""
+    import _signal
+
+    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)]
+    try:
+        return os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(),
+                              setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ)), b""
+    except OSError as error:
+        return 0, f"cannot start: {error}".encode()
+
+
+def _fork(argv, env, cwd, user, pass_fds, own_session, fds) -> tuple[int, bytes]:
+    """Start a program that needs another user, folder or session; return its pid and why it did not start."""
+    fault_read, fault_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(argv, env, cwd, user, pass_fds, own_session, fds, fault_write)
+    os.close(fault_write)
+    fault = _read_all(fault_read)
+    if fault:
+        os.waitpid(pid, 0)
+    return pid, fault
 
 
 def call_as(user: Identity | None, function, *args):

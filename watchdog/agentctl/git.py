@@ -55,7 +55,7 @@ class Git:
         fsync: bool = True,
     ) -> None:
         self.git_dir, self.work_tree, self.user = git_dir, work_tree, user
-        self.cwd = work_tree or "/"
+        self.folder = ["-C", work_tree] if work_tree else []
         settings = {**OVERRIDES, **(config or {})}
         if not fsync:
             settings["core.fsync"] = "none"
@@ -63,12 +63,12 @@ class Git:
 
     def run(self, *args: str, stdin: bytes = b"", limit_seconds: float = 300, check: bool = True) -> Result:
         """Run `git ARGS`; raise CommandFailed if `check` and it does not exit 0 within the limit."""
-        return command.run([find_git(), *args], env=self.env, cwd=self.cwd, stdin=stdin,
+        return command.run([find_git(), *self.folder, *args], env=self.env, stdin=stdin,
                            user=self.user, limit_seconds=limit_seconds, check=check)
 
     def start(self, *args: str, **fds: int | None) -> command.Running:
         """Start `git ARGS` with the given descriptors for its streams."""
-        return command.start([find_git(), *args], env=self.env, cwd=self.cwd, user=self.user, **fds)
+        return command.start([find_git(), *self.folder, *args], env=self.env, user=self.user, **fds)
 
     def has_object(self, revision: str) -> bool:
         """Tell whether the object is there (its content is not read)."""

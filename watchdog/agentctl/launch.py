@@ -95,8 +95,9 @@ def close_lost(ledger: Ledger, last: dict) -> None:
 
 def identify(station: Station, ledger: Ledger) -> dict:
     """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
-    commit, branch = station.repository.head()
-    capture = station.staging.capture(station.repository.git, commit, branch or station.config.agent.branch)
+    commit, tree, branch = station.repository.look()
+    branch = branch or station.config.agent.branch
+    capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
     known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
     for generation in known:
         if generation["status"] == "condemned":

@@ -43,6 +43,16 @@ class Repository:
         named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=30)
         return named.text.removeprefix("refs/heads/") if named.status == 0 else ""
 
+    def look(self) -> tuple[str, str, str]:
+        """Return (commit, its tree, branch) of HEAD by one question; '' for what cannot be read."""
+        words = ("HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD")
+        told = self.git.run("rev-parse", *words, check=False, limit_seconds=30)
+        if told.status != 0:
+            commit, branch = self.head()
+            return commit, "", branch
+        commit, tree, name = told.text.splitlines()
+        return commit, tree, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
+
     def survey(self) -> tuple[str, str, str]:
         """Return (commit, branch, all refs as text) by one question where HEAD is on a branch."""
         listed = self.git.run("for-each-ref", f"--format={WITH_HEAD}", check=False, limit_seconds=60)

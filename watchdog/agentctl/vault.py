@@ -156,17 +156,23 @@ class Staging:
         config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
         self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=config, fsync=False)
 
-    def capture(self, repository: Git, commit: str, branch: str) -> Capture:
-        """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores."""
+    def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
+        """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores.
+
+        `commit_tree` is the commit's tree where the caller knows it already.
+        """
         problems: list[str] = []
         self._remove_stale_lock()
+        tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
         added = self.git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
         if added.status != 0:
             problems.append(added.stderr.decode("utf-8", "replace").strip()[-1000:])
-        self._add_tracked_but_ignored(repository)
+        self._add_tracked_but_ignored(tracked)
         tree = self.git.run("write-tree").text
-        shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
-        return Capture(tree, commit, shown.text if shown.status == 0 else "", branch, problems)
+        if not commit_tree:
+            shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
+            commit_tree = shown.text if shown.status == 0 else ""
+        return Capture(tree, commit, commit_tree, branch, problems)
 
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
@@ -181,8 +187,8 @@ class Staging:
         listed = asked.finish(limit_seconds=600)
         return [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
 
-    def _add_tracked_but_ignored(self, repository: Git) -> None:
-        listed = repository.run("ls-files", "-z", "--cached", "--ignored", "--exclude-standard", check=False)
+    def _add_tracked_but_ignored(self, asked: Running) -> None:
+        listed = asked.finish(limit_seconds=300, check=False)
         if listed.status == 0 and listed.stdout:
             self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
                          stdin=listed.stdout, check=False, limit_seconds=600)
