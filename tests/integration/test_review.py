@@ -23,7 +23,7 @@ from agentctl import (
     status_file,
 )
 from agentctl.command import Identity
-from agentctl.session import Ending
+from agentctl.ending import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, manifest, write
 

@@ -18,7 +18,7 @@ HANDS = {
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
     "attempt", "incident", "evidence", "brief", "state", "environment", "mend_repository", "rebuild", "after_rescue",
-    "adopt", "install", "requests", "supervise",
+    "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
 }  # fmt: skip
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {

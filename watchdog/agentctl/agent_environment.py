@@ -59,3 +59,9 @@ def _contract(station: Station, launch: Launch) -> dict[str, str]:
 def has_something_to_resume(station: Station) -> bool:
     """Tell whether there is a task or a history."""
     return os.path.exists(station.task_path) or bool(history.tail(station.history_path, 1))
+
+
+def choose_command(station: Station, env: dict[str, str]) -> list[str]:
+    """Choose what to start: the resume command where there is something to resume."""
+    agent = station.config.agent
+    return list(agent.resume_command if env.get("AGENT_RESUMED") and agent.resume_command else agent.command)

@@ -57,8 +57,8 @@ class Connection:
         peer.setblocking(False)
         self.received = b""
         self.timer = f"api-{peer.fileno()}"
-        self.session.watch(peer.fileno(), self.read)
-        self.session.set_timer(self.timer, DEADLINE_SECONDS, self.close)
+        self.session.loop.watch(peer.fileno(), self.read)
+        self.session.loop.set_timer(self.timer, DEADLINE_SECONDS, self.close)
 
     def read(self) -> None:
         """Take what came; answer when it is a whole request."""
@@ -103,9 +103,9 @@ class Connection:
         return headers.get("authorization", "") == f"Bearer {self.session.token}"
 
     def close(self) -> None:
-        self.session.timers.pop(self.timer, None)
+        self.session.loop.cancel(self.timer)
         if self.peer.fileno() >= 0:
-            self.session.forget(self.peer.fileno())
+            self.session.loop.forget(self.peer.fileno())
             self.peer.close()
             self.server.open -= 1
 

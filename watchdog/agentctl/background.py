@@ -10,6 +10,7 @@ import sys
 import time
 
 from . import command, policy
+from .ending import Ending
 
 PROBATION_LOOK_SECONDS = 0.5
 
@@ -33,7 +34,7 @@ class Jobs:
     def after_ready(self) -> None:
         generation = self.session.launch.generation
         if generation["status"] == "candidate":
-            self.session.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+            self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
         elif self.is_work_saved:
             self._start("standby", lambda status: None, str(generation["number"]))
 
@@ -65,7 +66,7 @@ class Jobs:
             progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
             duration_seconds=settings.duration, heartbeats=settings.heartbeats)
         if not is_proven:
-            session.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+            session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
             return
         self._start("bless", self._blessed, str(session.launch.generation["number"]), session.launch.id)
 
@@ -77,14 +78,12 @@ class Jobs:
             session.journal.info(f"agentctl: generation {session.launch.generation['number']} is good now")
             return
         if status == 3:
-            from .session import Ending
-
             reason = session.ledger.meta(f"check {session.launch.id}") or "a required check failed"
             session.stop()
             session.ending = Ending(policy.FAILED, "check-failed", reason)
             return
         session.journal.warning(f"agentctl: blessing did not work (status {status}); trying again")
-        session.set_timer("probation", 10.0, self._look_at_trial)
+        session.loop.set_timer("probation", 10.0, self._look_at_trial)
 
     def _work_saved(self, status: int) -> None:
         if status != 0:
@@ -110,10 +109,10 @@ class Jobs:
         os.close(null)
         self.running[job] = running
         pidfd = os.pidfd_open(running.pid)
-        self.session.watch(pidfd, lambda: self._ended(job, pidfd, done))
+        self.session.loop.watch(pidfd, lambda: self._ended(job, pidfd, done))
 
     def _ended(self, job: str, pidfd: int, done) -> None:
-        self.session.forget(pidfd)
+        self.session.loop.forget(pidfd)
         os.close(pidfd)
         running = self.running.pop(job)
         done(os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1]))

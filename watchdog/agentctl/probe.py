@@ -45,7 +45,7 @@ class Probe:
         else:
             self._look_for_beat()
         wait = self.every_seconds if self.session.judge.is_ready else min(self.every_seconds, 0.2)
-        self.session.set_timer("probe", wait, self.look)
+        self.session.loop.set_timer("probe", wait, self.look)
 
     def _look_for_ready(self) -> None:
         if isinstance(self.ready, (int, float)):
@@ -63,8 +63,8 @@ class Probe:
         """Look at the configured source; what is found there means `meaning`."""
         if self.source == "file" and self._file_changed():
             self.session.hear(meaning)
-        elif self.source == "output" and self.session.last_output_at > self.output_seen_at:
-            self.output_seen_at = self.session.last_output_at
+        elif self.source == "output" and self.session.feed.last_output_at > self.output_seen_at:
+            self.output_seen_at = self.session.feed.last_output_at
             self.session.hear(meaning)
         elif self.source == "command":
             self._run(list(self.station.config.heartbeat.command), meaning)
@@ -98,11 +98,11 @@ class Probe:
         finally:
             os.close(null)
         ended = os.pidfd_open(self.running.pid)
-        self.session.watch(ended, lambda: self._ended(ended, meaning))
-        self.session.set_timer("probe-limit", max(1.0, self.every_seconds * 2), self._give_up)
+        self.session.loop.watch(ended, lambda: self._ended(ended, meaning))
+        self.session.loop.set_timer("probe-limit", max(1.0, self.every_seconds * 2), self._give_up)
 
     def _ended(self, pidfd: int, meaning: dict[str, str]) -> None:
-        self.session.forget(pidfd)
+        self.session.loop.forget(pidfd)
         os.close(pidfd)
         running, self.running = self.running, None
         if running is not None and os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1]) == 0:

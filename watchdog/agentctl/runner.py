@@ -14,11 +14,12 @@ import time
 from . import after_rescue, policy, rebuild
 from . import launch as launches
 from . import lean_json as json
+from .ending import Ending
 from .errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_words
 from .journal import Journal
 from .ledger import Ledger
 from .notify import Notifier
-from .session import STOP_SIGNALS, Ending, Session
+from .session import STOP_SIGNALS, Session
 from .station import Lock, Station, find_places, open_journal
 
 EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would

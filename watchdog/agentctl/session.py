@@ -10,18 +10,19 @@ import _signal as signal  # `signal` imports enum, 5 ms on the way to a running 
 import os
 import select
 import time
-from _collections import deque
 
 from . import api, durable, policy, process
-from .agent_environment import build_environment
+from .agent_environment import build_environment, choose_command
 from .background import Jobs
+from .ending import Ending, judge_exit
 from .errors import AgentctlError
+from .feed import PaneFeed
 from .heartbeat import Judge
 from .journal import Journal
 from .launch import Launch, take_snapshot
 from .ledger import Ledger
+from .loop import Loop
 from .notify import Notifier, NotifyReceiver
-from .pane import LineStream
 from .probe import make_probe
 from .station import Station
 from .status_file import LEAST_SECONDS_BETWEEN, StatusFile
@@ -29,36 +30,8 @@ from .tmux import Tmux
 
 SESSION_NAME = "agent"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
-KEPT_LINES = 400
 TOLD_ALL_SECONDS = 0.3
 ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
-DRAIN_SECONDS = 0.5
-SIGNAL_NAMES = {getattr(signal, name): name for name in (
-    "SIGABRT", "SIGALRM", "SIGBUS", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT",
-    "SIGSEGV", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGXFSZ")}  # fmt: skip
-FLUSH_IDLE_SECONDS = 0.3  # a prompt without a newline becomes a line after this
-
-
-class Ending:
-    """How a launch ended, with everything only the runner knows."""
-
-    def __init__(self, end: str, trigger: str, reason: str, *, exit_status: int | None = None,
-                 exit_signal: int | None = None) -> None:
-        self.end, self.trigger, self.reason = end, trigger, reason
-        self.exit_status, self.exit_signal = exit_status, exit_signal
-        self.at = time.time()
-        self.by_agent = False
-        self.ready_at: float | None = None
-        self.first_beat_at: float | None = None
-        self.last_beat_at: float | None = None
-        self.beats = 0
-        self.phase, self.progress = "", None
-        self.notes: list[str] = []
-        self.lines: list[str] = []
-
-    def facts(self) -> dict:
-        """Everything but the lines, for the evidence file."""
-        return {name: value for name, value in vars(self).items() if name != "lines"}
 
 
 class Session:
@@ -72,16 +45,10 @@ class Session:
                            longest_wait_seconds=settings.heartbeat.longest_wait,
                            progress_required=settings.heartbeat.progress == "required")
         self.ending: Ending | None = None
-        self.poll = select.poll()
-        self.handlers: dict[int, object] = {}
-        self.timers: dict[str, tuple[float, object]] = {}
-        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self.stream = LineStream()
+        self.loop = Loop()
         self.ready_at = self.first_beat_at = self.last_beat_at = None
         self.notes: list[str] = []
-        self.stop_asked = self.by_agent = False
-        self.is_extended = False
-        self.last_output_at = time.monotonic()
+        self.by_agent = self.is_extended = False
 
     # -- the story ------------------------------------------------------------------------------------------
 
@@ -95,7 +62,7 @@ class Session:
             self.ending = Ending(policy.FAILED, "cannot-launch", f"it could not be started: {error}{hint}")
         try:
             while self.ending is None:
-                self._serve_once()
+                self.loop.serve_once(lambda: self.ending is not None)
         finally:
             self._close()
         return self._complete(self.ending)
@@ -105,12 +72,12 @@ class Session:
         self._listen_to_signals()
         self.receiver = NotifyReceiver(places.notify_socket_path, 0o600)
         self._give_to_agent(places.notify_socket_path)
-        self._watch(self.receiver.fileno(), self._on_notifications)
+        self.loop.watch(self.receiver.fileno(), self._on_notifications)
         self.api = api.Server(places.api_socket_path, self)
         self._give_to_agent(places.api_socket_path)
-        self._watch(self.api.fileno(), self.api.accept)
+        self.loop.watch(self.api.fileno(), self.api.accept)
         self._make_tmux_dir(places.tmux_dir)
-        self._make_pane_fifo(places.pane_fifo_path)
+        self.feed = PaneFeed(places.pane_fifo_path, self.station.owner, self.loop, self.journal)
         self.token = self._make_token(places.token_path)
         self.jobs = Jobs(self.station, self)
         self.status = StatusFile(places.live_status_path, self.launch.id, self.launch.generation["number"],
@@ -124,8 +91,8 @@ class Session:
         argv = choose_command(station, env)
         self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env,
                                     pipe_fifo=places.pane_fifo_path)
-        self._watch_end(self.pane.server_pid, self._on_server_end)
-        self._watch_end(self.pane.pane_pid, self._on_agent_end)
+        self.loop.watch_end(self.pane.server_pid, self._on_server_end)
+        self.loop.watch_end(self.pane.pane_pid, self._on_agent_end)
         self.status.write(pid=self.pane.pane_pid, phase="starting")
         number = self.launch.generation["number"]
         self.notifier.status(f"generation {number}: starting")
@@ -133,38 +100,6 @@ class Session:
                           f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})")
         self.probe = make_probe(station, self)
         self.jobs.after_launch()
-
-    # -- the loop -------------------------------------------------------------------------------------------
-
-    def _serve_once(self) -> None:
-        now = time.monotonic()
-        due = [name for name, (at, _) in self.timers.items() if at <= now]
-        for name in due:
-            self.timers.pop(name)[1]()
-        if due:
-            return
-        wait = min((at for at, _ in self.timers.values()), default=now + 3600) - now
-        for fd, _ in self.poll.poll(max(0, wait * 1000) + 0.5):
-            handler = self.handlers.get(fd)
-            if handler is not None and self.ending is None:
-                handler()
-
-    def set_timer(self, name: str, seconds: float, action) -> None:
-        """Call `action` once, `seconds` from now; a timer of the same name is replaced."""
-        self.timers[name] = (time.monotonic() + seconds, action)
-
-    def watch(self, fd: int, handler) -> None:
-        """Call `handler()` whenever `fd` can be read."""
-        self._watch(fd, handler)
-
-    def forget(self, fd: int) -> None:
-        """Stop watching `fd` (the caller closes it)."""
-        if self.handlers.pop(fd, None) is not None:
-            self.poll.unregister(fd)
-
-    def _watch(self, fd: int, handler) -> None:
-        self.handlers[fd] = handler
-        self.poll.register(fd, select.POLLIN)
 
     # -- signs of life --------------------------------------------------------------------------------------
 
@@ -210,7 +145,7 @@ class Session:
             self.first_beat_at = self.last_beat_at
             self._first_beat()
         if not self.status.beat(self.last_beat_at, self.judge):
-            self.set_timer("status", LEAST_SECONDS_BETWEEN, self.status.write)
+            self.loop.set_timer("status", LEAST_SECONDS_BETWEEN, self.status.write)
         self.jobs.after_beat()
 
     def _first_beat(self) -> None:
@@ -230,46 +165,10 @@ class Session:
     def _phase(self) -> str:
         return "probation" if self.launch.generation["status"] == "candidate" else "steady"
 
-    # -- the pane -------------------------------------------------------------------------------------------
-
-    def _on_pane(self) -> None:
-        try:
-            data = os.read(self.fifo, 65536)
-        except BlockingIOError:
-            return
-        if not data:  # tmux's pipe has ended; a hung-up FIFO would wake the poll for ever
-            self.forget(self.fifo)
-            return
-        self.last_output_at = time.monotonic()
-        self._emit(self.stream.feed(data))
-        self.set_timer("flush", FLUSH_IDLE_SECONDS, self._flush_pane)
-
-    def _flush_pane(self) -> None:
-        self._emit(self.stream.flush())
-
-    def _emit(self, lines: list[str]) -> None:
-        for line in lines:
-            self.lines.append(line)
-            self.journal.line(line)
-
-    def _drain_pane(self) -> None:
-        """Read what is still on its way after the end: tmux and its pipe are dead, so its end comes soon."""
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                data = os.read(self.fifo, 65536)
-            except BlockingIOError:
-                select.select([self.fifo], [], [], 0.02)
-                continue
-            if not data:
-                break
-            self._emit(self.stream.feed(data))
-        self._flush_pane()
-
     # -- the end --------------------------------------------------------------------------------------------
 
     def _on_agent_end(self) -> None:
-        status, number = self.tmux.exit_of(SESSION_NAME, meanwhile=self._on_pane)
+        status, number = self.tmux.exit_of(SESSION_NAME, meanwhile=self.feed.read)
         if status is None and not process.is_alive(self.pane.server_pid):
             self._on_server_end()  # it took the agent along
             return
@@ -338,13 +237,11 @@ class Session:
         began = time.monotonic()
         while any(process.is_alive(pid) for pid in pids or [self.pane.pane_pid]):
             now = time.monotonic()
-            has_told = self.last_output_at > began and now - self.last_output_at > told_all_seconds > 0
+            has_told = self.feed.last_output_at > began and now - self.feed.last_output_at > told_all_seconds > 0
             if now >= began + limit_seconds or has_told:
                 return False
-            is_open = self.fifo in self.handlers  # a FIFO that has hung up would wake us for ever
-            select.select([self.receiver, *([self.fifo] if is_open else [])], [], [], 0.01)
-            if is_open:
-                self._on_pane()
+            select.select([self.receiver, *([self.feed.fd] if self.feed.is_open else [])], [], [], 0.01)
+            self.feed.read()
             self.receiver.receive()  # nobody judges it now, but who sends into a full socket waits
         return True
 
@@ -355,7 +252,7 @@ class Session:
         ending.ready_at, ending.first_beat_at, ending.last_beat_at = (
             self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
         ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
-        ending.notes, ending.lines = self.notes, list(self.lines)
+        ending.notes, ending.lines = self.notes, list(self.feed.lines) if hasattr(self, "feed") else []
         return ending
 
     def snapshot_at_stop(self) -> None:
@@ -390,16 +287,7 @@ class Session:
         for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a stop that came since the try was spent
-        self._watch(self.wakeup, self._on_signal)
-
-    def _make_pane_fifo(self, path: str) -> None:
-        if os.path.lexists(path):
-            os.unlink(path)
-        os.mkfifo(path, 0o600)
-        if self.station.owner:  # the folder is the agent's: what stands there by now may be a link
-            os.chown(path, *self.station.owner, follow_symlinks=False)
-        self.fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._watch(self.fifo, self._on_pane)
+        self.loop.watch(self.wakeup, self._on_signal)
 
     def _make_tmux_dir(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -417,38 +305,12 @@ class Session:
         durable.write(path, token.encode(), 0o600, self.station.owner)
         return token
 
-    def _watch_end(self, pid: int, handler) -> None:
-        try:
-            self._watch(os.pidfd_open(pid), handler)
-        except ProcessLookupError:  # it was quick: dead and reaped already
-            self.set_timer(f"end of {pid}", 0, handler)
-
     def _close(self) -> None:
         if hasattr(self, "pane"):
             self.tmux.end_server(self.pane.server_pid)
         elif hasattr(self, "tmux"):
             self.tmux.kill_server()
-        if hasattr(self, "fifo"):
-            self._drain_pane()
+        if hasattr(self, "feed"):
+            self.feed.drain()
         if hasattr(self, "jobs"):
             self.jobs.end()
-
-
-def judge_exit(status: int | None, number: int | None, *, is_ready: bool, lived_seconds: float) -> Ending:
-    """Tell what the end of the agent's process means. Pure."""
-    when = f"after {lived_seconds:.1f}s" + ("" if is_ready else ", before it was ready")
-    if status in policy.EXIT_RESTART and is_ready:
-        return Ending(policy.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
-    trigger = "crash" if is_ready else "crash-at-start"
-    if number:
-        name = SIGNAL_NAMES.get(number, f"signal {number}")
-        return Ending(policy.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
-    if status is None:
-        return Ending(policy.FAILED, trigger, f"ended {when}; its status could not be read")
-    return Ending(policy.FAILED, trigger, f"exit status {status} {when}", exit_status=status)
-
-
-def choose_command(station: Station, env: dict[str, str]) -> list[str]:
-    """Choose what to start: the resume command where there is something to resume."""
-    agent = station.config.agent
-    return list(agent.resume_command if env.get("AGENT_RESUMED") and agent.resume_command else agent.command)
