@@ -73,6 +73,11 @@ def a_bare_repository(yard):
     return {"code": yard.folder / "bare.git"}, "not a git repository"
 
 
+def a_linked_worktree(yard):
+    git(yard.code, "worktree", "add", "-q", "-b", "side", str(yard.folder / "linked"))
+    return {"code": yard.folder / "linked"}, "linked worktree"
+
+
 def missing_branch(yard):
     git(yard.code, "branch", "idea")
     return {"branch": "nope"}, "there is no branch 'nope'"
@@ -145,6 +150,7 @@ def a_bad_name(yard):
 
 
 BAD = [no_folder, a_file, without_git, a_folder_below_a_repository, without_commits, broken_head, a_bare_repository,
+       a_linked_worktree,
        missing_branch, on_another_branch, detached, detached_with_branch, a_branch_like_an_option, no_command,
        missing_program, missing_script, empty_program, state_is_a_file, state_below_a_file, state_is_a_dangling_link,
        state_holds_the_code, state_is_the_code, wrong_settings, a_bad_name]  # fmt: skip
@@ -230,3 +236,10 @@ def test_an_adoption_touches_no_file_of_the_repository(tmp_path, monkeypatch, br
 def test_what_is_named_in_words_for_people(yard):
     station = yard.adopt()
     assert "adopted" in adopt.note(station)[0] and str(yard.code) in adopt.note(station)[0]
+
+
+def test_a_mount_point_is_refused(yard, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(yard.code))
+    with pytest.raises(AgentctlError, match="mount point"):
+        yard.adopt()
+    assert not yard.root.exists()

@@ -25,6 +25,7 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
     owner = _choose_user(places, code_dir, user)
     commit, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
+    _refuse_mount(code_dir)
     state_dir = os.path.abspath(state_dir or places.default_state_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
@@ -98,6 +99,13 @@ def _refuse_second(places: Places) -> None:
     if os.path.exists(places.config_path) or os.path.exists(places.ledger_path):
         raise AgentctlError(f"there is an agent called '{places.name}' already ({places.config_path})",
                             "agentctl status shows it; adopt another one with --name OTHER")
+
+
+def _refuse_mount(code_dir: str) -> None:
+    """A switch is a rename in the parent folder, which a mount point refuses."""
+    if os.path.ismount(code_dir) or os.stat(code_dir).st_dev != os.stat(os.path.dirname(code_dir)).st_dev:
+        raise AgentctlError(f"cannot adopt {code_dir}: it is a mount point, and a rollback exchanges the whole folder",
+                            "adopt a folder inside it: git clone the repository into a subfolder of the mount")
 
 
 def _refuse_shared(code_dir: str) -> None:

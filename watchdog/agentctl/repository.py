@@ -146,6 +146,9 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
     if not os.path.lexists(f"{code_dir}/.git"):
         raise AgentctlError(f"cannot adopt {code_dir}: not a git repository",
                             f"cd {code_dir} && git init && git add -A && git commit -m 'first version'")
+    if not os.path.isdir(f"{code_dir}/.git"):
+        raise AgentctlError(f"cannot adopt {code_dir}: its .git is a file, so this is a linked worktree or a submodule",
+                            "a rollback has to move the whole repository: adopt a clone of its own")
     repository = Repository(code_dir, user)
     commit, current = repository.head()
     if not commit:
