@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import task
+from agentctl import task, task_rebuild
 from integration.world import World, git, manifest, write
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -304,7 +304,7 @@ def test_a_lost_task_is_rebuilt_from_the_history(make, harm):
     world.until_outcome("recovered")
     seen = world.starts()[-1]
     assert task.is_task(seen["task"].encode())
-    assert "Build the bridge." in seen["task"] and "step 3" in seen["task"] and task.REBUILT in seen["task"]
+    assert "Build the bridge." in seen["task"] and "step 3" in seen["task"] and task_rebuild.REBUILT in seen["task"]
     assert "Paint it" in (world.state / "BRIEF.md").read_text()
     assert bool(list(world.state.glob("current_task.md.damaged-*"))) == (harm == "damaged")
 

@@ -14,7 +14,8 @@ def world(box):
 
 def break_the_routine(world, how):
     folder = f"/etc/systemd/system/{world.name}-rollback.service.d"
-    world.shell(f"printf '[Service]\\nExecStart=\\nExecStart={how}\\n' >{folder}/99-broken.conf; systemctl daemon-reload")
+    text = f"[Service]\\nExecStart=\\nExecStart={how}\\n"
+    world.shell(f"printf '{text}' >{folder}/99-broken.conf; systemctl daemon-reload")
 
 
 def test_a_broken_routine_is_rescued_once_and_not_for_ever(world):

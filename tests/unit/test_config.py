@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import config, durable, settings
+from agentctl import config, config_edit, config_text, durable, settings
 from agentctl.cli.config import group
 from agentctl.errors import UsageError
 
@@ -141,8 +141,8 @@ def cache(tmp_path):
 @pytest.fixture
 def parses(monkeypatch):
     """Count how often TOML was parsed."""
-    counted, parse = [], config._parse
-    monkeypatch.setattr(config, "_parse", lambda *a: counted.append(1) or parse(*a))
+    counted, parse = [], config.parse
+    monkeypatch.setattr(config, "parse", lambda *a: counted.append(1) or parse(*a))
     return counted
 
 
@@ -161,7 +161,7 @@ def test_compiled_once(path, cache, parses):
 
 def test_compiled_again_after_a_change(path, cache, parses):
     both(path, cache)
-    config.set_value(str(path), "heartbeat.timeout", "5s")
+    config_edit.set_value(str(path), "heartbeat.timeout", "5s")
     parses.clear()
     assert both(path, cache).heartbeat.timeout == 5.0
     assert both(path, cache).heartbeat.timeout == 5.0
@@ -312,7 +312,7 @@ EDITS = [
 @pytest.mark.parametrize(("key", "text", "gone", "come"), EDITS)
 def test_set_changes_one_line(path, key, text, gone, come, ending):
     path.write_bytes(COMMENTED.replace("\n", ending).encode())
-    change = config.set_value(str(path), key, text)
+    change = config_edit.set_value(str(path), key, text)
     raw = path.read_bytes().decode()
     assert raw.count("\n") == raw.count(ending)
     assert changed_lines(COMMENTED, raw.replace(ending, "\n")) == (gone, come)
@@ -324,14 +324,14 @@ def test_set_changes_one_line(path, key, text, gone, come, ending):
 
 def test_a_setting_joins_its_section(path):
     path.write_text(COMMENTED)
-    config.set_value(str(path), "heartbeat.from", "http")
+    config_edit.set_value(str(path), "heartbeat.from", "http")
     expected = 'too long\nfrom = "http"\n# progress'
     assert expected in path.read_text()
 
 
 def test_set_over_several_lines_keeps_the_old_file(path):
     path.write_text(COMMENTED)
-    change = config.set_value(str(path), "agent.command", "python3 other.py")
+    change = config_edit.set_value(str(path), "agent.command", "python3 other.py")
     assert change.kept_path == f"{path}.before"
     assert Path(change.kept_path).read_text() == COMMENTED
     after = path.read_text()
@@ -359,7 +359,7 @@ HARD = [
 def test_however_it_is_written_only_that_setting_changes(path, text, key, value):
     path.write_text(text)
     document = tomllib.loads(text.lstrip("\ufeff"))
-    change = config.set_value(str(path), key, value)
+    change = config_edit.set_value(str(path), key, value)
     section, name = key.split(".")
     document.setdefault(section, {})[name] = change.new
     assert tomllib.loads(path.read_text().lstrip("\ufeff")) == document
@@ -378,7 +378,7 @@ def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
     text = "\n".join([MINIMAL, *lines])
     target.write_text(text)
     try:
-        change = config.set_value(str(target), setting.key, _as_argument(setting.example))
+        change = config_edit.set_value(str(target), setting.key, _as_argument(setting.example))
     except config.ConfigError:
         assert target.read_text() == text
         return
@@ -395,9 +395,9 @@ def _as_argument(value):
 
 @pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.key)
 def test_every_setting_can_be_set(path, setting):
-    text = config.sample()
+    text = config_text.sample()
     path.write_text(text)
-    config.set_value(str(path), setting.key, _as_argument(setting.example))
+    config_edit.set_value(str(path), setting.key, _as_argument(setting.example))
     assert path.read_text() == text
 
 
@@ -416,18 +416,18 @@ BAD_SETS = [
 @pytest.mark.parametrize(("key", "text", "words"), BAD_SETS)
 def test_set_refuses_what_would_be_a_mistake(path, key, text, words):
     with pytest.raises(config.ConfigError, match=words):
-        config.set_value(str(path), key, text)
+        config_edit.set_value(str(path), key, text)
     assert path.read_text() == MINIMAL
 
 
 def test_set_refuses_an_unknown_setting(path):
     with pytest.raises(UsageError, match="did you mean heartbeat.timeout"):
-        config.set_value(str(path), "heartbeat.timout", "5s")
+        config_edit.set_value(str(path), "heartbeat.timout", "5s")
 
 
 def test_set_can_mend_the_one_mistake(path):
     path.write_text(MINIMAL + "[heartbeat]\ntimeout = 1979-05-27\n")
-    change = config.set_value(str(path), "heartbeat.timeout", "5s")
+    change = config_edit.set_value(str(path), "heartbeat.timeout", "5s")
     assert path.read_text() == MINIMAL + '[heartbeat]\ntimeout = "5s"\n'
     assert config.toml(change.old) == '"1979-05-27"'
 
@@ -435,7 +435,7 @@ def test_set_can_mend_the_one_mistake(path):
 def test_set_keeps_mode_and_symbolic_link(path, tmp_path):
     path.chmod(0o640)
     (tmp_path / "link.toml").symlink_to(path)
-    config.set_value(str(tmp_path / "link.toml"), "heartbeat.timeout", "5s")
+    config_edit.set_value(str(tmp_path / "link.toml"), "heartbeat.timeout", "5s")
     assert (tmp_path / "link.toml").is_symlink()
     assert (path.stat().st_mode & 0o777, config.load(str(path)).heartbeat.timeout) == (0o640, 5.0)
 
@@ -446,7 +446,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(durable.os, "fsync", full)
     with pytest.raises(OSError):
-        config.set_value(str(path), "heartbeat.timeout", "5s")
+        config_edit.set_value(str(path), "heartbeat.timeout", "5s")
     assert (path.read_text(), os.listdir(path.parent)) == (MINIMAL, ["agent.toml"])
 
 
@@ -460,7 +460,7 @@ ADVICE = [
 
 @pytest.mark.parametrize(("key", "text", "applies", "words"), ADVICE)
 def test_advice(path, key, text, applies, words):
-    change = config.set_value(str(path), key, text)
+    change = config_edit.set_value(str(path), key, text)
     assert change.applies == applies
     assert words in change.advice
 
@@ -469,20 +469,20 @@ def test_advice(path, key, text, applies, words):
 
 
 def test_the_sample_is_complete_and_valid(path):
-    path.write_text(config.sample())
+    path.write_text(config_text.sample())
     assert config.load(str(path)).given.keys() == settings.BY_KEY.keys()
 
 
 def test_the_sample_says_the_defaults(path):
-    path.write_text(config.sample())
+    path.write_text(config_text.sample())
     sampled = config.load(str(path)).values
     path.write_text(MINIMAL)
     assert config.load(str(path)).values == sampled
 
 
 def test_the_committed_reference_is_the_generated_one():
-    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.config > docs/configuration.md"""
-    assert (ROOT / "docs/configuration.md").read_text() == config.reference_markdown()
+    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.config_text > docs/configuration.md"""
+    assert (ROOT / "docs/configuration.md").read_text() == config_text.reference_markdown()
 
 
 def run(path, *args, as_json=False):
@@ -491,7 +491,7 @@ def run(path, *args, as_json=False):
 
 
 def test_cli_show(path):
-    config.set_value(str(path), "heartbeat.timeout", "5s")
+    config_edit.set_value(str(path), "heartbeat.timeout", "5s")
     out = run(path, "show").output
     assert 'timeout = "5s"\n' in out
     assert 'longest_wait = "15m"  # default\n' in out
@@ -516,7 +516,7 @@ def test_cli_check(path):
 
 
 def test_cli_sample(path):
-    assert run(path, "sample").output == config.sample()
+    assert run(path, "sample").output == config_text.sample()
     assert len(json.loads(run(path, "sample", "--json").output)) == len(settings.TABLE)
 
 

@@ -10,10 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 
-WORDS = {"errors", "settings", "config", "policy", "heartbeat", "paths", "lean_json", "durable"}
+WORDS = {
+    "errors", "durations", "kinds", "settings", "config", "config_edit", "config_text", "policy", "heartbeat", "paths",
+    "lean_json", "durable",
+}  # fmt: skip
 HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
-    "pane", "history", "history_mend", "task", "status_file", "runner_client", "alert",
+    "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
@@ -102,7 +105,7 @@ def test_policy_and_heartbeat_are_pure():
 
 def test_files_stay_rooms():
     """A file over 300 lines wants to be split; what is over it is named here with its reason."""
-    excused = {"config", "settings", "session", "task"}
+    excused = {"session"}
     big = {name for name, *_ in ALL
            if len((PACKAGE / (name.replace(".", os.sep) + ".py")).read_text().splitlines()) > 300}  # fmt: skip
     assert big <= excused

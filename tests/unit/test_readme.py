@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from agentctl import config
+from agentctl import config_text
 from agentctl.cli.verbs import BY_NAME
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -11,7 +11,7 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 def test_the_settings_shown_are_the_sample():
     (shown,) = re.findall(r"```toml\n(.*?)```", README, re.S)
-    assert shown == config.sample()
+    assert shown == config_text.sample()
 
 
 def test_every_verb_is_named():

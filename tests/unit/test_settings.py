@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import settings
+from agentctl import durations, settings
 
 REQUIRED = {"agent": {"code": "/srv/agent", "command": ["python3", "agent.py"]}}
 
@@ -30,7 +30,7 @@ def mistakes(**sections):
     + [("1.5s", 1.5), ("0.25h", 900), ("1d2h3m4s5ms", 93784.005), ("1m90s", 150)],
 )
 def test_duration(text, seconds):
-    assert settings.parse_duration(text) == seconds
+    assert durations.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_duration(text, seconds):
 )
 def test_not_a_duration(text):
     with pytest.raises(ValueError):
-        settings.parse_duration(text)
+        durations.parse_duration(text)
 
 
 @given(st.integers(0, 10**12))
 def test_duration_survives_the_round_trip(milliseconds):
-    assert settings.parse_duration(settings.format_duration(milliseconds / 1000)) == (
+    assert durations.parse_duration(durations.format_duration(milliseconds / 1000)) == (
         milliseconds / 1000
     )
 
@@ -65,16 +65,16 @@ def test_duration_survives_the_round_trip(milliseconds):
 @given(st.text())
 def test_a_duration_is_read_or_refused_and_nothing_else(text):
     try:
-        seconds = settings.parse_duration(text)
+        seconds = durations.parse_duration(text)
     except ValueError:
         return
-    assert 0 <= seconds == settings.parse_duration(settings.format_duration(seconds))
+    assert 0 <= seconds == durations.parse_duration(durations.format_duration(seconds))
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_no_such_duration(seconds):
     with pytest.raises(ValueError):
-        settings.format_duration(seconds)
+        durations.format_duration(seconds)
 
 
 # --- the table

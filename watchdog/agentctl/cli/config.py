@@ -11,7 +11,7 @@ import json
 import click
 
 from agentctl import config as configuration
-from agentctl import settings
+from agentctl import config_edit, config_text, settings
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -63,7 +63,7 @@ def sample(obj, as_json: bool) -> None:
     if as_json or (obj is not None and obj.as_json):
         _print_json([_described(setting) for setting in settings.TABLE])
         return
-    click.echo(configuration.sample(), nl=False)
+    click.echo(config_text.sample(), nl=False)
 
 
 @group.command("set", context_settings={"ignore_unknown_options": True})
@@ -73,7 +73,7 @@ def sample(obj, as_json: bool) -> None:
 @click.pass_obj
 def set_(obj, key: str, value: str, as_json: bool) -> None:
     """Set KEY (such as heartbeat.timeout) to VALUE in the file and say what is left to be done."""
-    change = configuration.set_value(obj.config_path, key, value)
+    change = config_edit.set_value(obj.config_path, key, value)
     if as_json or obj.as_json:
         _print_json(vars(change))
         return

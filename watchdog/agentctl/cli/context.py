@@ -37,7 +37,8 @@ def default_name() -> str:
 
 def check_name(name: str) -> str:
     """Return the name; raise UsageError if no agent can be called so."""
-    from ..settings import BY_KEY, Unfit
+    from ..kinds import Unfit
+    from ..settings import BY_KEY
 
     kind = BY_KEY["agent.name"].kind
     try:

@@ -184,7 +184,7 @@ def unpin(ctx):
 @click.pass_context
 def pause(ctx, duration):
     """Watch but do not act, for maintenance; it has an end."""
-    from ..settings import parse_duration
+    from ..durations import parse_duration
 
     try:
         seconds = parse_duration(duration) if duration else 365 * 86400.0
