@@ -133,7 +133,7 @@ def tell(runtime, is_held):
     try:
         stage.set_up()
         story = Story(stage)
-        story.follow(Events(stage.start(), stage.history))
+        story.follow(Events(stage.start()))
         show_timeline(story.timeline())
         show_more(stage, story.incident(), is_held)
         while is_held:

@@ -1,4 +1,4 @@
-"""Who says what: lines of the journal, of the supervisor and of the agent's history as events.
+"""Who says what: lines of the journal and of the supervisor as events.
 
 An event is (instant, who, what). For showing only: nothing is decided by these words.
 """
@@ -43,13 +43,12 @@ def speaker(what):
 
 
 class Events:
-    """Everything that is said, in one queue: lines of pipes, and what the agent writes down."""
+    """Everything that is said, in one queue of lines."""
 
-    def __init__(self, pipes, history):
+    def __init__(self, pipes):
         self.queue = queue.SimpleQueue()
         for pipe, read in pipes:
             threading.Thread(target=self.follow, args=(pipe, read), daemon=True).start()
-        self.history, self.messages = history, 0
         self.waiting = []
 
     def follow(self, pipe, read):
@@ -61,20 +60,11 @@ class Events:
         with contextlib.suppress(queue.Empty):
             while True:
                 self.waiting.append(self.queue.get_nowait())
-        self.waiting += self.written()
         self.waiting.sort(key=lambda event: event[0])
         limit = time.time() - hold_seconds
         due = [event for event in self.waiting if event[0] < limit]
         self.waiting = self.waiting[len(due) :]
         return due
-
-    def written(self):
-        """Return what the agent has written down since the last call."""
-        text = self.history.read_text() if self.history.exists() else ""
-        lines = text.split("\n")[:-1]
-        new = [json.loads(line) for line in lines[self.messages :]]
-        self.messages = len(lines)
-        return [(instant(m["at"]), "agent", m["content"].split(" The brief says:")[0]) for m in new]
 
 
 def instant(value):

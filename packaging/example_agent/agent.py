@@ -61,6 +61,8 @@ def finish(agent: Agent, action: str, result: str, **more) -> None:
 
 
 def note(agent: Agent, text: str, **more) -> None:
+    """Say something: on the terminal, which goes to the journal, and in the conversation."""
+    print(text.split("\n")[0], flush=True)
     agent.history.append("assistant", text, generation=agent.generation, **more)
 
 
@@ -95,7 +97,7 @@ def learn_from_rollback(agent: Agent) -> None:
         mark(agent, action, action, done=False)
     for action in gone[-1:]:
         mark(agent, action, f"{action} (undone by rollback)")
-    note(agent, f"I was rolled back, and {gone} is gone. The brief says:\n{agent.brief}", gone=gone)
+    note(agent, f"I was rolled back, and {gone} is gone.\nThe brief says:\n{agent.brief}", gone=gone)
     agent.understood()
 
 
