@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 from agentctl import ledger as ledgers
 from agentctl.ledger import Ledger, LedgerDamaged
+from line_killer import killed_at
 
 SOURCE = str(Path(ledgers.__file__).resolve().parents[1])
 WRITER = """
@@ -39,31 +39,10 @@ def path(tmp_path):
     return str(tmp_path / "a ledger%?#.db")
 
 
-def killed_at(line: int, act) -> bool:
-    """Run `act` in a child that kills itself before that executed line of the ledger; tell whether it got there."""
-    pid = os.fork()
-    if pid == 0:
-        left = [line]
-
-        def trace(frame, event, _):
-            if frame.f_code.co_filename != ledgers.__file__:
-                return None
-            if event == "line":
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        act()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-
-
 def test_create_is_all_or_nothing(path):
     line = 1
     seen = set()
-    while killed_at(line, lambda: Ledger.create(path)):
+    while killed_at(line, lambda: Ledger.create(path), lambda file: file == ledgers.__file__):
         if os.path.exists(path):
             with Ledger(path) as ledger:
                 assert ledger.check() == "" and ledger.generations() == []

@@ -14,6 +14,7 @@ from agentctl import jobs, launch, rebuild
 from agentctl.errors import AgentctlError
 from agentctl.ledger import Ledger, LedgerDamaged
 from integration.world import SOURCE, World, write
+from line_killer import killed_at
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys
@@ -121,32 +122,12 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
     line, was_killed = 1, True
     while was_killed:
         Path(path).write_bytes(b"junk" * 1000)
-        was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None))
+        was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None),
+                               lambda file: file.endswith(("/rebuild.py", "/ledger.py")))
         with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
             assert facts(ledger) == before, f"killed before line {line}"
         line += 9
     assert line > 60
-
-
-def killed_at(line: int, act) -> bool:
-    """Run `act` in a child that kills itself before that executed line; tell whether it got there."""
-    pid = os.fork()
-    if pid == 0:
-        left = [line]
-
-        def trace(frame, event, _):
-            if not frame.f_code.co_filename.endswith(("/rebuild.py", "/ledger.py")):
-                return None
-            if event == "line":
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        act()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_a_sound_ledger_is_left_alone(world):

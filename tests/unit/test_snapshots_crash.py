@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
 import sys
 
 import pytest
 
 from agentctl import snapshots
+from line_killer import killed_at
 
 OURS = (
     "capture.py", "filecopy.py", "places.py", "restoreplan.py", "restoring.py", "saving.py",
@@ -18,32 +18,9 @@ OURS = (
 )  # fmt: skip
 
 
-def killed_at(line: int, files: tuple[str, ...], act) -> bool:
-    """Run `act` in a child that kills itself at the given line; tell whether it got that far."""
-    pid = os.fork()
-    if pid == 0:
-        left = [line]
-
-        def trace(frame, event, _):
-            folder, name = os.path.split(frame.f_code.co_filename)
-            if name not in files or os.path.basename(folder) != "snapshots":
-                return None
-            if event == "line":
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        status = 1
-        try:
-            sys.settrace(trace)
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
+def among(names: tuple[str, ...]):
+    """Choose files of the snapshots package by name."""
+    return lambda file: os.path.basename(file) in names and os.path.basename(os.path.dirname(file)) == "snapshots"
 
 
 def put(path, text):
@@ -174,9 +151,9 @@ def test_restore(spoilt, tmp_path, files, points, is_elsewhere):
             shutil.rmtree(state)
             shutil.rmtree(replaced, ignore_errors=True)
             shutil.copytree(original, state, symlinks=True)
-            was_killed = killed_at(line, files, restore)
+            was_killed = killed_at(line, restore, among(files))
             check_nothing_lost(state, replaced, good, bad)
-            killed_at(line + stride // 2, files, restore)  # and once more, on the way back
+            killed_at(line + stride // 2, restore, among(files))  # and once more, on the way back
             check_nothing_lost(state, replaced, good, bad)
             restore()
             assert look(state) == good, line
@@ -202,7 +179,7 @@ def test_take(tmp_path):
     line, stride = 1, max(1, total // 150)
     while True:
         shutil.rmtree(root)
-        was_killed = killed_at(line, OURS, take)
+        was_killed = killed_at(line, take, among(OURS))
         assert snapshots.list_ids(root) in ([], ["1"])
         assert not snapshots.list_ids(root) or snapshots.verify(root, "1") == []
         take()
