@@ -247,3 +247,13 @@ def test_an_index_of_its_own_where_none_was_prepared(store):
     write(store.code, {".git/index": b"junk"})
     store.repository.take_index("/nonexistent")
     assert git(store.code, "status", "--porcelain") == ""
+
+
+def test_what_was_staged_and_no_more_is_kept(world):
+    write(world.code, {"agent.py": "staged, then changed back\n"})
+    git(world.code, "add", "agent.py")
+    git(world.code, "checkout", "-q", "HEAD", "--", "behaviour.py")
+    staged = (world.code / ".git/index").read_bytes()
+    incident = roll_back(world)
+    assert_healthy(world)
+    assert (world.quarantine(incident) / "git-state/index").read_bytes() == staged

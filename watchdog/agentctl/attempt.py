@@ -119,7 +119,9 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
         with attempt.ledger.transaction():
             attempt.record_ended()
         return
-    ask_ignored(attempt)
+    if attempt.ignored_inquiry is None:  # an attempt that goes on where it was cut off
+        old = f"{attempt.quarantine}/tree"
+        attempt.ignored_inquiry = ask_ignored(attempt.station, old if os.path.isdir(old) else attempt.station.code_dir)
     diffstat = brief.Diffstat(attempt)
     attempt.step("snapshot", lambda: take_snapshot(attempt.station, attempt.ledger, attempt.incident))
     attempt.step("make ready", lambda: make_ready(attempt))
@@ -154,17 +156,16 @@ def keep_evidence(attempt: Attempt) -> str:
     return json.dumps(evidence.gather(attempt))
 
 
-def ask_ignored(attempt: Attempt) -> None:
+def ask_ignored(station: Station, folder: str) -> command.Running | None:
     """Ask git ahead what it ignores in the old tree: on a large one that takes longer than all the steps together.
 
-    git works from its current folder, so it goes on with the old tree when the trees are exchanged under it.
+    git works from its current folder, so it goes on with the old tree when the trees are exchanged under it. What
+    appears after it has looked stays in quarantine with the rest.
     """
-    old = f"{attempt.quarantine}/tree"
-    folder = old if os.path.isdir(old) else attempt.station.code_dir
     try:
-        attempt.ignored_inquiry = attempt.station.staging.ask_ignored(folder)
+        return station.staging.ask_ignored(folder)
     except (CommandFailed, OSError):  # the tree is gone; then there is nothing to carry over
-        attempt.ignored_inquiry = None
+        return None
 
 
 def make_ready(attempt: Attempt) -> str:

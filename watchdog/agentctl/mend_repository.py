@@ -27,6 +27,7 @@ def put_on_target(attempt) -> str:
             repository.fetch_from(station.vault.git, [commit])
         is_current = attempt.detail("evidence").get("branch") == branch
         _put_on(attempt, branch, commit, rescue, is_current)
+        repository.set_index_aside(aside)
     except (AgentctlError, OSError) as error:
         facts["remade"] = str(error)[:500]
         _remake(attempt, branch, commit)

@@ -94,12 +94,19 @@ class Repository:
 
     def set_aside(self, folder: str) -> str:
         """Move lock files and half-done operations out of `.git` into `folder`; return their names."""
-        return command.call_as(self.user, _set_aside, self.git_dir, folder)
+        return command.call_as(self.user, _set_aside, self.git_dir, folder, IN_PROGRESS, True)
+
+    def set_index_aside(self, folder: str) -> None:
+        """Keep the index: what was staged and not committed is nowhere else."""
+        command.call_as(self.user, _set_aside, self.git_dir, folder, ("index",), False)
 
     def take_index(self, index_path: str) -> None:
         """Install a prepared index file; without one git makes its own from the commit."""
         if not os.path.exists(index_path):
             self.git.run("read-tree", "HEAD", limit_seconds=600)
+            return
+        if self.user is None or self.user.is_us:
+            os.rename(index_path, f"{self.git_dir}/index")
             return
         fd = os.open(index_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -170,10 +177,10 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
     return tip, branch
 
 
-def _set_aside(git_dir: str, folder: str) -> str:
-    """Move locks and half-done operations; a name that is already aside gets a number."""
-    found = [name for name in IN_PROGRESS if os.path.lexists(f"{git_dir}/{name}")]
-    found += _locks(git_dir)
+def _set_aside(git_dir: str, folder: str, names: tuple[str, ...], with_locks: bool) -> str:
+    """Move what is there of `names`, and lock files; a name that is already aside gets a number."""
+    found = [name for name in names if os.path.lexists(f"{git_dir}/{name}")]
+    found += _locks(git_dir) if with_locks else []
     if found:
         os.makedirs(folder, exist_ok=True)
     for name in found:

@@ -11,7 +11,7 @@ import os
 import time
 
 from . import incident, launch, policy, rebuild
-from .attempt import Attempt, carry_out, why_no_undo
+from .attempt import Attempt, ask_ignored, carry_out, why_no_undo
 from .errors import EXIT_FAILED, AgentctlError, in_words, is_full_disk
 from .journal import Journal
 from .ledger import Ledger
@@ -95,7 +95,9 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     if is_asked and decision.action == policy.RESTART:
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
+    asked = None if decision.action == policy.RESTART else ask_ignored(station, station.code_dir)
     attempt = Attempt.decide(station, ledger, world, decision)
+    attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
     carry_out(attempt, journal)
     return EXIT_RELAUNCH
