@@ -24,7 +24,9 @@ class PaneFeed:
         self._stream = LineStream()
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.last_output_at = time.monotonic()
-        if os.path.lexists(path):
+        if os.path.isdir(path) and not os.path.islink(path):  # the agent made it; it must not hinder a launch
+            os.rename(path, f"{path}.{os.urandom(4).hex()}")
+        elif os.path.lexists(path):
             os.unlink(path)
         os.mkfifo(path, 0o600)
         if owner:  # the folder is the agent's: what stands there by now may be a link
