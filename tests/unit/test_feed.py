@@ -26,7 +26,7 @@ def test_lines_come_out_clean_and_the_last_are_kept(fed, tmp_path, capfd):
     os.write(pipe, b" done\n" + b"".join(b"%d\n" % n for n in range(KEPT_LINES)) + b"prompt> ")
     os.close(pipe)
     feed.drain()
-    assert feed.lines[-1] == "prompt> " and len(feed.lines) == KEPT_LINES
+    assert feed.lines[-1] == "prompt>" and len(feed.lines) == KEPT_LINES
     assert capfd.readouterr().out.startswith("red\nhalf done\n0\n1\n")
 
 
