@@ -11,6 +11,8 @@ from agentctl.ledger import Ledger
 from agentctl.paths import USER, Places
 from agentctl.station import boot_id
 
+# What every incident shows in JSON (DESIGN, the command line).
+INCIDENT_KEYS = {"id", "at", "trigger", "evidence", "decision", "from", "to", "steps", "outcome", "seconds"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOML = """\
 [agent]

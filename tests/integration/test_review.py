@@ -202,7 +202,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
     code = "import sys\nfrom agentctl import launch\nfrom agentctl.station import Station\n" \
-           "launch.take_snapshot(Station.open(sys.argv[1]), None)"
+           "launch.take_snapshot(Station.open(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
             for _ in range(2)]
     assert [taker.wait(60) for taker in both] == [0, 0]

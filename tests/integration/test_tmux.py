@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import tmux
+from agentctl import process, tmux
 from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
 
@@ -240,7 +240,7 @@ def test_the_pane_is_as_asked(server):
     pane = server.start("agent", ["/bin/sh", "-c", "stty size; sleep 100"], "/", ENV, width=120)
     wait_for(lambda: server.capture("agent") == "50 120")
     assert pane.tty.startswith("/dev/")
-    assert tmux.foreground_group(pane.pane_pid) == pane.pane_pid
+    assert process.foreground_group(pane.pane_pid) == pane.pane_pid
     assert tmux.server_cgroup(pane.server_pid) == tmux.server_cgroup(os.getpid())
     assert os.readlink(f"/proc/{pane.pane_pid}/fd/0") == pane.tty
 
@@ -249,8 +249,8 @@ def test_the_foreground_group_follows_job_control(server, folder):
     script = f"set -m; sh -c 'echo $$ > {folder}/pid; exec sleep 100'"
     pane = server.start("agent", ["/bin/sh", "-c", script + "; true"], "/", ENV)
     child = int(wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text()))
-    wait_for(lambda: tmux.foreground_group(pane.pane_pid) == child)
-    assert tmux.foreground_group(2**22 + 1) is None
+    wait_for(lambda: process.foreground_group(pane.pane_pid) == child)
+    assert process.foreground_group(2**22 + 1) is None
     assert tmux.server_cgroup(2**22 + 1) is None
 
 

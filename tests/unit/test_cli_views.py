@@ -14,7 +14,7 @@ from agentctl.cli import door, format, logs
 from agentctl.cli.verbs import BY_NAME, TABLE
 from agentctl.paths import SYSTEM, USER, Places
 from agentctl.vault import create_bare
-from ledger_builder import ROOT, Home, agentctl
+from ledger_builder import INCIDENT_KEYS, ROOT, Home, agentctl
 
 DOC = Path(ROOT) / "docs/cli.md"
 
@@ -158,19 +158,7 @@ def test_incidents(home):
     assert "20260202" in lines[1] and "open" in lines[1] and "2 -> 1" in lines[3]
     assert lines[2].startswith("  long long") and lines[4] == "  exit status 1 after 3.0s"
     rows = json.loads(agentctl("incidents", "--json").stdout)
-    keys = {
-        "id",
-        "at",
-        "trigger",
-        "evidence",
-        "decision",
-        "from",
-        "to",
-        "steps",
-        "outcome",
-        "seconds",
-    }
-    assert rows[0]["id"].startswith("20260202") and all(row.keys() >= keys for row in rows)
+    assert rows[0]["id"].startswith("20260202") and all(row.keys() >= INCIDENT_KEYS for row in rows)
     assert len(json.loads(agentctl("incidents", "-n", "1", "--json").stdout)) == 1
 
 

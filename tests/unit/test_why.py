@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ledger_builder import Home, agentctl
+from ledger_builder import INCIDENT_KEYS, Home, agentctl
 
 ID = "20260101-000000-abcdef"
 STACK = ["Traceback (most recent call last):", '  File "agent.py", line 7', "KeyError: 'x'"]
@@ -73,19 +73,7 @@ def test_story_of_a_rollback(home):
 def test_json_is_the_incident_and_its_story(home):
     crash(home)
     found = json.loads(agentctl("why", "--json").stdout)
-    keys = {
-        "id",
-        "at",
-        "trigger",
-        "evidence",
-        "decision",
-        "from",
-        "to",
-        "steps",
-        "outcome",
-        "seconds",
-    }
-    assert found.keys() >= keys | {"story"}
+    assert found.keys() >= INCIDENT_KEYS | {"story"}
     assert found["at"].endswith("Z") and found["steps"][0]["at"].endswith("Z")
     assert found["evidence"]["last_heartbeat_at"].endswith("Z")
     assert all(isinstance(sentence, str) and sentence for sentence in found["story"])

@@ -60,7 +60,7 @@ def first_generation(station: Station, ledger: Ledger) -> dict:
     capture = station.staging.capture(station.repository.git, commit, branch)
     generation = launch.add_generation(station, ledger, capture, source="init", status="good",
                                        reason="adopted by hand")
-    snapshot = launch.take_snapshot(station, ledger, "init")
+    snapshot = launch.take_snapshot(station)
     ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
     station.vault.keep_branches(station.repository.git)
     return generation

@@ -123,7 +123,7 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
         old = f"{attempt.quarantine}/tree"
         attempt.ignored_inquiry = ask_ignored(attempt.station, old if os.path.isdir(old) else attempt.station.code_dir)
     diffstat = brief.Diffstat(attempt)
-    attempt.step("snapshot", lambda: take_snapshot(attempt.station, attempt.ledger, attempt.incident))
+    attempt.step("snapshot", lambda: take_snapshot(attempt.station))
     attempt.step("make ready", lambda: make_ready(attempt))
     attempt.step("switch", lambda: switch(attempt))
     attempt.step("carry .git", lambda: carry(attempt, [".git"]))

@@ -38,9 +38,6 @@ class Jobs:
         elif self.is_work_saved:
             self._start("standby", lambda status: None, str(generation["number"]))
 
-    def after_beat(self) -> None:
-        """Nothing waits for a beat but the trial, which has its own timer."""
-
     def settle_incident(self) -> None:
         """Write `recovered`, once the first heartbeat is here and the condemned work is saved."""
         session = self.session

@@ -12,7 +12,6 @@ import time
 
 from .errors import AgentctlError, CommandFailed
 
-KILL_GRACE_SECONDS = 0.5
 SIGTERM, SIGKILL = 15, 9  # `signal` costs an enum import; these two never change
 
 

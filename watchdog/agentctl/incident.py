@@ -9,8 +9,6 @@ from .launch import Launch
 from .ledger import Ledger
 from .station import new_id
 
-OUTCOMES = ("recovered", "halted", "nothing-to-do")
-
 
 def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) -> str:
     """Open an incident for a launch, or return the one that is still open."""

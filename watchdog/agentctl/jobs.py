@@ -50,7 +50,7 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
     last = ledger.last_launch()
     is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
-    snapshot = take_snapshot(station, ledger, f"bless {number}") if is_of_now else generation["snapshot"]
+    snapshot = take_snapshot(station) if is_of_now else generation["snapshot"]
     station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
     if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
         station.vault.update({f"refs/agentctl/condemned/{number}": None})

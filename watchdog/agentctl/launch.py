@@ -52,7 +52,7 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     _guard_generation(ledger, generation)
     if snapshot:
         return _spend(ledger, generation, snapshot)
-    return _spend(ledger, generation, take_snapshot(station, ledger), is_of_now=True)
+    return _spend(ledger, generation, take_snapshot(station), is_of_now=True)
 
 
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
@@ -137,7 +137,7 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
     return ledger.generation(number)
 
 
-def take_snapshot(station: Station, ledger: Ledger, why: str = "") -> str:
+def take_snapshot(station: Station) -> str:
     """Snapshot the state folder; return the snapshot's id."""
     with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
         ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]

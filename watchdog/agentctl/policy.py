@@ -8,9 +8,6 @@ from __future__ import annotations
 # What an attempt does.
 NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
 
-# The rungs, from the mildest down.
-RUNGS = ("restart", "last known good", "older good", "golden", "golden without the task", "halted")
-
 # How a launch ends.
 RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
     "", "stopped", "failed", "asked", "refused", "lost", "rebooted",

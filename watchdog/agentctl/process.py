@@ -49,16 +49,18 @@ def stat_fields(pid: int) -> list[str]:
     return raw.rpartition(")")[2].split()
 
 
-def foreground_group(pid: int) -> int:
-    """Return the foreground process group of the process's terminal, or 0."""
+def foreground_group(pid: int) -> int | None:
+    """Return the foreground process group of the process's terminal, or None if there is none."""
     fields = stat_fields(pid)
     group = int(fields[5]) if len(fields) > 5 else 0
-    return max(group, 0)
+    return group if group > 0 else None
 
 
-def in_group(group: int) -> list[int]:
+def in_group(group: int | None) -> list[int]:
     """List the members of a process group; none of no group."""
-    return [pid for pid in _pids() if group > 1 and stat_fields(pid)[2:3] == [str(group)]]
+    if group is None or group <= 1:
+        return []
+    return [pid for pid in _pids() if stat_fields(pid)[2:3] == [str(group)]]
 
 
 def children(parent: int) -> list[int]:

@@ -146,7 +146,6 @@ class Session:
             self._first_beat()
         if not self.status.beat(self.last_beat_at, self.judge):
             self.loop.set_timer("status", LEAST_SECONDS_BETWEEN, self.status.write)
-        self.jobs.after_beat()
 
     def _first_beat(self) -> None:
         """The first heartbeat of this launch: only now is a recovery a recovery."""
@@ -258,7 +257,7 @@ class Session:
     def snapshot_at_stop(self) -> None:
         """Keep the state as the agent left it; after the end is on record, as it may take longer than a stop may."""
         try:
-            take_snapshot(self.station, self.ledger, "stop")
+            take_snapshot(self.station)
         except AgentctlError as error:
             self.journal.warning(f"agentctl: no snapshot at the stop: {error.message}")
 

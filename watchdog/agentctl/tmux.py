@@ -211,16 +211,6 @@ def find_program() -> str:
     raise TmuxMissing(f"no tmux in {', '.join(SEARCH_PATH)}", "install it: 'apt-get install tmux'")
 
 
-def foreground_group(pid: int) -> int | None:
-    """Return the foreground process group of `pid`'s terminal, or None if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return int(fields[5]) if int(fields[5]) > 0 else None
-
-
 def server_cgroup(pid: int) -> str | None:
     """Return the control group of `pid` (unified, else systemd's own), or None if it is gone."""
     try:

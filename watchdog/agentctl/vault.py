@@ -15,7 +15,6 @@ from .git import Git, pipe_pack
 
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
-ZERO = "0" * 40
 
 
 class Capture:

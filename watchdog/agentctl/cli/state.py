@@ -158,9 +158,7 @@ def take_snapshot(ctx):
     """Take a snapshot now."""
     from .. import launch
 
-    station = ctx.obj.station()
-    with station.ledger() as ledger:
-        click.echo(launch.take_snapshot(station, ledger, "by hand"))
+    click.echo(launch.take_snapshot(ctx.obj.station()))
 
 
 @snapshot.command("list")
