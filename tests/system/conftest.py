@@ -4,16 +4,9 @@ AGENTCTL_TEST_ROOTS picks the versions: own (this machine's), debian13, or both 
 What this machine cannot give is skipped on a laptop and fails in CI (CI=true).
 """
 
-import os
-
 import boxes
 import pytest
-
-
-def give_up(reason):
-    if os.environ.get("CI"):
-        pytest.fail(f"required in CI: {reason}", pytrace=False)
-    pytest.skip(f"SYSTEM TESTS DO NOT RUN: {reason}")
+from boxes import give_up, new_box
 
 
 @pytest.fixture(scope="session", params=boxes.wanted_roots())
@@ -52,9 +45,3 @@ def fresh_box(box_root):
     for box in made:
         box.close()
 
-
-def new_box(root, **options):
-    try:
-        return boxes.agentctl_box(root, **options)
-    except boxes.Unavailable as error:
-        return give_up(str(error))

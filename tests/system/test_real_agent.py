@@ -9,7 +9,7 @@ import time
 import boxes
 import foreign_agent
 import pytest
-from conftest import give_up
+from boxes import give_up
 from foreign_agent import ForeignAgent, ModelApi, asked_in, said_in
 
 COMMON = {

@@ -5,7 +5,7 @@ import stat
 
 import boxes
 import pytest
-from conftest import new_box
+from boxes import new_box
 from world import World, manifest
 
 PLANT = """

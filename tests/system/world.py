@@ -331,7 +331,8 @@ class Before:
         modes = {line.partition("\t")[2]: line.split()[0] for line in listed}
         wanted = {path: git_mode(kind, mode) for path, (kind, mode, _) in self.tree.items()
                   if kind != "folder" and not path.endswith(".log") and ".venv" not in path}  # fmt: skip
-        assert {path: modes.get(path) for path in wanted} == wanted
+        wrong = {path: (modes.get(path), mode) for path, mode in wanted.items() if modes.get(path) != mode}
+        assert not wrong, (wrong, world.all_journals())
 
     def quarantine(self, incident):
         trees = self.world.box.path(f"{self.world.slots}/quarantine").glob(f"{incident['id']}*/tree")

@@ -1,0 +1,77 @@
+"""The table of what was tried and survived: collected by the tests, written into docs/survival.md.
+
+A test calls `survived(family, what, points)` when all its points held; pytest ends with the table. With
+AGENTCTL_SURVIVAL=FILE the records are added to FILE, one JSON object a line, and
+`python tests/kit/survival.py FILE docs/survival.md ci|nightly` makes the page of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+INTRODUCTION = """# What was tried, and survived
+
+Written by the test run itself (`packaging/test` and `packaging/test nightly`, with AGENTCTL_SURVIVAL_DOC=1).
+A point is one place at which one fault was injected into the real program; it counts as survived
+when everything DESIGN calls an invariant held at the fault and again after the recovery, and nothing was lost.
+"""
+MODES = {"ci": "every CI run", "nightly": "nightly"}
+records: list[dict] = []
+
+
+def survived(family: str, what: str, points: int) -> None:
+    """Record that `points` points of a fault family held; call it after the last check."""
+    records.append({"family": family, "what": what, "points": points})
+
+
+def write_records(path: str) -> None:
+    """Add what this process collected to a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def add_up(found: list[dict]) -> dict[tuple[str, str], int]:
+    """Sum the points of each family and kind."""
+    total: dict[tuple[str, str], int] = {}
+    for record in found:
+        key = record["family"], record["what"]
+        total[key] = total.get(key, 0) + record["points"]
+    return total
+
+
+def read_page(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    """Read the counts of an earlier page: of the other mode they stay."""
+    known = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 4 and cells[0] not in ("Fault", "---", "**all**"):
+            known[cells[0], cells[1]] = dict(zip(MODES, cells[2:], strict=True))
+    return known
+
+
+def render(total: dict[tuple[str, str], int], known: dict, mode: str) -> str:
+    """Make the page: the rows of this run, the other mode's counts from `known`."""
+    rows = {key: {**dict.fromkeys(MODES, ""), **counts, mode: ""} for key, counts in known.items()}
+    for key, points in total.items():
+        rows.setdefault(key, dict.fromkeys(MODES, ""))[mode] = f"{points:,}"
+    lines = [INTRODUCTION, f"| Fault | Into what | {' | '.join(MODES.values())} |", "|---|---|---:|---:|"]
+    for (family, what), counts in sorted(rows.items()):
+        if any(counts.values()):
+            lines.append(f"| {family} | {what} | {' | '.join(counts[m] for m in MODES)} |")
+    sums = [sum(int(c[m].replace(",", "") or 0) for c in rows.values()) for m in MODES]
+    lines.append(f"| **all** | | {' | '.join(f'**{s:,}**' for s in sums)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(records_path: str, page_path: str, mode: str) -> None:
+    """Write the page from the records of one complete run."""
+    found = [json.loads(line) for line in Path(records_path).read_text(encoding="utf-8").splitlines()]
+    page = Path(page_path)
+    known = read_page(page.read_text(encoding="utf-8")) if page.exists() else {}
+    page.write_text(render(add_up(found), known, mode), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
