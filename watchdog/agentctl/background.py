@@ -13,6 +13,8 @@ from . import command, policy
 from .ending import Ending
 
 PROBATION_LOOK_SECONDS = 0.5
+SAVE_TRIES = 3
+SAVE_AGAIN_SECONDS = 5.0
 
 
 class Jobs:
@@ -22,6 +24,7 @@ class Jobs:
         self.station, self.session = station, session
         self.running: dict[str, command.Running] = {}
         self.is_work_saved = session.launch.incident == ""
+        self.save_tries_left = SAVE_TRIES
         self.is_settled = False
 
     # -- when ----------------------------------------------------------------------------------------------
@@ -83,6 +86,10 @@ class Jobs:
         session.loop.set_timer("probation", 10.0, self._look_at_trial)
 
     def _work_saved(self, status: int) -> None:
+        self.save_tries_left -= 1
+        if status != 0 and self.save_tries_left > 0:  # somebody else at work in the repository, most likely
+            self.session.loop.set_timer("save-work", SAVE_AGAIN_SECONDS, self.after_launch)
+            return
         if status != 0:
             self.session.journal.warning("agentctl: the condemned work could not be committed to its rescue branch; "
                                          "it is whole in quarantine")

@@ -130,8 +130,8 @@ class Repository:
         git = Git(scratch, work_tree=tree_dir, index=index, user=self.user,
                   config={"core.autocrlf": "false", "core.excludesFile": f"{self.git_dir}/info/exclude"})
         git.env["GIT_OBJECT_DIRECTORY"] = f"{self.git_dir}/objects"
-        for leftover in (index, f"{index}.lock"):
-            command.call_as(self.user, _unlink_if_there, leftover)
+        for leftover in (index, f"{index}.lock", f"{self.git_dir}/refs/heads/{branch}.lock"):
+            command.call_as(self.user, _unlink_if_there, leftover)  # a save of ours that was killed in the middle
         try:
             if parent:
                 git.run("read-tree", parent, limit_seconds=600)
