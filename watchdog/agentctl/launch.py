@@ -143,7 +143,7 @@ def take_snapshot(station: Station) -> str:
         ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
         snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
         snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
-                       extra=station.config.state.extra, keep_patterns=station.config.state.keep)
+                       extra=station.extra_state, keep_patterns=station.config.state.keep)
     return snapshot
 
 

@@ -28,7 +28,7 @@ def restore(attempt) -> str:
     else:
         settings = station.config.state
         report = snapshots.restore(station.places.snapshots_dir, snapshot, station.state_dir, settings.restore,
-                                   replaced, extra=settings.extra, keep=settings.keep)
+                                   replaced, extra=station.extra_state, keep=settings.keep)
         facts.update(restored=report.restored[:50], removed=report.removed[:50])
     own = attempt.ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'",
                              attempt.incident, attempt.number)

@@ -60,6 +60,16 @@ class Station:
         return Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)
 
     @property
+    def extra_state(self) -> list[str]:
+        """The patterns of state outside the folder, `~/` as the home of who the agent runs as."""
+        return [f"{self.home}{p[1:]}" if p.startswith("~/") else p for p in self.config.state.extra]
+
+    @property
+    def home(self) -> str:
+        """The home folder of who the agent runs as."""
+        return self.user.home if self.user else os.path.expanduser("~")
+
+    @property
     def task_path(self) -> str:
         return f"{self.state_dir}/current_task.md"
 

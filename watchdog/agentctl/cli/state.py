@@ -201,5 +201,6 @@ def restore_snapshot(ctx, snapshot_id, patterns):
     with Lock(station.places.agent_lock_path, f"agent '{station.places.name}'").take():
         settings = station.config.state
         report = snapshots.restore(station.places.snapshots_dir, snapshot_id, station.state_dir,
-                                   list(patterns) or settings.restore, kept, extra=settings.extra, keep=settings.keep)
+                                   list(patterns) or settings.restore, kept, extra=station.extra_state,
+                                   keep=settings.keep)
     click.echo(f"{len(report.restored)} restored, {len(report.removed)} moved away; what was replaced: {kept}")
