@@ -12,16 +12,18 @@ PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 
 WORDS = {
     "errors", "durations", "kinds", "settings", "config", "config_edit", "config_text", "policy", "heartbeat", "paths",
-    "lean_json", "durable",
+    "lean_json", "durable", "hook_events", "preset",
 }  # fmt: skip
 HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
+    "session_store", "http_look",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
     "attempt", "incident", "evidence", "brief", "state", "environment", "mend_repository", "rebuild", "after_rescue",
     "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
+    "resumption",
 }  # fmt: skip
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {

@@ -11,22 +11,29 @@ from .command import Identity
 from .errors import AgentctlError
 from .ledger import Ledger
 from .paths import SYSTEM, Places, slots_dir_of
+from .preset import Preset
 from .repository import check_adoptable
 from .station import Station, find_identity
 from .vault import create_bare
 
 
 def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", user: str = "", state_dir: str = "",
-          settings: dict | None = None) -> Station:
-    """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be."""
+          settings: dict | None = None, preset: Preset | None = None) -> Station:
+    """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be.
+
+    `settings` are by section; those of a `preset` stand where they say nothing.
+    """
     _refuse_second(places)
-    _refuse_command(argv, code_dir)
     code_dir = os.path.realpath(code_dir)
     owner = _choose_user(places, code_dir, user)
+    state_dir = os.path.abspath(state_dir or places.default_state_dir)
+    if preset is not None:
+        home = owner.home if owner else os.path.expanduser("~")
+        argv, settings = _with_preset(preset.settings_for(state_dir, home), argv, settings or {})
+    _refuse_command(argv, code_dir)
     commit, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
     _refuse_mount(code_dir)
-    state_dir = os.path.abspath(state_dir or places.default_state_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
     try:
@@ -34,6 +41,18 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
     except BaseException:
         made.undo()
         raise
+
+
+def _with_preset(known: dict[str, dict], argv: list[str], settings: dict) -> tuple[list[str], dict]:
+    """Put the preset's settings below those given; a command of one's own takes the preset's resume command along."""
+    merged = {section: {**known.get(section, {}), **settings.get(section, {})} for section in {**known, **settings}}
+    agent = merged.setdefault("agent", {})
+    theirs = agent.pop("command", [])
+    if argv:
+        agent.pop("resume_command", None)
+        if merged.get("resume", {}).get("message") == "argument":
+            del merged["resume"]["message"]
+    return argv or theirs, merged
 
 
 def _build(places: Places, values: dict, made: _Made) -> Station:

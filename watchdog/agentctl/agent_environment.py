@@ -56,12 +56,18 @@ def _contract(station: Station, launch: Launch) -> dict[str, str]:
     return env
 
 
+def keeps_own_sessions(settings) -> bool:
+    """Tell whether `[resume]` is used: most agents need none of it."""
+    return bool(settings.resume.store) or settings.resume.message != "none" or \
+        any("{session}" in word for word in (*settings.agent.command, *settings.agent.resume_command))
+
+
 def has_something_to_resume(station: Station) -> bool:
     """Tell whether there is a task or a history."""
     return os.path.exists(station.task_path) or bool(history.tail(station.history_path, 1))
 
 
 def choose_command(station: Station, env: dict[str, str]) -> list[str]:
-    """Choose what to start: the resume command where there is something to resume."""
+    """Choose what to start where `[resume]` says nothing: the resume command where there is something to resume."""
     agent = station.config.agent
     return list(agent.resume_command if env.get("AGENT_RESUMED") and agent.resume_command else agent.command)

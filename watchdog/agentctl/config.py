@@ -44,6 +44,7 @@ class Config:
 
     agent: Section
     heartbeat: Section
+    resume: Section
     probation: Section
     state: Section
     environment: Section

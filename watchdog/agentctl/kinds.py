@@ -220,6 +220,20 @@ def _outside(text: str) -> str | None:
     return text if _absolute(text[1:] if text.startswith("~/") else text) else None
 
 
+def _anywhere(text: str) -> str | None:
+    return _outside(text) or _relative(text)
+
+
+def _local_url(text: str) -> str | None:
+    host, slash, _ = text.removeprefix("http://").partition("/")
+    is_local = text.startswith("http://") and host != "unix" and _listen(host)
+    return text if is_local and slash and " " not in text else None
+
+
+def _key(text: str) -> str | None:
+    return _made_of(text, _LETTERS + _LETTERS.upper(), _DIGITS + "-", 16)
+
+
 def _listen(text: str) -> str | None:
     host, _, port = text.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
@@ -243,6 +257,12 @@ OUTSIDE = Listed(
     Text("pattern", 'a pattern that begins with "/" or "~/", without ".."', _outside),
     'patterns that begin with "/" or "~/"',
 )
+ANYWHERE = Listed(
+    Text("pattern", 'a pattern relative to state.dir or that begins with "/" or "~/", without ".."', _anywhere),
+    'patterns relative to state.dir or that begin with "/" or "~/"',
+)
+TMUX_KEY = Text("text", 'a key by its name in tmux, such as "Escape" or "C-c"', _key, True)
+LOCAL_URL = Text("text", 'a loopback address such as "http://127.0.0.1:8080/health"', _local_url, True)
 CODE_PATHS = Listed(
     Text("path", 'a path relative to agent.code, without ".." and not ".git"', _code_path),
     "paths relative to agent.code",

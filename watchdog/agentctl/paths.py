@@ -35,6 +35,7 @@ class Places:
         self.tmux_dir = f"{self.runtime_dir}/tmux"
         self.tmux_socket_path = f"{self.runtime_dir}/tmux/server"
         self.token_path = f"{self.runtime_dir}/tmux/token"
+        self.session_path = f"{self.data_dir}/session"
         self.log_path = f"{self.data_dir}/agent.log"  # stands for the journal in the runtime `direct`
         self.supervisor_pid_path = f"{self.runtime_dir}/supervise.pid"
 

@@ -1,4 +1,4 @@
-"""Signs of life from agents that do not notify: a file, a command, pane output, or plain time alive.
+"""Signs of life from agents that do not notify: a file, a command, output, hooks, a health address, time alive.
 
 Each source ends in `session.hear`, so that one judge decides for all of them. A probe that hangs is no sign of life.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 import os
 import time
 
-from . import command
+from . import command, process
 from .errors import CommandFailed
 from .station import Station
 
 BEAT = {"WATCHDOG": "1"}
 READY = {"READY": "1"}
+INTERRUPT_SHARE = 0.75  # of the timeout
 
 
 def make_probe(station: Station, session) -> Probe | None:
     """Start what `heartbeat.from` and `agent.ready` ask for; None where the agent does all by itself."""
     source, ready = station.config.heartbeat.from_, station.config.agent.ready
-    if source in ("notify", "http") and ready == "notify":
+    posts = source == "notify" or (source == "http" and not station.config.heartbeat.url)
+    if posts and ready == "notify":
         return None
     return Probe(station, session)
 
@@ -36,6 +38,11 @@ class Probe:
         self.file_seen_at = self._file_time()  # an old file is no sign of this launch
         self.output_seen_at = self.began
         self.running: command.Running | None = None
+        self.look_under_way = None
+        self.interrupted_after: float | None = -1.0
+        if self.source in ("hook", "process"):
+            session.judge.phase = "idle"  # until a hook says that it has something to do
+            self.store_seen = self._store()
         self.look()
 
     def look(self) -> None:
@@ -66,8 +73,60 @@ class Probe:
         elif self.source == "output" and self.session.feed.last_output_at > self.output_seen_at:
             self.output_seen_at = self.session.feed.last_output_at
             self.session.hear(meaning)
+        elif self.source == "http" and self.station.config.heartbeat.url:
+            self._ask_address(meaning)
+        elif self.source in ("hook", "process"):
+            self._look_for_work(meaning)
         elif self.source == "command":
             self._run(list(self.station.config.heartbeat.command), meaning)
+
+    def _look_for_work(self, meaning: dict[str, str]) -> None:
+        """An idle agent is well while its process is there; a busy one while its hooks speak or its session grows."""
+        if "READY" in meaning:
+            return  # its first hook says so
+        if process.is_stopped(self.session.pane.pane_pid):
+            return
+        store, seen = self._store(), self.store_seen
+        self.store_seen = store
+        if self.session.judge.phase == "idle" or store != seen:
+            self.session.hear(meaning)
+            return
+        self._interrupt_when_due()
+
+    def _interrupt_when_due(self) -> None:
+        """Before a wedged agent is killed, press the key that ends its turn, once for each silence."""
+        judge, key = self.session.judge, self.station.config.heartbeat.interrupt
+        due_at = (judge.last_counted_at or self.began) + INTERRUPT_SHARE * judge.timeout_seconds
+        if not key or time.monotonic() < due_at or self.interrupted_after == judge.last_counted_at:
+            return
+        self.interrupted_after = judge.last_counted_at
+        self.session.notes.append(f"busy without progress: {key} was pressed")
+        self.session.journal.warning(f"agentctl: busy without progress; pressing {key}")
+        try:
+            self.session.tmux.press(self.session.pane_name, key)
+        except CommandFailed as error:
+            self.session.journal.warning(f"agentctl: {key} could not be pressed: {error.message}")
+
+    def _store(self) -> tuple:
+        from .resumption import store_patterns
+        from .session_store import newest_change
+
+        return newest_change(store_patterns(self.station), self.station.state_dir, self.station.home)
+
+    def _ask_address(self, meaning: dict[str, str]) -> None:
+        """Ask the agent's own health address; the next look ends one that got no answer."""
+        from .http_look import HttpLook
+
+        if self.look_under_way is not None:
+            self.look_under_way.give_up()
+
+        def answered(is_well: bool) -> None:
+            self.look_under_way = None
+            if is_well:
+                self.session.hear(meaning)
+
+        look = HttpLook(self.station.config.heartbeat.url, self.session.loop, answered)
+        self.look_under_way = look if look.is_open else None
 
     def _file_changed(self) -> bool:
         changed_at = self._file_time()

@@ -73,6 +73,11 @@ def is_shell(pid: int) -> bool:
     return _read(f"/proc/{pid}/comm").strip() in SHELLS
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether the process, or one in the foreground of its terminal, is stopped (SIGSTOP, Ctrl-Z)."""
+    return any(state(member) in ("T", "t") for member in {pid, *in_group(foreground_group(pid))})
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether the process exists and is not a zombie."""
     return state(pid) not in ("", "Z", "X")

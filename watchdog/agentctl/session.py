@@ -12,7 +12,7 @@ import select
 import time
 
 from . import api, durable, policy, process
-from .agent_environment import build_environment, choose_command
+from .agent_environment import build_environment, choose_command, keeps_own_sessions
 from .background import Jobs
 from .ending import Ending, judge_exit
 from .errors import AgentctlError
@@ -49,6 +49,7 @@ class Session:
         self.ready_at = self.first_beat_at = self.last_beat_at = None
         self.notes: list[str] = []
         self.by_agent = self.is_extended = False
+        self.pane_name, self.resumption = SESSION_NAME, None
 
     # -- the story ------------------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ class Session:
         env = build_environment(station, self.launch, os.environ)
         self.launch_env = env
         self.tmux = Tmux(places.tmux_socket_path, station.user, env)
-        argv = choose_command(station, env)
+        argv = self._choose_command(env)
         self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env,
                                     pipe_fifo=places.pane_fifo_path)
         self.loop.watch_end(self.pane.server_pid, self._on_server_end)
@@ -100,6 +101,16 @@ class Session:
                           f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})")
         self.probe = make_probe(station, self)
         self.jobs.after_launch()
+
+    def _choose_command(self, env: dict[str, str]) -> list[str]:
+        if not keeps_own_sessions(self.station.config):
+            return choose_command(self.station, env)
+        from . import resumption  # most agents need none of it
+
+        self.resumption = resumption.plan(self.station, self.ledger, self.launch)
+        if self.resumption.session:
+            env["AGENT_SESSION_ID"] = self.resumption.session
+        return self.resumption.argv
 
     # -- signs of life --------------------------------------------------------------------------------------
 
@@ -115,6 +126,10 @@ class Session:
     def hear(self, fields: dict[str, str]) -> None:
         """Take one notification of the agent, whatever way it came, and pass on what counts."""
         verdict = self.judge.judge(fields, time.monotonic())
+        if "X_AGENTCTL_SESSION" in fields:
+            from .resumption import keep_session
+
+            keep_session(self.station, fields["X_AGENTCTL_SESSION"])
         if verdict.status:
             self.notifier.status(verdict.status)
         if verdict.note and verdict.note not in self.notes:
@@ -134,6 +149,10 @@ class Session:
         self.ledger.update("launches", {"id": self.launch.id}, ready_at=self.ready_at)
         self.status.write(pid=self.pane.pane_pid, phase=self._phase())
         self.jobs.after_ready()
+        if self.resumption is not None:
+            from .resumption import tell_after_ready
+
+            tell_after_ready(self)
 
     def _beat(self) -> None:
         if self.is_extended:

@@ -40,6 +40,7 @@ AT_ONCE, RESTART, INSTALL = "at once", "restart", "install"
 SECTIONS = {
     "agent": "The program that is kept alive.",
     "heartbeat": "How life is judged.",
+    "resume": "For agents that keep their own sessions: how they go on after a relaunch, and are told why.",
     "probation": "The trial of a candidate.",
     "state": "What the agent knows. It goes back together with the code it belongs to.",
     "environment": "Built things that belong to the code and switch with it.",
@@ -85,7 +86,7 @@ TABLE = [
             "Extra environment variables for the agent."),
     Setting("agent.pass_environment", Listed(kinds.VARIABLE, "variable names"), [], RESTART,
             "Variables the agent gets from the environment that agentctl was started in."),
-    Setting("heartbeat.from", Choice("notify", "http", "file", "command", "output"),
+    Setting("heartbeat.from", Choice("notify", "http", "file", "command", "output", "hook", "process"),
             "notify", RESTART, "What counts as a heartbeat."),
     Setting("heartbeat.timeout", Duration("100ms", "1d"), "60s", INSTALL,
             "Longest silence before the agent counts as hung; becomes WatchdogSec=."),
@@ -97,6 +98,16 @@ TABLE = [
             'The file whose change is a heartbeat, for from = "file".'),
     Setting("heartbeat.command", Argv(), [], RESTART,
             'The probe whose exit status 0 is a heartbeat, for from = "command".'),
+    Setting("heartbeat.url", kinds.LOCAL_URL, "", RESTART,
+            'The agent\'s own health address: an answer 2xx is a heartbeat, for from = "http" (empty: it posts them).'),
+    Setting("heartbeat.interrupt", kinds.TMUX_KEY, "", RESTART,
+            'A key such as "Escape", pressed once when a busy agent has got nowhere for three quarters of timeout.'),
+    Setting("resume.store", kinds.ANYWHERE, [], RESTART,
+            "The files of the agent's own sessions ({session}: the id); with none it is started, not resumed."),
+    Setting("resume.message", Choice("none", "argument", "keys"), "none", RESTART,
+            "How a resumed agent is told why: as {message} in resume_command, typed into its terminal, or not at all."),
+    Setting("resume.after", Duration("0s", "10m"), "1s", RESTART,
+            'Time from ready to typing, for message = "keys".'),
     Setting("probation.duration", Duration("0s", "7d"), "2m", RESTART,
             "How long a candidate has to hold out before it is blessed."),
     Setting("probation.heartbeats", Whole(0, 100_000), 5, RESTART,
@@ -222,9 +233,16 @@ def _contradictions(values: dict):
         if source == needed and values.get(f"heartbeat.{needed}") in ("", []):
             rule = f'is required by heartbeat.from = "{needed}"'
             yield Mistake(f"heartbeat.{needed}", values[f"heartbeat.{needed}"], rule)
-    if source in ("file", "command", "output") and values.get("heartbeat.progress") == "required":
+    if source in ("file", "command", "output", "hook", "process") and values.get("heartbeat.progress") == "required":
         rule = f'cannot be seen with heartbeat.from = "{source}"; no heartbeat would ever count'
         yield Mistake("heartbeat.progress", "required", rule)
+    if source == "process" and values.get("agent.ready") == "notify":
+        yield Mistake("agent.ready", "notify",
+                      'must be a time or a command with heartbeat.from = "process", such as "5s"')
+    if values.get("resume.message") == "argument" and \
+            not any("{message}" in word for word in values.get("agent.resume_command", ())):
+        yield Mistake("agent.resume_command", values.get("agent.resume_command"),
+                      'has no {message}, which resume.message = "argument" needs')
     code, state = values.get("agent.code"), values.get("state.dir")
     if code and state and (code + "/").startswith(state + "/"):
         yield Mistake("state.dir", state, f"must not be agent.code ({code}) or hold it")

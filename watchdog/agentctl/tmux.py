@@ -136,6 +136,14 @@ class Tmux:
         kept = text.rstrip().split("\n")[-lines:]
         return "\n".join(line.rstrip() for line in kept)
 
+    def type(self, session: str, text: str) -> None:
+        """Type `text` into the session's terminal, as somebody attached to it would; no Enter."""
+        self._ask("send-keys", "-t", _target(session), "-l", "--", text)
+
+    def press(self, session: str, key: str) -> None:
+        """Press one key by tmux's name for it, such as `Enter` or `Escape`."""
+        self._ask("send-keys", "-t", _target(session), key)
+
     def has_server(self) -> bool:
         """Tell whether somebody listens on the socket; when that cannot be known, assume so."""
         kind = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK

@@ -18,6 +18,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["hook"] and not any(word.startswith("-") for word in words):
+        from .hook_event import send  # at every step of an agent: it must cost little
+
+        return send(words[1:])
     from .quick import parse, show_status
 
     simple = parse(words)

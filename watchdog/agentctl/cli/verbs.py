@@ -43,6 +43,8 @@ TABLE = (
     Verb(STATE, "task", "state:task", "Show or edit the agent's current task."),
     Verb(STATE, "history", "state:history", "Read, search, export or import the conversation."),
     Verb(STATE, "snapshot", "state:snapshot", "Take, list or restore snapshots of the state."),
+    Verb(SET_UP, "presets", "presets:presets", "List what is known of the agents people run."),
+    Verb(SET_UP, "hook", "hook:hook", "Pass on what an agent's own hook says."),
     Verb(SET_UP, "init", "adopt:init", "Adopt a git repository as an agent."),
     Verb(SET_UP, "install", "install:install", "Write the units from agent.toml."),
     Verb(SET_UP, "uninstall", "install:uninstall", "Remove the units, nothing of the agent's."),

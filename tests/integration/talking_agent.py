@@ -1,0 +1,66 @@
+"""An agent that knows nothing of agentctl: a chat in a terminal that keeps its sessions as JSON lines.
+
+    talking_agent.py STORE [--session ID | --resume ID] [MESSAGE]
+
+Like the real ones: resuming a session that is not there is an error, a message is written down when it comes,
+and it says nothing about its life. `work` makes it busy for ever (a turn that gets nowhere),
+`think` busy with progress. `Escape` ends a turn. With HOOK set it runs that command at each step, as they do.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import termios
+import time
+import tty
+
+
+def main():
+    store, *words = sys.argv[1:]
+    option, session, *words = words if words[:1] in (["--session"], ["--resume"]) else ["", "last", *words]
+    path = os.path.join(store, f"{session}.jsonl")
+    if option == "--resume" and not os.path.exists(path):
+        print(f"no session {session}", file=sys.stderr)
+        return 1
+    os.makedirs(store, exist_ok=True)
+    tty.setcbreak(0, termios.TCSANOW)
+    hook("SessionStart", session)
+    print("ready", flush=True)
+    for message in words:
+        turn(path, session, message)
+    line = ""
+    while True:
+        text = os.read(0, 1024).decode()
+        for char in text:
+            if char in "\r\n":
+                turn(path, session, line)
+                line = ""
+            else:
+                line += char
+
+
+def turn(path, session, message):
+    hook("UserPromptSubmit", session)
+    with open(path, "a") as file:
+        file.write(json.dumps({"at": time.time(), "launch": os.environ.get("AGENT_LAUNCH_ID"), "said": message}) + "\n")
+    while message in ("work", "think"):
+        if message == "think":
+            with open(path, "a") as file:
+                file.write(json.dumps({"thought": time.time()}) + "\n")
+        readable, _, _ = select.select([0], [], [], 0.1)
+        if readable and b"\x1b" in os.read(0, 1024):
+            print("interrupted", flush=True)
+            break
+    hook("Stop", session)
+
+
+def hook(event, session):
+    if os.environ.get("HOOK"):
+        told = json.dumps({"hook_event_name": event, "session_id": session})
+        subprocess.run(os.environ["HOOK"], shell=True, input=told, text=True, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Agents that keep their own sessions: the right one is resumed, they are told why once, busy is told from idle."""
+
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agentctl import adopt, preset, resumption
+from integration.world import SOURCE, World
+
+AGENT = Path(__file__).with_name("talking_agent.py").read_text()
+START = [sys.executable, "agent.py", "../state/talk", "--session", "{session}"]
+RESUME = [sys.executable, "agent.py", "../state/talk", "--resume", "{session}"]
+BASE = {"agent": {"ready": "300ms"}, "heartbeat": {"from": "process", "timeout": "1500ms"}}
+
+
+@pytest.fixture
+def make(monkeypatch):
+    worlds = []
+
+    def build(command, settings) -> World:
+        settings = {section: {**BASE.get(section, {}), **settings.get(section, {})} for section in {**BASE, **settings}}
+        world = World(monkeypatch, settings)
+        worlds.append(world)
+        world.commit({"agent.py": AGENT}, "an agent that talks")
+        world.station = adopt.adopt(world.places, str(world.code), command, state_dir=str(world.state),
+                                    settings=world.settings)
+        return world
+
+    yield build
+    for world in worlds:
+        world.end()
+
+
+def talk(world) -> dict[str, list[dict]]:
+    """Return every session's lines, by its id."""
+    found = sorted((world.state / "talk").glob("*.jsonl"))
+    return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in found}
+
+
+def told(world, launch: str) -> list[str]:
+    """Return what was said in a launch, in any session."""
+    return [line["said"] for lines in talk(world).values() for line in lines if line.get("launch") == launch]
+
+
+def relaunch(world, launch: dict) -> dict:
+    """Kill the agent behind everybody's back; return the next launch once it is well."""
+    os.kill(world.live()["pid"], 9)
+    return world.until_beating(after=launch["id"])
+
+
+def type_line(world, text: str) -> None:
+    from agentctl.tmux import Tmux
+
+    tmux = Tmux(world.places.tmux_socket_path, None, dict(os.environ))
+    tmux.type("agent", text)
+    tmux.press("agent", "Enter")
+
+
+def test_a_session_is_started_once_and_resumed_with_one_message(make):
+    world = make(START, {"agent": {"resume_command": [*RESUME, "{message}"]},
+                         "resume": {"store": ["talk/{session}.jsonl"], "message": "argument"}})  # fmt: skip
+    world.start()
+    first = world.until_beating(1)
+    (world.state / "current_task.md").write_text("# Current Task\nTalk.\n\n## Pending Actions\n- [ ] say hello\n")
+    session = resumption.read_session(world.station)
+    type_line(world, "hello")
+    world.until(lambda: told(world, first["id"]) == ["hello"], "the line")
+    second = relaunch(world, first)
+    world.until(lambda: told(world, second["id"]), "the message")
+    third = relaunch(world, second)
+    world.until(lambda: told(world, third["id"]), "the message")
+    assert list(talk(world)) == [session]
+    for launch in (second, third):
+        (message,) = told(world, launch["id"])
+        assert message.startswith("[agentctl] You were restarted: killed by SIGKILL")
+        assert "Still to do: say hello." in message
+        assert len(world.all("SELECT * FROM events WHERE kind='message' AND text LIKE ?", f"%{launch['id']}%")) == 1
+
+
+def test_with_no_session_left_a_new_one_is_started(make):
+    world = make(START, {"agent": {"resume_command": [*RESUME, "{message}"]},
+                         "resume": {"store": ["talk/{session}.jsonl"], "message": "argument"}})  # fmt: skip
+    world.start()
+    first = world.until_beating(1)
+    before = resumption.read_session(world.station)
+    (world.state / "history.jsonl").write_text('{"id": "1", "content": "so there is something to resume"}\n')
+    second = relaunch(world, first)  # nothing was said, so its store has no file: `--resume` would end with 1
+    after = resumption.read_session(world.station)
+    assert before != after
+    type_line(world, "new")
+    world.until(lambda: told(world, second["id"]) == ["new"], "the line")
+    assert list(talk(world)) == [after]
+
+
+def test_a_message_is_typed_once(make):
+    world = make([sys.executable, "agent.py", "../state/talk"],
+                 {"resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}})
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "hello")
+    world.until(lambda: told(world, first["id"]), "the line")
+    second = relaunch(world, first)
+    world.until(lambda: told(world, second["id"]), "the message")
+    type_line(world, "and on")
+    world.until(lambda: told(world, second["id"])[1:], "the line after it")
+    message, after = told(world, second["id"])
+    assert (message[:10], after) == ("[agentctl]", "and on")
+    assert told(world, first["id"]) == ["hello"]
+
+
+HOOKED = {"agent": {"environment": {}}, "heartbeat": {"from": "hook"}, "resume": {"store": ["talk/"]}}
+
+
+@pytest.fixture
+def hooked(make, monkeypatch):
+    monkeypatch.setitem(HOOKED["agent"]["environment"], "HOOK", f"PYTHONPATH={SOURCE} {sys.executable} -c "
+                        "'import sys; from agentctl.cli import main; sys.exit(main([\"hook\"]))'")  # fmt: skip
+    return lambda **heartbeat: make([sys.executable, "agent.py", "../state/talk"], {
+        **HOOKED, "agent": {**HOOKED["agent"], "ready": "notify", "ready_timeout": "20s"},
+        "heartbeat": {**HOOKED["heartbeat"], **heartbeat}})  # fmt: skip
+
+
+def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
+    world = hooked()
+    world.start()
+    first = world.until_beating(1)
+    since = time.time()
+    world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 4, "beats for longer than the timeout")
+    assert world.launches()[-1]["id"] == first["id"]
+    assert resumption.read_session(world.station) == "last"
+
+
+def test_a_turn_that_gets_nowhere_is_a_failure(hooked):
+    world = hooked()
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "work")
+    ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
+                        "the wedge to be seen")
+    assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
+    assert world.until_beating(after=first["id"])
+
+
+def test_a_long_turn_with_progress_is_none(hooked):
+    world = hooked()
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "think")
+    world.until(lambda: len(talk(world).get("last", [])) > 40, "a turn longer than twice the timeout")
+    assert world.launches()[-1]["id"] == first["id"]
+
+
+def test_a_wedged_turn_is_interrupted_first(hooked):
+    world = hooked(interrupt="Escape", timeout="2s")
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "work")
+    world.until(lambda: "pressing Escape" in world.log, "the key")
+    type_line(world, "hello")
+    world.until(lambda: "hello" in told(world, first["id"]), "the next turn")
+    assert world.launches()[-1]["id"] == first["id"]
+
+
+def test_a_health_address_is_asked(make):
+    class Health(http.server.BaseHTTPRequestHandler):
+        status = 200
+
+        def do_GET(self):
+            self.send_response(self.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health)
+    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    serving.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/health"
+        world = make([sys.executable, "agent.py", "../state/talk"],
+                     {"agent": {"ready": "notify", "ready_timeout": "20s"}, "heartbeat": {"from": "http", "url": url}})
+        world.start()
+        first = world.until_beating(1)
+        Health.status = 503
+        ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
+                            "the unwell agent to be seen")
+        assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
+        Health.status = 200
+        assert world.until_beating(after=first["id"])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_state_in_the_home_folder_is_in_the_snapshots_and_comes_back(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = tmp_path / ".talker"
+    store.mkdir()
+    (store / "store.sqlite").write_text("good")
+    world = make([sys.executable, "agent.py", "../state/talk"],
+                 {"state": {"extra": ["~/.talker/*"], "restore": ["*.sqlite"]}, "probation": {"tries": 1}})
+    world.start()
+    world.until_beating(1)
+    world.stop()
+    world.commit({"agent.py": "import os, sys; open(os.path.expanduser('~/.talker/store.sqlite'), 'w').write('bad')\n"
+                              "sys.exit(3)\n"}, "bad")  # fmt: skip
+    world.start()
+    world.until_outcome("recovered")
+    assert (store / "store.sqlite").read_text() == "good"
+
+
+def test_a_preset_is_adopted_with_its_folders(monkeypatch):
+    world = World(monkeypatch)
+    try:
+        known = preset.find("llm", "/nonexistent")
+        world.station = adopt.adopt(world.places, str(world.code), [sys.executable, "-c", "chat"],
+                                    state_dir=str(world.state), settings=world.settings, preset=known)
+        settings = world.station.config
+        assert settings.agent.environment == {"LLM_USER_PATH": f"{world.state}/llm"}
+        assert settings.agent.command == [sys.executable, "-c", "chat"]
+        assert settings.agent.resume_command == []  # the preset's would start another command
+        assert settings.resume.message == "keys"
+    finally:
+        world.end()

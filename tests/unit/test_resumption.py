@@ -1,0 +1,66 @@
+"""How a relaunched agent goes on: the words it is told, the command it is told them in."""
+
+import uuid
+
+import pytest
+
+from agentctl import resumption
+from agentctl.http_look import is_well
+
+FAILED = {"end": "failed", "trigger": "watchdog", "reason": "no heartbeat for 61.0s (limit 60s)"}
+MOVED = {"generation_from": 5, "generation_to": 4}
+
+
+@pytest.mark.parametrize(
+    ("last", "incident", "brief", "pending", "said", "unsaid"),
+    [
+        (None, None, "", [], [], ["restarted"]),
+        (FAILED, None, "", [], ["no heartbeat for 61.0s", "Go on where you were."], ["generation", "Still to do"]),
+        (FAILED, MOVED, "/s/BRIEF.md", ["a", "b"],
+         ["from generation 5 to generation 4", "/s/BRIEF.md", "Still to do: a; b."], []),
+        (FAILED, MOVED, "", [], [], ["generation"]),  # a plain restart undid nothing
+        ({"end": "rebooted", "reason": "x", "trigger": ""}, None, "", [], ["the machine went down"], []),
+        ({"end": "asked", "reason": "", "trigger": "asked"}, None, "", [], ["a restart was asked for"], []),
+        ({"end": "stopped", "reason": "", "trigger": "stop"}, None, "", [], ["stopped and started again"], []),
+        (FAILED | {"reason": "x" * 1000}, None, "", list("abcdefgh"), ["a; b; c; d; e (and 3 more)"], ["x" * 301]),
+    ],
+)
+def test_what_it_is_told(last, incident, brief, pending, said, unsaid):
+    text = resumption.compose(last, incident, brief, pending)
+    assert "\n" not in text
+    assert all(words in text for words in said)
+    assert not any(words in text for words in unsaid)
+
+
+def test_a_message_is_one_line_whatever_is_pending():
+    assert "\n" not in resumption.compose(FAILED | {"reason": "a\nb\r\n"}, None, "", ["c\nd"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "session", "message", "filled"),
+    [
+        (["a", "--resume", "{session}", "{message}"], "s1", "why", ["a", "--resume", "s1", "why"]),
+        (["a", "{message}"], "", "", ["a"]),
+        (["a", "-m={message}"], "", "", ["a", "-m="]),
+        (["a", "{session}"], "", "", ["a"]),
+        (["a", "x{session}y"], "s", "", ["a", "xsy"]),
+        (["a", "{message}"], "s", "says {session}", ["a", "says {session}"]),
+    ],
+)
+def test_a_command_is_filled(argv, session, message, filled):
+    assert resumption.fill(argv, session, message) == filled
+
+
+def test_a_new_session_is_a_random_uuid():
+    made = {resumption.new_session_id() for _ in range(50)}
+    assert len(made) == 50
+    assert {uuid.UUID(text).version for text in made} == {4}
+
+
+@pytest.mark.parametrize(
+    ("answer", "well"),
+    [(b"HTTP/1.1 200 OK\r\n", True), (b"HTTP/1.0 204 No Content\r\n", True), (b"HTTP/1.1 503 No\r\n", False),
+     (b"HTTP/1.1 2000 OK", False), (b"", False), (b"200 OK", False), (b"\xff\xff\n", False)],
+)  # fmt: skip
+def test_which_answer_is_a_sign_of_life(answer, well):
+    assert is_well(answer) == well
