@@ -10,7 +10,8 @@ import pytest
 from agentctl import adopt, jobs
 from agentctl.errors import AgentctlError
 from agentctl.paths import USER, Places
-from integration.world import git, make_repository, manifest, write
+from integration.world import git, make_repository, write
+from kit.manifest import manifest
 
 COMMAND = ["/bin/sh", "run.sh"]
 FILES = {"run.sh": "sleep 1\n", ".gitignore": "cache/\n", "cache/x": "ignored\n"}

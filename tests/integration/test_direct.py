@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentctl import task, task_rebuild
-from integration.world import World, git, manifest, write
+from integration.world import World, git, write
+from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
 

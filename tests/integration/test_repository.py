@@ -12,7 +12,8 @@ from agentctl import launch
 from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
 from integration.test_vault import Store
-from integration.world import World, git, make_repository, manifest, write
+from integration.world import World, git, make_repository, write
+from kit.manifest import manifest
 
 
 @pytest.fixture

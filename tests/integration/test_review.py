@@ -25,7 +25,8 @@ from agentctl import (
 from agentctl.command import Identity
 from agentctl.ending import Ending
 from agentctl.station import Lock
-from integration.world import SOURCE, World, git, manifest, write
+from integration.world import SOURCE, World, git, write
+from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
 QUICK_TRIAL = {"probation": {"duration": "0s", "heartbeats": 2}}

@@ -11,7 +11,8 @@ from agentctl import slots
 from agentctl.errors import AgentctlError
 from agentctl.slots import Slots, carry_over
 from integration.test_vault import Store, contents
-from integration.world import git, manifest, write
+from integration.world import git, write
+from kit.manifest import manifest
 
 
 class Place(Store):

@@ -12,7 +12,8 @@ from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
 from agentctl.repository import Repository
 from agentctl.vault import Capture, Staging, Vault, create_bare
-from integration.world import git, make_repository, manifest, write
+from integration.world import git, make_repository, write
+from kit.manifest import manifest
 
 
 class Store:

@@ -5,7 +5,6 @@ Everything lives in one short temporary folder (sockets have a length limit) and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -64,28 +63,6 @@ def wait_until(ask, what: str, limit_seconds: float = 20.0):
         time.sleep(0.02)
 
 
-def manifest(folder, *, without: tuple[str, ...] = ()) -> dict[str, tuple]:
-    """Describe every entry below `folder`: kind, mode, content; names are bytes as text."""
-    found = {}
-    root = os.fspath(folder)
-    for top, folders, files in os.walk(root):
-        folders[:] = [f for f in folders if f"{top}/{f}"[len(root) + 1 :] not in without]
-        for name in (*folders, *files):
-            path = f"{top}/{name}"
-            stat = os.lstat(path)
-            if os.path.islink(path):
-                what: tuple = ("link", os.readlink(path))
-            elif os.path.isdir(path):
-                what = ("folder", stat.st_mode & 0o777)
-            elif os.path.isfile(path):
-                with open(path, "rb") as file:
-                    what = ("file", stat.st_mode & 0o777, hashlib.sha256(file.read()).hexdigest())
-            else:
-                what = ("other", stat.st_mode)
-            found[path[len(root) + 1 :]] = what
-    return found
-
-
 def make_repository(folder: Path, files: dict[str, str | bytes], branch: str = "main") -> Path:
     """Make a repository with one commit of `files`."""
     folder.mkdir(parents=True)
@@ -112,8 +89,9 @@ def merged(one: dict, other: dict) -> dict:
 class World:
     """One agent, adopted and breakable."""
 
-    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main") -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="agw", dir="/tmp"))
+    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main",
+                 parent: str = "/tmp") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agw", dir=parent))
         self.name = f"w{self.folder.name[3:].lower()}"
         self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": USER}
         for name, value in self.environment.items():

@@ -4,13 +4,13 @@ agentctl is used as a user would, by its command line, systemctl and the journal
 from outside, as the box's disk is visible; nothing reads agentctl's own records.
 """
 
-import hashlib
 import json
 import os
 import shlex
-import stat
 import time
 from pathlib import Path
+
+from kit import manifest as manifests
 
 AGENT = Path(__file__).with_name("breakable_agent.py")
 SHORT = {
@@ -329,7 +329,7 @@ class Before:
         world.git("merge-base", "--is-ancestor", self.bad, rescue)
         listed = world.git("-c", "core.quotePath=false", "ls-tree", "-r", rescue).splitlines()
         modes = {line.partition("\t")[2]: line.split()[0] for line in listed}
-        wanted = {path: git_mode(kind, mode) for path, (kind, mode, _) in self.tree.items()
+        wanted = {path: git_mode(kind, mode) for path, (kind, mode, *_) in self.tree.items()
                   if kind != "folder" and not path.endswith(".log") and ".venv" not in path}  # fmt: skip
         wrong = {path: (modes.get(path), mode) for path, mode in wanted.items() if modes.get(path) != mode}
         assert not wrong, (wrong, world.all_journals())
@@ -348,18 +348,5 @@ def git_mode(kind, mode):
 
 
 def manifest(top):
-    """Describe every file below a folder but git's own: path -> (type, mode, content)."""
-    found = {}
-    for path in sorted(Path(top).rglob("*")):
-        name = str(path.relative_to(top))
-        if name == ".git" or name.startswith(".git/"):
-            continue
-        facts = path.lstat()
-        mode = stat.S_IMODE(facts.st_mode)
-        if path.is_symlink():
-            found[name] = ("link", mode, str(path.readlink()))
-        elif path.is_dir():
-            found[name] = ("folder", mode, "")
-        else:
-            found[name] = ("file", mode, hashlib.sha256(path.read_bytes()).hexdigest())
-    return found
+    """Describe every entry below a folder but git's own."""
+    return manifests.manifest(top, without=(".git",))

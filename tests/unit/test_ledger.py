@@ -14,7 +14,7 @@ import pytest
 
 from agentctl import ledger as ledgers
 from agentctl.ledger import Ledger, LedgerDamaged
-from line_killer import killed_at
+from kit.line_killer import killed_at
 
 SOURCE = str(Path(ledgers.__file__).resolve().parents[1])
 WRITER = """

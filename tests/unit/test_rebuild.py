@@ -14,7 +14,7 @@ from agentctl import jobs, launch, rebuild
 from agentctl.errors import AgentctlError
 from agentctl.ledger import Ledger, LedgerDamaged
 from integration.world import SOURCE, World, write
-from line_killer import killed_at
+from kit.line_killer import killed_at
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys

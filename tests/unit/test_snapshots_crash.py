@@ -1,49 +1,26 @@
-"""SIGKILL at every so many lines of take and restore, then again: the same end, nothing lost."""
+"""SIGKILL at every so many lines of take and restore (nightly at every one), then again: the same end, nothing lost."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sqlite3
-import sys
+import tempfile
 
 import pytest
 
 from agentctl import snapshots
-from line_killer import killed_at
+from kit.line_killer import explore, fast_folder
+from kit.manifest import manifest, missing
+from kit.survival import survived
 
-OURS = (
-    "capture.py", "filecopy.py", "places.py", "restoreplan.py", "restoring.py", "saving.py",
-    "__init__.py", "spot.py", "sqlitecopy.py", "syncs.py",
-)  # fmt: skip
-
-
-def among(names: tuple[str, ...]):
-    """Choose files of the snapshots package by name."""
-    return lambda file: os.path.basename(file) in names and os.path.basename(os.path.dirname(file)) == "snapshots"
+IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 
 
 def put(path, text):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         file.write(text)
-
-
-def look(folder):
-    seen = {}
-    for above, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = os.path.join(above, name)
-            stat = os.lstat(path)
-            if os.path.islink(path):
-                content = os.readlink(path)
-            elif os.path.isdir(path):
-                content = None
-            else:
-                with open(path, "rb") as file:
-                    content = file.read()
-            seen[os.path.relpath(path, folder)] = (stat.st_mode, content)
-    return seen
 
 
 def make(state):
@@ -82,111 +59,106 @@ def spoil(state):
     put(f"{state}/s.db-shm", "stale index")
 
 
-def lines(files, act) -> int:
-    """Count the executed lines of a whole run."""
-    counted = [0]
+class Crash:
+    """A folder for one family of points."""
 
-    def trace(frame, event, _):
-        if os.path.basename(frame.f_code.co_filename) not in files:
-            return None
-        counted[0] += event == "line"
-        return trace
+    def __init__(self, parent):
+        self.folder = tempfile.mkdtemp(prefix="snap", dir=parent)
+        self.state, self.root = f"{self.folder}/state", f"{self.folder}/snapshots"
 
-    sys.settrace(trace)
-    try:
-        act()
-    finally:
-        sys.settrace(None)
-    return counted[0]
+    def recover(self):
+        self.act()
+
+    def end(self):
+        shutil.rmtree(self.folder)
 
 
-@pytest.fixture
-def spoilt(tmp_path):
-    """A snapshot, the state it was taken of, and what became of it."""
-    original = str(tmp_path / "original")
-    root = str(tmp_path / "snapshots")
-    make(original)
-    snapshots.take(original, root, "1", keep_patterns=["kept"])
-    good = look(original)
-    spoil(original)
-    bad = look(original)
-    good["kept"] = bad["kept"]
-    return original, root, good, bad
+class Take(Crash):
+    """A snapshot; with `previous` the second one, of which most is linked to the first."""
+
+    def __init__(self, parent, previous=None):
+        super().__init__(parent)
+        make(self.state)
+        self.previous, self.number = previous, "2" if previous else "1"
+        if previous:
+            snapshots.take(self.state, self.root, previous)
+            spoil(self.state)
+        self.good = manifest(self.state)
+        self.first = manifest(f"{self.root}/{previous}") if previous else {}
+
+    def reset(self):
+        for name in os.listdir(self.root) if os.path.isdir(self.root) else ():
+            if name != self.previous:
+                shutil.rmtree(f"{self.root}/{name}")
+
+    def act(self):
+        snapshots.take(self.state, self.root, self.number, previous=self.previous)
+
+    def at_the_kill(self, run):
+        assert all(snapshots.verify(self.root, number) == [] for number in snapshots.list_ids(self.root))
+        assert set(snapshots.list_ids(self.root)) <= {self.previous, self.number}
+        assert manifest(self.state) == self.good
+        assert not self.previous or manifest(f"{self.root}/{self.previous}") == self.first
+
+    def afterwards(self, run):
+        self.at_the_kill(run)
+        assert sorted(os.listdir(self.root)) == [n for n in (self.previous, self.number) if n]
 
 
-def check_nothing_lost(state, replaced, good, bad):
-    """Every spoilt thing with content is where it was, or saved; also half-way."""
-    saved = {}
-    for top in sorted(os.listdir(replaced)) if os.path.isdir(replaced) else ():
-        for name, thing in look(f"{replaced}/{top}").items():
-            saved.setdefault(name, []).append(thing[1])
-    now = look(state)
-    for name, (_, content) in bad.items():
-        if content is not None and good.get(name, (0, None))[1] != content:
-            alive = now.get(name, (0, None))[1]
-            assert content == alive or content in saved.get(name, ()), name
+class Restore(Crash):
+    """A restore of everything; what is replaced is kept, on the same file system or on another."""
+
+    def __init__(self, parent, aside):
+        super().__init__(parent)
+        make(self.state)
+        snapshots.take(self.state, self.root, "1", keep_patterns=["kept"])
+        self.good = manifest(self.state)
+        spoil(self.state)
+        self.bad = manifest(self.state)
+        self.good["kept"] = self.bad["kept"]
+        os.rename(self.state, f"{self.folder}/spoilt")
+        self.aside = tempfile.mkdtemp(prefix="snap", dir=aside)
+        self.replaced = f"{self.aside}/replaced"
+
+    def reset(self):
+        for folder in (self.state, self.replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(f"{self.folder}/spoilt", self.state, symlinks=True)
+
+    def act(self):
+        snapshots.restore(self.root, "1", self.state, ["*"], self.replaced)
+
+    def at_the_kill(self, run):
+        """Every spoilt thing with content is where it was, or saved."""
+        assert snapshots.verify(self.root, "1") == []
+        tops = sorted(os.listdir(self.replaced)) if os.path.isdir(self.replaced) else ()
+        saved = [manifest(f"{self.replaced}/{top}") for top in tops]
+        with_content = {n: what for n, what in self.bad.items() if what[0] != "folder" and self.good.get(n) != what}
+        assert not missing(with_content, manifest(self.state), *saved)
+
+    def afterwards(self, run):
+        self.at_the_kill(run)
+        assert manifest(self.state) == self.good
+
+    def end(self):
+        super().end()
+        shutil.rmtree(self.aside)
 
 
-@pytest.mark.parametrize(
-    ("files", "points"), [(OURS, 60), (("restoring.py", "saving.py", "syncs.py"), 150)]
-)
+def explore_and_record(make_family, what, points, pairs=0):
+    found = explore(make_family, points=0 if IS_NIGHTLY else points, pairs=pairs * (10 if IS_NIGHTLY else 1))
+    assert found.points > points // 2
+    survived("SIGKILL at a line", what, found.points - found.pairs)
+    survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
+
+
+@pytest.mark.parametrize("previous", [None, "1"])
+def test_take(previous):
+    explore_and_record(lambda: Take(fast_folder(), previous), "snapshot", 40, 4)
+
+
 @pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_restore(spoilt, tmp_path, files, points, is_elsewhere):
-    original, root, good, bad = spoilt
-    aside = str(tmp_path)
-    if is_elsewhere:
-        aside = f"/dev/shm/agentctl-test-{os.getpid()}"
-        if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
-            pytest.skip("needs a second file system")
-    try:
-        state, replaced = str(tmp_path / "state"), f"{aside}/replaced"
-
-        def restore():
-            snapshots.restore(root, "1", state, ["*"], replaced)
-
-        shutil.copytree(original, state, symlinks=True)
-        total = lines(files, restore)
-        line, stride = 1, max(1, total // points)
-        while True:
-            shutil.rmtree(state)
-            shutil.rmtree(replaced, ignore_errors=True)
-            shutil.copytree(original, state, symlinks=True)
-            was_killed = killed_at(line, restore, among(files))
-            check_nothing_lost(state, replaced, good, bad)
-            killed_at(line + stride // 2, restore, among(files))  # and once more, on the way back
-            check_nothing_lost(state, replaced, good, bad)
-            restore()
-            assert look(state) == good, line
-            check_nothing_lost(state, replaced, good, bad)
-            if not was_killed:
-                break
-            line += stride
-        assert line > total // 2
-    finally:
-        if is_elsewhere:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def test_take(tmp_path):
-    state, root = str(tmp_path / "state"), str(tmp_path / "snapshots")
-    make(state)
-
-    def take():
-        snapshots.take(state, root, "1")
-
-    total = lines(OURS, take)
-    good = look(state)
-    line, stride = 1, max(1, total // 150)
-    while True:
-        shutil.rmtree(root)
-        was_killed = killed_at(line, take, among(OURS))
-        assert snapshots.list_ids(root) in ([], ["1"])
-        assert not snapshots.list_ids(root) or snapshots.verify(root, "1") == []
-        take()
-        assert snapshots.verify(root, "1") == []
-        assert [name for name in os.listdir(root) if name != "1"] == []
-        assert look(state) == good
-        if not was_killed:
-            break
-        line += stride
-    assert line > total // 2
+def test_restore(tmp_path, is_elsewhere):
+    if is_elsewhere and os.stat(fast_folder()).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("needs a second file system")
+    explore_and_record(lambda: Restore(fast_folder(), tmp_path if is_elsewhere else fast_folder()), "restore", 60, 10)
