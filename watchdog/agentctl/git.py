@@ -71,8 +71,11 @@ class Git:
         return command.start([find_git(), *self.folder, *args], env=self.env, user=self.user, **fds)
 
     def has_object(self, revision: str) -> bool:
-        """Tell whether the object is there (its content is not read)."""
-        return self.run("cat-file", "-e", revision, check=False).status == 0
+        """Tell whether the object is there (its content is not read); a git that was hindered is asked twice."""
+        asked = self.run("cat-file", "-e", revision, check=False)
+        if asked.status not in (0, 1) and b"Not a valid object name" not in asked.stderr:
+            asked = self.run("cat-file", "-e", revision, check=False)
+        return asked.status == 0
 
 
 def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limit_seconds: float = 600) -> None:

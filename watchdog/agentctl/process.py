@@ -68,6 +68,11 @@ def children(parent: int) -> list[int]:
     return [pid for pid in _pids() if stat_fields(pid)[1:2] == [str(parent)]]
 
 
+def words(pid: int) -> list[str]:
+    """Return the command line a process was started with."""
+    return _read(f"/proc/{pid}/cmdline").decode("utf-8", "surrogateescape").split("\0")
+
+
 def is_shell(pid: int) -> bool:
     """Tell whether the process is a shell, by its name."""
     return _read(f"/proc/{pid}/comm").strip() in SHELLS

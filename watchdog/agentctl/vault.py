@@ -8,11 +8,17 @@ carries the facts, `refs/agentctl/commit/N` the agent's own commit, `refs/agentc
 from __future__ import annotations
 
 import os
+import time
 
-from .command import CommandFailed, Identity, Running
+from . import process
+from .command import CommandFailed, Identity, Result, Running
 from .errors import AgentctlError
 from .git import Git, pipe_pack
 
+LOCK_WAIT_SECONDS = 5.0
+# What git says when the fault is not in the file it reads.
+HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"Out of diskspace", b"quota exceeded",
+            b"Read-only file system", b"Too many open files", b"unable to write new")  # fmt: skip
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
 
@@ -106,8 +112,28 @@ class Vault:
     def update(self, refs: dict[str, str | None]) -> None:
         """Set (or, with None, delete) refs in one transaction."""
         lines = [f"update {ref} {oid}" if oid else f"delete {ref}" for ref, oid in refs.items()]
-        if lines:
-            self.git.run("update-ref", "--stdin", stdin=("\n".join(lines) + "\n").encode())
+        if not lines:
+            return
+        stdin = ("\n".join(lines) + "\n").encode()
+        try:
+            self.git.run("update-ref", "--stdin", stdin=stdin)
+        except CommandFailed as error:
+            if b".lock': File exists" not in error.stderr:
+                raise
+            self._remove_stale_locks()
+            self.git.run("update-ref", "--stdin", stdin=stdin)
+
+    def _remove_stale_locks(self) -> None:
+        """Remove what a killed git left, when none is at work: or nothing could be written here ever again."""
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        while any("update-ref" in process.words(pid) for pid in process.with_variable("GIT_DIR", self.path)):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+        for top, _, names in os.walk(f"{self.path}/refs"):
+            for name in names:
+                if name.endswith(".lock"):
+                    os.unlink(f"{top}/{name}")
 
     def message(self, revision: str) -> str:
         """Return a commit's message."""
@@ -134,8 +160,9 @@ class Vault:
 
     def write_index(self, commit: str, folder: str, index: str) -> None:
         """Write the index that git makes for `commit` checked out at `folder`, with fresh stat data."""
-        if os.path.exists(index):
-            os.unlink(index)
+        for leftover in (index, f"{index}.lock"):
+            if os.path.exists(leftover):
+                os.unlink(leftover)
         git = Git(self.path, work_tree=folder, index=index, fsync=False)
         git.run("read-tree", commit, limit_seconds=600)
         git.run("update-index", "-q", "--refresh", check=False, limit_seconds=600)
@@ -163,7 +190,7 @@ class Staging:
         problems: list[str] = []
         self._remove_stale_lock()
         tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
-        added = self.git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+        added = self._add_all()
         if added.status != 0:
             problems.append(added.stderr.decode("utf-8", "replace").strip()[-1000:])
         self._add_tracked_but_ignored(tracked)
@@ -172,6 +199,22 @@ class Staging:
             shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
             commit_tree = shown.text if shown.status == 0 else ""
         return Capture(tree, commit, commit_tree, branch, problems)
+
+    def _add_all(self) -> Result:
+        """Add what can be read; raise CommandFailed if what could be read could not be kept.
+
+        A file that nobody may read stays out of every capture. One that was left out because the disk was full would
+        be missing from the generation that is being tried, and nobody would know.
+        """
+        for is_last in (False, True):
+            added = self.git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+            is_cut_off = added.status < 0 or any(said in added.stderr for said in HINDERED)
+            if not is_cut_off:
+                break
+            if is_last:
+                raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
+            self._remove_stale_lock()
+        return added
 
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
