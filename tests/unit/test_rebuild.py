@@ -12,7 +12,7 @@ import pytest
 
 from agentctl import jobs, launch, rebuild
 from agentctl.errors import AgentctlError
-from agentctl.ledger import Ledger, LedgerDamaged
+from agentctl.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from integration.world import SOURCE, World, write
 from kit.line_killer import killed_at
 
@@ -57,9 +57,9 @@ def junk(path: str) -> None:
     Path(path).write_bytes(b"no database" * 999)
 
 
-def newer(path: str) -> None:
+def older(path: str) -> None:
     with Ledger(path) as ledger:
-        ledger.set_meta("version", "99")
+        ledger.set_meta("version", "0")
 
 
 def torn(path: str) -> None:
@@ -69,8 +69,10 @@ def torn(path: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [
-    os.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 3000), junk, newer, torn,
-], ids=["missing", "empty", "truncated", "junk", "newer", "torn"])  # fmt: skip
+    os.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 100),
+    lambda path: os.truncate(path, 3000), lambda path: os.truncate(path, 4096), lambda path: os.truncate(path, 20_000),
+    junk, older, torn,
+], ids=["missing", "empty", "header", "part of a page", "a page", "pages", "junk", "older", "torn"])  # fmt: skip
 def test_what_the_vault_knows_comes_back(world, damage):
     path, said = world.places.ledger_path, []
     with world.ledger() as ledger:
@@ -90,6 +92,39 @@ def test_what_the_vault_knows_comes_back(world, damage):
     said.clear()
     rebuild.open_or_rebuild(world.station, said.append).close()
     assert said == []
+
+
+def test_one_of_a_newer_version_is_refused_and_never_touched(world):
+    path = world.places.ledger_path
+    with Ledger(path) as ledger:
+        ledger.set_meta("version", "99")
+    before = Path(path).read_bytes()
+    with pytest.raises(LedgerUnavailable) as refused:
+        rebuild.open_or_rebuild(world.station, pytest.fail)
+    assert "version 99" in refused.value.message and "agentctl that wrote it" in refused.value.hint
+    assert Path(path).read_bytes() == before and not list(Path(path).parent.glob("ledger.db.*broken*"))
+
+
+def test_the_broken_one_stays_where_it_is_until_there_is_a_new_one(world):
+    path = world.places.ledger_path
+    junk(path)
+    os.mkdir(f"{path}.rebuilt.new")  # in the way of the new one
+    with pytest.raises(OSError):
+        rebuild.open_or_rebuild(world.station, pytest.fail)
+    assert Path(path).read_bytes() == b"no database" * 999
+    os.rmdir(f"{path}.rebuilt.new")
+    rebuild.open_or_rebuild(world.station, lambda _: None).close()
+
+
+@pytest.mark.parametrize("keep", [0, 31, 32, 100, 4000, 4120, 9000])
+def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
+    path = world.places.ledger_path
+    with_wal(path)
+    with open(f"{path}-wal", "r+b") as file:
+        file.truncate(keep)
+    with rebuild.open_or_rebuild(world.station, pytest.fail) as ledger:
+        assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
+        ledger.set_meta("goes", "on")
 
 
 def test_the_write_ahead_log_of_a_broken_ledger_is_kept_with_it(world):

@@ -54,13 +54,14 @@ class LedgerDamaged(AgentctlError):
 
 
 class LedgerUnavailable(LedgerDamaged):
-    """The file may be whole: the disk is full, it is locked, there is no right to it. Nothing to rebuild."""
+    """The file may be whole: the disk is full, it is locked, we are too old for it. Nothing to rebuild."""
 
 
 NOT_THE_FILE_S_FAULT = (
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
+OF_THE_FILE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
 class Ledger:
@@ -75,12 +76,16 @@ class Ledger:
             self._connect(read_only)
             version = int(self.meta("version") or 0)
         except (sqlite3.Error, ValueError) as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in NOT_THE_FILE_S_FAULT:
+            if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
                 raise LedgerUnavailable(f"ledger {path} cannot be opened now: {error}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
+        if version > VERSION:
+            self.close()
+            raise LedgerUnavailable(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
+                                    "use the agentctl that wrote it, or a newer one; nothing was changed")
         if version != VERSION:
-            raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
-                                "use the agentctl that wrote it")
+            self.close()
+            raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}", REBUILT)
 
     @classmethod
     def create(cls, path: str) -> Ledger:
@@ -123,10 +128,12 @@ class Ledger:
         return Transaction(self.db)
 
     def check(self) -> str:
-        """Return '' if the file is sound, else what SQLite says."""
+        """Return '' if the file is sound, else what SQLite says; raise LedgerUnavailable if it cannot tell now."""
         try:
             rows = self.db.execute("PRAGMA quick_check(3)").fetchall()
         except sqlite3.Error as error:
+            if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
+                raise LedgerUnavailable(f"ledger {self.path} cannot be read now: {error}") from error
             return str(error)
         said = "; ".join(str(next(iter(row.values()))) for row in rows)
         return "" if said == "ok" else said
@@ -210,7 +217,19 @@ class Transaction:
         self.db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.db.execute("ROLLBACK" if kind else "COMMIT")
+        try:
+            if not kind:
+                self.db.execute("COMMIT")
+        finally:
+            if self.db.in_transaction:  # on a full disk SQLite may have ended it, or may have left it open
+                self.db.execute("ROLLBACK")
+
+
+def _is_the_file_s_fault(code: int) -> bool:
+    """Tell damage from a disk that is full or broken elsewhere: then the same file may be whole tomorrow."""
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return code in OF_THE_FILE
+    return code & 0xFF not in NOT_THE_FILE_S_FAULT
 
 
 def _as_dict(cursor: object, row: tuple) -> dict:

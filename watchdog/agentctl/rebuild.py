@@ -14,24 +14,33 @@ from .station import Station
 
 def open_or_rebuild(station: Station, say) -> Ledger:
     """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so."""
-    try:
-        ledger = station.ledger()
-        damage = ledger.check()
-        if not damage:
+    for _ in range(2):  # one read that failed is no damage; one that fails again is
+        ledger, damage = _look(station)
+        if ledger is not None:
             return ledger
-        ledger.close()
-    except LedgerUnavailable:
-        raise
-    except LedgerDamaged as error:
-        damage = error.message
     if not station.vault.exists:
         raise LedgerDamaged(f"{damage}, and there is no vault to rebuild it from",
                             f"restore {station.places.data_dir} from a backup, or adopt the agent again with "
                             "agentctl init") from None
-    kept = set_aside(station.places.ledger_path)
+    ledger, kept = rebuild(station, damage)
     say(f"agentctl: the ledger is damaged ({damage}); rebuilding it from the vault" +
         (f"; the broken one is kept as {kept}" if kept else ""))
-    return rebuild(station, damage)
+    return ledger
+
+
+def _look(station: Station) -> tuple[Ledger | None, str]:
+    """Open the ledger if it is whole; else return what is wrong. Raise LedgerUnavailable where nobody can tell."""
+    try:
+        ledger = station.ledger()
+    except LedgerUnavailable:
+        raise
+    except LedgerDamaged as error:
+        return None, error.message
+    damage = ledger.check()
+    if not damage:
+        return ledger, ""
+    ledger.close()
+    return None, damage
 
 
 def set_aside(path: str) -> str:
@@ -48,8 +57,11 @@ def set_aside(path: str) -> str:
     return kept
 
 
-def rebuild(station: Station, why: str) -> Ledger:
-    """Make a new ledger that knows what the vault's refs know; it gets its name when it knows all of it."""
+def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
+    """Make a new ledger that knows what the vault's refs know; return it and the broken one's new name.
+
+    It gets its name when it knows all of it, and only then the broken one is moved: there may be no room for a new one.
+    """
     rows = _rows(station)
     if not rows:
         raise AgentctlError("the ledger is lost and the vault knows no generation",
@@ -64,9 +76,10 @@ def rebuild(station: Station, why: str) -> Ledger:
             ledger.insert("generations", **row)
         ledger.event("ledger-rebuilt", why)
         ledger.set_meta("rebuilt_at", str(time.time()))
+    kept = set_aside(path)
     os.rename(partial, path)
     durable.sync_folder(os.path.dirname(path))
-    return Ledger(path)
+    return Ledger(path), kept
 
 
 def _rows(station: Station) -> list[dict]:
