@@ -5,13 +5,14 @@ Each can be killed at any line and is then simply done again.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import os
 import time
 
 from . import command, incident
 from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
-from .errors import AgentctlError, CommandFailed
+from .errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
 from .launch import take_snapshot
 from .ledger import Ledger
 from .station import Lock, Station
@@ -22,9 +23,13 @@ EXIT_CHECK_FAILED = 3
 def main(name: str, job: str, *args: str) -> int:
     """Run one job by name; return its exit status."""
     os.nice(10)
-    station = Station.open(name, lenient=True)
-    with station.ledger() as ledger:
-        return {"bless": bless, "standby": standby, "save-work": save_work}[job](station, ledger, *args)
+    try:
+        station = Station.open(name, lenient=True)
+        with station.ledger() as ledger:
+            return {"bless": bless, "standby": standby, "save-work": save_work}[job](station, ledger, *args)
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        print(f"agentctl: {job}: {in_words(error)}", flush=True)
+        return EXIT_FAILED
 
 
 def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
