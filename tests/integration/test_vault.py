@@ -246,3 +246,29 @@ def test_what_git_ignores_is_listed(store):
     store.capture()
     assert sorted(store.staging.read_ignored(store.staging.ask_ignored(str(store.code)))) == sorted(
         ["cache/", "mine", "x.log", os.fsdecode(b"\xff\n.log")])
+
+
+@pytest.mark.parametrize("hinder", [
+    lambda path: path.mkdir(), lambda path: path.symlink_to("/proc/self/mem"),
+], ids=["a folder", "unreadable"])  # fmt: skip
+def test_a_list_of_ignored_files_that_git_cannot_read_does_not_freeze_the_capture(store, hinder):
+    before = store.capture()
+    exclude = store.code / ".git/info/exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.unlink(missing_ok=True)
+    hinder(exclude)
+    write(store.code, {"agent.py": "print(2)\n", "new.py": "3\n"})
+    after = store.capture()
+    assert after.tree != before.tree
+    assert contents(store.laid_out(store.keep(after))) == contents(store.code)
+
+
+def test_the_lock_of_a_killed_git_does_not_close_the_vault(store):
+    commit = store.keep()
+    for name in ("g/1", "commit/1", "good/1"):
+        lock = Path(store.vault.path, "refs/agentctl", f"{name}.lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.write_text("")
+    store.vault.update({"refs/agentctl/g/1": commit, "refs/agentctl/good/1": commit})
+    assert store.vault.refs("refs/agentctl/good/") == {"refs/agentctl/good/1": commit}
+    assert not list(Path(store.vault.path).rglob("*.lock"))

@@ -53,10 +53,12 @@ def _of_launch(station, launch: dict) -> dict:
 
 
 def _of_repository(station) -> tuple[str, str, str]:
-    try:
-        return station.repository.survey()
-    except (AgentctlError, OSError):
-        return "", "", ""
+    for _ in range(2):  # what it says of HEAD is what the rescue branch is made of
+        try:
+            return station.repository.survey()
+        except (AgentctlError, OSError):
+            continue
+    return "", "", ""
 
 
 def find_stack(lines: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from .git import Git, pipe_pack
 LOCK_WAIT_SECONDS = 5.0
 # What git says when the fault is not in the file it reads.
 HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"Out of diskspace", b"quota exceeded",
-            b"Read-only file system", b"Too many open files", b"unable to write new")  # fmt: skip
+            b"Read-only file system", b"Too many open files")  # fmt: skip
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
 
@@ -179,8 +179,9 @@ class Staging:
     def __init__(self, path: str, code_dir: str, user: Identity | None) -> None:
         self.path, self.code_dir, self.user = path, code_dir, user
         exclude = f"{code_dir}/.git/info/exclude"
-        config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
-        self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=config, fsync=False)
+        self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
+        self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=self.config,
+                       fsync=False)
 
     def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
         """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores.
@@ -188,7 +189,6 @@ class Staging:
         `commit_tree` is the commit's tree where the caller knows it already.
         """
         problems: list[str] = []
-        self._remove_stale_lock()
         tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
         added = self._add_all()
         if added.status != 0:
@@ -204,17 +204,17 @@ class Staging:
         """Add what can be read; raise CommandFailed if what could be read could not be kept.
 
         A file that nobody may read stays out of every capture. One that was left out because the disk was full would
-        be missing from the generation that is being tried, and nobody would know.
+        be missing from the generation that is being tried, and nobody would know. What the agent's own list of
+        ignored files does to git must not hinder it: the last try goes without.
         """
-        for is_last in (False, True):
-            added = self.git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
-            is_cut_off = added.status < 0 or any(said in added.stderr for said in HINDERED)
-            if not is_cut_off:
-                break
-            if is_last:
-                raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
+        bare = Git(self.path, work_tree=self.code_dir, index=f"{self.path}/agentctl-index", user=self.user,
+                   config={**self.config, "core.excludesFile": "/dev/null"}, fsync=False)
+        for git in (self.git, self.git, bare):
             self._remove_stale_lock()
-        return added
+            added = git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+            if added.status in (0, 1) and not any(said in added.stderr for said in HINDERED):
+                return added
+        raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
 
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
