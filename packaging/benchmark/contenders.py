@@ -164,7 +164,7 @@ class Ours(Contender):
                  "/usr/bin/python3", "-I", "-S", "agent.py", str(self.log.path), self.state)  # fmt: skip
         for key, value in {**GENEROUS, "heartbeat.timeout": timeout}.items():
             self.ctl("config", "set", key, value)
-        self.ctl("install")
+        self.ctl("install", "--no-watchdog")
         if package:
             self.run_from(package)
 

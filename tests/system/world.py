@@ -99,8 +99,9 @@ class World:
         path.write_text(text)
         self.ctl("config", "check")
 
-    def install(self):
-        self.ctl("install")
+    def install(self, *words):
+        """Install the units; without the watchdog's, as most tests are about what works without it."""
+        self.ctl("install", *(words or ("--no-watchdog",)))
         return self
 
     def start(self):

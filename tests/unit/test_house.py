@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 
 WORDS = {
     "errors", "durations", "kinds", "settings", "config", "config_edit", "config_text", "policy", "heartbeat", "paths",
-    "lean_json", "durable", "hook_events", "preset",
+    "lean_json", "durable", "hook_events", "preset", "offline", "periods", "mask",
 }  # fmt: skip
 HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
-    "session_store", "http_look",
+    "session_store", "http_look", "aliveness", "history_copy",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
@@ -28,7 +28,7 @@ STORIES = {
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {
     "psutil": {"process", "cli.status"}, "sdnotify": {"agent"}, "tomllib": {"config"}, "tomli_w": {"config"},
-    "click": {"cli"}, "git": {"cli"},
+    "click": {"cli"}, "git": {"cli"}, "sqlalchemy": {"store"}, "aiohttp": {"server"}, "prometheus_client": {"server"},
 }  # fmt: skip
 RESCUE_PATH = ("runner", "rollback", "jobs")
 HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio", "logging", "pathlib", "tomllib"}
@@ -56,11 +56,11 @@ def _imports(tree, name):
 
 def ring(name):
     top = name.split(".")[0]
-    if top == "cli":
+    if top in ("cli", "server"):
         return 4
     if top in STORIES:
         return 3
-    if top in HANDS or top == "snapshots":
+    if top in HANDS or top in ("snapshots", "store"):
         return 2
     return 1 if top in WORDS else 0
 
@@ -100,7 +100,7 @@ def test_the_rescue_path_is_standard_library_and_light(part):
 
 
 def test_policy_and_heartbeat_are_pure():
-    for name in ("policy", "heartbeat"):
+    for name in ("policy", "heartbeat", "offline", "periods"):
         _, others = _imports(ast.parse((PACKAGE / f"{name}.py").read_text()), name)
         assert others <= {"__future__"}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import config, policy
-from agentctl.cli import aliveness, quick, status_document, status_facts, status_text
+from agentctl import aliveness, config, policy
+from agentctl.cli import quick, status_document, status_facts, status_text
 from agentctl.cli.status_facts import Facts
 from agentctl.station import Lock
 from ledger_builder import ROOT, Home, agentctl

@@ -1,7 +1,8 @@
 """The runner's door for the agent: HTTP on a unix socket, a few routes, no library.
 
 Peers are known by their credentials (the agent's user, root, ourselves) or by the launch's token. It never waits:
-a slow or silent client is dropped by its deadline. The watchdog's own API is another part.
+a slow or silent client is dropped by its deadline. What is the watchdog's to answer is handed over to it, connection
+and all, so that the agent has one address; with the watchdog dead that is refused and the rest goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from . import lean_json as json
 MOST_CONNECTIONS = 32
 MOST_BYTES = 16 * 1024
 DEADLINE_SECONDS = 5.0
+PANE_LINES = 200
 
 
 class Server:
@@ -69,6 +71,9 @@ class Connection:
         except OSError:
             data = b""
         self.received += data
+        if data and is_for_watchdog(self.received):
+            self._hand_over()
+            return
         if not data or len(self.received) > MOST_BYTES:
             self.close()
             return
@@ -76,22 +81,38 @@ class Connection:
         if request is not None:
             self._answer(*request)
 
+    def _hand_over(self) -> None:
+        """Give the connection to the watchdog with what was read of it; it asks the kernel itself who is there."""
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        descriptor = struct.pack("i", self.peer.fileno())
+        try:
+            door.sendmsg([self.received], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)], socket.MSG_DONTWAIT,
+                         self.session.station.places.handover_socket_path)
+        except OSError as error:
+            self._send(503, problem("no-watchdog", f"the watchdog does not take it: {error.strerror}",
+                                    "GET /health, POST /health and POST /restart work without it"))
+        door.close()
+        self.close()
+
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         after = None
         if not self._is_trusted(headers):
             status, answer = 403, problem("forbidden", "this socket is for the agent and root", "")
         else:
             status, answer, after = route(self.session, method, path, body, self._peer_uid())
+        self._send(status, answer)
+        self.close()
+        if after is not None:
+            after()
+
+    def _send(self, status: int, answer: dict) -> None:
         payload = json.dumps(answer).encode() + b"\n"
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n" \
                f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
         try:
             self.peer.sendall(head.encode() + payload)
         except OSError:
-            after = after or None
-        self.close()
-        if after is not None:
-            after()
+            return
 
     def _peer_uid(self) -> int:
         raw = self.peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -110,7 +131,36 @@ class Connection:
             self.server.open -= 1
 
 
-REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
+REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
+           503: "Service Unavailable"}
+OURS = ("/health", "/restart", "/pane")
+MOST_RESTART_BYTES = 1024  # a restart that brings more brings a history or a task
+
+
+def is_for_watchdog(data: bytes) -> bool:
+    """Tell, once the head is whole, whether a request is the watchdog's to answer."""
+    head, separator, body = data.partition(b"\r\n\r\n")
+    words = head.split(b"\r\n", 1)[0].split(b" ")
+    if not separator or len(words) != 3 or not words[1].startswith(b"/"):
+        return False
+    path = words[1].partition(b"?")[0].decode("latin-1")
+    if path not in OURS:
+        return True
+    if path != "/restart":
+        return False
+    brings_more = b"\"history\"" in body or b"\"task\"" in body
+    return brings_more or len(body) > MOST_RESTART_BYTES or _promised(head) > MOST_RESTART_BYTES
+
+
+def _promised(head: bytes) -> int:
+    """Return the length of the body that a head announces; one in pieces is as long as it likes."""
+    for line in head.lower().split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip() == b"transfer-encoding":
+            return MOST_BYTES
+        if name.strip() == b"content-length" and value.strip().isdigit():
+            return int(value.strip()[:9])
+    return 0
 
 
 def parse(data: bytes) -> tuple[str, str, dict[str, str], bytes] | None:
@@ -138,6 +188,8 @@ def route(session, method: str, path: str, body: bytes, uid: int):
     if (method, path) == ("POST", "/restart"):
         is_agent = uid not in (0, os.geteuid()) or _comes_from_agent(session, body)
         return 202, {"ok": True, "launch_id": session.launch.id}, lambda: session.restart(by_agent=is_agent)
+    if (method, path) == ("GET", "/pane"):
+        return 200, {"lines": list(session.feed.lines)[-PANE_LINES:]}, None
     return 404, problem("not-found", f"no route {method} {path}", "GET /health, POST /health, POST /restart"), None
 
 

@@ -45,6 +45,8 @@ class Attempt:
         now = time.time()
         request, last = world.request, world.launch
         trigger = f"request:{request['verb']}" if request else (last["trigger"] or last["end"])
+        if trigger == f"request:{policy.OFFLINE}":
+            trigger = policy.OFFLINE
         with ledger.transaction():
             if request is not None:
                 _close_superseded(ledger)

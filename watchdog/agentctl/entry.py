@@ -1,4 +1,4 @@
-"""The door of the units: `python -I -S entry.py runner|rollback|job NAME ...`. No click, no site packages.
+"""The door of the units: `python -I -S entry.py runner|rollback|rescue|job|watchdog NAME`. No click, no site packages.
 
 `-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
 """
@@ -28,6 +28,10 @@ def main(argv: list[str]) -> int:
         from agentctl import rescue
 
         return rescue.main(name)
+    if part == "watchdog":  # the one part that needs site packages: its unit leaves -S out
+        from agentctl import server
+
+        return server.main(name)
     from agentctl import jobs
 
     return jobs.main(name, *rest)

@@ -83,7 +83,8 @@ def _shorten(stack: list[str]) -> list[str]:
 
 def classify(lines: list[str], launch: dict) -> str:
     """Name the end in a few words: the exception's line, the signal, the status."""
-    if launch["trigger"] in ("watchdog", "not-ready", "tmux-killed", "runner-killed", "check-failed", "refused"):
+    if launch["trigger"] in ("watchdog", "offline", "not-ready", "tmux-killed", "runner-killed", "check-failed",
+                             "refused"):
         return launch["trigger"]
     for line in reversed(lines[-30:]):
         name, colon, _ = line.partition(":")

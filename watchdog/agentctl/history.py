@@ -97,20 +97,25 @@ def append(path: str, message: dict) -> str:
     """Append one message, with an id and a time if it has none; return its id once durable."""
     whole = {"id": None, "at": None, **message}
     whole["id"], whole["at"] = whole["id"] or new_id(), whole["at"] or now()
-    line = encode(whole)
+    append_lines(path, [encode(whole)])
+    return str(whole["id"])
+
+
+def append_lines(path: str, lines: list[bytes]) -> None:
+    """Append whole lines as they are; on the disk when this returns."""
+    data = b"".join(lines)
     fd = _open_locked(path)
     try:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            line = b"\n" + line  # the torn piece of somebody killed here stays, as its own line
-        if os.write(fd, line) != len(line):
+            data = b"\n" + data  # the torn piece of somebody killed here stays, as its own line
+        if os.write(fd, data) != len(data):
             raise AgentctlError(f"cannot append to {path}: the disk took only a part of the line")
         os.fsync(fd)
     finally:
         os.close(fd)
     if not size:
         durable.sync_folder(os.path.dirname(path) or ".")
-    return str(whole["id"])
 
 
 def new_id() -> str:

@@ -15,6 +15,7 @@ from .paths import SYSTEM
 from .station import Station
 
 UNITS = ("agent.service", "agent-rollback.service", "agent-rescue.service")
+WATCHDOG = "agent-watchdog.service"
 DROP_IN = "50-agentctl.conf"
 STOP_MARGIN_SECONDS = 15.0
 
@@ -27,12 +28,12 @@ def unit_dir(station: Station) -> str:
     return f"{base}/systemd/user"
 
 
-def install(station: Station, *, enable: bool = True) -> list[str]:
-    """Write units and drop-ins, reload the manager, enable the agent; return the files written."""
+def install(station: Station, *, enable: bool = True, has_watchdog: bool = True) -> list[str]:
+    """Write units and drop-ins, reload the manager, enable agent and watchdog; return the files written."""
     folder = unit_dir(station)
     os.makedirs(folder, exist_ok=True)
     written = []
-    for template in UNITS:
+    for template in (*UNITS, *((WATCHDOG,) if has_watchdog else ())):
         name = rename(template, station.places.name)
         path = f"{folder}/{name}"
         durable.write(path, render(template, station).encode())
@@ -43,6 +44,8 @@ def install(station: Station, *, enable: bool = True) -> list[str]:
         systemd.run(station.places, "daemon-reload")
         if enable:
             systemd.run(station.places, "enable", station.places.unit)
+            if has_watchdog:
+                systemd.run(station.places, "enable", station.places.watchdog_unit)
     return written
 
 
@@ -50,8 +53,9 @@ def uninstall(station: Station) -> list[str]:
     """Stop and disable the agent, remove the unit files; return them."""
     folder, removed = unit_dir(station), []
     if systemd.is_running():
+        systemd.run(station.places, "disable", "--now", station.places.watchdog_unit, check=False)
         systemd.run(station.places, "disable", "--now", station.places.unit, check=False)
-    for template in UNITS:
+    for template in (*UNITS, WATCHDOG):
         path = f"{folder}/{rename(template, station.places.name)}"
         for file in (f"{path}.d/{DROP_IN}", path):
             if os.path.exists(file):
@@ -66,7 +70,7 @@ def uninstall(station: Station) -> list[str]:
 
 def rename(text: str, name: str) -> str:
     """Name our units after the agent."""
-    for unit in ("agent.service", "agent-rollback.service", "agent-rescue.service"):
+    for unit in (*UNITS, WATCHDOG):
         text = text.replace(unit, unit.replace("agent", name, 1)) if name != "agent" else text
     return text
 
@@ -84,17 +88,19 @@ def render(template: str, station: Station) -> str:
 
 
 # A user manager has not the rights for these, and would refuse to start the unit.
-NOT_FOR_USERS = ("OOMScoreAdjust=-", "Nice=-", "ProtectClock=", "ProtectKernelModules=", "ProtectKernelLogs=")
+NOT_FOR_USERS = ("OOMScoreAdjust=-", "Nice=-", "Protect", "Private", "ReadWritePaths=", "CapabilityBoundingSet=",
+                 "IPAddress")  # fmt: skip
 
 
 def drop_in(template: str, station: Station) -> str:
     """Say what agent.toml and this installation add to a unit."""
-    part = {"agent.service": "runner", "agent-rollback.service": "rollback"}.get(template)
+    part = {"agent.service": "runner", "agent-rollback.service": "rollback", WATCHDOG: "watchdog"}.get(template)
     lines = [f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.", "",
              "[Service]", "ExecStart="]
     here = os.path.dirname(os.path.abspath(__file__))
     if part:
-        lines.append(f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(here + '/entry.py')} {part} "
+        flags = "-I" if template == WATCHDOG else "-I -S"  # it alone needs site packages
+        lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(here + '/entry.py')} {part} "
                      f"{station.places.name}")
     else:
         lines.append(f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(here + '/rescue.py')} {station.places.name}")
@@ -102,6 +108,8 @@ def drop_in(template: str, station: Station) -> str:
         lines.append(f"Environment=AGENTCTL_ROOT={_quoted(station.places.root, has_variables=False)}")
     if template == "agent.service":
         lines += _agent_settings(station)
+    if template == WATCHDOG and station.places.scope == SYSTEM:
+        lines += _watchdog_settings(station)
     return "\n".join(lines) + "\n"
 
 
@@ -115,6 +123,14 @@ def _agent_settings(station: Station) -> list[str]:
         names = ["PATH", *[n for n in names if n != "PATH"]]
     lines += [f"Environment={_quoted(n + '=' + os.environ[n], has_variables=False)}" for n in names]
     return lines
+
+
+def _watchdog_settings(station: Station) -> list[str]:
+    """Let it write its data, and see what lies in /tmp where something of the agent's does."""
+    places = station.places
+    lines = [f"ReadWritePaths={_quoted('-' + places.data_dir, has_variables=False)}"]
+    is_in_tmp = any(path.startswith(("/tmp/", "/var/tmp/")) for path in (places.data_dir, station.state_dir))
+    return [*lines, "PrivateTmp=no"] if is_in_tmp else lines
 
 
 def _quoted(text: str, *, has_variables: bool = True) -> str:

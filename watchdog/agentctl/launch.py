@@ -43,6 +43,7 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     _guard_intent(ledger)
     _guard_tree(station, ledger)
     _mend_after_reboot(station, ledger)
+    _take_what_was_given(station)
     switched = _take_switch_note(station, ledger)
     if switched is not None:
         generation, snapshot = switched
@@ -85,6 +86,19 @@ def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
     if last is not None and last["end"] == policy.REBOOTED:
         state.mend_history(station, station.launch_dir(last["id"]))
         state.mend_task(station, "the machine went down while the agent ran")
+
+
+def _take_what_was_given(station: Station) -> None:
+    """The task that came with a restart, and what the watchdog has of the conversation and the file has not.
+
+    Neither is worth a launch: what goes wrong here is tried again at the next one.
+    """
+    try:
+        state.take_given_task(station)
+        if os.path.exists(station.places.store_path):
+            state.complete_history(station, f"{station.places.incidents_dir}/history-{new_id()}")
+    except (AgentctlError, OSError):
+        return
 
 
 def close_lost(ledger: Ledger, last: dict) -> None:

@@ -36,6 +36,12 @@ class Places:
         self.tmux_socket_path = f"{self.runtime_dir}/tmux/server"
         self.token_path = f"{self.runtime_dir}/tmux/token"
         self.session_path = f"{self.data_dir}/session"
+        self.watchdog_socket_path = f"{self.runtime_dir}/watchdog.sock"
+        self.handover_socket_path = f"{self.runtime_dir}/watchdog-handover.sock"
+        self.watchdog_status_path = f"{self.runtime_dir}/watchdog.json"
+        self.watchdog_lock_path = f"{self.data_dir}/watchdog.lock"
+        self.store_path = f"{self.data_dir}/watchdog.db"
+        self.given_task_path = f"{self.data_dir}/given-task.md"  # for the next launch
         self.log_path = f"{self.data_dir}/agent.log"  # stands for the journal in the runtime `direct`
         self.supervisor_pid_path = f"{self.runtime_dir}/supervise.pid"
 
@@ -53,6 +59,11 @@ class Places:
     def rollback_unit(self) -> str:
         """The unit of the one-shot."""
         return f"{self.name}-rollback.service"
+
+    @property
+    def watchdog_unit(self) -> str:
+        """The unit of the watchdog."""
+        return f"{self.name}-watchdog.service"
 
     @property
     def rescue_unit(self) -> str:

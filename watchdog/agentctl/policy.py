@@ -14,6 +14,7 @@ RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
 )  # fmt: skip
 
 BY_HAND = ("by hand", "undo")  # what a human asked for does not use up what automation may do
+OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
@@ -112,6 +113,8 @@ def _decide_unanswered(world: World, given: list[dict]) -> Decision:
 
 def _decide_request(world: World) -> Decision:
     request = world.request
+    if request["verb"] == OFFLINE:
+        return _decide_offline(world, request)
     if request["verb"] == "undo":
         return Decision(UNDO, request["reason"] or "undo asked for", rung="by hand")
     current = world.launch and world.generation(world.launch["generation"])
@@ -123,6 +126,18 @@ def _decide_request(world: World) -> Decision:
     is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
     return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
                     condemn=current["number"] if is_trial else None)
+
+
+def _decide_offline(world: World, request: dict) -> Decision:
+    """The watchdog saw the agent offline; it was stopped for that, so its end is a failure whatever it says."""
+    launch = world.launch
+    if world.is_halted:
+        return Decision(NOTHING, "halted until a human acts")
+    if launch is None or launch["id"] != request["target"]:
+        return Decision(NOTHING, "another launch runs since the watchdog saw the agent offline")
+    if world.paused_until > world.now:
+        return Decision(NOTHING, "paused: watching, not acting")
+    return _decide_failed(world, {**launch, "end": FAILED, "trigger": OFFLINE, "reason": request["reason"]})
 
 
 def choose_manual_target(world: World) -> dict | None:

@@ -138,6 +138,8 @@ def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journa
             ledger.update("incidents", {"id": incident_id}, decision="halted", outcome="halted",
                           ended_at=time.time())
             ledger.event("halted", decision.reason)
+            if world.request is not None:  # the watchdog's: what it asked for is answered by this
+                ledger.update("requests", {"number": world.request["number"]}, incident=incident_id)
     halted = ledger.meta("halted")
     journal.error(f"agentctl: halted: {halted}. 'agentctl why' tells the story.")
     if os.environ.get("MONITOR_UNIT") and ledger.meta("halted_told") == halted:

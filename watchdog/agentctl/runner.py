@@ -55,10 +55,21 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
     session = Session(station, ledger, begun, notifier, journal)
     ending = session.run()
+    was_stopped = ending.end == policy.STOPPED
+    _blame(ledger, begun, ending)
     _record(station, ledger, begun, ending, journal)
-    if ending.end == policy.STOPPED:
+    if was_stopped:
         session.snapshot_at_stop()
+        return 0
     return exit_status(ending)
+
+
+def _blame(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:
+    """A stop on the way to a rollback that the watchdog asked for is a failure: the agent was offline."""
+    request = ledger.next_request()
+    is_blamed = request is not None and (request["verb"], request["target"]) == (policy.OFFLINE, begun.id)
+    if is_blamed and ending.end == policy.STOPPED:
+        ending.end, ending.trigger, ending.reason = policy.FAILED, policy.OFFLINE, request["reason"]
 
 
 def _begin(station: Station, ledger: Ledger) -> launches.Launch:

@@ -19,13 +19,13 @@ def socket_inside(name: str) -> str:
     return ""
 
 
-def ask(path: str, method: str, route: str, body: dict | None = None) -> dict:
+def ask(path: str, method: str, route: str, body: dict | None = None, limit_seconds: float = LIMIT_SECONDS) -> dict:
     """Send one request; raise AgentctlError if nobody answers or the answer is a refusal."""
     payload = json.dumps(body or {}).encode()
     request = f"{method} {route} HTTP/1.1\r\nHost: agentctl\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(LIMIT_SECONDS)
+            connection.settimeout(limit_seconds)
             connection.connect(path)
             connection.sendall(request + payload)
             data = bytearray()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import durable, history, history_mend, snapshots, task
+from . import durable, history, history_copy, history_mend, snapshots, task
 from . import lean_json as json
 from .station import Station
 
@@ -56,12 +56,69 @@ def mend_history(station: Station, kept_dir: str, not_from: str = "") -> str:
     path, root = station.history_path, station.places.snapshots_dir
     ids = [i for i in snapshots.list_ids(root)[-20:] if i != not_from]
     copies = [c for i in reversed(ids) if os.path.exists(c := f"{root}/{i}/tree/history.jsonl")]
-    if _has_only_grown(path, copies):
-        return "whole"
-    if not copies and not os.path.lexists(path):
-        return "none"
+    has_grown = _has_only_grown(path, copies)
+    stored = history_copy.HistoryCopy(station.places.store_path, station.places.name)
+    try:
+        found = stored.judge(path)
+        if has_grown and found == history_copy.WHOLE:
+            return "whole"
+        if has_grown and found == history_copy.SHORT:
+            return _append_missing(station, stored)
+        if not copies and found == history_copy.WHOLE and not os.path.lexists(path):
+            return "none"
+        return _mend_from(station, copies, stored, kept_dir)
+    finally:
+        stored.close()
+
+
+def complete_history(station: Station, kept_dir: str) -> str:
+    """Before a launch: give the agent's file what the watchdog's store has and the file has not."""
+    path = station.history_path
+    stored = history_copy.HistoryCopy(station.places.store_path, station.places.name)
+    try:
+        found = stored.judge(path)
+        if found == history_copy.WHOLE:
+            return "whole"
+        if found == history_copy.SHORT:
+            return _append_missing(station, stored)
+        root = station.places.snapshots_dir
+        copies = [c for i in reversed(snapshots.list_ids(root)[-3:])
+                  if os.path.exists(c := f"{root}/{i}/tree/history.jsonl")]  # fmt: skip
+        return _mend_from(station, copies, stored, kept_dir)
+    finally:
+        stored.close()
+
+
+def take_given_task(station: Station) -> None:
+    """Put the task in place that was given with a restart; the one it replaces stays beside it."""
+    given = durable.read(station.places.given_task_path)
+    if given is None:
+        return
+    present = _read_task(station.task_path)
+    if present not in (None, given):
+        _keep_beside(station.task_path, present, "replaced")
+    durable.write(station.task_path, given, 0o644, station.owner)
+    os.unlink(station.places.given_task_path)
+
+
+def _append_missing(station: Station, stored: history_copy.HistoryCopy) -> str:
+    history.append_lines(station.history_path, stored.missing())
+    _give_to_agent(station, station.history_path)
+    return "completed"
+
+
+def _mend_from(station: Station, copies: list[str], stored: history_copy.HistoryCopy, kept_dir: str) -> str:
+    """Make the file the union of itself, the snapshots' copies and the watchdog's."""
+    path = station.history_path
     os.makedirs(kept_dir, mode=0o700, exist_ok=True)
-    history_mend.mend(path, copies, keep_damaged_as=f"{kept_dir}/history.jsonl.damaged")
+    os.makedirs(station.state_dir, exist_ok=True)
+    exported = f"{kept_dir}/stored.jsonl"
+    try:
+        more = [exported] if stored.judge(path) != history_copy.WHOLE and stored.export(exported) else []
+        history_mend.mend(path, [*more, *copies], keep_damaged_as=f"{kept_dir}/history.jsonl.damaged")
+    finally:
+        if os.path.exists(exported):
+            os.unlink(exported)
     _give_to_agent(station, path)
     return "mended"
 
@@ -136,11 +193,11 @@ def _last_task(root: str) -> bytes | None:
     return None
 
 
-def _keep_beside(path: str, data: bytes) -> None:
+def _keep_beside(path: str, data: bytes, why: str = "damaged") -> None:
     number = 1
-    while os.path.lexists(f"{path}.damaged-{number}"):
+    while os.path.lexists(f"{path}.{why}-{number}"):
         number += 1
-    durable.write(f"{path}.damaged-{number}", data, 0o600)
+    durable.write(f"{path}.{why}-{number}", data, 0o600)
 
 
 def _set_task_aside(station: Station, kept_dir: str) -> str:

@@ -9,10 +9,11 @@ import click
 
 @click.command()
 @click.option("--user", "as_user", is_flag=True, help="Units of the user manager (the default unless root).")
+@click.option("--no-watchdog", is_flag=True, help="Without the watchdog's unit: systemd alone watches.")
 @click.option("--no-enable", is_flag=True, help="Do not start the agent at boot.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def install(ctx, as_user, no_enable, as_json):
+def install(ctx, as_user, no_watchdog, no_enable, as_json):
     """Write the units and drop-ins from agent.toml; run it again after changing settings."""
     import os
 
@@ -24,7 +25,7 @@ def install(ctx, as_user, no_enable, as_json):
         raise UsageError("--user as root would install for root's own manager",
                          "run it as the person who owns the agent")
     station = ctx.obj.station()
-    written = installer.install(station, enable=not no_enable)
+    written = installer.install(station, enable=not no_enable, has_watchdog=not no_watchdog)
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"written": written, "running_systemd": systemd.is_running()}))
         return

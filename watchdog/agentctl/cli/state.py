@@ -60,6 +60,7 @@ def edit_task(ctx):
     click.echo(f"saved {station.task_path}; the agent reads it at its next start, or when it looks")
 
 
+MOST_FOUND = 1000
 TEMPLATE = "# Current Task\n\n\n## Conversation Context\n\n\n## Pending Actions\n\n\n## State\n\n"
 
 
@@ -70,23 +71,33 @@ def history():
 
 @history.command("tail")
 @click.option("-n", "count", default=10, show_default=True, help="How many messages.")
+@click.option("--stored", is_flag=True, help="Of all that the watchdog has stored.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @click.pass_context
-def tail_history(ctx, count, as_json):
+def tail_history(ctx, count, stored, as_json):
     """Print the newest messages."""
     from .. import history as histories
 
+    if stored:
+        with _store(ctx) as store:
+            _print(_parsed(histories, store.last(ctx.obj.name, count)), as_json or ctx.obj.as_json)
+        return
     _print(histories.tail(ctx.obj.station().history_path, count), as_json or ctx.obj.as_json)
 
 
 @history.command("search")
 @click.argument("words")
+@click.option("--stored", is_flag=True, help="In all that the watchdog has stored, by its index: each word counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @click.pass_context
-def search_history(ctx, words, as_json):
+def search_history(ctx, words, stored, as_json):
     """Print the messages that contain WORDS (not case sensitive)."""
     from .. import history as histories
 
+    if stored:
+        with _store(ctx) as store:
+            _print(_parsed(histories, store.search(ctx.obj.name, words, MOST_FOUND)), as_json or ctx.obj.as_json)
+        return
     wanted = words.casefold()
     found = (m for m in _messages(histories, ctx.obj.station().history_path)
              if wanted in json.dumps(m, ensure_ascii=False).casefold())
@@ -94,11 +105,17 @@ def search_history(ctx, words, as_json):
 
 
 @history.command("export")
+@click.option("--stored", is_flag=True, help="All that the watchdog has stored.")
 @click.pass_context
-def export_history(ctx):
+def export_history(ctx, stored):
     """Write every whole message to standard output as JSON lines."""
     from .. import history as histories
 
+    if stored:
+        with _store(ctx) as store:
+            for message in _parsed(histories, store.export(ctx.obj.name)):
+                click.echo(json.dumps(message, ensure_ascii=False))
+        return
     for message in _messages(histories, ctx.obj.station().history_path):
         click.echo(json.dumps(message, ensure_ascii=False))
 
@@ -127,6 +144,19 @@ def import_history(ctx, source):
     if station.owner and os.path.exists(station.history_path):
         os.chown(station.history_path, *station.owner)
     click.echo(f"{added} messages added, {passed} were there already")
+
+
+def _store(ctx):
+    """Open the watchdog's store to read, whether the watchdog runs or not."""
+    from contextlib import closing
+
+    from ..store import open_store
+
+    return closing(open_store(ctx.obj.station(lenient=True).places.store_path, is_reader=True))
+
+
+def _parsed(histories, lines):
+    return (histories.parse(line) for line in lines)
 
 
 def _messages(histories, path: str):

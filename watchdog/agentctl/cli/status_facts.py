@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 
-from .. import lean_json, process, status_file
+from .. import aliveness, lean_json, process, status_file
 from .. import ledger as ledgers
 from ..config import Config
 from ..errors import AgentctlError
 from ..paths import SYSTEM, Places
 from ..policy import DAY_SECONDS
 from ..station import boot_id, find_places
-from . import aliveness
 
 LEDGER_HINT = (
     "the next start or rollback rebuilds it from the vault and keeps the broken file; "

@@ -33,6 +33,7 @@ TABLE = (
     Verb(RUN, "restart", "control:restart", "Save and restart; works from inside the agent."),
     Verb(RUN, "attach", "control:attach", "Open the agent's tmux session."),
     Verb(RUN, "supervise", "supervise:supervise", "Keep the agent alive in the foreground."),
+    Verb(RUN, "watchdog", "watchdog:watchdog", "Serve the API and watch, in the foreground."),
     Verb(RECOVER, "rollback", "recover:rollback", "Go back to a good generation, or undo that."),
     Verb(RECOVER, "bless", "recover:bless", "Declare a generation good."),
     Verb(RECOVER, "condemn", "recover:condemn", "Declare a generation bad."),
@@ -48,6 +49,7 @@ TABLE = (
     Verb(SET_UP, "init", "adopt:init", "Adopt a git repository as an agent."),
     Verb(SET_UP, "install", "install:install", "Write the units from agent.toml."),
     Verb(SET_UP, "uninstall", "install:uninstall", "Remove the units, nothing of the agent's."),
+    Verb(SET_UP, "token", "token:token", "Create, list or revoke tokens for the watchdog's API."),
     Verb(SET_UP, "config", "config:group", "Show, check and change agent.toml."),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .. import process
+from . import process
 
 LOCKS_PATH = "/proc/locks"
 

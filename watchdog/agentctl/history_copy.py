@@ -1,0 +1,97 @@
+"""The watchdog's copy of the conversation, as the rescue path reads it: plain SQLite, no watchdog needed.
+
+Only looks: which messages the agent's own file lacks, and all of them as lines. A copy that cannot be read is none.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3  # the package around it imports what is not used here
+import os
+
+from . import history
+
+PATIENCE_SECONDS = 0.5
+SEAM_BYTES = 256  # by which the place in a file is known again
+
+WHOLE, SHORT, BROKEN = "whole", "short", "broken"  # what the file is, seen from the copy
+
+
+class HistoryCopy:
+    """The messages of one agent in the watchdog's store; without a store it is empty."""
+
+    def __init__(self, path: str, agent: str) -> None:
+        self.agent, self._db = agent, None
+        if not os.path.exists(path):
+            return
+        quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        try:
+            self._db = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, isolation_level=None,
+                                       timeout=PATIENCE_SECONDS)  # fmt: skip
+            self._db.execute("PRAGMA query_only=ON")
+            self._ask("SELECT 1 FROM messages WHERE agent=? LIMIT 1")
+        except sqlite3.Error:
+            self._db = None
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def judge(self, path: str) -> str:
+        """Tell whether the file has all that was acknowledged, lacks only newest messages, or has lost some."""
+        try:
+            return self._judge(path)
+        except sqlite3.Error:
+            return WHOLE  # what cannot be read can mend nothing
+
+    def _judge(self, path: str) -> str:
+        if self._db is None or not self._ask("SELECT 1 FROM messages WHERE agent=? LIMIT 1"):
+            return WHOLE
+        cursor = self._ask("SELECT offset, seam FROM cursors WHERE agent=?")
+        if not os.path.isfile(path) or (cursor and not _continues(path, *cursor[0])):
+            return BROKEN
+        missing = self._ask("SELECT min(seq) FROM messages WHERE agent=? AND is_in_file=0")[0][0]
+        if missing is None:
+            return WHOLE
+        is_older = self._ask("SELECT 1 FROM messages WHERE agent=? AND is_in_file=1 AND seq>? LIMIT 1", missing)
+        return SHORT if not is_older and _ends_whole(path) else BROKEN
+
+    def missing(self) -> list[bytes]:
+        """Return the messages that the file lacks, oldest first."""
+        rows = self._ask("SELECT line FROM messages WHERE agent=? AND is_in_file=0 ORDER BY seq")
+        return [_ended(row[0]) for row in rows]
+
+    def export(self, path: str) -> bool:
+        """Write every message into a file that only we read; False if it cannot be done to the end."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(fd, "wb", buffering=1 << 20) as file:
+                for row in self._db.execute("SELECT line FROM messages WHERE agent=? ORDER BY seq", (self.agent,)):
+                    file.write(_ended(row[0]))
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _ask(self, sql: str, *more: object) -> list[tuple]:
+        return self._db.execute(sql, (self.agent, *more)).fetchall()
+
+
+def _continues(path: str, offset: int, seam: bytes) -> bool:
+    """Tell whether the file still has, before `offset`, what the watchdog had read there."""
+    if not history.is_plain(path) or os.path.getsize(path) < offset:
+        return False
+    with open(path, "rb") as file:
+        start = max(0, offset - SEAM_BYTES)
+        file.seek(start)
+        return file.read(offset - start) == seam
+
+
+def _ends_whole(path: str) -> bool:
+    """Tell whether the file is empty or its last line is ended: then lines can follow."""
+    with open(path, "rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 1))
+        return file.read() in (b"", b"\n")
+
+
+def _ended(line: bytes) -> bytes:
+    return line if line.endswith(b"\n") else line + b"\n"

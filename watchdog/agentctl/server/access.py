@@ -1,0 +1,166 @@
+"""Who asks, and what may they do: peer credentials on the socket, tokens elsewhere, sessions for browsers.
+
+A token is 256 random bits and known here by its digest alone. What comes from another site's page is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import socket
+import struct
+import time
+
+from .. import durable
+from ..errors import AgentctlError
+
+BEAT, APPEND, READ, ADMIN = "beat", "append", "read", "admin"
+SCOPES = (BEAT, APPEND, READ, ADMIN)
+RESTART = "restart"  # nobody's token has it: the agent itself may ask for its restart, and so may an admin
+AGENT_SCOPES = frozenset((BEAT, APPEND, READ, RESTART))
+ALL_SCOPES = frozenset((*SCOPES, RESTART))
+TOKEN_PREFIX = "actl_"
+MAKE_ONE = "agentctl token create"
+MOST_VALID = 2  # of one label: the old and the new one while they are exchanged
+RATE_PER_SECOND, RATE_BURST = 200.0, 400.0
+CACHE_SECONDS = 1.0
+SESSION_SECONDS = 12 * 3600.0
+SESSION_COOKIE = "agentctl_session"
+MOST_SESSIONS = 64
+
+
+class Refused(AgentctlError):
+    """The request is refused: `status` and `code` say how."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.status, self.code = status, code
+
+
+class Peer:
+    """Who asks: what they may do, for which agent ('' for any), and how much they have asked lately."""
+
+    __slots__ = ("agent", "asked_at", "budget", "is_limited", "name", "scopes")
+
+    def __init__(self, name: str, scopes, agent: str, *, is_limited: bool = True) -> None:
+        self.name, self.scopes, self.agent, self.is_limited = name, frozenset(scopes), agent, is_limited
+        self.budget, self.asked_at = RATE_BURST, time.monotonic()
+
+    def spend(self) -> bool:
+        """Count one request against the rate; False if it is too many."""
+        if not self.is_limited:
+            return True
+        now = time.monotonic()
+        self.budget = min(RATE_BURST, self.budget + (now - self.asked_at) * RATE_PER_SECOND)
+        self.asked_at = now
+        if self.budget < 1:
+            return False
+        self.budget -= 1
+        return True
+
+
+def digest_of(token: str) -> str:
+    """Return what is stored of a token."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def new_token() -> str:
+    """Return a new token: 256 random bits."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+class Access:
+    """Knows the peers of one server."""
+
+    def __init__(self, station, store) -> None:
+        self.station, self.store = station, store
+        self.agent_uid = station.user.uid if station.user else os.geteuid()
+        self._by_uid: dict[int, Peer] = {}
+        self._by_digest: dict[str, tuple[float, Peer | None]] = {}
+        self._peers: dict[str, Peer] = {}  # tokens keep their rate when they are looked up again
+        self._sessions: dict[str, tuple[float, Peer]] = {}
+
+    def by_socket(self, transport) -> Peer | None:
+        """Return the peer behind a unix socket by the kernel's word; None for a stranger or another door."""
+        sock = transport.get_extra_info("socket")
+        if sock is None or sock.family != socket.AF_UNIX:
+            return None
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        uid = struct.unpack("3i", raw)[1]
+        if uid not in self._by_uid:
+            if uid in (0, os.geteuid()):
+                self._by_uid[uid] = Peer(f"uid {uid}", ALL_SCOPES, "", is_limited=False)
+            elif uid == self.agent_uid:
+                self._by_uid[uid] = Peer(f"uid {uid}", AGENT_SCOPES, self.station.places.name)
+        return self._by_uid.get(uid)
+
+    async def by_token(self, header: str, look_up) -> Peer:
+        """Return the peer that an Authorization header names; raise Refused if it names none."""
+        kind, _, token = header.partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Refused(401, "unauthorized", "the Authorization header is not 'Bearer TOKEN'", MAKE_ONE)
+        digest = digest_of(token.strip())
+        known = self._by_digest.get(digest)
+        if known is None or time.monotonic() - known[0] > CACHE_SECONDS:
+            if len(self._by_digest) > 10_000:
+                self._by_digest.clear()
+            known = (time.monotonic(), await look_up(self._find, digest))
+            self._by_digest[digest] = known
+        if known[1] is None:
+            raise Refused(401, "unauthorized", "the token is not known, or revoked", "agentctl token list")
+        return known[1]
+
+    def _find(self, digest: str) -> Peer | None:
+        launch = (durable.read(self.station.places.token_path, 4096) or b"").decode("ascii", "replace").strip()
+        if launch and hmac.compare_digest(digest_of(launch), digest):
+            return self._peers.setdefault(digest, Peer("the agent", AGENT_SCOPES, self.station.places.name))
+        row = self.store.token(digest)
+        if row is None:
+            self._peers.pop(digest, None)
+            return None
+        scopes = set(row["scopes"].split())
+        scopes |= set(SCOPES) | {RESTART} if ADMIN in scopes else set()
+        return self._peers.setdefault(digest, Peer(f"token {row['id']}", scopes, row["agent"]))
+
+    # -- browsers -----------------------------------------------------------------------------------------------
+
+    def open_session(self, peer: Peer) -> str:
+        """Let a browser in that has shown a token; return what its cookie holds."""
+        now = time.monotonic()
+        self._sessions = {key: known for key, known in self._sessions.items() if known[0] > now}
+        while len(self._sessions) >= MOST_SESSIONS:
+            self._sessions.pop(next(iter(self._sessions)))
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[digest_of(cookie)] = (now + SESSION_SECONDS, peer)
+        return cookie
+
+    def by_session(self, cookie: str) -> Peer | None:
+        """Return the peer of a session that has not ended."""
+        until, peer = self._sessions.get(digest_of(cookie), (0.0, None))
+        return peer if until > time.monotonic() else None
+
+    def close_session(self, cookie: str) -> None:
+        self._sessions.pop(digest_of(cookie), None)
+
+
+def check_host(headers, is_tcp: bool, listen_host: str) -> None:
+    """Refuse what a page of another site made a browser send: a foreign Host, Origin or Sec-Fetch-Site."""
+    host = headers.get("Host", "")
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if is_tcp and name.lower() not in ("localhost", "127.0.0.1", "[::1]", listen_host):
+        raise Refused(421, "wrong-host", f"this is not {ascii(host)[:80]}", "ask for the address it listens on")
+    origin = headers.get("Origin")
+    if origin is not None and origin != f"http://{host}":
+        raise Refused(403, "foreign-origin", "requests of other sites' pages are refused", "")
+    if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Refused(403, "foreign-origin", "requests of other sites' pages are refused", "")
+
+
+def check_scope(peer: Peer | None, scope: str) -> None:
+    """Refuse who may not do it."""
+    if scope and peer is None:
+        raise Refused(401, "unauthorized", "a token is needed here", f"send 'Authorization: Bearer TOKEN'; {MAKE_ONE}")
+    if scope and scope not in peer.scopes:
+        raise Refused(403, "forbidden", f"{peer.name} has not the scope '{scope}'", "agentctl token create --scope")

@@ -1,0 +1,130 @@
+"""Connections under limits: so many, a head within so many seconds and bytes, an idle one gives way to a new one.
+
+aiohttp reads and answers; this closes what takes too long or too much before a request has begun. A client that
+says nothing costs a place until somebody needs it, and no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from aiohttp import web
+
+MOST_CONNECTIONS = 256
+HEAD_BYTES = 16 * 1024
+HEAD_SECONDS = 5.0
+IDLE_SECONDS = 75.0
+SWEEP_SECONDS = 0.5
+
+
+class Guarded(web.RequestHandler):
+    """One connection: it knows since when it is idle, or how long a head is on its way."""
+
+    def __init__(self, manager, **more) -> None:
+        super().__init__(manager, **more)
+        self.guard = manager.guard
+        self.is_busy = False
+        self.idle_since = self.guard.now()
+        self.head_since: float | None = None
+        self.head_bytes = 0
+        self.has_served = False
+        self.peer = None  # who it is, once that is known
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self.guard.arrived(self)
+
+    def connection_lost(self, exc) -> None:
+        self.guard.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.is_busy:
+            self.head_since = self.head_since or self.guard.now()
+            end = data.find(b"\r\n\r\n")
+            self.head_bytes += len(data) if end < 0 else end
+            if self.head_bytes > HEAD_BYTES:
+                self.guard.turned_away += 1
+                self.force_close()
+                return
+        super().data_received(data)
+
+    def began(self) -> None:
+        """A whole head is here."""
+        self.is_busy, self.head_since, self.head_bytes = True, None, 0
+
+    def ended(self) -> None:
+        """The answer is out."""
+        self.is_busy, self.has_served, self.idle_since = False, True, self.guard.now()
+
+    def handle_error(self, request, status=500, exc=None, message=None):
+        """Answer what is no request, or a bug of ours, in the API's one form."""
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionError
+        code = "bad-request" if status < 500 else "bug"
+        told = message if status < 500 and message else "something went wrong here"
+        body = json.dumps({"code": code, "message": " ".join(str(told).split())[:200], "hint": ""}) + "\n"
+        answer = web.Response(status=status, text=body, content_type="application/json")
+        answer.force_close()
+        if exc is not None and status >= 500:
+            self.guard.bugs += 1
+            self.guard.report(exc)
+        return answer
+
+
+class Guard:
+    """All connections of the server, on whatever door they came in."""
+
+    def __init__(self, report) -> None:
+        self.report = report
+        self.open: dict[Guarded, None] = {}  # in the order of their arrival
+        self.turned_away = self.bugs = 0
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+
+    def arrived(self, connection: Guarded) -> None:
+        """Let it in; where there is no room, whoever is idle for longest leaves, else it does."""
+        self.open[connection] = None
+        if len(self.open) <= MOST_CONNECTIONS:
+            return
+        idle = [other for other in self.open if not other.is_busy and other is not connection]
+        leaving = min(idle, key=lambda other: other.idle_since, default=connection)
+        self.turned_away += 1
+        self._end(leaving)
+
+    def left(self, connection: Guarded) -> None:
+        self.open.pop(connection, None)
+
+    async def sweep(self) -> None:
+        """Close what is too slow, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.now()
+            for connection in [c for c in self.open if not c.is_busy and self._is_late(c, now)]:
+                self.turned_away += 1
+                self._end(connection)
+
+    @staticmethod
+    def _is_late(connection: Guarded, now: float) -> bool:
+        if connection.head_since is not None:
+            return now - connection.head_since > HEAD_SECONDS
+        limit = IDLE_SECONDS if connection.has_served else HEAD_SECONDS
+        return now - connection.idle_since > limit
+
+    def _end(self, connection: Guarded) -> None:
+        self.open.pop(connection, None)
+        connection.force_close()
+
+
+class Listener(web.Server):
+    """Makes guarded connections for a handler."""
+
+    def __init__(self, handler, guard: Guard, **more) -> None:
+        super().__init__(handler, **more)
+        self.guard = guard
+        self._more = {"access_log": None, "keepalive_timeout": IDLE_SECONDS, "max_line_size": 8190,
+                      "max_field_size": 8190, "lingering_time": 1.0, "auto_decompress": False}  # fmt: skip
+
+    def __call__(self) -> Guarded:
+        return Guarded(self, loop=asyncio.get_running_loop(), **self._more)

@@ -1,0 +1,113 @@
+"""Look at one agent: the ledger, the runner's live status, processes, locks, pressure. Looks only; may block."""
+
+from __future__ import annotations
+
+import time
+
+from .. import aliveness, offline, policy, process, runner_client, status_file
+from ..errors import AgentctlError
+from ..ledger import sqlite3
+from ..station import Station, boot_id
+
+PROBE_SECONDS = 2.0
+PRESSURE_PATHS = ("/proc/pressure/cpu", "/proc/pressure/memory")
+START_MARGIN_SECONDS = 30.0
+
+
+class Seen:
+    """What one look saw; `problem` says what could not be read."""
+
+    def __init__(self) -> None:
+        self.launch: dict | None = None
+        self.halted, self.paused_until, self.problem = "", 0.0, ""
+        self.has_intent = self.is_rolling_back = False
+        self.live: dict = {}
+
+    @property
+    def launch_id(self) -> str:
+        """The launch that is meant to run."""
+        return self.launch["id"] if self.launch else self.live.get("launch_id", "")
+
+    @property
+    def is_live_of_launch(self) -> bool:
+        return bool(self.live) and self.live.get("launch_id") == self.launch_id
+
+
+def look(station: Station) -> Seen:
+    """Read what is needed to judge the agent."""
+    seen = Seen()
+    seen.live = status_file.read(station.places.live_status_path)
+    try:
+        with station.ledger(read_only=True) as ledger:
+            seen.launch = ledger.last_launch()
+            seen.halted = ledger.meta("halted") or ""
+            seen.paused_until = float(ledger.meta("paused_until") or 0)
+            seen.has_intent = ledger.open_attempt() is not None
+    except (AgentctlError, sqlite3.Error, ValueError) as error:
+        seen.problem = f"the ledger cannot be read: {error}"
+    seen.is_rolling_back = aliveness.is_locked(station.places.rollback_lock_path, aliveness.read_locks())
+    return seen
+
+
+def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:
+    """Tell whether somebody is bringing the agent up now, and why it is not expected to be up, '' if it is."""
+    launch = seen.launch
+    if seen.is_rolling_back or seen.has_intent:
+        return True, "a rollback is under way"
+    if seen.halted:
+        return False, f"halted: {seen.halted}"
+    if launch is None:
+        return False, seen.problem or "it was never started"
+    if launch["end"] == policy.STOPPED:
+        return False, "stopped by hand"
+    if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and launch["boot_id"] != boot_id()):
+        return False, "not started since the machine came up"
+    if launch["end"] == policy.RUNNING and launch["ready_at"] is None and is_runner_alive(station, seen):
+        limit = station.config.agent.ready_timeout + START_MARGIN_SECONDS
+        if time.time() - launch["started_at"] < limit:
+            return True, "it is starting"
+    return False, ""
+
+
+def is_runner_alive(station: Station, seen: Seen) -> bool:
+    return aliveness.is_runner(seen.live.get("runner_pid") or 0, station.places.name)
+
+
+def is_process_gone(seen: Seen) -> bool | None:
+    """Tell whether the agent's process has ended; None where nothing is known of it."""
+    if seen.launch is not None and seen.launch["end"] != policy.RUNNING:
+        return True
+    pid = seen.live.get("pid") if seen.is_live_of_launch else None
+    return None if not pid else not process.is_alive(pid)
+
+
+def is_unanswered(station: Station) -> bool:
+    """Ask the agent's runner whether it is there."""
+    try:
+        runner_client.ask(station.places.api_socket_path, "GET", "/health", limit_seconds=PROBE_SECONDS)
+    except (AgentctlError, ValueError):
+        return True
+    return False
+
+
+def pressure() -> float:
+    """Return how much of its time the machine's tasks wait, 0 to 1; 0 where the kernel does not tell."""
+    texts = []
+    for path in PRESSURE_PATHS:
+        try:
+            with open(path, encoding="ascii") as file:
+                texts.append(file.read())
+        except OSError:
+            continue
+    return offline.read_pressure(*texts)
+
+
+def supervisor_pid(station: Station) -> int:
+    """Return the process of the agent's foreground supervisor, 0 if none runs."""
+    if not aliveness.is_locked(f"{station.places.data_dir}/supervise.lock", aliveness.read_locks()):
+        return 0
+    try:
+        with open(station.places.supervisor_pid_path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

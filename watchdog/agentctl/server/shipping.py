@@ -1,0 +1,117 @@
+"""Carry the agent's history file into the store, message by message, also for agents that know nothing of us.
+
+The watchdog reads the file; the runner has no part in it and can never wait for it. What was read, and how far, is
+committed together. A file that was replaced, cut or rewritten is read from its start again: ids tell what is there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import history
+from ..history_copy import SEAM_BYTES
+from ..store import messages
+
+PIECE_BYTES = 2 << 20
+
+
+class Shipper:
+    """Follows one history file; its methods block and belong in a thread."""
+
+    def __init__(self, agent: str, path: str, store) -> None:
+        self.agent, self.path, self.store = agent, path, store
+        self.damaged = 0
+        self._fd = -1
+        self._renewals = -1
+        self._cursor: dict | None = None
+        self._glance: tuple | None = None
+
+    def step(self) -> bool:
+        """Read the next piece; True if there may be more. Raise StoreUnavailable where it cannot be kept."""
+        if self._renewals != self.store.renewals:
+            self._cursor, self._glance = self.store.cursor(self.agent), None
+            self._renewals = self.store.renewals
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return self._lost()
+        glance = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if glance == self._glance:
+            return False
+        if self._fd < 0 or os.fstat(self._fd).st_ino != found.st_ino:
+            if self._fd >= 0 and self._ship():  # the rest of the file that was moved away
+                return True
+            try:
+                self._open()
+            except (history.NotPlain, OSError):
+                return self._lost()
+        has_more = self._ship()
+        if not has_more:
+            self._glance = glance
+        return has_more
+
+    def _open(self) -> None:
+        self._close()
+        self._fd = history.open_plain(self.path)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _lost(self) -> bool:
+        """There is no file: nothing that is stored is in it any more."""
+        self._close()
+        if self._cursor is not None and self._cursor["inode"] != 0:
+            self._keep([], 0, 0, b"", "", is_anew=True)
+        return False
+
+    def _ship(self) -> bool:
+        """Store the next whole lines of the open file; True if there may be more."""
+        facts, cursor = os.fstat(self._fd), self._cursor
+        is_anew = cursor is None or cursor["inode"] != facts.st_ino or not self._continues(cursor, facts.st_size)
+        offset, before = (0, "") if is_anew else (cursor["offset"], cursor["last_id"])
+        data = self._whole_lines(offset)
+        if not data and not is_anew:
+            return False
+        rows, last_id = self._rows(data, before)
+        end = offset + len(data)
+        seam = os.pread(self._fd, min(SEAM_BYTES, end), max(0, end - SEAM_BYTES))
+        self._keep(rows, facts.st_ino, end, seam, last_id, is_anew=is_anew)
+        return bool(data) and end < facts.st_size
+
+    def _continues(self, cursor: dict, size: int) -> bool:
+        end = cursor["offset"]
+        start = max(0, end - SEAM_BYTES)
+        return size >= end and os.pread(self._fd, end - start, start) == cursor["seam"]
+
+    def _whole_lines(self, offset: int) -> bytes:
+        """Read up to the last line end; a line that is too long to hold comes without its end, as damage."""
+        size = PIECE_BYTES
+        while True:
+            data = os.pread(self._fd, size, offset)
+            end = data.rfind(b"\n") + 1
+            if end or len(data) < size:
+                return data[:end]
+            if size >= history.LONGEST_LINE:
+                return data
+            size *= 4
+
+    def _rows(self, data: bytes, before: str) -> tuple[list[dict], str]:
+        rows = []
+        for line in data.split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                message = history.parse(line)
+            except ValueError:
+                self.damaged += 1
+                continue
+            rows.append(messages.row_of(self.agent, message, line + b"\n", is_in_file=True, before=before))
+            before = rows[-1]["id"]
+        return rows, before
+
+    def _keep(self, rows: list[dict], inode: int, offset: int, seam: bytes, last_id: str, *, is_anew: bool) -> None:
+        cursor = {"agent": self.agent, "inode": inode, "offset": offset, "seam": seam, "last_id": last_id}
+        self.store.append_from_file(rows, cursor, is_anew=is_anew).result()
+        self._cursor = cursor

@@ -1,0 +1,20 @@
+"""The watchdog's store: messages, periods, tokens, events. What it acknowledges survives a power cut.
+
+`Store` is what the stories know. SQLite is the embedded default; PostgreSQL takes its place by another subclass.
+Heartbeats do not come here: they live in memory, so that a broken disk cannot make an agent look dead.
+"""
+
+from __future__ import annotations
+
+from ..errors import AgentctlError
+
+
+class StoreUnavailable(AgentctlError):
+    """The store cannot take or give anything now: full, read-only, locked, damaged."""
+
+
+def open_store(path: str, *, is_reader: bool = False):
+    """Open the store at `path`, made where it is missing; raise StoreUnavailable."""
+    from .sqlite import SqliteStore  # SQLAlchemy costs a third of a second
+
+    return SqliteStore(path, is_reader=is_reader)

@@ -1,0 +1,44 @@
+"""Messages as rows: what is kept of one, under which id, and how the text that search looks at is made. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from .. import history
+
+MOST_TEXT = 100_000  # of one message that search sees
+
+
+def row_of(agent: str, message: dict, line: bytes, *, is_in_file: bool, before: str = "") -> dict:
+    """Return the row of a message; one without an id gets one of its bytes and the message `before` it."""
+    at, role = message.get("at", ""), message.get("role", "")
+    return {
+        "agent": agent, "id": history.id_of(message) or derived_id(line, before),
+        "at": at if isinstance(at, str) else str(at), "role": role if isinstance(role, str) else str(role),
+        "line": line, "is_in_file": int(is_in_file),
+    }  # fmt: skip
+
+
+def derived_id(line: bytes, before: str) -> str:
+    """Make an id for a message without one: the same file read twice gives the same ids."""
+    return "line-" + hashlib.sha256(before.encode() + b"\0" + line.rstrip(b"\n")).hexdigest()[:32]
+
+
+def text_of(line: bytes) -> str:
+    """Return what search looks at: the role and all text of the content."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return ""
+    content = message.get("content", "") if isinstance(message, dict) else ""
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    return text[:MOST_TEXT].encode("utf-8", "replace").decode()  # half a character has no UTF-8
+
+
+def match_of(words: str) -> str:
+    """Return a query of FTS5 that finds all of the words, whatever signs are in them; a trailing * is a prefix."""
+    parts = [word for word in words.replace("\0", " ").split() if any(c.isalnum() for c in word)]
+    quoted = ['"' + word.rstrip("*").replace('"', '""') + '"' + ("*" if word.endswith("*") else "") for word in parts]
+    return " ".join(quoted)
+

@@ -1,0 +1,85 @@
+"""The tables of the watchdog's store, in words that SQLite and PostgreSQL both understand."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+VERSION = 1
+WHOLE = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER key counts up by itself there
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+# `line` is the message as its writer wrote it, byte for byte; `is_in_file` says that the agent's own file has it.
+messages = Table(
+    "messages", metadata,
+    Column("seq", WHOLE, primary_key=True, autoincrement=True),
+    Column("agent", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("line", LargeBinary, nullable=False),
+    Column("is_in_file", Integer, nullable=False),
+    UniqueConstraint("agent", "id"),
+    Index("messages_by_agent", "agent", "seq"),
+    Index("messages_not_in_file", "agent", "seq", sqlite_where=text("is_in_file = 0"),
+          postgresql_where=text("is_in_file = 0")),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+# How far the agent's file was read: `seam` is the bytes before `offset`, to know the place again.
+cursors = Table(
+    "cursors", metadata,
+    Column("agent", String, primary_key=True),
+    Column("inode", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("seam", LargeBinary, nullable=False),
+    Column("last_id", String, nullable=False),
+)  # fmt: skip
+
+periods = Table(
+    "periods", metadata,
+    Column("number", WHOLE, primary_key=True, autoincrement=True),
+    Column("agent", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("seconds", Float),
+    Index("periods_by_agent", "agent", "began_at"),
+)  # fmt: skip
+
+tokens = Table(
+    "tokens", metadata,
+    Column("id", String, primary_key=True),
+    Column("label", String, nullable=False),
+    Column("digest", String, nullable=False, unique=True),
+    Column("scopes", String, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)  # fmt: skip
+
+events = Table(
+    "events", metadata,
+    Column("number", WHOLE, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("events_by_agent", "agent", "number"),
+)  # fmt: skip
