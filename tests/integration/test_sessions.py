@@ -224,7 +224,7 @@ def test_a_preset_is_adopted_with_its_folders(monkeypatch):
         settings = world.station.config
         assert settings.agent.environment == {"LLM_USER_PATH": f"{world.state}/llm"}
         assert settings.agent.command == [sys.executable, "-c", "chat"]
-        assert settings.agent.resume_command == []  # the preset's would start another command
+        assert settings.agent.resume_command == [sys.executable, "-c", "chat", "--continue"]
         assert settings.resume.message == "keys"
     finally:
         world.end()

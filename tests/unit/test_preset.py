@@ -56,6 +56,25 @@ def test_a_users_own_wins(tmp_path):
     assert found.settings_for("/s", "/home/x")["agent"]["command"] == ["/home/x/llm"]
 
 
+LLM, LLM_RESUME = ["llm", "chat"], ["llm", "chat", "-c"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "command", "resume", "wanted"),
+    [
+        ([], LLM, LLM_RESUME, (LLM, LLM_RESUME)),
+        (["/opt/llm"], LLM, LLM_RESUME, (["/opt/llm", "chat"], ["/opt/llm", "chat", "-c"])),
+        (["x", "chat", "-m", "m"], LLM, LLM_RESUME, (["x", "chat", "-m", "m"], ["x", "chat", "-m", "m", "-c"])),
+        (["c", "--fast"], ["claude", "-i", "s"], ["claude", "-r", "s"], (["c", "--fast"], [])),
+        (["/opt/x"], ["x"], [], (["/opt/x"], [])),
+        (["x", "y"], ["x"], [], (["x", "y"], [])),
+        (["x", "y"], [], [], (["x", "y"], [])),
+    ],
+)
+def test_a_command_of_ones_own(argv, command, resume, wanted):
+    assert preset.put_command(argv, command, resume) == wanted
+
+
 def test_an_unknown_name_names_the_known():
     with pytest.raises(AgentctlError) as error:
         preset.find("../../etc/passwd", "/nonexistent")

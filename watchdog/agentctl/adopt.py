@@ -7,6 +7,7 @@ import pwd
 import shutil
 
 from . import config, jobs, launch
+from . import preset as presets
 from .command import Identity
 from .errors import AgentctlError
 from .ledger import Ledger
@@ -44,15 +45,15 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
 
 
 def _with_preset(known: dict[str, dict], argv: list[str], settings: dict) -> tuple[list[str], dict]:
-    """Put the preset's settings below those given; a command of one's own takes the preset's resume command along."""
+    """Put the preset's settings below those given, and a command of one's own in the place of the preset's."""
     merged = {section: {**known.get(section, {}), **settings.get(section, {})} for section in {**known, **settings}}
     agent = merged.setdefault("agent", {})
-    theirs = agent.pop("command", [])
-    if argv:
-        agent.pop("resume_command", None)
-        if merged.get("resume", {}).get("message") == "argument":
-            del merged["resume"]["message"]
-    return argv or theirs, merged
+    argv, resume = presets.put_command(argv, agent.pop("command", []), agent.pop("resume_command", []))
+    if resume:
+        agent["resume_command"] = resume
+    elif merged.get("resume", {}).get("message") == "argument":
+        del merged["resume"]["message"]
+    return argv, merged
 
 
 def _build(places: Places, values: dict, made: _Made) -> Station:

@@ -36,6 +36,20 @@ class Preset:
         return _fill(self.settings, {"{state}": state_dir, "{home}": home})
 
 
+def put_command(argv: list[str], command: list[str], resume: list[str]) -> tuple[list[str], list[str]]:
+    """Return command and resume command with the user's `argv` in the preset's place; resume [] if it cannot be told.
+
+    No word: the preset's own. One word is its program under another path. More words stand for the whole command, and
+    for the beginning of the resume command where that begins so. Pure.
+    """
+    if not argv:
+        return command, resume
+    if len(argv) == 1:
+        return [*argv, *command[1:]], [*argv, *resume[1:]] if resume else []
+    begins_so = resume and resume[: len(command)] == command
+    return argv, [*argv, *resume[len(command) :]] if begins_so else []
+
+
 def find(name: str, config_folder: str) -> Preset:
     """Return a preset by name; raise AgentctlError if there is none, ConfigError if its file is wrong."""
     for folder in (f"{config_folder}/presets", OURS):
