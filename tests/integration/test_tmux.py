@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -243,6 +244,33 @@ def test_the_pane_is_as_asked(server):
     assert process.foreground_group(pane.pane_pid) == pane.pane_pid
     assert tmux.server_cgroup(pane.server_pid) == tmux.server_cgroup(os.getpid())
     assert os.readlink(f"/proc/{pane.pane_pid}/fd/0") == pane.tty
+
+
+class Late(tmux.Tmux):
+    """A tmux whose look at the socket comes just before somebody else's server does."""
+
+    def _take_socket(self):
+        super()._take_socket()
+        subprocess.run(["tmux", "-S", self.socket_path, "-f", "/dev/null", "new-session", "-d", "-s", "other",
+                        "sleep", "100"], check=True, preexec_fn=self.leave)  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes control groups")
+def test_a_server_of_another_unit_does_not_get_the_agent(server, folder):
+    homes = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+    home = next(path for path in homes if os.path.exists(f"{path}/cgroup.procs"))
+    group = Path(home, f"agentctl-test-{os.getpid()}")
+    group.mkdir()
+    late = Late(server.socket_path, None, ENV)
+    late.leave = lambda: (group / "cgroup.procs").write_text("0")
+    try:
+        with pytest.raises(tmux.TmuxBusy, match="another unit"):
+            late.start("agent", ["/bin/sleep", "100"], "/", ENV)
+        assert late._ask("list-sessions", "-F", "#{session_name}").split() == ["other"]
+    finally:
+        late.kill_server()
+        wait_for(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
 
 
 def test_the_foreground_group_follows_job_control(server, folder):

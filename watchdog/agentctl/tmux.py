@@ -78,10 +78,10 @@ class Tmux:
     ) -> Pane:
         """Start the server and `argv` in it with `env`; copy all its output into `pipe_fifo`.
 
-        Have the FIFO open for reading. Raise TmuxBusy if a live server has the socket,
-        CommandFailed if tmux refuses. Check `server_cgroup` afterwards: a server can appear
-        between our look and tmux's. On an overloaded machine tmux may close the terminal before
-        the kernel hands it the last bytes: about 1 in 100 ends, on 3 times more work than CPUs.
+        Have the FIFO open for reading. Raise TmuxBusy if a live server has the socket, also one
+        that appeared between our look and tmux's; CommandFailed if tmux refuses. On an overloaded
+        machine tmux may close the terminal before the kernel hands it the last bytes: about 1 in
+        100 ends, on 3 times more work than CPUs.
         """
         _check_name(session)
         self._take_socket()
@@ -98,6 +98,10 @@ class Tmux:
             self.kill_server()
             raise
         pane_pid, server_pid, tty = said.split(maxsplit=2)
+        if server_cgroup(int(server_pid)) not in (None, server_cgroup(os.getpid())):
+            self._ask("kill-session", "-t", f"={session}")
+            what = f"the tmux server on {self.socket_path} (pid {server_pid}) is of another unit"
+            raise TmuxBusy(what, "the agent would not be stopped with its own; end that server")
         return Pane(int(pane_pid), int(server_pid), tty)
 
     def exit_of(
