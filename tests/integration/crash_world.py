@@ -56,6 +56,7 @@ class CrashWorld:
         os.rename(self.world.folder, self.kept)
         self.scratch = tempfile.mkdtemp(prefix="scratch", dir=self.kept)
         self.replayed = sqlite3.connect(":memory:", isolation_level=None)
+        self._trees: dict[tuple, str] = {}
 
     # -- what a family says -----------------------------------------------------------------------------------
 
@@ -151,6 +152,10 @@ class CrashWorld:
 
     def check_vault(self, generations: list[dict]) -> None:
         """I2: every generation the ledger names is whole in the vault, which borrows no object."""
+        refs = refs_of(self.vault, "refs/agentctl")
+        for generation in generations:
+            names = [f"g/{generation['number']}"] + [f"good/{generation['number']}"] * (generation["status"] == "good")
+            assert all(refs.get(name) == generation["vault_commit"] for name in names), f"I2: {names} of {refs}"
         commits = [g["vault_commit"] for g in generations]
         ask("git", "--git-dir", self.vault, "fsck", "--strict", "--no-dangling", "--no-progress", *commits)
         assert not os.path.exists(f"{self.vault}/objects/info/alternates"), "I2"
@@ -206,6 +211,12 @@ class CrashWorld:
 
     def tree_of(self, folder) -> str:
         """Return the id that git gives the files of a folder, those it ignores left out."""
+        known = tuple(sorted(manifest(folder, without=(".git",)).items()))
+        if known not in self._trees:
+            self._trees[known] = self._ask_tree_of(folder)
+        return self._trees[known]
+
+    def _ask_tree_of(self, folder) -> str:
         index = f"{self.scratch}/index"
         if os.path.exists(index):
             os.unlink(index)
@@ -286,6 +297,19 @@ def read(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def refs_of(repository: str, below: str) -> dict[str, str]:
+    """Read a repository's refs without git: name below `below` -> object."""
+    found = {}
+    for line in (read(f"{repository}/packed-refs") or b"").decode().splitlines():
+        oid, _, name = line.partition(" ")
+        if name.startswith(f"{below}/"):
+            found[name[len(below) + 1 :]] = oid
+    for path in Path(repository, below).rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            found[str(path.relative_to(f"{repository}/{below}"))] = path.read_text().strip()
+    return found
 
 
 def ask(*argv: str, **env: str) -> str:

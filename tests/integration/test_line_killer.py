@@ -15,7 +15,7 @@ from agentctl.ledger import Ledger
 from agentctl.station import Lock, Station
 from integration.crash_world import CrashWorld, ask, rows_of
 from integration.world import git, write
-from kit.line_killer import explore
+from kit.exploration import explore
 from kit.manifest import manifest
 from kit.survival import survived
 

@@ -2,11 +2,11 @@
 
 - `killed_at(line, act, is_ours)` runs `act()` in a forked child that dies there, and tells whether it got that far.
 - `run(act, line)` tells more: where it died, how many lines there were, which SQL statements had been carried out.
-  Programs that it had started die with it, as systemd ends a unit's cgroup.
-- `explore(make, ...)` does a whole family of points: reset the world, kill, check, recover, check; some points in
-  pairs, where the recovery is killed too. N counts up in several processes side by side, each with its own world.
+  Programs that it had started die with it, as systemd ends a unit's cgroup. Where not every line can be tried,
+  `call=K` dies on the first line after the Kth call to the outside: between two of these nothing changes on disk.
 
-Everything is imported once and forked for each point; the file system, git and SQLite are real.
+Everything is imported once and forked for each point; the file system, git and SQLite are real. `kit.exploration`
+counts N up.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import random
 import select
 import signal
 import sys
 import tempfile
-import time
 import traceback
 
 import agentctl
@@ -28,8 +26,13 @@ from agentctl import ledger as ledgers
 HOME = os.path.dirname(agentctl.__file__) + os.sep
 HANG_SECONDS = 120.0
 FAST = "/dev/shm"  # what counts here is the order of the calls, not the disk; power cuts have their own tests
-MOST_FAILURES = 5  # of one worker; then it ends
+OUTSIDE = ("posix", "sqlite3", "_io")  # whose calls can change the world; of ctypes' see the tracer
+HARMLESS = {"read", "pread", "readline", "seek", "close", "closerange", "pipe", "dup", "fsync", "fspath", "fsencode",
+            "fsdecode", "getpid", "geteuid", "getuid", "getcwd", "stat", "lstat", "fstat", "listdir", "scandir",
+            "fetchone", "fetchall", "urandom", "access", "posix_fadvise", "pidfd_open", "waitstatus_to_exitcode",
+            "set_inheritable", "readlink"}  # fmt: skip
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+_takes_orphans = False
 
 
 def killed_at(line: int, act, is_ours) -> bool:
@@ -53,58 +56,91 @@ def fast_folder() -> str:
 class Run:
     """How one run in a child went: `place` is where it died ('' if it did not), `sql` what its ledgers had done."""
 
-    def __init__(self, was_killed: bool, lines: int, place: str, sql: list[tuple[str, str]]) -> None:
-        self.was_killed, self.lines, self.place, self.sql = was_killed, lines, place, sql
+    def __init__(self, was_killed: bool, facts: list[list]) -> None:
+        self.was_killed = was_killed
+        self.lines, self.calls, self.place = next((f[1:] for f in facts if f[0] == "end"), (0, 0, ""))
+        self.sql = [(f[1], f[2]) for f in facts if f[0] == "sql"]
 
 
-def run(act, line: int | None = 0, is_ours=is_product) -> Run:
-    """Run `act()` in a forked child, killed before its `line`-th line (0: never, None: and they are not counted).
+def run(act, line: int = 0, is_ours=is_product, *, call: int = 0, is_traced: bool = True) -> Run:
+    """Run `act()` in a forked child, killed before its `line`-th line, or after its `call`-th call to the outside.
 
-    Fails if the child ends in any other way, with what it said.
+    With neither it is killed nowhere, and if it `is_traced` both are counted. Fails if the child ends in any other
+    way, with what it said.
     """
     told, said = os.memfd_create("told"), os.memfd_create("said")
     try:
         pid = os.fork()
         if pid == 0:
-            _act_until(line, act, is_ours, told, said)
+            _act_until(_Tracer(line, call, is_ours, told) if is_traced else None, act, told, said)
         status = _wait(pid)
-        facts = [json.loads(text) for text in _content(told).splitlines()]
-        lines, place = next(((f[1], f[2]) for f in facts if f[0] == "end"), (0, ""))
         assert status in (0, -signal.SIGKILL), f"the child ended with {status}:\n{_content(said)[-4000:]}"
-        return Run(status != 0, lines, place, [(f[1], f[2]) for f in facts if f[0] == "sql"])
+        return Run(status != 0, [json.loads(text) for text in _content(told).splitlines()])
     finally:
         os.close(told)
         os.close(said)
 
 
-def _act_until(line: int | None, act, is_ours, told: int, said: int) -> None:
-    """In the child: count lines, die at the right one, or say how many there were. Never returns."""
-    count = 0
+class _Tracer:
+    """In the child: count lines and calls to the outside, and die at the right one."""
+
+    def __init__(self, line: int, call: int, is_ours, told: int) -> None:
+        self.line, self.call, self.is_ours, self.told = line, call, is_ours, told
+        self.lines = self.calls = 0
+
+    def start(self) -> None:
+        if not self.line:
+            sys.setprofile(self._count_call)
+            sys.addaudithook(self._count_foreign_call)
+        sys.settrace(self._trace)
+
+    def stop(self) -> None:
+        sys.settrace(None)
+        sys.setprofile(None)
+        self._tell("")
+
+    def _trace(self, frame, event, _):
+        if not self.is_ours(frame.f_code.co_filename):
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.line or 0 < self.call <= self.calls:
+                self._tell(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self._trace
+
+    def _count_call(self, frame, event, called) -> None:
+        """Count what may change the world, but not the talk with children: how often that is polled varies."""
+        path = frame.f_code.co_filename
+        if event != "c_call" or not self.is_ours(path) or frame.f_code.co_name == "_pump":
+            return
+        owner = getattr(called, "__module__", None) or type(getattr(called, "__self__", None)).__module__
+        self.calls += owner in OUTSIDE and called.__name__ not in HARMLESS
+
+    def _count_foreign_call(self, event, _) -> None:
+        """A function of the C library is looked up in the line that calls it, and no profiler sees the call."""
+        self.calls += event == "ctypes.dlsym"
+
+    def _tell(self, place: str) -> None:
+        os.write(self.told, json.dumps(["end", self.lines, self.calls, place]).encode() + b"\n")
+
+
+def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
+    """In the child: act, and tell how it went. Never returns."""
     os.dup2(said, 1)
     os.dup2(said, 2)
     _report_sql(told)
-
-    def trace(frame, event, _):
-        nonlocal count
-        if not is_ours(frame.f_code.co_filename):
-            return None
-        if event == "line":
-            count += 1
-            if count == line:
-                place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-                os.write(told, json.dumps(["end", count, place]).encode() + b"\n")
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
     status = 1
     try:
-        sys.settrace(None if line is None else trace)
+        if tracer:
+            tracer.start()
         act()
-        sys.settrace(None)
-        os.write(told, json.dumps(["end", count, ""]).encode() + b"\n")
+        if tracer:
+            tracer.stop()
         status = 0
     except BaseException:
         sys.settrace(None)
+        sys.setprofile(None)
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(status)
@@ -120,6 +156,18 @@ def _report_sql(told: int) -> None:
             lambda text: os.write(told, json.dumps(["sql", self.path, text]).encode() + b"\n"))
 
     ledgers.Ledger._connect = connect_and_report
+
+
+def take_orphans_in(parent: int) -> None:
+    """Become the process that ends what killed ones leave running; do not outlive `parent`, who started us."""
+    global _takes_orphans
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    if os.getppid() != parent:
+        os._exit(1)
+    _takes_orphans = True
+    os.chdir("/")  # as systemd starts them
 
 
 def _wait(pid: int) -> int:
@@ -154,122 +202,3 @@ def _end_orphans() -> None:
 
 def _content(fd: int) -> str:
     return os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
-
-
-# -- a family of points -------------------------------------------------------------------------------------
-
-_takes_orphans = False
-
-
-class Found:
-    """What an exploration found: `points` that held, of runs with `lines` lines; `failures` in words."""
-
-    def __init__(self) -> None:
-        self.points = self.pairs = self.lines = 0
-        self.failures: list[str] = []
-
-
-def explore(make, *, points: int = 0, pairs: int = 0, workers: int = 2, seed: int = 1) -> Found:
-    """Kill at `points` places spread over the run (0: at every line), then at `pairs` of places.
-
-    `make()` makes the world and how to break it, in each worker anew: an object with `reset`, `act`, `recover`,
-    `at_the_kill(run)`, `afterwards(run)` and `end`. Fails with every point that did not hold, up to a few.
-    """
-    pipes = [_start_worker(make, number, workers, points, pairs, seed) for number in range(workers)]
-    total = Found()
-    for pid, fd in pipes:
-        with os.fdopen(fd) as file:
-            text = file.read()
-        os.waitpid(pid, 0)
-        said = json.loads(text or '{"failures": ["a worker died"]}')
-        total.points += said.get("points", 0)
-        total.pairs += said.get("pairs", 0)
-        total.lines = max(total.lines, said.get("lines", 0))
-        total.failures += said["failures"]
-    assert not total.failures, f"{len(total.failures)} points failed:\n" + "\n\n".join(total.failures)
-    return total
-
-
-def _start_worker(make, number: int, workers: int, points: int, pairs: int, seed: int) -> tuple[int, int]:
-    read_end, write_end = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        os.close(write_end)
-        return pid, read_end
-    found = Found()
-    try:
-        os.close(read_end)
-        _become_worker(parent)
-        _work(make(), found, number, workers, points, range(number, pairs, workers), random.Random(f"{seed} {number}"))
-    except BaseException:
-        found.failures.append(traceback.format_exc())
-    finally:
-        os.write(write_end, json.dumps(vars(found)).encode())
-        os._exit(0)
-
-
-def _become_worker(parent: int) -> None:
-    """Take orphans in, and do not outlive who started us."""
-    global _takes_orphans
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    if os.getppid() != parent:
-        os._exit(1)
-    _takes_orphans = True
-
-
-def _work(family, found: Found, number: int, workers: int, points: int, pairs: range, dice: random.Random) -> None:
-    try:
-        found.lines, recovery_lines = _whole(family)
-        stride = max(1, found.lines // points) if points else 1
-        line = 1 + number * stride
-        while len(found.failures) < MOST_FAILURES and _try(family, found, line):
-            line += workers * stride
-        for _ in pairs:
-            if len(found.failures) < MOST_FAILURES:
-                first, second = dice.randint(1, found.lines), dice.randint(1, recovery_lines)
-                found.pairs += _try(family, found, first, second)
-    finally:
-        family.end()
-
-
-def _whole(family) -> tuple[int, int]:
-    """Run it once unharmed; return its lines, and those of a recovery where there is nothing to do any more."""
-    family.reset()
-    whole = run(family.act)
-    family.at_the_kill(whole)
-    recovery = run(family.recover)
-    family.afterwards(recovery)
-    return whole.lines, max(recovery.lines, whole.lines)
-
-
-def _try(family, found: Found, line: int, second: int = 0) -> bool:
-    """One point, or a pair of them; False if the run was over before."""
-    began, where = time.monotonic(), f"line {line}"
-    try:
-        family.reset()
-        killed = run(family.act, line)
-        if not killed.was_killed:
-            return False
-        where = f"killed at line {line} of {found.lines}, {killed.place}"
-        family.at_the_kill(killed)
-        if second:
-            again = run(family.recover, second)
-            where += f", then at line {second} of the recovery, {again.place or 'its end'}"
-            family.at_the_kill(again)
-        recovery = run(family.recover, None)
-        where += ", after the recovery"
-        family.afterwards(recovery)
-        found.points += 1
-    except BaseException as error:
-        found.failures.append(f"{where} ({time.monotonic() - began:.1f}s): {_in_short(error)}")
-    return True
-
-
-def _in_short(error: BaseException) -> str:
-    """Say what failed and in which line of the check, with its own words where it has some."""
-    frames = traceback.extract_tb(error.__traceback__)
-    spots = "".join(f"\n  {os.path.basename(f.filename)}:{f.lineno}: {f.line}" for f in frames[-2:])
-    return f"{type(error).__name__}: {str(error)[:3000]}{spots}"

@@ -10,7 +10,8 @@ import tempfile
 import pytest
 
 from agentctl import snapshots
-from kit.line_killer import explore, fast_folder
+from kit.exploration import explore
+from kit.line_killer import fast_folder
 from kit.manifest import manifest, missing
 from kit.survival import survived
 

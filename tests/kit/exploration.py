@@ -1,0 +1,132 @@
+"""Explore a family of crash points: reset the world, kill, check, recover, check again; some points in pairs.
+
+N counts up in several processes side by side, each with a world of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import traceback
+
+from kit.line_killer import run, take_orphans_in
+
+MOST_FAILURES = 5  # of one worker; then it ends
+
+
+class Found:
+    """What an exploration found: `points` that held (`pairs` of them are), of runs with `lines` lines and `calls`."""
+
+    def __init__(self) -> None:
+        self.points = self.pairs = self.lines = self.calls = 0
+        self.failures: list[str] = []
+
+
+def explore(make, *, points: int = 0, pairs: int = 0, stride: int = 1, workers: int = 2, seed: int = 1) -> Found:
+    """Kill after `points` of the calls to the outside (0: before every `stride`-th line), then at `pairs` of lines.
+
+    `make()` makes the world and how to break it, in each worker anew: an object with `reset`, `act`, `recover`,
+    `at_the_kill(run)`, `afterwards(run)` and `end`. Fails with every point that did not hold, up to a few.
+    """
+    plan = {"points": points, "pairs": pairs, "stride": stride, "workers": workers, "seed": seed}
+    total = Found()
+    for pid, fd in [_start_worker(make, number, plan) for number in range(workers)]:
+        with os.fdopen(fd) as file:
+            said = json.loads(file.read() or '{"failures": ["a worker died"]}')
+        os.waitpid(pid, 0)
+        total.points += said.get("points", 0)
+        total.pairs += said.get("pairs", 0)
+        total.lines, total.calls = max(total.lines, said.get("lines", 0)), max(total.calls, said.get("calls", 0))
+        total.failures += said["failures"]
+    assert not total.failures, f"{len(total.failures)} points failed:\n" + "\n\n".join(total.failures)
+    return total
+
+
+def _start_worker(make, number: int, plan: dict) -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(write_end)
+        return pid, read_end
+    found = Found()
+    try:
+        os.close(read_end)
+        take_orphans_in(parent)
+        _work(make(), found, number, plan)
+    except BaseException:
+        found.failures.append(traceback.format_exc())
+    finally:
+        os.write(write_end, json.dumps(vars(found)).encode())
+        os._exit(0)
+
+
+def _work(family, found: Found, number: int, plan: dict) -> None:
+    """One worker's share: every so-manieth point, then of the pairs."""
+    workers, dice = plan["workers"], random.Random(f"{plan['seed']} {number}")
+    try:
+        recovery_lines = _whole(family, found)
+        for point in _spread(found, number, plan):
+            if len(found.failures) >= MOST_FAILURES or not _try(family, found, point):
+                break
+        for _ in range(number, plan["pairs"], workers):
+            point = {"line": dice.randint(1, found.lines)}
+            if len(found.failures) < MOST_FAILURES:
+                found.pairs += _try(family, found, point, dice.randint(1, recovery_lines))
+    finally:
+        family.end()
+
+
+def _spread(found: Found, number: int, plan: dict):
+    """Yield where to die: after calls, evenly, or before lines until there is none of that number."""
+    workers = plan["workers"]
+    if plan["points"]:
+        count = min(plan["points"], found.calls)
+        yield from ({"call": 1 + n * (found.calls - 1) // max(1, count - 1)} for n in range(number, count, workers))
+        return
+    line = 1 + number * plan["stride"]
+    while True:
+        yield {"line": line}
+        line += workers * plan["stride"]
+
+
+def _whole(family, found: Found) -> int:
+    """Run it once unharmed; return the lines of a recovery (where there is nothing to do, those of the run)."""
+    family.reset()
+    whole = run(family.act)
+    family.at_the_kill(whole)
+    recovery = run(family.recover)
+    family.afterwards(recovery)
+    found.lines, found.calls = whole.lines, whole.calls
+    return max(recovery.lines, whole.lines)
+
+
+def _try(family, found: Found, point: dict, second: int = 0) -> bool:
+    """One point, or a pair of them; False if the run was over before."""
+    where = f"{point}"
+    try:
+        family.reset()
+        killed = run(family.act, **point)
+        if not killed.was_killed:
+            return False
+        where = f"killed at line {killed.lines} of {found.lines}, call {killed.calls}, {killed.place}"
+        family.at_the_kill(killed)
+        if second:
+            again = run(family.recover, second)
+            where += f", then at line {second} of the recovery, {again.place or 'its end'}"
+            family.at_the_kill(again)
+        recovery = run(family.recover, is_traced=False)
+        where += ", after the recovery"
+        family.afterwards(recovery)
+        found.points += 1
+    except BaseException as error:
+        found.failures.append(f"{where}: {_in_short(error)}")
+    return True
+
+
+def _in_short(error: BaseException) -> str:
+    """Say what failed and in which line of the check, with its own words where it has some."""
+    frames = traceback.extract_tb(error.__traceback__)
+    spots = "".join(f"\n  {os.path.basename(f.filename)}:{f.lineno}: {f.line}" for f in frames[-2:])
+    return f"{type(error).__name__}: {str(error)[:3000]}{spots}"
