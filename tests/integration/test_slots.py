@@ -66,6 +66,34 @@ def test_a_note_that_does_not_fit_is_no_note(place, note):
     assert place.slots.standby_note() == {}
 
 
+def test_what_a_note_vouches_for_is_never_removed_in_its_place(place, monkeypatch):
+    """Half removed it would still have the inode of its note, and a rollback to that generation would take it."""
+    place.prepare()
+    run, removed = slots.command.run, []
+
+    def look_and_run(argv, **how):
+        if argv[0] == "/bin/rm":
+            removed.append(argv[-1])
+            assert argv[-1] != place.slots.standby
+        return run(argv, **how)
+
+    monkeypatch.setattr(slots.command, "run", look_and_run)
+    place.prepare()
+    assert removed == [f"{place.slots.folder}/standby.old"]
+    assert sorted(os.listdir(place.slots.folder)) == ["quarantine", "standby", "standby.index", "standby.json"]
+
+
+def test_a_tree_in_the_standby_s_place_that_is_none_is_kept(place):
+    """A switch that was cut off leaves the agent's tree there, and whatever comes next may be another standby."""
+    inode = place.prepare()
+    before = manifest(place.code)
+    after_the_exchange(place, inode)
+    place.prepare()
+    (kept,) = Path(place.slots.folder).glob("quarantine/set-aside-*/tree")
+    assert manifest(kept) == before
+    assert place.slots.standby_note()["generation"] == 1
+
+
 def test_the_environment_is_copied_with_links_and_modes(place):
     write(place.code, {".venv/bin/tool": "#!/bin/sh\n", ".venv/data": "x"})
     os.chmod(place.code / ".venv/bin/tool", 0o755)

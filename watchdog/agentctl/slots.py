@@ -62,11 +62,26 @@ class Slots:
         index = f"{self.folder}/standby.index.partial"
         vault.write_index(commit or revision, partial, index)
         durable.sync_filesystem(self.folder)
-        self._discard(self.standby)
+        self._retire_standby()
         os.rename(index, self.standby_index)
         os.rename(partial, self.standby)
         note = {"generation": generation, "inode": os.stat(self.standby).st_ino, "environment": environment}
         durable.write(self._note_path, json.dumps(note).encode(), 0o600)
+        self._discard(f"{self.folder}/standby.old")
+
+    def _retire_standby(self) -> None:
+        """Take the present standby away in one rename: half removed in its place, its note would still vouch for it.
+
+        A tree there that no note vouches for may be the agent's, from a switch that was cut off: it is kept.
+        """
+        old = f"{self.folder}/standby.old"
+        self._discard(old)
+        if self.standby_note():
+            os.rename(self.standby, old)
+        elif os.path.lexists(self.standby):
+            kept = f"{self.folder}/quarantine/set-aside-{os.lstat(self.standby).st_ino}-{os.urandom(3).hex()}"
+            os.mkdir(kept, mode=0o711)
+            os.rename(self.standby, f"{kept}/tree")
 
     def quarantine_path(self, incident: str, move: int) -> str:
         """Where the tree goes that the `move`-th switch of an incident replaces."""
