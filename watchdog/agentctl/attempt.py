@@ -121,13 +121,12 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
         with attempt.ledger.transaction():
             attempt.record_ended()
         return
-    if attempt.ignored_inquiry is None:  # an attempt that goes on where it was cut off
-        old = f"{attempt.quarantine}/tree"
-        attempt.ignored_inquiry = ask_ignored(attempt.station, old if os.path.isdir(old) else attempt.station.code_dir)
     diffstat = brief.Diffstat(attempt)
     attempt.step("snapshot", lambda: take_snapshot(attempt.station))
     attempt.step("make ready", lambda: make_ready(attempt))
     attempt.step("switch", lambda: switch(attempt))
+    if attempt.ignored_inquiry is None:  # it goes on where it was cut off: only now it is sure where the old tree is
+        attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
     attempt.step("carry .git", lambda: carry(attempt, [".git"]))
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
