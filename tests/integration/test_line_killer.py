@@ -12,7 +12,7 @@ import pytest
 
 from agentctl import jobs, launch, rebuild, requests, rollback, runner
 from agentctl.ledger import Ledger
-from agentctl.station import Lock, Station
+from agentctl.station import Lock, Station, find_places
 from integration.crash_world import CrashWorld, ask, rows_of
 from integration.world import git, write
 from kit.exploration import explore
@@ -32,8 +32,10 @@ def one_shot(name: str) -> None:
 def launch_as_the_runner(name: str) -> None:
     """What the runner does before the agent starts."""
     station = Station.open(name, lenient=True)
+    runner.mark(station.places)
     with Lock(station.places.agent_lock_path, "agent").take(), rebuild.open_or_rebuild(station, print) as ledger:
         runner._begin(station, ledger)
+    runner.unmark(station.places)
 
 
 def launch_as_systemd(name: str) -> None:
@@ -43,6 +45,7 @@ def launch_as_systemd(name: str) -> None:
         try:
             return launch_as_the_runner(name)
         except launch.LaunchRefused as refused:
+            runner.unmark(find_places(name))
             print(refused)
     raise AssertionError("no launch in four turns")
 
@@ -158,10 +161,16 @@ class Launch(CrashWorld):
         write(self.code, BAD)
         write(self.world.state, {"config/plan.json": "a new plan", "more": "more"})
 
+    def reset(self):
+        super().reset()
+        os.makedirs(self.places.runtime_dir, exist_ok=True)
+        runner.mark(self.places)  # the first thing that a runner does
+
     def act(self):
         launch_as_the_runner(self.name)
 
     def recover(self):
+        os.environ["MONITOR_UNIT"] = f"{self.name}.service"
         launch_as_systemd(self.name)
 
     def check(self, rows, is_over):

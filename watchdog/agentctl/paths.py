@@ -28,6 +28,7 @@ class Places:
         self.agent_lock_path = f"{self.data_dir}/agent.lock"
         self.rollback_lock_path = f"{self.data_dir}/rollback.lock"
         self.rescued_path = f"{self.data_dir}/rescued"
+        self.launching_path = f"{self.runtime_dir}/launching"  # there while a launch is begun and not yet on record
         self.live_status_path = f"{self.runtime_dir}/live.json"
         self.api_socket_path = f"{self.runtime_dir}/api.sock"
         self.notify_socket_path = f"{self.runtime_dir}/notify.sock"

@@ -19,6 +19,7 @@ from .errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_wor
 from .journal import Journal
 from .ledger import Ledger
 from .notify import Notifier
+from .paths import Places
 from .session import STOP_SIGNALS, Session
 from .station import Lock, Station, find_places, open_journal
 
@@ -28,7 +29,9 @@ EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure
 def main(name: str) -> int:
     """Run the agent once, from guard to end; return the unit's exit status."""
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    journal = open_journal(name, find_places(name))
+    places = find_places(name)
+    journal = open_journal(name, places)
+    mark(places)
     try:
         station = Station.open(name, lenient=True)
         if station.complaint:
@@ -43,6 +46,22 @@ def main(name: str) -> int:
         notifier.status(str(error))
         journal.error(in_words(error))
         return getattr(error, "exit_code", EXIT_FAILED)
+    finally:
+        unmark(places)
+
+
+def mark(places: Places) -> None:
+    """Leave a mark until the launch is on record: were we killed, nothing else would tell that one was wanted."""
+    try:
+        os.close(os.open(places.launching_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return  # no folder for it: then there is no unit that would start the one-shot
+
+
+def unmark(places: Places) -> None:
+    """Take the mark away."""
+    if os.path.exists(places.launching_path):
+        os.unlink(places.launching_path)
 
 
 def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
@@ -51,6 +70,7 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     else:
         ledger = rebuild.open_or_rebuild(station, journal.warning)
         begun = _begin(station, ledger)
+    unmark(station.places)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
     session = Session(station, ledger, begun, notifier, journal)
