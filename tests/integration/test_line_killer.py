@@ -185,6 +185,8 @@ class Launch(CrashWorld):
         if is_over:
             assert len(fresh) == 1 and rows["launches"] and of_fresh[-1]["snapshot"]
             assert [n["generation"] for n in rows["launches"] if not n["end"]] == [2]
+            left = f"{self.places.snapshots_dir}/{rows['generations'][0]['snapshot']}/tree/config/plan.json"
+            assert Path(left).read_text() == "a new plan", "the good one does not own the state that it left behind"
 
     def wanted_tree(self) -> str:
         if not hasattr(self, "_wanted"):

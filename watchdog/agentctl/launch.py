@@ -82,7 +82,7 @@ def settle_last_launch(ledger: Ledger) -> None:
 
 def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
     """A machine that went down took unsaved state along: mend what the agent resumes from."""
-    last = ledger.last_launch()
+    last = ledger.last_run()
     if last is not None and last["end"] == policy.REBOOTED:
         state.mend_history(station, station.launch_dir(last["id"]))
         state.mend_task(station, "the machine went down while the agent ran")
@@ -239,7 +239,7 @@ def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
     """
     if not generation["snapshot"]:
         ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
-    last = ledger.last_launch()
+    last = ledger.last_run()
     if last is None:
         return
     is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None

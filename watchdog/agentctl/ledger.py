@@ -188,6 +188,11 @@ class Ledger:
     def last_launch(self) -> dict | None:
         return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
 
+    def last_run(self) -> dict | None:
+        """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
+        return self.one("SELECT * FROM launches WHERE trigger NOT IN ('cannot-launch', 'refused') "
+                        "ORDER BY rowid DESC LIMIT 1")
+
     def open_incident(self) -> dict | None:
         return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")
 

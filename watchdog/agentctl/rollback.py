@@ -55,9 +55,8 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         last = ledger.last_launch()
         if last is not None and last["end"] == policy.RUNNING:
             _close_cut_off(ledger, last)
-        elif os.path.exists(station.places.launching_path):
-            _record_unbegun(ledger, last)
         if os.path.exists(station.places.launching_path):
+            _record_unbegun(ledger)
             os.unlink(station.places.launching_path)
         world = observe(station, ledger)
         status = act(station, ledger, world, policy.decide(world), journal)
@@ -73,8 +72,9 @@ def _close_cut_off(ledger: Ledger, last: dict) -> None:
         launch.settle_last_launch(ledger)
 
 
-def _record_unbegun(ledger: Ledger, last: dict | None) -> None:
+def _record_unbegun(ledger: Ledger) -> None:
     """A runner that was killed before its launch was on record is a failure, though the last one on record is none."""
+    last = ledger.last_launch()
     wanted = last["generation"] if last else (ledger.last_known_good() or {}).get("number")
     if wanted is not None and (last is None or last["end"] in (policy.STOPPED, policy.REBOOTED)):
         launch.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
