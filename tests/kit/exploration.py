@@ -8,11 +8,28 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 import traceback
 
 from kit.line_killer import run, take_orphans_in
+from kit.survival import survived
 
+IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
+NIGHTLY_PAIRS = 25  # for each of a CI run
 MOST_FAILURES = 5  # of one worker; then it ends
+
+
+def explore_and_record(what: str, make, points: int, pairs: int, stride: int = 1) -> None:
+    """Explore a family as this run is to: a spread and a few pairs, nightly every `stride`-th line and many pairs."""
+    began = time.monotonic()
+    pairs *= NIGHTLY_PAIRS if IS_NIGHTLY else 1
+    found = explore(make, points=0 if IS_NIGHTLY else points, pairs=pairs, stride=stride)
+    alone, which = found.points - found.pairs, "" if stride == 1 else f", every {stride}rd"
+    assert alone >= min(points, found.calls) // 2
+    survived("SIGKILL at a line", what, alone)
+    survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
+    print(f"line killer: {what}: {alone} points and {found.pairs} pairs of {found.lines} lines{which * IS_NIGHTLY} and "
+          f"{found.calls} calls in {time.monotonic() - began:.0f}s")
 
 
 class Found:

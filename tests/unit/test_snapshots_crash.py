@@ -10,12 +10,9 @@ import tempfile
 import pytest
 
 from agentctl import snapshots
-from kit.exploration import explore
+from kit.exploration import explore_and_record
 from kit.line_killer import fast_folder
 from kit.manifest import manifest, missing
-from kit.survival import survived
-
-IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 
 
 def put(path, text):
@@ -146,20 +143,14 @@ class Restore(Crash):
         shutil.rmtree(self.aside)
 
 
-def explore_and_record(make_family, what, points, pairs=0):
-    found = explore(make_family, points=0 if IS_NIGHTLY else points, pairs=pairs * (10 if IS_NIGHTLY else 1))
-    assert found.points > points // 2
-    survived("SIGKILL at a line", what, found.points - found.pairs)
-    survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
-
-
 @pytest.mark.parametrize("previous", [None, "1"])
 def test_take(previous):
-    explore_and_record(lambda: Take(fast_folder(), previous), "snapshot", 40, 4)
+    explore_and_record("snapshot", lambda: Take(fast_folder(), previous), 40, 4)
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_restore(tmp_path, is_elsewhere):
     if is_elsewhere and os.stat(fast_folder()).st_dev == os.stat(tmp_path).st_dev:
         pytest.skip("needs a second file system")
-    explore_and_record(lambda: Restore(fast_folder(), tmp_path if is_elsewhere else fast_folder()), "restore", 60, 10)
+    aside = tmp_path if is_elsewhere else fast_folder()
+    explore_and_record("restore", lambda: Restore(fast_folder(), aside), 60, 10)

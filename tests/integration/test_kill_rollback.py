@@ -1,0 +1,156 @@
+"""What moves code, killed with SIGKILL at the Nth line it executes, then run again: nothing lost, nothing half.
+
+N spreads over the calls to the outside (AGENTCTL_NIGHTLY=1 takes every line, and more pairs, where the recovery is
+killed too).
+"""
+
+import os
+import time
+
+import pytest
+
+from agentctl import jobs, requests
+from agentctl.ledger import Ledger
+from integration.crash_world import BAD, CrashWorld, ask, one_shot
+from integration.world import git, write
+from kit.exploration import explore_and_record
+from kit.manifest import manifest
+
+
+class Rollback(CrashWorld):
+    """The one-shot, all steps, after the last try of a candidate."""
+
+    settings = {"probation": {"tries": 1}}
+
+    def stage(self):
+        self.target = manifest(self.slots.standby)
+        self.first = self.world.first
+        self.world.mode("crash", "a bad change")
+        git(self.code, "branch", "feature/kept")
+        write(self.code, BAD)
+        git(self.code, "add", "dirty.py")
+        self.fail()
+        write(self.code / ".git", {"MERGE_HEAD": f"{self.world.head()}\n", "index.lock": ""})
+        write(self.world.state, {"config/plan.json": "what the bad version wrote"})
+
+    def act(self):
+        one_shot(self.name)
+
+    def check(self, rows, is_over):
+        moves = [a for a in rows["attempts"] if a["rung"] != "restart"]
+        assert len(moves) <= 1, f"I5: {moves}"
+        is_open = any(m["is_open"] for m in moves)
+        version = self.check_live(self.target)
+        plan = (self.world.state / "config/plan.json").read_text()
+        assert plan in ("what the bad version wrote", "the good plan")
+        is_moved = version == "target" or plan == "the good plan"
+        assert not is_moved or moves, "I6: moved without an intent"
+        assert is_open or not moves or (version, plan) == ("target", "the good plan"), "I6: closed before it was done"
+        if is_over:
+            self.check_done(moves)
+
+    def check_done(self, moves):
+        assert [(m["rung"], m["target"], m["is_open"]) for m in moves] == [("last known good", 1, 0)]
+        heads = ask("git", "-C", str(self.code), "rev-parse", "HEAD", "main", "feature/kept").split()
+        assert heads[:2] == [self.first] * 2 and heads[2] != self.first
+        assert git(self.code, "status", "--porcelain") == ""
+        ask("git", "-C", str(self.code), "fsck", "--strict", "--no-dangling")
+        incident = moves[0]["incident"]
+        assert "exit status 1" in (self.world.state / "BRIEF.md").read_text()
+        assert git(self.code, "log", "-1", "--format=%s", f"rescue/{incident}") == "a bad change"
+        assert not (self.code / ".git/MERGE_HEAD").exists()
+        assert (self.code / "notes.cache").exists() and not (self.code / "dirty.py").exists()
+        self.recovered()
+
+
+class RollbackByHand(Rollback):
+    """A rollback that a human asks for, to a generation whose standby does not stand; golden is further down."""
+
+    def stage(self):
+        super().stage()
+        with Ledger(self.places.ledger_path) as ledger:
+            requests.submit(ledger, "rollback", "1", "a test")
+        os.unlink(f"{self.slots.folder}/standby.json")
+
+    def check_done(self, moves):
+        assert [(m["rung"], m["target"], m["is_open"]) for m in moves] == [("by hand", 1, 0)]
+        assert "a test" in (self.world.state / "BRIEF.md").read_text()
+        self.recovered()
+
+
+class Undo(CrashWorld):
+    """A rollback taken back: the condemned tree returns from quarantine."""
+
+    settings = {"probation": {"tries": 1}}
+
+    def stage(self):
+        self.world.mode("crash", "a bad change")
+        write(self.code, BAD)
+        self.target = manifest(self.code, without=(".git",))
+        self.bad = self.world.head()
+        self.fail()
+        one_shot(self.name)
+        self.recovered()
+        with Ledger(self.places.ledger_path) as ledger:
+            last = ledger.last_launch()
+            ledger.update("launches", {"id": last["id"]}, end="stopped", ended_at=time.time())
+            requests.submit(ledger, "undo")
+
+    def act(self):
+        one_shot(self.name)
+
+    def check(self, rows, is_over):
+        moves = [a for a in rows["attempts"] if a["rung"] == "undo"]
+        assert len(moves) <= 1, f"I5: {moves}"
+        live = manifest(self.code, without=(".git",))
+        is_old = live == self.tree
+        carried = {path for path in self.target if path in self.ignored}
+        lost = {path for path, what in self.target.items() if live.get(path) != what} - carried
+        assert is_old or not lost, f"I1: neither old nor target: lacks {lost}"
+        assert is_old or moves, "I6: moved without an intent"
+        if is_over:
+            assert [m["is_open"] for m in moves] == [0] and not is_old
+            assert git(self.code, "rev-parse", "HEAD", "main").split() == [self.bad] * 2
+            assert "dirty.py" in git(self.code, "status", "--porcelain")
+            begun = self.begin()
+            assert begun.generation["number"] == 2
+
+
+class SaveWork(CrashWorld):
+    """What was not committed goes onto the rescue branch, beside the running agent."""
+
+    settings = {"probation": {"tries": 1}}
+
+    def stage(self):
+        self.world.mode("crash", "a bad change")
+        write(self.code, BAD)
+        self.fail()
+        one_shot(self.name)
+        self.begin()
+        with Ledger(self.places.ledger_path) as ledger:
+            self.incident = ledger.open_incident()["id"]
+        self.head = self.world.head()
+
+    def act(self):
+        assert jobs.main(self.name, "save-work", self.incident) == 0
+
+    def check(self, rows, is_over):
+        assert manifest(self.code, without=(".git",)) == self.tree
+        assert ask("git", "-C", str(self.code), "rev-parse", "HEAD", "main").split() == [self.head] * 2
+        ask("git", "-C", str(self.code), "fsck", "--strict", "--no-dangling")
+        if is_over:
+            listed = git(self.code, "ls-tree", "-r", "--name-only", f"rescue/{self.incident}").splitlines()
+            assert {"dirty.py", "sub/deep/x"} <= set(listed) and "notes.cache" not in listed
+
+
+FAMILIES = {  # what: (the family, points of a CI run, pairs of it, every which line nightly)
+    "rollback": (Rollback, 50, 8, 1),
+    "rollback by hand, without a standby": (RollbackByHand, 24, 4, 3),
+    "undo": (Undo, 30, 6, 1),
+    "save-work": (SaveWork, 24, 4, 1),
+}
+
+
+@pytest.mark.parametrize("what", FAMILIES)
+def test_killed_anywhere_it_ends_the_same(what):
+    explore_and_record(what, *FAMILIES[what])
