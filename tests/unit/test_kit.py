@@ -1,10 +1,13 @@
-"""The kit that judges the others: manifests see every difference, the survival table keeps its count."""
+"""The kit that judges the others: manifests see every difference, the line killer every gap, the table its counts."""
 
 import os
 
 import pytest
 
+from agentctl import command, durable
 from kit import survival
+from kit.exploration import explore
+from kit.line_killer import run
 from kit.manifest import describe, manifest, missing
 
 
@@ -66,3 +69,82 @@ def test_the_table_adds_up_and_keeps_the_other_mode():
     assert "| **all** | | **8** | **1,234** |" in page
     page = survival.render({("cut", "ledger"): 2}, survival.read_page(page), "ci")
     assert "| kill | rollback |  | 1,234 |" in page
+
+
+class Files:
+    """Files that are each replaced in one step: one alone is never half there, two together are."""
+
+    def __init__(self, folder, names):
+        self.paths, self.seen = [f"{folder}/{name}" for name in names], set()
+
+    def reset(self):
+        for path in self.paths:
+            durable.write(path, b"old")
+
+    def act(self):
+        for path in self.paths:
+            durable.write(path, b"new")
+
+    recover = act
+
+    def at_the_kill(self, run):
+        content = {durable.read(path) for path in self.paths}
+        assert content in ({b"old"}, {b"new"}), f"half there: {content}"
+
+    def afterwards(self, run):
+        assert all(durable.read(path) == b"new" for path in self.paths)
+
+    def end(self):
+        pass
+
+
+@pytest.mark.parametrize("plan", [{"points": 0}, {"points": 1000}, {"points": 1000, "pairs": 4}, {"stride": 3}])
+def test_the_line_killer_lets_pass_what_is_whole_and_finds_what_is_not(tmp_path, plan):
+    def folder():  # of each worker its own
+        path = tmp_path / str(os.getpid())
+        path.mkdir(exist_ok=True)
+        return path
+
+    found = explore(lambda: Files(folder(), ["one"]), **plan)
+    assert found.points > 3 and found.pairs == plan.get("pairs", 0)
+    with pytest.raises(AssertionError, match="half there"):
+        explore(lambda: Files(folder(), ["one", "other"]), **plan)
+
+
+def test_a_run_dies_at_its_line_and_tells_where(tmp_path):
+    path = str(tmp_path / "file")
+    whole = run(lambda: durable.write(path, b"x"))
+    assert not whole.was_killed and whole.place == "" and whole.lines > 10 > whole.calls > 2
+    killed = run(lambda: durable.write(path, b"y"), whole.lines)
+    assert killed.was_killed and killed.lines == whole.lines and killed.place.startswith("durable.py:")
+    assert not run(lambda: durable.write(path, b"z"), whole.lines + 1).was_killed
+    with pytest.raises(AssertionError, match="told to fail"):
+        run(lambda: (_ for _ in ()).throw(ValueError("told to fail")))
+
+
+class Starter(Files):
+    """Starts a program and does not wait for it."""
+
+    def act(self):
+        running = command.start(["/bin/sleep", "1000"], env={"NAME": self.paths[0]})
+        durable.write(self.paths[0], b"new")
+        os.kill(running.pid, 9)
+
+    recover = act
+
+    def at_the_kill(self, run):
+        name = f"NAME={self.paths[0]}".encode()
+        left = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if name in _environ(pid)]
+        assert not left, f"left running: {left}"
+
+
+def _environ(pid):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def test_what_a_killed_run_had_started_ends_with_it(tmp_path):
+    assert explore(lambda: Starter(tmp_path, [f"{os.getpid()}"]), stride=10).points > 1

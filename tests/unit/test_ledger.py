@@ -15,6 +15,7 @@ import pytest
 from agentctl import ledger as ledgers
 from agentctl.ledger import Ledger, LedgerDamaged
 from kit.line_killer import killed_at
+from kit.survival import survived
 
 SOURCE = str(Path(ledgers.__file__).resolve().parents[1])
 WRITER = """
@@ -54,6 +55,7 @@ def test_create_is_all_or_nothing(path):
             seen.add("none")
         line += 1
     assert seen == {"whole", "none"} and line > 15
+    survived("SIGKILL at a line", "creation of a ledger", line - 1)
     assert not os.path.exists(f"{path}.new")
     with Ledger(path) as ledger:
         assert ledger.check() == ""
