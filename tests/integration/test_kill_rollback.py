@@ -78,6 +78,25 @@ class RollbackByHand(Rollback):
         self.recovered()
 
 
+class Restart(CrashWorld):
+    """The one-shot where tries are left: the code stays, the task that was not saved is mended."""
+
+    def stage(self):
+        self.world.mode("crash", "a bad change")
+        write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "go on"}\n'})
+        self.fail()
+
+    def act(self):
+        one_shot(self.name)
+
+    def check(self, rows, is_over):
+        self.check_untouched()
+        assert {(a["rung"], a["target"], a["is_open"]) for a in rows["attempts"]} <= {("restart", 2, 0)}
+        if is_over:
+            assert rows["attempts"] and "go on" in (self.world.state / "current_task.md").read_text()
+            assert self.begin().generation["number"] == 2
+
+
 class Undo(CrashWorld):
     """A rollback taken back: the condemned tree returns from quarantine."""
 
@@ -146,6 +165,7 @@ class SaveWork(CrashWorld):
 FAMILIES = {  # what: (the family, points of a CI run, pairs of it, every which line nightly)
     "rollback": (Rollback, 50, 8, 1),
     "rollback by hand, without a standby": (RollbackByHand, 24, 4, 3),
+    "restart": (Restart, 20, 4, 1),
     "undo": (Undo, 30, 6, 1),
     "save-work": (SaveWork, 24, 4, 1),
 }
