@@ -1,7 +1,7 @@
 """What comes before a launch, killed with SIGKILL at the Nth line it executes, then done again as systemd would.
 
-N spreads over the calls to the outside (AGENTCTL_NIGHTLY=1 takes every line, and more pairs, where the recovery is
-killed too).
+A CI run dies after every call to the outside: between two of them nothing changes on disk. AGENTCTL_NIGHTLY=1 takes
+every line, and more pairs, where the recovery is killed too.
 """
 
 import json
@@ -16,7 +16,7 @@ from agentctl.ledger import Ledger
 from agentctl.station import Lock, Station, find_places
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
-from kit.exploration import explore_and_record
+from kit.exploration import ALL, explore_and_record
 
 
 def launch_as_the_runner(name: str) -> None:
@@ -136,10 +136,10 @@ class Capture(CrashWorld):
             assert Path(self.places.data_dir, "captured").read_text() == self.tree_of(self.code)
 
 
-FAMILIES = {  # what: (the family, points of a CI run, pairs of it, every which line nightly)
-    "launch of a new candidate": (Launch, 40, 8, 1),
-    "launch after a reboot, with mending": (LaunchAfterReboot, 30, 6, 3),
-    "capture": (Capture, 16, 2, 1),
+FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every which line nightly)
+    "launch of a new candidate": (Launch, ALL, 8, 1),
+    "launch after a reboot, with mending": (LaunchAfterReboot, ALL, 6, 3),
+    "capture": (Capture, ALL, 2, 1),
 }
 
 

@@ -1,7 +1,7 @@
 """What moves code, killed with SIGKILL at the Nth line it executes, then run again: nothing lost, nothing half.
 
-N spreads over the calls to the outside (AGENTCTL_NIGHTLY=1 takes every line, and more pairs, where the recovery is
-killed too).
+A CI run dies after every call to the outside: between two of them nothing changes on disk. AGENTCTL_NIGHTLY=1 takes
+every line, and more pairs, where the recovery is killed too.
 """
 
 import os
@@ -13,7 +13,7 @@ from agentctl import jobs, requests
 from agentctl.ledger import Ledger
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
-from kit.exploration import explore_and_record
+from kit.exploration import ALL, explore_and_record
 from kit.manifest import manifest
 
 
@@ -162,12 +162,12 @@ class SaveWork(CrashWorld):
             assert {"dirty.py", "sub/deep/x"} <= set(listed) and "notes.cache" not in listed
 
 
-FAMILIES = {  # what: (the family, points of a CI run, pairs of it, every which line nightly)
-    "rollback": (Rollback, 50, 8, 1),
-    "rollback by hand, without a standby": (RollbackByHand, 24, 4, 3),
-    "restart": (Restart, 20, 4, 1),
-    "undo": (Undo, 30, 6, 1),
-    "save-work": (SaveWork, 24, 4, 1),
+FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every which line nightly)
+    "rollback": (Rollback, ALL, 8, 1),
+    "rollback by hand, without a standby": (RollbackByHand, 60, 4, 3),
+    "restart": (Restart, ALL, 4, 1),
+    "undo": (Undo, ALL, 6, 1),
+    "save-work": (SaveWork, ALL, 4, 1),
 }
 
 

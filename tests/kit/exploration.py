@@ -15,6 +15,7 @@ from kit.line_killer import run, take_orphans_in
 from kit.survival import survived
 
 IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
+ALL = 1_000_000  # points: after every call
 NIGHTLY_PAIRS = 25  # for each of a CI run
 MOST_FAILURES = 5  # of one worker; then it ends
 

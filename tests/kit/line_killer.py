@@ -26,11 +26,12 @@ from agentctl import ledger as ledgers
 HOME = os.path.dirname(agentctl.__file__) + os.sep
 HANG_SECONDS = 120.0
 FAST = "/dev/shm"  # what counts here is the order of the calls, not the disk; power cuts have their own tests
-OUTSIDE = ("posix", "sqlite3", "_io")  # whose calls can change the world; of ctypes' see the tracer
+OUTSIDE = ("posix", "sqlite3", "_io")  # whose calls can change the world
+READING = ("SELECT", "PRAGMA")
 HARMLESS = {"read", "pread", "readline", "seek", "close", "closerange", "pipe", "dup", "fsync", "fspath", "fsencode",
             "fsdecode", "getpid", "geteuid", "getuid", "getcwd", "stat", "lstat", "fstat", "listdir", "scandir",
             "fetchone", "fetchall", "urandom", "access", "posix_fadvise", "pidfd_open", "waitstatus_to_exitcode",
-            "set_inheritable", "readlink"}  # fmt: skip
+            "set_inheritable", "readlink", "open", "execute", "executescript", "connect", "readlines"}  # fmt: skip
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _takes_orphans = False
 
@@ -91,7 +92,7 @@ class _Tracer:
     def start(self) -> None:
         if not self.line:
             sys.setprofile(self._count_call)
-            sys.addaudithook(self._count_foreign_call)
+            sys.addaudithook(self._count_event)
         sys.settrace(self._trace)
 
     def stop(self) -> None:
@@ -114,12 +115,23 @@ class _Tracer:
         path = frame.f_code.co_filename
         if event != "c_call" or not self.is_ours(path) or frame.f_code.co_name == "_pump":
             return
-        owner = getattr(called, "__module__", None) or type(getattr(called, "__self__", None)).__module__
-        self.calls += owner in OUTSIDE and called.__name__ not in HARMLESS
+        of = getattr(called, "__self__", None)
+        owner = getattr(called, "__module__", None) or type(of).__module__
+        if called.__name__ == "__exit__":  # of a file that was written
+            self.calls += owner == "_io" and of.writable()
+        else:
+            self.calls += owner in OUTSIDE and called.__name__ not in HARMLESS
 
-    def _count_foreign_call(self, event, _) -> None:
-        """A function of the C library is looked up in the line that calls it, and no profiler sees the call."""
-        self.calls += event == "ctypes.dlsym"
+    def _count_event(self, event, args) -> None:
+        """What no profiler tells: whether a file is opened for writing; a function of the C library, looked up where
+        it is called."""
+        if event == "open":
+            self.calls += bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        else:
+            self.calls += event == "ctypes.dlsym"
+
+    def count_sql(self, text: str) -> None:
+        self.calls += not text.startswith(READING)
 
     def _tell(self, place: str) -> None:
         os.write(self.told, json.dumps(["end", self.lines, self.calls, place]).encode() + b"\n")
@@ -129,7 +141,7 @@ def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
     """In the child: act, and tell how it went. Never returns."""
     os.dup2(said, 1)
     os.dup2(said, 2)
-    _report_sql(told)
+    _report_sql(told, tracer)
     status = 1
     try:
         if tracer:
@@ -146,14 +158,18 @@ def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
         os._exit(status)
 
 
-def _report_sql(told: int) -> None:
+def _report_sql(told: int, tracer: _Tracer | None) -> None:
     """Have every ledger of this process report its statements; the line after one only runs when it was carried out."""
     connect = ledgers.Ledger._connect
 
     def connect_and_report(self, read_only: bool) -> None:
+        def report(text: str) -> None:
+            os.write(told, json.dumps(["sql", self.path, text]).encode() + b"\n")
+            if tracer:
+                tracer.count_sql(text)
+
         connect(self, read_only)
-        self.db.set_trace_callback(
-            lambda text: os.write(told, json.dumps(["sql", self.path, text]).encode() + b"\n"))
+        self.db.set_trace_callback(report)
 
     ledgers.Ledger._connect = connect_and_report
 
