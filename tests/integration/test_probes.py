@@ -115,7 +115,7 @@ def test_nonsense_on_the_socket_does_not_disturb(make, request_bytes):
             answer = door.recv(65536)
         except OSError:
             answer = b""
-    assert not answer or b" 40" in answer[:13]
+    assert not answer or answer[9:11] in (b"40", b"50")  # what the runner does not know is the watchdog's
     if answer.partition(b"\r\n\r\n")[2]:
         assert {"code", "message", "hint"} == json.loads(answer.partition(b"\r\n\r\n")[2]).keys()
     assert world.until_beating(1)["id"] == launch["id"]
