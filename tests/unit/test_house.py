@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 WORDS = {
     "errors", "durations", "kinds", "settings", "config", "config_edit", "config_text", "policy", "heartbeat", "paths",
     "lean_json", "durable", "hook_events", "preset", "offline", "periods", "mask",
+    "retention",
 }  # fmt: skip
 HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",

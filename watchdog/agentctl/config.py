@@ -51,6 +51,7 @@ class Config:
     rollback: Section
     offline: Section
     watchdog: Section
+    retention: Section
 
     def __init__(self, values: dict[str, object], given: dict[str, object]) -> None:
         self.values, self.given = values, given

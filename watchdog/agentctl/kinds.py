@@ -93,6 +93,21 @@ class Duration:
         raise Unfit("must be " + self.allowed)
 
 
+class Size:
+    """An amount of disk, in bytes once checked."""
+
+    noun, reads = "size", "text"
+    allowed = 'a whole number of bytes with its unit, from "0" to "999T", such as "500M" or "20G"'
+
+    def check(self, value: object) -> int:
+        digits = value.rstrip("KMGT") if isinstance(value, str) else ""
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= 3
+        unit = value[len(digits) :] if is_number else "?"
+        if unit not in ("K", "M", "G", "T") and (unit or int(digits)):
+            raise Unfit("must be " + self.allowed)
+        return int(digits) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[unit]
+
+
 class Argv:
     """A command as a list of words; nothing here ever goes through a shell."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import kinds
 from .durations import format_duration
-from .kinds import Argv, Choice, Duration, Listed, Ready, Unfit, Variables, Whole
+from .kinds import Argv, Choice, Duration, Listed, Ready, Size, Unfit, Variables, Whole
 
 
 class Mistake:
@@ -47,6 +47,7 @@ SECTIONS = {
     "rollback": "How often something is tried before the next rung, and where it ends.",
     "offline": "When the watchdog acts without systemd having seen a failure.",
     "watchdog": "The daemon with the API and the history.",
+    "retention": "What is kept of the past; `agentctl prune` frees what is over it. 0 is no limit.",
 }
 
 
@@ -147,6 +148,34 @@ TABLE = [
             "Time from offline to the watchdog starting the rollback unit."),
     Setting("watchdog.listen", kinds.LISTEN, "unix", RESTART,
             "Where the API is served."),
+    Setting("retention.quarantine_age", Duration("0s", "3650d"), "30d", AT_ONCE,
+            "How long replaced trees are kept."),
+    Setting("retention.quarantine_count", Whole(0, 1_000_000), 20, AT_ONCE,
+            "How many replaced trees are kept."),
+    Setting("retention.quarantine_size", Size(), "20G", AT_ONCE,
+            "How much disk replaced trees may take."),
+    Setting("retention.snapshots_age", Duration("0s", "3650d"), "90d", AT_ONCE,
+            "How long snapshots of the state are kept."),
+    Setting("retention.snapshots_count", Whole(0, 1_000_000), 200, AT_ONCE,
+            "How many snapshots of the state are kept."),
+    Setting("retention.snapshots_size", Size(), "20G", AT_ONCE,
+            "How much disk snapshots of the state may take."),
+    Setting("retention.evidence_age", Duration("0s", "3650d"), "90d", AT_ONCE,
+            "How long evidence of launches and incidents is kept."),
+    Setting("retention.evidence_count", Whole(0, 1_000_000), 2000, AT_ONCE,
+            "Of how many launches and incidents evidence is kept."),
+    Setting("retention.evidence_size", Size(), "2G", AT_ONCE,
+            "How much disk evidence of launches and incidents may take."),
+    Setting("retention.generations_age", Duration("0s", "3650d"), "365d", AT_ONCE,
+            "How long generations are kept."),
+    Setting("retention.generations_count", Whole(0, 1_000_000), 300, AT_ONCE,
+            "How many generations are kept."),
+    Setting("retention.generations_size", Size(), "10G", AT_ONCE,
+            "How much disk generations may take."),
+    Setting("retention.newest", Whole(1, 1000), 3, AT_ONCE,
+            "So many of each kind stay, whatever the limits say."),
+    Setting("retention.archive_size", Size(), "2G", AT_ONCE,
+            "A tree with more than this that exists nowhere else stays in quarantine, not in the vault."),
 ]  # fmt: skip
 
 BY_KEY = {setting.key: setting for setting in TABLE}
