@@ -127,6 +127,18 @@ def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
         ledger.set_meta("goes", "on")
 
 
+@pytest.mark.parametrize(("number", "taken", "chosen"), [
+    (1, [(11, "a"), (15, "b"), (25, "c")], "b"),
+    (2, [(11, "a"), (15, "b"), (25, "c"), (35, "d")], "c"),
+    (3, [(11, "a"), (35, "d")], "d"),
+    (1, [(25, "c"), (35, "d")], "c"),  # its own were pruned: the nearest
+    (1, [], ""),
+])  # fmt: skip
+def test_a_generation_gets_the_state_it_left_behind(number, taken, chosen):
+    rows = [{"number": n, "created_at": 10.0 * n} for n in (1, 2, 3)]
+    assert rebuild.choose_snapshot(rows[number - 1], rows, taken) == chosen
+
+
 def test_the_write_ahead_log_of_a_broken_ledger_is_kept_with_it(world):
     path = world.places.ledger_path
     with_wal(path)

@@ -9,7 +9,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from . import command, incident
+from . import command, incident, policy
 from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
 from .errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
@@ -50,6 +50,9 @@ def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
 def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
+    if policy.is_pruned(generation):
+        raise AgentctlError(f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
+                            "put its code in place and restart: it becomes a new generation")
     damage = station.vault.check([generation["vault_commit"]])
     if damage:
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
@@ -94,7 +97,8 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
 def tell_vault(station: Station, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
     known = station.vault.refs("refs/agentctl/condemned/")
-    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned'")
+    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' "
+                      "AND vault_commit<>''")
     wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
     news = {ref: oid for ref, oid in wanted.items() if ref not in known}
     station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})

@@ -116,11 +116,12 @@ def identify(station: Station, ledger: Ledger) -> dict:
     for generation in known:
         if generation["status"] == "condemned":
             return generation
-    for generation in known:
+    held = [g for g in known if not policy.is_pruned(g)]
+    for generation in held:
         if generation["commit_id"] == capture.commit:
             return generation
-    good = next((g for g in known if g["status"] == "good"), None)
-    if good is not None and not capture.is_clean:
+    good = next((g for g in (*held, *known) if g["status"] == "good"), None)
+    if good in held and not capture.is_clean:
         return good  # a good tree over another commit: that commit says nothing of what would run
     return add_generation(station, ledger, capture, source="capture", same_as=good)
 
@@ -220,6 +221,8 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool =
     launch_id, now = new_id(), time.time()
     incident = ledger.open_incident()
     with ledger.transaction():
+        if policy.is_pruned(ledger.generation(generation["number"])):
+            raise LaunchRefused(f"generation {generation['number']} was pruned at this moment", "it is captured anew")
         if generation["status"] == "candidate":
             ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] - 1)
         if is_of_now:

@@ -183,7 +183,8 @@ class Ledger:
         return self.all("SELECT * FROM generations ORDER BY number")
 
     def last_known_good(self) -> dict | None:
-        return self.one("SELECT * FROM generations WHERE status='good' ORDER BY blessed_at DESC, number DESC LIMIT 1")
+        return self.one("SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
+                        "ORDER BY blessed_at DESC, number DESC LIMIT 1")  # without a commit: pruned
 
     def last_launch(self) -> dict | None:
         return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back

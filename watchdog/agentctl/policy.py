@@ -43,7 +43,7 @@ class World:
     @property
     def goods(self) -> list[dict]:
         """Blessed generations, the last known good first, none below golden."""
-        good = sorted((g for g in self.generations if g["status"] == "good"),
+        good = sorted((g for g in self.generations if g["status"] == "good" and not is_pruned(g)),
                       key=lambda g: (g["blessed_at"] or 0, g["number"]), reverse=True)
         golden = self.golden
         return [g for g in good if golden is None or g["number"] >= golden["number"]]
@@ -256,6 +256,11 @@ def _ladder(world: World, failing: dict | None) -> list[tuple[str, dict]]:
 
 def _halt(why: str) -> Decision:
     return Decision(HALT, why, rung="halted")
+
+
+def is_pruned(generation: dict) -> bool:
+    """Tell whether the vault holds the generation no more: its line stays, to know the tree again."""
+    return generation.get("vault_commit") == ""
 
 
 def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str:

@@ -84,13 +84,30 @@ def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
 
 def _rows(station: Station) -> list[dict]:
     refs = station.vault.refs("refs/agentctl/")
-    ids = snapshots.list_ids(station.places.snapshots_dir)
     golden = refs.get("refs/agentctl/golden")
-    return [{**_row(station, int(ref.rpartition("/")[2]), oid, refs, ids), "is_golden": int(oid == golden)}
+    held = [{**_row(station, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
             for ref, oid in sorted(refs.items()) if ref.startswith("refs/agentctl/g/")]
+    known = {row["number"] for row in held}
+    rows = held + [{**row, "is_golden": 0} for row in station.vault.pruned() if row["number"] not in known]
+    root = station.places.snapshots_dir
+    taken = [(os.stat(f"{root}/{i}").st_mtime, i) for i in snapshots.list_ids(root)]
+    for row in held:
+        if row["status"] == "good":
+            row["snapshot"] = choose_snapshot(row, rows, taken)
+    return rows
 
 
-def _row(station: Station, number: int, oid: str, refs: dict[str, str], ids: list[str]) -> dict:
+def choose_snapshot(row: dict, rows: list[dict], taken: list[tuple[float, str]]) -> str:
+    """Choose the state a generation left behind: the last one taken before another came; '' if there is none.
+
+    `taken` are (instant, id), oldest first. What was taken later may be what a bad generation made of it.
+    """
+    until = min((r["created_at"] for r in rows if r["number"] > row["number"]), default=float("inf"))
+    before = [id for at, id in taken if at < until]
+    return before[-1] if before else taken[0][1] if taken else ""
+
+
+def _row(station: Station, number: int, oid: str, refs: dict[str, str]) -> dict:
     shown = station.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
     tree, created, message = shown.split("\n", 2)
     try:
@@ -106,4 +123,4 @@ def _row(station: Station, number: int, oid: str, refs: dict[str, str], ids: lis
             "created_at": float(facts.get("created_at") or created),
             "blessed_at": float(created) if status == "good" else None,
             "reason": "rebuilt from the vault", "tries_left": 1,
-            "snapshot": ids[-1] if ids and status == "good" else ""}
+            "snapshot": ""}

@@ -7,12 +7,14 @@ carries the facts, `refs/agentctl/commit/N` the agent's own commit, `refs/agentc
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
+from . import lean_json as json
 from . import process
 from .command import CommandFailed, Identity, Result, Running
-from .errors import AgentctlError
+from .errors import AgentctlError, LockHeld
 from .git import Git, pipe_pack
 
 LOCK_WAIT_SECONDS = 5.0
@@ -21,6 +23,9 @@ HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"
             b"Read-only file system", b"Too many open files")  # fmt: skip
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
+PRUNED = "refs/agentctl/pruned"
+OF_A_GENERATION = ("g", "commit", "good", "condemned")
+WRITING_WAIT_SECONDS = 60.0  # it is held alone for the milliseconds of an exchange
 
 
 class Capture:
@@ -58,6 +63,10 @@ class Vault:
 
         The agent's history is taken where its object store can still give it; the tree always is.
         """
+        with self.writing():
+            return self._add_generation(number, capture, staging, repository, facts)
+
+    def _add_generation(self, number, capture, staging, repository, facts) -> str:
         known = list(self.refs("refs/agentctl/commit/").values())
         has_commit = self._take_commit(capture.commit, repository, known)
         if not (has_commit and capture.is_clean):
@@ -67,7 +76,7 @@ class Vault:
         updates = {f"refs/agentctl/g/{number}": made}
         if has_commit:
             updates[f"refs/agentctl/commit/{number}"] = capture.commit
-        self.update(updates)
+        self._set_refs(updates)
         return made
 
     def _take_commit(self, commit: str, repository: Git, known: list[str]) -> bool:
@@ -85,6 +94,10 @@ class Vault:
 
     def keep_branches(self, repository: Git) -> None:
         """Keep a copy of the agent's branches and tags, for the day its own repository is gone."""
+        with self.writing():
+            self._keep_branches(repository)
+
+    def _keep_branches(self, repository: Git) -> None:
         listed = repository.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
         wanted = {f"refs/agentctl/kept/{ref[5:]}": oid for oid, ref in
                   (line.split(" ", 1) for line in listed.text.splitlines())}
@@ -95,14 +108,14 @@ class Vault:
         known = [oid for oid in dict.fromkeys(have.values()) if repository.has_object(oid)]
         pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
         self._make_way(news, {ref: oid for ref, oid in have.items() if ref not in wanted})
-        self.update(news)
+        self._set_refs(news)
 
     def _make_way(self, news: dict[str, str], gone: dict[str, str]) -> None:
         """A branch `a` that is gone stands in the way of a new `a/b`; what it held stays, under another name."""
         blocking = {ref: oid for ref, oid in gone.items()
                     if any(n.startswith(f"{ref}/") or ref.startswith(f"{n}/") for n in news)}
-        self.update({f"refs/agentctl/replaced/{oid}": oid for oid in blocking.values()})
-        self.update(dict.fromkeys(blocking))
+        self._set_refs({f"refs/agentctl/replaced/{oid}": oid for oid in blocking.values()})
+        self._set_refs(dict.fromkeys(blocking))
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Return the refs below `prefix`, by name."""
@@ -111,6 +124,10 @@ class Vault:
 
     def update(self, refs: dict[str, str | None]) -> None:
         """Set (or, with None, delete) refs in one transaction."""
+        with self.writing():
+            self._set_refs(refs)
+
+    def _set_refs(self, refs: dict[str, str | None]) -> None:
         lines = [f"update {ref} {oid}" if oid else f"delete {ref}" for ref, oid in refs.items()]
         if not lines:
             return
@@ -134,6 +151,29 @@ class Vault:
             for name in names:
                 if name.endswith(".lock"):
                     os.unlink(f"{top}/{name}")
+
+    def writing(self, *, alone: bool = False) -> Writing:
+        """Hold the vault while objects and their refs come in; `alone` keeps every other writer out."""
+        return Writing(f"{self.path}.lock", alone)
+
+    def pruned(self) -> list[dict]:
+        """Return the ledger's lines of generations that were pruned: which trees are bad must not be forgotten."""
+        if not self.refs(PRUNED):
+            return []
+        lines = self.git.run("cat-file", "blob", f"{PRUNED}:generations").text.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def prune(self, rows: list[dict]) -> None:
+        """Let go of generations, and remember their lines; in one transaction."""
+        with self.writing():
+            known = {row["number"]: row for row in self.pruned()} | {row["number"]: row for row in rows}
+            text = "".join(json.dumps(known[number]) + "\n" for number in sorted(known))
+            blob = self.git.run("hash-object", "-w", "--stdin", stdin=text.encode()).text
+            tree = self.git.run("mktree", stdin=f"100644 blob {blob}\tgenerations\n".encode()).text
+            made = self.git.run("commit-tree", tree, stdin=b"generations that were pruned\n").text
+            have = self.refs("refs/agentctl/")
+            names = [f"refs/agentctl/{kind}/{row['number']}" for row in rows for kind in OF_A_GENERATION]
+            self._set_refs({PRUNED: made, **{name: None for name in names if name in have}})
 
     def message(self, revision: str) -> str:
         """Return a commit's message."""
@@ -171,6 +211,29 @@ class Vault:
         """Return '' if everything the revisions reach is whole, else what fsck says."""
         result = self.git.run("fsck", "--strict", "--no-dangling", *revisions, check=False, limit_seconds=3600)
         return "" if result.status == 0 else (result.stderr or result.stdout).decode("utf-8", "replace")
+
+
+class Writing:
+    """The vault's lock: writers share it; who puts another vault in its place has it alone."""
+
+    def __init__(self, path: str, alone: bool) -> None:
+        self.path, self.how = path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + WRITING_WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._fd, self.how | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(self._fd)
+                    raise LockHeld(f"somebody holds {self.path}", "look for a stopped 'agentctl prune'") from None
+                time.sleep(0.005)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 class Staging:

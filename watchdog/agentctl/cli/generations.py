@@ -9,6 +9,7 @@ import click
 
 from ..errors import AgentctlError
 from ..git import Git
+from ..policy import is_pruned
 from . import format
 from .status_document import status_of
 
@@ -42,6 +43,7 @@ def as_public(row: dict) -> dict:
         "branch": row["branch"],
         "source": row["source"],
         "tries_left": row["tries_left"],
+        "pruned": is_pruned(row),
     }
 
 
@@ -50,7 +52,7 @@ def as_table(rows: list[dict], running: int | None, now: float) -> list[str]:
     cells = [
         [
             f"{row['number']}{'*' if row['number'] == running else ''}",
-            status_of(row),
+            status_of(row) + (", pruned" if is_pruned(row) else ""),
             row["commit_id"][:10],
             format.cut(row["branch"], 16),
             format.ago(row["created_at"], now),
@@ -89,6 +91,8 @@ def _commit_of(ledger, number: int) -> str:
         raise AgentctlError(
             f"there is no generation {number}", f"the newest are {known}; agentctl generations"
         )
+    if is_pruned(row):
+        raise AgentctlError(f"generation {number} was pruned: the vault holds its tree no more")
     return row["vault_commit"]
 
 

@@ -9,6 +9,7 @@ import time
 import click
 
 from ..errors import AgentctlError, UsageError
+from ..policy import is_pruned
 
 RECOVERY_WAIT_SECONDS = 120.0
 
@@ -84,6 +85,8 @@ def _check_target(ledger, target: str) -> str:
         good = [str(g["number"]) for g in ledger.generations() if g["status"] == "good"]
         raise AgentctlError(f"cannot roll back to generation {target}: it is {row['status']}, not good",
                             f"good are: {', '.join(good)}; 'agentctl bless {target}' if it is good after all")
+    if is_pruned(row):
+        raise AgentctlError(f"cannot roll back to generation {target}: it was pruned", "agentctl generations")
     return target
 
 
@@ -119,13 +122,15 @@ def _judge(ctx, number: int, status: str, reason: str):
 
 
 def _condemn(station, ledger, row: dict, reason: str) -> None:
-    others = [g for g in ledger.generations() if g["status"] == "good" and g["number"] != row["number"]]
+    others = [g for g in ledger.generations()
+              if g["status"] == "good" and g["number"] != row["number"] and not is_pruned(g)]
     if row["is_golden"]:
         raise AgentctlError(f"generation {row['number']} is golden", "agentctl unpin first")
     if row["status"] == "good" and not others:
         raise AgentctlError(f"generation {row['number']} is the only good one; nothing would be left to go back to",
                             "bless another one first")
-    station.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
+    if not is_pruned(row):
+        station.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
     with ledger.transaction():
         ledger.update("generations", {"number": row["number"]}, status="condemned", condemned_at=time.time(),
                       reason=reason)

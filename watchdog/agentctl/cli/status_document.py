@@ -99,7 +99,7 @@ def current_number(facts: Facts) -> int | None:
 
 def last_known_good(facts: Facts) -> int | None:
     """Return the newest blessed generation."""
-    goods = [g for g in facts.generations if g["status"] == "good"]
+    goods = [g for g in facts.generations if g["status"] == "good" and not policy.is_pruned(g)]
     newest = max(goods, key=lambda g: (g["blessed_at"] or 0, g["number"]), default=None)
     return newest and newest["number"]
 
