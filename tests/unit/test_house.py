@@ -19,12 +19,14 @@ HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
     "session_store", "http_look", "aliveness", "history_copy",
+    "archive", "vault_copy",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
     "attempt", "incident", "evidence", "brief", "state", "environment", "mend_repository", "rebuild", "after_rescue",
     "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
     "resumption",
+    "holdings", "prune",
 }  # fmt: skip
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {

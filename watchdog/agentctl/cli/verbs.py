@@ -43,6 +43,7 @@ TABLE = (
     Verb(RECOVER, "resume", "recover:resume", "Act again after a pause, or after halted."),
     Verb(STATE, "task", "state:task", "Show or edit the agent's current task."),
     Verb(STATE, "history", "state:history", "Read, search, export or import the conversation."),
+    Verb(STATE, "prune", "prune:prune", "Show, and with --yes free, what is over its budget."),
     Verb(STATE, "snapshot", "state:snapshot", "Take, list or restore snapshots of the state."),
     Verb(SET_UP, "presets", "presets:presets", "List what is known of the agents people run."),
     Verb(SET_UP, "hook", "hook:hook", "Pass on what an agent's own hook says."),

@@ -1,0 +1,231 @@
+"""`agentctl prune`: frees what is over its budget and never the last copy of anything; stops for a rollback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentctl import holdings, launch, prune, rebuild, requests
+from agentctl.station import Lock
+from integration.past import Past
+from integration.world import git, write
+
+
+@pytest.fixture
+def make(monkeypatch):
+    made = []
+
+    def build(*words, **more):
+        made.append(Past(monkeypatch, *words, **more))
+        return made[-1]
+
+    yield build
+    for past in made:
+        past.end()
+
+
+def check(past: Past) -> None:
+    past.check_vault()
+    past.check_snapshots()
+    past.check_trees()
+
+
+def test_old_things_go_and_nothing_is_lost(make):
+    past = make(3)
+    assert "nothing is over its budget" in past.prune().stdout
+    past.age(400)
+    (oldest, middle, newest) = past.trees
+    shown = json.loads(past.prune("--json").stdout)
+    kinds = {kind["kind"]: kind for kind in shown["kinds"]}
+    assert [row["id"] for row in kinds["quarantine"]["pruned"]] == [oldest, middle]
+    (row, _) = kinds["quarantine"]["pruned"]
+    assert row["reason"] == "older than 30d" and row["archived_files"] > 0 and row["bytes"] > 0
+    assert set(row["left_out"]) == {"tree/.venv", "tree/__pycache__"}
+    assert not shown["done"] and past.quarantined() == {oldest, middle, newest}
+    done = json.loads(past.prune("--yes", "--json").stdout)
+    assert done["done"] and done["freed_bytes"] > 0 and done["stays"] == []
+    assert past.quarantined() == {newest}
+    assert sorted(done["archives"])[-2:] == [f"quarantine/{oldest}", f"quarantine/{middle}"]
+    check(past)
+    with past.world.ledger() as ledger:
+        pruned = [g for g in ledger.generations() if not g["vault_commit"]]
+        assert [g["number"] for g in pruned] == [2, 3] and {g["status"] for g in pruned} == {"condemned"}
+        assert all(g["tree"] and g["reason"] for g in pruned)
+    assert "nothing is over its budget" in past.prune().stdout
+    assert "nothing was pruned" in past.prune("--yes").stdout
+    check(past)
+    text = past.prune("--bring-back", oldest, "--to", str(past.world.folder / "back")).stdout
+    assert "entries of" in text and (past.world.folder / "back/tree/only.cache").read_text() == "last copy 0"
+    assert (past.world.folder / "back/tree/nested/.git/config").exists()
+    assert b"bad\xff\xfename" in os.listdir(os.fsencode(past.world.folder / "back/tree"))
+
+
+def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
+    past = make(2).age(400)
+    git(past.world.code, "checkout", "-q", "-f", "main")
+    past.prune("--yes")
+    with past.world.ledger() as ledger:
+        lines = ledger.generations()
+        (bad,) = [g for g in lines if not g["vault_commit"]]
+    assert "refs/agentctl/g/2" not in past.station.vault.refs("refs/agentctl/")
+    os.unlink(past.world.places.ledger_path)
+    with rebuild.open_or_rebuild(past.station, lambda _: None) as ledger:
+        assert ledger.generation(2) == {**bad, "is_golden": 0}
+        past.world.commit({"behaviour.py": "MODE = 'bad 0'\n"}, "again")
+        tree = ledger.generation(2)["tree"]
+        commit, _, branch = past.station.repository.look()
+        capture = past.station.staging.capture(past.station.repository.git, commit, branch)
+        ledger.update("generations", {"number": 2}, tree=capture.tree)  # the very tree, without its odd files
+        assert tree != capture.tree
+        assert launch.identify(past.station, ledger)["number"] == 2
+        with pytest.raises(launch.LaunchRefused, match="condemned"):
+            launch.begin(past.station, ledger)
+
+
+def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
+    past = make(0)
+    with past.world.ledger() as ledger:
+        for number in (2, 3):
+            past.world.commit({"behaviour.py": f"MODE = 'good {number}'\n"})
+            generation = launch.identify(past.station, ledger)
+            past.station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+            ledger.update("generations", {"number": number}, status="good", blessed_at=float(number) + 1e12)
+            launch.take_snapshot(past.station)
+    past.age(400).prune("--yes")
+    with past.world.ledger() as ledger:
+        assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
+        second = ledger.generation(2)
+        git(past.world.code, "reset", "-q", "--hard", second["commit_id"])
+        again = launch.identify(past.station, ledger)
+        assert (again["number"], again["status"], again["tree"]) == (4, "good", second["tree"])
+    check(past)
+
+
+def test_what_is_guarded_stays_and_the_excess_is_said(make):
+    past = make(1, retention={"quarantine_size": "1K", "snapshots_count": 1}).age(400)
+    shown = json.loads(past.prune("--json").stdout)
+    kinds = {kind["kind"]: kind for kind in shown["kinds"]}
+    assert kinds["quarantine"]["pruned"] == [] and "more than the 1K allowed" in kinds["quarantine"]["excess"]
+    assert kinds["quarantine"]["guarded"] == {"the rollback that can be undone": 1}
+    past.prune("--yes")
+    with past.world.ledger() as ledger:
+        requests.submit(ledger, "undo")
+    assert past.world.rollback_once() == 0
+    assert (past.world.code / "behaviour.py").read_text() == "MODE = 'bad 0'\n"
+    check(past)
+
+
+def test_it_refuses_while_a_rollback_runs_or_is_asked_for(make):
+    past = make(1).age(400)
+    with Lock(past.world.places.rollback_lock_path, "a rollback").take():
+        done = past.prune("--yes", "--json", expect=4)
+        assert json.loads(done.stderr)["code"] == "lock-held"
+        past.prune()  # looking is free
+    with Lock(f"{past.world.places.data_dir}/prune.lock", "x").take():
+        past.prune("--yes", expect=4)
+    with past.world.ledger() as ledger:
+        requests.submit(ledger, "rollback")
+    past.prune("--yes", expect=4)
+
+
+def test_a_rollback_that_comes_in_the_middle_goes_first(make):
+    past = make(3).age(400)
+    with past.world.ledger() as ledger:
+        plan = prune.make_plan(past.station, ledger, 4e9)
+        requests.submit(ledger, "undo")
+        with pytest.raises(prune.LockHeld):
+            prune.carry_out(past.station, ledger, plan, print)
+    assert past.world.rollback_once() == 0
+    check(past)
+
+
+def test_a_tree_with_too_much_that_exists_nowhere_else_stays(make):
+    past = make(2, retention={"archive_size": "1K"})
+    (oldest, _) = past.trees
+    write(past.world.quarantine({"id": oldest}) / "tree", {"large.cache": os.urandom(5000)})
+    past.age(400)
+    done = json.loads(past.prune("--yes", "--json").stdout)
+    assert ("quarantine", oldest) in {(stay["kind"], stay["id"]) for stay in done["stays"]}
+    assert oldest in past.quarantined()
+    check(past)
+
+
+def test_a_tree_that_is_written_to_stays(make, monkeypatch):
+    past = make(2).age(400)
+    (oldest, _) = past.trees
+    tree = past.world.quarantine({"id": oldest}) / "tree"
+    pack = prune.archive.pack
+
+    def disturbed(found, vault, ref):
+        if oldest in ref:
+            (tree / "late").write_text("written while it is archived")
+        return pack(found, vault, ref)
+
+    monkeypatch.setattr(prune.archive, "pack", disturbed)
+    with past.world.ledger() as ledger:
+        plan = prune.make_plan(past.station, ledger, 4e9)
+        prune.carry_out(past.station, ledger, plan, print)
+    assert [name for kind, name, _ in plan.stays if kind == "quarantine"] == [oldest]
+    assert (tree / "late").exists()
+    check(past)
+
+
+def test_forgetting_is_only_by_name(make):
+    past = make(2).age(400)
+    past.prune("--yes")
+    (name,) = [a for a in prune.archives(past.station) if a.startswith("quarantine/")]
+    assert "there is no archive" in past.prune("--forget", "nothing", expect=1).stderr
+    past.prune("--forget", name)
+    assert name not in prune.archives(past.station)
+
+
+def test_what_hard_links_share_is_free_only_together(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/one").write_bytes(b"x" * 8192)
+    (tmp_path / "a/two").write_bytes(b"x" * 4096)
+    (tmp_path / "a/outside").write_bytes(b"x" * 4096)
+    os.link(tmp_path / "a/one", tmp_path / "b/one")
+    os.link(tmp_path / "b/one", tmp_path / "c/one")
+    os.link(tmp_path / "a/outside", tmp_path / "elsewhere")
+    sizes = holdings.measure({name: str(tmp_path / name) for name in "abc"})
+    assert sizes.freed({"a"}) == 4096 and sizes.freed({"a", "b"}) == 4096
+    assert sizes.freed({"a", "b", "c"}) == sizes.total() == 4096 + 8192
+
+
+def test_captures_go_on_while_it_prunes(make):
+    """Nothing that a launch captures meanwhile is lost, whichever comes first."""
+    past = make(3).age(400)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = subprocess.Popen([sys.executable, "-c", "import sys; from agentctl.cli import main; sys.exit(main())",
+                                "--name", past.world.name, "prune", "--yes"], env=env, stdout=subprocess.DEVNULL)
+    number = 0
+    with past.world.ledger() as ledger:
+        while running.poll() is None or number < 3:
+            write(past.world.code, {"more.py": f"more {number}\n"})
+            launch.identify(past.station, ledger)
+            past.station.vault.keep_branches(past.station.repository.git)
+            number += 1
+    assert running.returncode == 0
+    check(past)
+
+
+def test_the_scratch_of_captures_does_not_grow_for_ever(make):
+    past = make(1)
+    objects = Path(past.world.places.staging_path) / "objects"
+    found = [p for p in objects.glob("??/*")]
+    assert len(found) > 10
+    for path in found:
+        os.utime(path, (1e9, 1e9))
+    past.prune("--yes")
+    left = [p for p in objects.glob("??/*")]
+    assert len(left) < len(found)
+    with past.world.ledger() as ledger:
+        write(past.world.code, {"fresh.py": "fresh\n"})
+        assert launch.identify(past.station, ledger)["number"] == 3
+    check(past)

@@ -1,0 +1,125 @@
+"""A prune, killed with SIGKILL before its Nth line, then run again: nothing lost, nothing half, nothing left over.
+
+N spreads over the whole run (AGENTCTL_NIGHTLY=1 takes many more).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from agentctl import prune
+from integration.past import Past
+from kit.survival import survived
+from line_killer import killed_at
+
+POINTS = 300 if os.environ.get("AGENTCTL_NIGHTLY") else 6
+OURS = ("/prune.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py", "/station.py")
+
+
+class Aged(Past):
+    """A past that is over every budget; `reset` brings it back to that."""
+
+    def __init__(self, monkeypatch) -> None:
+        super().__init__(monkeypatch, 2)
+        self.age(400)
+        self.kept = f"{self.world.folder}.kept"
+        subprocess.run(["cp", "-a", self.world.folder, self.kept], check=True)
+
+    def reset(self) -> None:
+        shutil.rmtree(self.world.folder)
+        subprocess.run(["cp", "-a", self.kept, self.world.folder], check=True)
+        slots = self.station.slots
+        note = f"{slots.folder}/standby.json"
+        if os.path.exists(note) and os.path.exists(slots.standby):
+            with open(note) as file:
+                text = file.read()
+            old = text.split('"inode": ')[1].split(",")[0].rstrip("}")
+            with open(note, "w") as file:
+                file.write(text.replace(old, str(os.stat(slots.standby).st_ino)))
+
+    def act(self) -> None:
+        station = self.station
+        with station.ledger() as ledger, prune.alone(station):
+            prune.refuse_in_the_way(station, ledger)
+            plan = prune.make_plan(station, ledger, 4e9)
+            prune.carry_out(station, ledger, plan, lambda _: None)
+
+    def check(self) -> None:
+        self.check_vault()
+        self.check_snapshots()
+        self.check_trees()
+
+    def check_done(self) -> None:
+        self.check()
+        (oldest, newest) = self.trees
+        assert self.quarantined() == {newest}
+        data = self.world.places.data_dir
+        left = [n for n in os.listdir(data) if "fresh" in n or "pruned" in n]
+        left += [n for n in os.listdir(self.station.places.snapshots_dir) if n.startswith(".")]
+        assert not left and not os.path.exists(f"{self.station.slots.folder}/pruned")
+        assert [n for n in os.listdir(self.station.vault.path) if "crash" in n] == []
+        assert "refs/agentctl/g/2" not in self.station.vault.refs("refs/agentctl/g/")
+
+    def end(self) -> None:
+        super().end()
+        shutil.rmtree(self.kept)
+
+
+@pytest.fixture
+def aged(monkeypatch):
+    made = Aged(monkeypatch)
+    yield made
+    made.end()
+
+
+def test_killed_at_any_line_it_is_simply_done_again(aged):
+    lines = count_lines(aged.act)
+    aged.check_done()
+    stride, tried = max(1, lines // POINTS), 0
+    for line in range(stride // 2 + 1, lines, stride):
+        aged.reset()
+        if not killed_at(line, aged.act, is_ours):
+            break
+        aged.check()
+        killed_at(1 << 40, aged.act, is_ours)
+        aged.check_done()
+        tried += 1
+    assert tried >= POINTS // 2
+    survived("SIGKILL at a line", "agentctl prune", tried)
+
+
+def is_ours(path: str) -> bool:
+    return path.endswith(OURS) and "agentctl" in path
+
+
+def count_lines(act) -> int:
+    """Count the lines of a whole run, in a child."""
+    import sys
+
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        count = 0
+
+        def trace(frame, event, _):
+            nonlocal count
+            if not is_ours(frame.f_code.co_filename):
+                return None
+            count += event == "line"
+            return trace
+
+        try:
+            sys.settrace(trace)
+            act()
+            sys.settrace(None)
+            os.write(write_end, str(count).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write_end)
+    with os.fdopen(read_end) as told:
+        return int(told.read())
