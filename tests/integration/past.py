@@ -14,6 +14,7 @@ from agentctl.archive import bring_back
 from agentctl.ledger import Ledger
 from agentctl.station import Station
 from integration.world import World, git, write
+from kit.line_killer import fast_folder
 from kit.manifest import manifest
 
 DAY = 86400.0
@@ -25,7 +26,8 @@ class Past:
 
     def __init__(self, monkeypatch, failures: int = 3, retention: dict | None = None) -> None:
         monkeypatch.setenv("AGENTCTL_RUNTIME", "direct")
-        self.world = World(monkeypatch, {"probation": {"tries": 1}, "retention": {"newest": 1, **(retention or {})}})
+        self.world = World(monkeypatch, {"probation": {"tries": 1}, "retention": {"newest": 1, **(retention or {})}},
+                           parent=fast_folder())
         self.world.adopt()
         self.trees: dict[str, dict] = {}
         for number in range(failures):

@@ -13,8 +13,8 @@ import pytest
 
 from agentctl import prune
 from integration.past import Past
+from kit.line_killer import killed_at, run
 from kit.survival import survived
-from line_killer import killed_at
 
 POINTS = 300 if os.environ.get("AGENTCTL_NIGHTLY") else 6
 OURS = ("/prune.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py", "/station.py")
@@ -77,7 +77,7 @@ def aged(monkeypatch):
 
 
 def test_killed_at_any_line_it_is_simply_done_again(aged):
-    lines = count_lines(aged.act)
+    lines = run(aged.act, 0, is_ours).lines
     aged.check_done()
     stride, tried = max(1, lines // POINTS), 0
     for line in range(stride // 2 + 1, lines, stride):
@@ -85,7 +85,7 @@ def test_killed_at_any_line_it_is_simply_done_again(aged):
         if not killed_at(line, aged.act, is_ours):
             break
         aged.check()
-        killed_at(1 << 40, aged.act, is_ours)
+        run(aged.act, None)
         aged.check_done()
         tried += 1
     assert tried >= POINTS // 2
@@ -94,32 +94,3 @@ def test_killed_at_any_line_it_is_simply_done_again(aged):
 
 def is_ours(path: str) -> bool:
     return path.endswith(OURS) and "agentctl" in path
-
-
-def count_lines(act) -> int:
-    """Count the lines of a whole run, in a child."""
-    import sys
-
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        count = 0
-
-        def trace(frame, event, _):
-            nonlocal count
-            if not is_ours(frame.f_code.co_filename):
-                return None
-            count += event == "line"
-            return trace
-
-        try:
-            sys.settrace(trace)
-            act()
-            sys.settrace(None)
-            os.write(write_end, str(count).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    os.close(write_end)
-    with os.fdopen(read_end) as told:
-        return int(told.read())
