@@ -62,6 +62,8 @@ def test_old_things_go_and_nothing_is_lost(make):
     text = past.prune("--bring-back", oldest, "--to", str(past.world.folder / "back")).stdout
     assert "entries of" in text and (past.world.folder / "back/tree/only.cache").read_text() == "last copy 0"
     assert (past.world.folder / "back/tree/nested/.git/config").exists()
+    sparse = os.stat(past.world.folder / "back/tree/sparse")
+    assert sparse.st_size == 32 << 20 and sparse.st_blocks * 512 < 1 << 20
     assert b"bad\xff\xfename" in os.listdir(os.fsencode(past.world.folder / "back/tree"))
 
 
@@ -118,6 +120,18 @@ def test_what_is_guarded_stays_and_the_excess_is_said(make):
     assert past.world.rollback_once() == 0
     assert (past.world.code / "behaviour.py").read_text() == "MODE = 'bad 0'\n"
     check(past)
+
+
+def test_status_says_that_a_budget_is_exceeded(make):
+    past = make(3)
+    assert past.status()["over_budget"] == {}
+    past.age(400)
+    assert past.status()["over_budget"] == {
+        "quarantine": "2 over the budget", "evidence": past.status()["over_budget"]["evidence"],
+        "generations": "2 over the budget", "snapshots": past.status()["over_budget"]["snapshots"]}
+    assert "quarantine: 2 over the budget" in past.cli("status", expect=3).stdout
+    past.prune("--yes")
+    assert past.status()["over_budget"] == {}
 
 
 def test_it_refuses_while_a_rollback_runs_or_is_asked_for(make):

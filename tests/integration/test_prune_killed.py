@@ -17,7 +17,8 @@ from kit.line_killer import killed_at, run
 from kit.survival import survived
 
 POINTS = 300 if os.environ.get("AGENTCTL_NIGHTLY") else 6
-OURS = ("/prune.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py", "/station.py")
+OURS = ("/prune.py", "/prune_plan.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py",
+        "/station.py")
 
 
 class Aged(Past):

@@ -1,13 +1,15 @@
 """What systemd and its journal see of us: units, drop-ins, fields, names."""
 
 import json
+import os
 import re
 
 import boxes
 import pytest
 from world import World, manifest
 
-UNITS = sorted(path.name for path in (boxes.CHECKOUT / "systemd").glob("*.service"))
+PARTS = (".service", "-rollback.service", "-rescue.service", "-prune.service", "-prune.timer")
+UNITS = sorted(path.name for path in (boxes.CHECKOUT / "systemd").glob("agent*"))
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +26,32 @@ def test_units_verify_as_they_are(box):
 
 def test_installed_units_verify(world):
     done = world.box.run(["systemd-analyze", "verify", "--man=no"]
-                         + [f"/etc/systemd/system/{world.name}{part}.service"
-                            for part in ("", "-rollback", "-rescue")], check=False)  # fmt: skip
+                         + [f"/etc/systemd/system/{world.name}{part}"
+                            for part in PARTS], check=False)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    for part in ("", "-rollback", "-rescue"):
-        text = world.box.path(f"/etc/systemd/system/{world.name}{part}.service").read_text()
-        assert not re.search(r"\bagent(-rollback|-rescue)?\.service\b", text)
+    for part in PARTS:
+        text = world.box.path(f"/etc/systemd/system/{world.name}{part}").read_text()
+        assert not re.search(r"\bagent(-rollback|-rescue|-prune)?\.(service|timer)\b", text)
+
+
+def test_it_prunes_once_a_day(world):
+    """The timer waits, its service frees what is old, beside the running agent."""
+    timer, service = f"{world.name}-prune.timer", f"{world.name}-prune.service"
+    assert world.systemctl("is-active", timer).stdout == "active\n"
+    launch = world.status()["launch_id"]
+    launches = world.box.path(f"/var/lib/agentctl/{world.name}/incidents/launches")
+    old = launches / "20200101-000000-abcdef"
+    old.mkdir(parents=True)
+    (old / "pane.txt").write_text("long ago")
+    os.utime(old, (1.5e9, 1.5e9))
+    newer = launches / "20200102-000000-abcdef"
+    newer.mkdir()
+    for number in range(3):
+        (launches / f"2999010{number}-000000-abcdef").mkdir()
+    assert world.systemctl("start", service).returncode == 0
+    assert not old.exists() and newer.exists()
+    assert "1 of the evidence" in world.journal(unit=service)
+    assert world.status()["launch_id"] == launch
 
 
 def test_it_is_enabled_and_what_it_is_says_systemctl(world):

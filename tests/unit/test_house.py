@@ -26,7 +26,7 @@ STORIES = {
     "attempt", "incident", "evidence", "brief", "state", "environment", "mend_repository", "rebuild", "after_rescue",
     "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
     "resumption",
-    "holdings", "prune",
+    "holdings", "prune", "prune_plan",
 }  # fmt: skip
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {

@@ -1,4 +1,4 @@
-"""The door of the units: `python -I -S entry.py runner|rollback|rescue|job|watchdog NAME`. No click, no site packages.
+"""The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog NAME`. No click.
 
 `-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
 """
@@ -32,6 +32,10 @@ def main(argv: list[str]) -> int:
         from agentctl import server
 
         return server.main(name)
+    if part == "prune":
+        from agentctl import prune
+
+        return prune.main(name)
     from agentctl import jobs
 
     return jobs.main(name, *rest)

@@ -24,6 +24,7 @@ from .retention import (
 )
 from .station import Station
 
+LATE_SECONDS = 2 * 86400.0
 SIZES_NAME = "sizes.json"  # as measured by the last prune, for `status`
 
 
@@ -115,6 +116,13 @@ class Holdings:
 
     def _guard_evidence(self, name: str) -> str:
         return self.needs.launches.get(name.removeprefix("launches/"), "") or self.needs.incidents.get(name, "")
+
+
+def over_budget(station: Station, ledger: Ledger, now: float) -> dict[str, str]:
+    """Say what is over its budget, by kind; from what was measured last, and some days late: a prune may be due."""
+    choices = Holdings(station, ledger).choose(now - LATE_SECONDS, remembered_sizes(station))
+    told = {kind: f"{len(choice.pruned)} over the budget" for kind, choice in choices.items() if choice.pruned}
+    return {kind: choice.excess for kind, choice in choices.items() if choice.excess} | told
 
 
 def measure(paths: dict[str, str]) -> Sizes:

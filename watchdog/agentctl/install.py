@@ -14,8 +14,10 @@ from .errors import AgentctlError
 from .paths import SYSTEM
 from .station import Station
 
-UNITS = ("agent.service", "agent-rollback.service", "agent-rescue.service")
+UNITS = ("agent.service", "agent-rollback.service", "agent-rescue.service", "agent-prune.service", "agent-prune.timer")
 WATCHDOG = "agent-watchdog.service"
+PARTS = {"agent.service": "runner", "agent-rollback.service": "rollback", "agent-prune.service": "prune",
+         WATCHDOG: "watchdog"}
 DROP_IN = "50-agentctl.conf"
 STOP_MARGIN_SECONDS = 15.0
 
@@ -32,18 +34,22 @@ def install(station: Station, *, enable: bool = True, has_watchdog: bool = True)
     """Write units and drop-ins, reload the manager, enable agent and watchdog; return the files written."""
     folder = unit_dir(station)
     os.makedirs(folder, exist_ok=True)
-    written = []
+    written, is_new = [], not os.path.exists(f"{folder}/{station.places.prune_timer}")
     for template in (*UNITS, *((WATCHDOG,) if has_watchdog else ())):
         name = rename(template, station.places.name)
         path = f"{folder}/{name}"
         durable.write(path, render(template, station).encode())
-        os.makedirs(f"{path}.d", exist_ok=True)
-        durable.write(f"{path}.d/{DROP_IN}", drop_in(template, station).encode())
-        written += [path, f"{path}.d/{DROP_IN}"]
+        written.append(path)
+        if template.endswith(".service"):
+            os.makedirs(f"{path}.d", exist_ok=True)
+            durable.write(f"{path}.d/{DROP_IN}", drop_in(template, station).encode())
+            written.append(f"{path}.d/{DROP_IN}")
     if systemd.is_running():
         systemd.run(station.places, "daemon-reload")
         if enable:
             systemd.run(station.places, "enable", station.places.unit)
+            if is_new:  # who has switched it off since, meant it
+                systemd.run(station.places, "enable", "--now", station.places.prune_timer)
             if has_watchdog:
                 systemd.run(station.places, "enable", station.places.watchdog_unit)
     return written
@@ -54,7 +60,7 @@ def uninstall(station: Station) -> list[str]:
     folder, removed = unit_dir(station), []
     if systemd.is_running():
         systemd.run(station.places, "disable", "--now", station.places.watchdog_unit, check=False)
-        systemd.run(station.places, "disable", "--now", station.places.unit, check=False)
+        systemd.run(station.places, "disable", "--now", station.places.unit, station.places.prune_timer, check=False)
     for template in (*UNITS, WATCHDOG):
         path = f"{folder}/{rename(template, station.places.name)}"
         for file in (f"{path}.d/{DROP_IN}", path):
@@ -94,7 +100,7 @@ NOT_FOR_USERS = ("OOMScoreAdjust=-", "Nice=-", "Protect", "Private", "ReadWriteP
 
 def drop_in(template: str, station: Station) -> str:
     """Say what agent.toml and this installation add to a unit."""
-    part = {"agent.service": "runner", "agent-rollback.service": "rollback", WATCHDOG: "watchdog"}.get(template)
+    part = PARTS.get(template)
     lines = [f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.", "",
              "[Service]", "ExecStart="]
     here = os.path.dirname(os.path.abspath(__file__))

@@ -71,6 +71,11 @@ class Places:
         """The unit that steps in when the one-shot is broken."""
         return f"{self.name}-rescue.service"
 
+    @property
+    def prune_timer(self) -> str:
+        """The timer that prunes once a day."""
+        return f"{self.name}-prune.timer"
+
 
 def slots_dir_of(code_dir: str) -> str:
     """The folder beside the code that holds standby and quarantine: beside, because a switch is a rename."""

@@ -9,50 +9,38 @@ from __future__ import annotations
 import os
 import time
 
-from . import archive, command, holdings, retention, snapshots, vault_copy
-from .errors import AgentctlError, LockHeld
+from . import archive, command, retention, snapshots, vault_copy
+from .errors import EXIT_FAILED, AgentctlError, LockHeld, in_words
 from .holdings import Holdings
 from .ledger import Ledger
-from .retention import Choice, Sizes
+from .prune_plan import Plan, make_plan, survey
 from .station import Lock, Station
 
-PLAIN_EVIDENCE = ("evidence.json", "pane.txt", "refs-")  # what is in the ledger too, or can be asked of git
 REF = "refs/agentctl/archive"
 WORTH_A_COPY = 5  # the vault is copied when one part in so many is free afterwards
 
 
-class Plan:
-    """What is to go, by kind, with sizes and what has to be archived first; `stays` says what cannot go, and why."""
-
-    def __init__(self, held: Holdings, choices: dict[str, Choice], vault_bytes: tuple[int, int]) -> None:
-        self.held, self.choices, self.vault_bytes = held, choices, vault_bytes
-        self.surveys: dict[tuple[str, str], archive.Survey] = {}
-        self.stays: list[tuple[str, str, str]] = []
-        self.done: list[tuple[str, str]] = []
-        self.vault_freed_bytes = 0
-
-    @property
-    def freed_bytes(self) -> int:
-        """Bytes that what goes will free, or what has gone has freed; without what comes into the vault for it."""
-        stays = {(kind, name) for kind, name, _ in self.stays}
-        sizes = {(kind, item.id): size for kind, choice in self.choices.items() for item, _, size in choice.pruned
-                 if kind != "generations" and (kind, item.id) not in stays}
-        return sum(size for key, size in sizes.items() if not self.done or key in self.done) + self.vault_freed_bytes
+def main(name: str) -> int:
+    """Prune one agent as its timer asks for; return the unit's exit status."""
+    os.nice(10)
+    try:
+        station = Station.open(name, lenient=True)
+        with station.ledger() as ledger, alone(station):
+            refuse_in_the_way(station, ledger)
+            plan = make_plan(station, ledger, time.time())
+            carry_out(station, ledger, plan, lambda text: print(text, flush=True))
+    except (AgentctlError, OSError) as error:
+        print(in_words(error), flush=True)
+        return getattr(error, "exit_code", EXIT_FAILED)
+    print(f"agentctl: pruned {in_numbers(plan)}", flush=True)
+    return 0
 
 
-def make_plan(station: Station, ledger: Ledger, now: float) -> Plan:
-    """Look at everything and decide; changes nothing but the note of what was measured."""
-    held = Holdings(station, ledger)
-    sizes = {kind: holdings.measure(paths) for kind, paths in held.paths.items()}
-    holdings.remember_sizes(station, sizes)
-    choices = held.choose(now, {**sizes, "generations": _measure_generations(station, held)})
-    refs = [f"refs/agentctl/{kind}/{item.id}" for item, _, _ in choices["generations"].pruned
-            for kind in ("g", "commit", "good", "condemned")]
-    plan = Plan(held, choices, vault_copy.measure(station.vault, refs))
-    for kind in ("quarantine", "evidence"):
-        for item, _, _ in choices[kind].pruned:
-            _look_into(plan, station, kind, item.id)
-    return plan
+def in_numbers(plan: Plan) -> str:
+    """Say in one line what a plan has freed."""
+    counts = {kind: sum(of == kind for of, _ in plan.done) for kind in retention.KINDS}
+    told = ", ".join(f"{count} of the {kind}" for kind, count in counts.items() if count)
+    return f"{told}: {retention.as_size(plan.freed_bytes)}" if told else "nothing: nothing is over its budget"
 
 
 def carry_out(station: Station, ledger: Ledger, plan: Plan, say) -> None:
@@ -123,52 +111,6 @@ def clear(station: Station) -> None:
     vault_copy.clear(station.vault)
 
 
-# -- looking ------------------------------------------------------------------------------------------------
-
-
-def _measure_generations(station: Station, held: Holdings) -> Sizes:
-    """Measure what each generation brought into the vault; only where the vault is over its size."""
-    limit = station.config.retention.generations_size
-    total, _ = vault_copy.measure(station.vault, [])
-    if not limit or total <= limit:
-        return Sizes()
-    refs, before, parts = station.vault.refs("refs/agentctl/"), [], []
-    for number in (row["number"] for row in held.held):
-        tips = [oid for kind in ("g", "commit") if (oid := refs.get(f"refs/agentctl/{kind}/{number}"))]
-        asked = "".join(f"{oid}\n" for oid in tips) + "".join(f"^{oid}\n" for oid in before)
-        told = station.vault.git.run("rev-list", "--objects", "--disk-usage", "--stdin", stdin=asked.encode())
-        parts.append(((str(number),), int(told.text or 0)))
-        before += tips
-    return Sizes([*parts, (("the rest of the vault",), max(0, total - sum(size for _, size in parts)))])
-
-
-def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
-    """Survey a folder that is to go; where it cannot, say so."""
-    folder = plan.held.paths[kind][name]
-    settings = station.config
-    try:
-        found = _survey(station, kind, folder)
-    except (OSError, RecursionError) as error:
-        plan.stays.append((kind, name, f"cannot be looked through: {error}"))
-        return
-    limit = settings.retention.archive_size
-    if limit and found.new_bytes > limit:
-        plan.stays.append((kind, name, f"{retention.as_size(found.new_bytes)} in it exist nowhere else, more than "
-                                       f"retention.archive_size ({retention.as_size(limit)})"))
-        return
-    if found.unreadable and os.geteuid() == 0:
-        plan.stays.append((kind, name, f"cannot be read: {', '.join(found.unreadable[:3])}"))
-        return
-    plan.surveys[kind, name] = found
-
-
-def _survey(station: Station, kind: str, folder: str) -> archive.Survey:
-    if kind == "evidence" and all(n.startswith(PLAIN_EVIDENCE) for n in os.listdir(folder)):
-        return archive.Survey(folder)
-    rebuildable = tuple(station.config.environment.paths) if kind == "quarantine" else ()
-    return archive.survey(folder, station.vault, station.code_dir, rebuildable)
-
-
 # -- letting go ---------------------------------------------------------------------------------------------
 
 
@@ -179,7 +121,7 @@ def _let_go_of_folder(plan: Plan, station: Station, ledger: Ledger, kind: str, n
     os.chmod(folder, 0o700)  # from here on nobody but us looks into it or adds to it
     try:
         archive.open_up(folder)
-        found = _survey(station, kind, folder)
+        found = survey(station, kind, folder)
         if found.unreadable:
             raise AgentctlError(f"cannot be read: {', '.join(found.unreadable[:3])}")
         limit = station.config.retention.archive_size

@@ -45,6 +45,7 @@ def compose(facts: Facts) -> dict:
             "phase": facts.live.get("agent_phase") if running else None,
         },
         "last_incident": _incident(facts.incident) if facts.incident else None,
+        "over_budget": facts.over_budget,
         "problems": facts.problems,
     }
     document["because"] = status_next.why_not_well(facts, document)

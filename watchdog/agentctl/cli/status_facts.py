@@ -6,6 +6,7 @@ even for an instant that could turn a runner away. It decides nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from .. import aliveness, lean_json, process, status_file
@@ -41,6 +42,7 @@ class Facts:
         self.step = ""  # which step of it is under way
         self.switched: int | None = None  # the generation that a rollback has just put in place
         self.halted, self.paused_until = "", 0.0
+        self.over_budget: dict[str, str] = {}  # what of the past `prune` would free, by kind
         self.live: dict = {}
         self.is_runner_alive = self.is_agent_alive = False
         self.is_locked = False  # a runner, or the one-shot, holds the agent's lock
@@ -104,6 +106,7 @@ def _read_ledger(facts: Facts, places: Places) -> None:
     try:
         with ledgers.Ledger(places.ledger_path, read_only=True) as ledger:
             _ask_ledger(facts, ledger)
+            _ask_budgets(facts, places, ledger)
         facts.has_ledger = True
     except ledgers.LedgerDamaged as error:
         facts.add_problem(error.message, error.hint or LEDGER_HINT)
@@ -144,6 +147,17 @@ def _ask_ledger(facts: Facts, ledger: ledgers.Ledger) -> None:
     since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
     facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
     facts.switched = lean_json.loads(ledger.meta("switched") or "{}").get("generation")
+
+
+def _ask_budgets(facts: Facts, places: Places, ledger: ledgers.Ledger) -> None:
+    """Look whether the past takes more than it may; whoever cannot look is not told."""
+    if facts.config is None:
+        return
+    from ..holdings import over_budget
+    from ..station import Station
+
+    with contextlib.suppress(AgentctlError, OSError):
+        facts.over_budget = over_budget(Station(places, facts.config), ledger, facts.now)
 
 
 def _read_live(facts: Facts, places: Places) -> None:

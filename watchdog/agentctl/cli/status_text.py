@@ -21,6 +21,8 @@ def render(document: dict, now: float) -> str:
     for number, sentence in enumerate(document["next"]):
         lines += _row("" if number else "next", sentence)
     lines += _row("incident", _incident(document["last_incident"], now))
+    over = "; ".join(f"{kind}: {told}" for kind, told in document["over_budget"].items())
+    lines += _row("budget", over and f"{over} (agentctl prune)")
     return "\n".join(lines)
 
 
