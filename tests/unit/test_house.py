@@ -19,7 +19,7 @@ HANDS = {
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
     "session_store", "http_look", "aliveness", "history_copy",
-    "archive", "vault_copy",
+    "archive", "vault_copy", "vault_lock",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",

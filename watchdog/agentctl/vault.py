@@ -7,15 +7,15 @@ carries the facts, `refs/agentctl/commit/N` the agent's own commit, `refs/agentc
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
 from . import lean_json as json
 from . import process
 from .command import CommandFailed, Identity, Result, Running
-from .errors import AgentctlError, LockHeld
+from .errors import AgentctlError
 from .git import Git, pipe_pack
+from .vault_lock import Writing
 
 LOCK_WAIT_SECONDS = 5.0
 # What git says when the fault is not in the file it reads.
@@ -25,7 +25,6 @@ HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
 PRUNED = "refs/agentctl/pruned"
 OF_A_GENERATION = ("g", "commit", "good", "condemned")
-WRITING_WAIT_SECONDS = 60.0  # it is held alone for the milliseconds of an exchange
 
 
 class Capture:
@@ -211,29 +210,6 @@ class Vault:
         """Return '' if everything the revisions reach is whole, else what fsck says."""
         result = self.git.run("fsck", "--strict", "--no-dangling", *revisions, check=False, limit_seconds=3600)
         return "" if result.status == 0 else (result.stderr or result.stdout).decode("utf-8", "replace")
-
-
-class Writing:
-    """The vault's lock: writers share it; who puts another vault in its place has it alone."""
-
-    def __init__(self, path: str, alone: bool) -> None:
-        self.path, self.how = path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-
-    def __enter__(self) -> None:
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + WRITING_WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._fd, self.how | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(self._fd)
-                    raise LockHeld(f"somebody holds {self.path}", "look for a stopped 'agentctl prune'") from None
-                time.sleep(0.005)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
 
 
 class Staging:
