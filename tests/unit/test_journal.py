@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -184,3 +186,30 @@ def test_a_closed_stdout_raises_nothing(pipe):
     with stdout_into(pipe[0]):
         placed = Journal("agent", to_stdout=True).line("x")
     assert placed is False
+
+
+WRITER = """
+import sys
+from agentctl import journal
+journal.LARGEST_COPY, journal.LOOK_AT_COPY = 20_000, 500
+hand = journal.Journal("agent", to_stdout=True, copy_path=sys.argv[1])
+for number in range(1500):
+    hand.info(f"{sys.argv[2]} {number:05d} " + "x" * 20)
+"""
+
+
+def test_the_copy_is_rotated_while_it_is_written_by_several(folder):
+    """No file becomes much larger than its limit, no line is torn, and the newest lines are there."""
+    path = folder / "agent.log"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=env, stdout=subprocess.DEVNULL)
+               for name in ("one", "two")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert sorted(p.name for p in folder.iterdir()) == ["agent.log", "agent.log.1"]
+    lines = (folder / "agent.log.1").read_text().splitlines() + path.read_text().splitlines()
+    assert all(len(line) == 30 and line.endswith(" " + "x" * 20) for line in lines)
+    assert any(line.endswith("01499 " + "x" * 20) for line in lines)
+    assert all(os.path.getsize(folder / name) < 25_000 for name in ("agent.log", "agent.log.1"))
+    for name in ("one", "two"):  # of each what is kept is without a gap
+        numbers = sorted(int(line.split()[1]) for line in lines if line.startswith(name))
+        assert numbers == list(range(numbers[0], numbers[-1] + 1)) if numbers else True

@@ -17,6 +17,7 @@ JOURNAL_SOCKET = "/run/systemd/journal/socket"
 PATIENCE_SECONDS = 1.0
 INFO, WARNING, ERROR = 6, 4, 3
 LARGEST_COPY = 16 * 1024 * 1024  # bytes; one older file is kept beside it
+LOOK_AT_COPY = 64 * 1024  # bytes that one process writes between two looks at its size
 # Fits in the default send buffer (208 KiB). Longer texts are cut, not passed in a sealed memfd: a
 # pane's lines are at most 8 KiB, so that code would run in no real case and be wrong in the first.
 LONGEST_MESSAGE = 128 * 1024
@@ -41,6 +42,7 @@ class Journal:
         self.dropped = 0  # since the last report
         self._path, self._patience_seconds = socket_path, patience_seconds
         self._is_stuck = False  # waited in vain: do not wait again until something got through
+        self._copy_path, self._copied = copy_path, 0  # bytes since its size was looked at
         self._copy = _open_copy(copy_path) if copy_path else -1
         self._socket = None
         if not to_stdout:
@@ -109,21 +111,50 @@ class Journal:
             return is_too_long and self._send(named, message, SHORT_MESSAGE)
         return True
 
+    def _make_room_in_copy(self, line: bytes) -> None:
+        """Look now and then whether the copy has become large, or was moved away by another process."""
+        self._copied += len(line)
+        is_gone = os.fstat(self._copy).st_nlink == 0  # moved away, and another one after it
+        if self._copied < LOOK_AT_COPY and not is_gone:
+            return
+        self._copied = 0
+        try:
+            fresh = _open_copy(self._copy_path)
+        except OSError:  # a full disk, a folder that is gone: the old one is as good
+            return
+        os.close(self._copy)
+        self._copy = fresh
+        if is_gone:
+            _write(self._copy, line, 0.0)
+
     def _print(self, message: str) -> bool:
         line = message.encode("utf-8", "replace") + b"\n"
         if self._copy >= 0:
             _write(self._copy, line, 0.0)
+            self._make_room_in_copy(line)
         return _write(1, line, 0.0 if self._is_stuck else self._patience_seconds)
 
 
 def _open_copy(path: str) -> int:
-    """Open the file that stands for the journal where there is none; a large one makes room first."""
-    try:
-        if os.path.getsize(path) > LARGEST_COPY:
-            os.rename(path, f"{path}.1")
-    except FileNotFoundError:
-        pass
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    """Open the file that stands for the journal where there is none; a large one makes room first.
+
+    Several processes write it: who holds its lock moves it away, and only if it still has its name.
+    """
+    import fcntl
+
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        opened = os.fstat(fd)
+        if opened.st_size <= LARGEST_COPY:
+            return fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.stat(path).st_ino == opened.st_ino:
+                os.rename(path, f"{path}.1")
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
 
 
 def encode(fields: dict[str, str]) -> bytes:
