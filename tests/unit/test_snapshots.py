@@ -466,6 +466,15 @@ while True:
 """
 
 
+def rows_after(path, before):
+    """Wait until the writer has acknowledged more rows than `before`; return how many."""
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path) or os.path.getsize(path) <= before + 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return os.path.getsize(path)
+
+
 def make_database(path, mode="wal"):
     base = sqlite3.connect(path, isolation_level=None)
     base.execute(f"PRAGMA journal_mode={mode}")
@@ -536,9 +545,7 @@ def test_a_database_under_load_is_one_committed_state(
     writer = subprocess.Popen([sys.executable, "-c", WRITER, f"{state}/s.db", f"{tmp_path}/count"])
     try:
         for number in range(3):
-            time.sleep(0.15)
-            known = os.path.getsize(f"{tmp_path}/count")
-            assert known
+            known = rows_after(f"{tmp_path}/count", known if number else 0)
             report = snapshots.take(state, root, str(number), previous=str(number - 1))
             assert report.skipped == []
             taken = {name[len("s.db") :]: d for name, (_, d) in look_text(root, number).items()}

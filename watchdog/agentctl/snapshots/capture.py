@@ -13,10 +13,8 @@ from errno import ELOOP, ENXIO
 from . import filecopy, sqlitecopy
 from .manifest import Entry, Manifest
 from .places import DEEPEST, LONGEST, MAKING, STAGING, Place, open_child
-from .spot import TRIES, Spot, has_same_bytes, settle
+from .spot import SETTLED_NS, TRIES, Spot, has_same_bytes, settle
 
-# The kernel's file clock ticks every 10 ms at worst: a younger file may change and keep its times.
-SETTLED_NS = 50_000_000
 TYPES = {0o010000: "fifo", 0o140000: "socket", 0o020000: "char", 0o060000: "block",
           0o120000: "link", 0o040000: "dir", 0o100000: "file"}  # fmt: skip
 

@@ -8,12 +8,15 @@ ever linked.
 from __future__ import annotations
 
 import os
+import time
 
 from . import filecopy
 from .manifest import Entry
 from .places import open_child
 
 TRIES = 3
+# The kernel's file clock ticks every 10 ms at worst: a younger file may change and keep its times.
+SETTLED_NS = 50_000_000
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -92,9 +95,17 @@ def settle(source: int, target: int) -> tuple:
         stat = os.fstat(source)
         crc = filecopy.copy(source, target, stat)
         after = os.fstat(source)
-        if after.st_mtime_ns == stat.st_mtime_ns or after.st_size > stat.st_size:
+        if after.st_size > stat.st_size:
+            return stat, crc, ""
+        if after.st_mtime_ns == stat.st_mtime_ns and not _is_moving(source, target, after):
             return stat, crc, ""
     return stat, crc, "unsettled"
+
+
+def _is_moving(source: int, target: int, stat) -> bool:
+    """Read a file that was just written a second time: a write under way has set its time before it began."""
+    is_young = time.time_ns() - stat.st_mtime_ns < SETTLED_NS
+    return is_young and not filecopy.is_same(source, target, stat.st_size)
 
 
 def has_same_bytes(at: Spot, size: int) -> bool:
