@@ -543,9 +543,10 @@ def test_a_database_under_load_is_one_committed_state(
             os.chmod(folder, os.stat(folder).st_mode | 0o011)
     base.close()
     writer = subprocess.Popen([sys.executable, "-c", WRITER, f"{state}/s.db", f"{tmp_path}/count"])
+    known = 0
     try:
         for number in range(3):
-            known = rows_after(f"{tmp_path}/count", known if number else 0)
+            known = rows_after(f"{tmp_path}/count", known)
             report = snapshots.take(state, root, str(number), previous=str(number - 1))
             assert report.skipped == []
             taken = {name[len("s.db") :]: d for name, (_, d) in look_text(root, number).items()}
