@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from agentctl import jobs, requests
+from agentctl import command, jobs, requests
 from agentctl.ledger import Ledger
+from agentctl.vault import Staging
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
 from kit.exploration import ALL, explore_and_record
@@ -174,3 +175,22 @@ FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every w
 @pytest.mark.parametrize("what", FAMILIES)
 def test_killed_anywhere_it_ends_the_same(what):
     explore_and_record(what, *FAMILIES[what])
+
+
+def test_what_git_ignores_is_asked_again_where_it_failed(monkeypatch):
+    """It may look while `.git` moves away under it."""
+    ask_git, asked = Staging.ask_ignored, []
+
+    def fail_at_first(self, folder):
+        asked.append(folder)
+        return ask_git(self, folder) if asked[1:] else command.start(["/bin/false"], env={})
+
+    monkeypatch.setattr(Staging, "ask_ignored", fail_at_first)
+    family = Rollback()
+    try:
+        family.reset()
+        one_shot(family.name)
+        assert (family.code / "notes.cache").exists()
+        assert asked[0] == str(family.code) and asked[1].endswith("/tree") and not asked[2:]
+    finally:
+        family.end()

@@ -125,9 +125,9 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     attempt.step("snapshot", lambda: take_snapshot(attempt.station))
     attempt.step("make ready", lambda: make_ready(attempt))
     attempt.step("switch", lambda: switch(attempt))
-    if attempt.ignored_inquiry is None:  # it goes on where it was cut off: only now it is sure where the old tree is
-        attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
     attempt.step("carry .git", lambda: carry(attempt, [".git"]))
+    if attempt.ignored_inquiry is None:  # it goes on where it was cut off: now tree and `.git` are where they stay
+        attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
     attempt.step("state", lambda: restore_state(attempt))
@@ -186,16 +186,22 @@ def choose_carried(attempt: Attempt) -> list[str]:
 
     Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
     """
-    if attempt.ignored_inquiry is None:
-        return []
-    try:
-        ignored = attempt.station.staging.read_ignored(attempt.ignored_inquiry)
-    except CommandFailed:
-        return []
+    ignored = read_ignored(attempt)
     kept_back = set(attempt.station.config.environment.paths)
     return [name for name in ignored
             if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
             and not name.endswith(".pyc")]
+
+
+def read_ignored(attempt: Attempt) -> list[str]:
+    """Return what git ignores; asked again where it failed, because tree and `.git` moved while it looked."""
+    for inquiry in (attempt.ignored_inquiry, None):
+        try:
+            asked = inquiry or attempt.station.staging.ask_ignored(f"{attempt.quarantine}/tree")
+            return attempt.station.staging.read_ignored(asked)
+        except (CommandFailed, OSError):
+            continue
+    return []
 
 
 def switch(attempt: Attempt) -> str:
