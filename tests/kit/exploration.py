@@ -1,6 +1,8 @@
 """Explore a family of crash points: reset the world, kill, check, recover, check again; some points in pairs.
 
-N counts up in several processes side by side, each with a world of its own.
+N counts up in several processes side by side, each with a world of its own. Where every line is tried, each is killed
+at and checked; the recovery is run from every state that the disk can be in: the first line after each call to the
+outside, and every line while a child is at work. AGENTCTL_NIGHTLY=recover-always runs it from every line.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from kit.survival import survived
 
 IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 ALL = 1_000_000  # points: after every call
+RECOVERS_ALWAYS = os.environ.get("AGENTCTL_NIGHTLY") == "recover-always"
 NIGHTLY_PAIRS = 25  # for each of a CI run
+TALK = "command.py"  # where children are waited for: they change the disk meanwhile
 MOST_FAILURES = 5  # of one worker; then it ends
 
 
@@ -29,15 +33,18 @@ def explore_and_record(what: str, make, points: int, pairs: int, stride: int = 1
     assert alone >= min(points, found.calls) // 2
     survived("SIGKILL at a line", what, alone)
     survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
-    print(f"line killer: {what}: {alone} points and {found.pairs} pairs of {found.lines} lines{which * IS_NIGHTLY} and "
-          f"{found.calls} calls in {time.monotonic() - began:.0f}s")
+    print(f"line killer: {what}: {alone} points and {found.pairs} pairs ({found.recoveries} recoveries) of "
+          f"{found.lines} lines{which * IS_NIGHTLY} and {found.calls} calls in {time.monotonic() - began:.0f}s")
 
 
 class Found:
-    """What an exploration found: `points` that held (`pairs` of them are), of runs with `lines` lines and `calls`."""
+    """What an exploration found: `points` that held (`pairs` of them are), of runs with `lines` lines and `calls`.
+
+    `recoveries` of the points were recovered from, the others left the disk as one of these had.
+    """
 
     def __init__(self) -> None:
-        self.points = self.pairs = self.lines = self.calls = 0
+        self.points = self.pairs = self.lines = self.calls = self.recoveries = 0
         self.failures: list[str] = []
 
 
@@ -55,6 +62,7 @@ def explore(make, *, points: int = 0, pairs: int = 0, stride: int = 1, workers: 
         os.waitpid(pid, 0)
         total.points += said.get("points", 0)
         total.pairs += said.get("pairs", 0)
+        total.recoveries += said.get("recoveries", 0)
         total.lines, total.calls = max(total.lines, said.get("lines", 0)), max(total.calls, said.get("calls", 0))
         total.failures += said["failures"]
     assert not total.failures, f"{len(total.failures)} points failed:\n" + "\n\n".join(total.failures)
@@ -83,15 +91,16 @@ def _start_worker(make, number: int, plan: dict) -> tuple[int, int]:
 def _work(family, found: Found, number: int, plan: dict) -> None:
     """One worker's share: every so-manieth point, then of the pairs."""
     workers, dice = plan["workers"], random.Random(f"{plan['seed']} {number}")
+    seen: set[int] | None = None if plan["points"] or RECOVERS_ALWAYS else set()
     try:
         recovery_lines = _whole(family, found)
         for point in _spread(found, number, plan):
-            if len(found.failures) >= MOST_FAILURES or not _try(family, found, point):
+            if len(found.failures) >= MOST_FAILURES or not _try(family, found, point, seen):
                 break
         for _ in range(number, plan["pairs"], workers):
             point = {"line": dice.randint(1, found.lines)}
             if len(found.failures) < MOST_FAILURES:
-                found.pairs += _try(family, found, point, dice.randint(1, recovery_lines))
+                found.pairs += _try(family, found, point, None, dice.randint(1, recovery_lines))
     finally:
         family.end()
 
@@ -105,7 +114,7 @@ def _spread(found: Found, number: int, plan: dict):
         return
     line = 1 + number * plan["stride"]
     while True:
-        yield {"line": line}
+        yield {"line": line, "call": -1}
         line += workers * plan["stride"]
 
 
@@ -120,8 +129,8 @@ def _whole(family, found: Found) -> int:
     return max(recovery.lines, whole.lines)
 
 
-def _try(family, found: Found, point: dict, second: int = 0) -> bool:
-    """One point, or a pair of them; False if the run was over before."""
+def _try(family, found: Found, point: dict, seen: set[int] | None, second: int = 0) -> bool:
+    """One point, or a pair of them; False if the run was over before. `seen` has the calls that were recovered from."""
     where = f"{point}"
     try:
         family.reset()
@@ -130,6 +139,9 @@ def _try(family, found: Found, point: dict, second: int = 0) -> bool:
             return False
         where = f"killed at line {killed.lines} of {found.lines}, call {killed.calls}, {killed.place}"
         family.at_the_kill(killed)
+        if seen is not None and killed.calls in seen and not killed.place.startswith(TALK):
+            found.points += 1
+            return True
         if second:
             again = run(family.recover, second)
             where += f", then at line {second} of the recovery, {again.place or 'its end'}"
@@ -138,6 +150,9 @@ def _try(family, found: Found, point: dict, second: int = 0) -> bool:
         where += ", after the recovery"
         family.afterwards(recovery)
         found.points += 1
+        found.recoveries += 1
+        if seen is not None:
+            seen.add(killed.calls)
     except BaseException as error:
         found.failures.append(f"{where}: {_in_short(error)}")
     return True

@@ -66,8 +66,8 @@ class Run:
 def run(act, line: int = 0, is_ours=is_product, *, call: int = 0, is_traced: bool = True) -> Run:
     """Run `act()` in a forked child, killed before its `line`-th line, or after its `call`-th call to the outside.
 
-    With neither it is killed nowhere, and if it `is_traced` both are counted. Fails if the child ends in any other
-    way, with what it said.
+    With neither it is killed nowhere, and if it `is_traced` both are counted; with a line and call -1, too. Fails if
+    the child ends in any other way, with what it said.
     """
     told, said = os.memfd_create("told"), os.memfd_create("said")
     try:
@@ -90,7 +90,7 @@ class _Tracer:
         self.lines = self.calls = 0
 
     def start(self) -> None:
-        if not self.line:
+        if not self.line or self.call < 0:
             sys.setprofile(self._count_call)
             sys.addaudithook(self._count_event)
         sys.settrace(self._trace)
