@@ -83,8 +83,9 @@ def _start_worker(make, number: int, plan: dict) -> tuple[int, int]:
         _work(make(), found, number, plan)
     except BaseException:
         found.failures.append(traceback.format_exc())
-    finally:
+    try:
         os.write(write_end, json.dumps(vars(found)).encode())
+    finally:
         os._exit(0)
 
 
@@ -153,6 +154,8 @@ def _try(family, found: Found, point: dict, seen: set[int] | None, second: int =
         found.recoveries += 1
         if seen is not None:
             seen.add(killed.calls)
+    except SystemExit:
+        raise
     except BaseException as error:
         found.failures.append(f"{where}: {_in_short(error)}")
     return True

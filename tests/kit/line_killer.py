@@ -139,6 +139,7 @@ class _Tracer:
 
 def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
     """In the child: act, and tell how it went. Never returns."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(said, 1)
     os.dup2(said, 2)
     _report_sql(told, tracer)
@@ -178,7 +179,8 @@ def take_orphans_in(parent: int) -> None:
     """Become the process that ends what killed ones leave running; do not outlive `parent`, who started us."""
     global _takes_orphans
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("who started us is gone"))  # and leave nothing behind
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     if os.getppid() != parent:
         os._exit(1)
