@@ -10,6 +10,7 @@ import os
 import stat
 
 BLOCK_BYTES = 1 << 20
+PAGE_BYTES = 4096
 
 
 def manifest(top, *, without: tuple[str, ...] = ()) -> dict[str, tuple]:
@@ -48,21 +49,30 @@ def _below(root: bytes, folder: bytes, name: bytes) -> bytes:
 
 
 def _digest(path, size: int) -> str:
-    """Hash the content; of a sparse file only what is there, or 10 GB of nothing would be read."""
+    """Hash the pages that are not all zeros, each with its number: of a sparse file only what is there is read (or
+    10 GB of nothing would be), and a copy is the same whether its file system keeps holes or not."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         offset = 0
         while offset < size:
             try:
-                start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+                start = os.lseek(file.fileno(), offset, os.SEEK_DATA) // PAGE_BYTES * PAGE_BYTES
             except OSError:  # a hole up to the end
                 break
             offset = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), size)
-            digest.update(b"%d:" % start)
             while start < offset:
-                block = os.pread(file.fileno(), min(BLOCK_BYTES, offset - start), start)
+                block = os.pread(file.fileno(), BLOCK_BYTES, start)
                 if not block:
                     break
-                digest.update(block)
+                _add_pages(digest, block, start)
                 start += len(block)
+            offset = max(offset, start)
     return digest.hexdigest()
+
+
+def _add_pages(digest, block: bytes, start: int) -> None:
+    for at in range(0, len(block), PAGE_BYTES):
+        page = block[at : at + PAGE_BYTES]
+        if page.strip(b"\0"):
+            digest.update(b"%d:" % (start + at))
+            digest.update(page)
