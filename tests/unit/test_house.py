@@ -16,6 +16,7 @@ WORDS = {
     "retention",
 }  # fmt: skip
 HANDS = {
+    "entries", "moving", "mounts",
     "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
     "session_store", "http_look", "aliveness", "history_copy",

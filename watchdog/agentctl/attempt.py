@@ -124,10 +124,10 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     diffstat = brief.Diffstat(attempt)
     attempt.step("snapshot", lambda: take_snapshot(attempt.station))
     attempt.step("make ready", lambda: make_ready(attempt))
-    attempt.step("switch", lambda: switch(attempt))
+    how = attempt.step("switch", lambda: switch(attempt))
     attempt.step("carry .git", lambda: carry(attempt, [".git"]))
-    if attempt.ignored_inquiry is None:  # it goes on where it was cut off: now tree and `.git` are where they stay
-        attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
+    if attempt.ignored_inquiry is None or how.startswith(slots.MOVED):
+        ask_again(attempt)  # it goes on where it was cut off: now tree and `.git` are where they stay
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
     attempt.step("state", lambda: restore_state(attempt))
@@ -167,6 +167,13 @@ def ask_ignored(station: Station, folder: str) -> command.Running | None:
         return station.staging.ask_ignored(folder)
     except (CommandFailed, OSError):  # the tree is gone; then there is nothing to carry over
         return None
+
+
+def ask_again(attempt: Attempt) -> None:
+    """Ask of the tree in quarantine; of one that was moved for the first time: its entries left while git looked."""
+    if attempt.ignored_inquiry is not None:
+        attempt.ignored_inquiry.kill()
+    attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
 
 
 def make_ready(attempt: Attempt) -> str:

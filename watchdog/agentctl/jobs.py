@@ -91,6 +91,7 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
         station.slots.prepare(station.vault, good["number"], good["vault_commit"], good["commit_id"], environment)
     station.vault.keep_branches(station.repository.git)
+    station.repository.hide()
     return 0
 
 

@@ -40,7 +40,7 @@ class Launch:
 def begin(station: Station, ledger: Ledger) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
-    _guard_intent(ledger)
+    _guard_intent(station, ledger)
     _guard_tree(station, ledger)
     _mend_after_reboot(station, ledger)
     _take_what_was_given(station)
@@ -162,8 +162,9 @@ def take_snapshot(station: Station) -> str:
     return snapshot
 
 
-def _guard_intent(ledger: Ledger) -> None:
-    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None
+def _guard_intent(station: Station, ledger: Ledger) -> None:
+    station.slots.check_mounted()
+    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or station.slots.is_moving
     halted = ledger.meta("halted")
     refusal = policy.refuse_launch({"status": "", "tries_left": 1}, is_halted=bool(halted), has_intent=has_intent)
     if not refusal:

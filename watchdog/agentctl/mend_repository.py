@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from . import lean_json as json
+from .entries import relocate
 from .errors import AgentctlError, CommandFailed
 
 
@@ -31,6 +32,7 @@ def put_on_target(attempt) -> str:
     except (AgentctlError, OSError) as error:
         facts["remade"] = str(error)[:500]
         _remake(attempt, branch, commit)
+    repository.hide()
     index = attempt.detail("make ready")["index"]
     repository.take_index(index)
     facts["rescue_branch"] = attempt.rescue_branch
@@ -75,7 +77,7 @@ def _remake(attempt, branch: str, commit: str) -> None:
         while os.path.lexists(target):
             number += 1
             target = f"{attempt.quarantine}/git-broken.{number}"
-        os.rename(repository.git_dir, target)
+        relocate(repository.git_dir, target)
     kept = {ref.removeprefix("refs/agentctl/kept/"): oid
             for ref, oid in station.vault.refs("refs/agentctl/kept/").items()}
     repository.remake(branch, station.vault.git, [commit, *dict.fromkeys(kept.values())])

@@ -77,8 +77,15 @@ class Places:
         return f"{self.name}-prune.timer"
 
 
-def slots_dir_of(code_dir: str) -> str:
-    """The folder beside the code that holds standby and quarantine: beside, because a switch is a rename."""
+BESIDE, INSIDE, MOUNTED = "beside", "inside", "mounted"
+SLOTS_INSIDE = ".agentctl"
+
+
+def slots_dir_of(code_dir: str, where: str = BESIDE) -> str:
+    """The folder that holds standby and quarantine: beside the code, because a switch is a rename; inside it where
+    the code folder itself cannot be renamed, because renames end at the border of a mount."""
+    if where != BESIDE:
+        return f"{code_dir}/{SLOTS_INSIDE}"
     parent, _, base = code_dir.rstrip("/").rpartition("/")
     return f"{parent}/.{base}.agentctl"
 

@@ -10,6 +10,7 @@ import os
 
 from . import command
 from .command import CommandFailed, Identity
+from .entries import relocate
 from .errors import AgentctlError
 from .git import Git, pipe_pack
 
@@ -28,8 +29,9 @@ WITH_HEAD = "%(HEAD) %(objectname) %(refname)"  # a star for the branch that HEA
 class Repository:
     """The repository whose work tree is `code_dir`."""
 
-    def __init__(self, code_dir: str, user: Identity | None) -> None:
+    def __init__(self, code_dir: str, user: Identity | None, hidden: str = "") -> None:
         self.code_dir, self.user = code_dir, user
+        self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
         self.git_dir = f"{code_dir}/.git"
         self.git = Git(self.git_dir, work_tree=code_dir, user=user)
 
@@ -79,6 +81,11 @@ class Repository:
         if got.text.splitlines()[:1] != [f"* {commit} refs/heads/{branch}"]:
             raise AgentctlError(f"{self.git_dir}: HEAD is not {branch} at {commit} after it was put there")
 
+    def hide(self) -> None:
+        """Have git leave our folder in the work tree alone: neither status nor `add` nor `clean` is to see it."""
+        if self.hidden:
+            command.call_as(self.user, _add_line, f"{self.git_dir}/info/exclude", f"/{self.hidden}/")
+
     def put_tags(self, tags: dict[str, str]) -> None:
         """Put tags back into a repository that was made anew; one that cannot be is left out."""
         for name, oid in tags.items():
@@ -106,7 +113,7 @@ class Repository:
             self.git.run("read-tree", "HEAD", limit_seconds=600)
             return
         if self.user is None or self.user.is_us:
-            os.rename(index_path, f"{self.git_dir}/index")
+            relocate(index_path, f"{self.git_dir}/index")
             return
         fd = os.open(index_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -189,7 +196,7 @@ def _set_aside(git_dir: str, folder: str, names: tuple[str, ...], with_locks: bo
         while os.path.lexists(target):
             number += 1
             target = f"{folder}/{name.replace('/', '%')}.{number}"
-        os.rename(f"{git_dir}/{name}", target)
+        relocate(f"{git_dir}/{name}", target)
     return "\n".join(found)
 
 
@@ -209,6 +216,15 @@ def _install_index(fd: int, git_dir: str) -> None:
         offset += os.sendfile(out, fd, offset, size - offset)
     os.close(out)
     os.rename(temp, f"{git_dir}/index")
+
+
+def _add_line(path: str, line: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    with open(fd, "r+b", buffering=0) as file:
+        present = file.read(1 << 20)
+        if line.encode() not in present.splitlines():
+            file.write((b"\n" if present and not present.endswith(b"\n") else b"") + line.encode() + b"\n")
 
 
 def _unlink_if_there(path: str) -> None:

@@ -93,7 +93,7 @@ def _commits(station: Station, good: str, head: str) -> list[str]:
 def _uncommitted(station: Station) -> list[str]:
     """List changed and new files, judged by our own index so that nothing of the agent's runs."""
     git = station.staging.git
-    git.run("add", "--all", "--ignore-errors", "--", ".", check=False)
+    git.run("add", "--all", "--ignore-errors", *station.staging.everything, check=False)
     head, _ = station.repository.head()
     generation = station.repository.git.run("ls-tree", "-r", "-z", head, check=False)
     listed = git.run("ls-files", "-s", "-z")

@@ -43,7 +43,10 @@ def main(name: str) -> int:
 
 
 def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
+    station.slots.check_mounted()
     ledger = rebuild.open_or_rebuild(station, journal.warning)
+    if station.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
+        journal.warning(f"agentctl: finishing a switch that was cut off: {station.slots.finish_move()}")
     while True:
         attempt = Attempt.unfinished(station, ledger)
         if attempt is not None:
@@ -106,7 +109,8 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     if is_asked and decision.action == policy.RESTART:
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
-    asked = None if decision.action == policy.RESTART else ask_ignored(station, station.code_dir)
+    is_asked_later = decision.action == policy.RESTART or station.slots.is_inside
+    asked = None if is_asked_later else ask_ignored(station, station.code_dir)
     attempt = Attempt.decide(station, ledger, world, decision)
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")

@@ -1,7 +1,8 @@
-"""The slots beside the code: `standby` (last known good, ready to be switched in) and `quarantine`.
+"""The slots: `standby` (last known good, ready to be switched in) and `quarantine`, beside the code or inside it.
 
 A switch is one `renameat2(RENAME_EXCHANGE)`: 20 us whatever the size, and at every instant the agent's path is
-one complete version. Nothing is deleted here but half-made standbys of our own.
+one complete version. Where that is impossible it is a `Move`, entry by entry, on record. Nothing is deleted here but
+half-made standbys of our own.
 """
 
 from __future__ import annotations
@@ -12,32 +13,78 @@ import os
 from . import command, durable
 from . import lean_json as json
 from .command import CommandFailed, Identity
+from .entries import Folder, Mover, is_under_way, mount_points, relocate
 from .errors import AgentctlError
+from .paths import SLOTS_INSIDE
 from .vault import Vault
 
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 COPY = "/bin/cp"
+MOVED = "moved entry by entry"
 
 
 class Slots:
-    """The slots folder of one code folder. `owner` is who the trees belong to."""
+    """The slots folder of one code folder. `owner` is who the trees belong to.
 
-    def __init__(self, folder: str, live: str, owner: Identity | None) -> None:
+    `notes` is a folder of ours for what is known about them: inside the code the agent could take it away.
+    """
+
+    def __init__(self, folder: str, live: str, owner: Identity | None, *, notes: str = "",
+                 is_mounted: bool = False) -> None:
         self.folder, self.live, self.owner = folder, live, owner
+        self.notes = notes or folder
+        self.is_inside, self.is_mounted = folder.startswith(f"{live}/"), is_mounted
         self.standby = f"{folder}/standby"
-        self.standby_index = f"{folder}/standby.index"
-        self._note_path = f"{folder}/standby.json"
+        self.standby_index = f"{self.notes}/standby.index"
+        self._note_path = f"{self.notes}/standby.json"
+        self.move_path = f"{self.notes}/moving.json"
 
     def create(self) -> None:
-        """Make the folder; the agent may pass through it but not list or change it."""
+        """Make the folder; the agent may pass through it but not list or change it. Nothing of the agent's is taken
+        for it: what stands there and is not ours is moved aside."""
+        self.check_mounted()
+        above, name = os.path.split(self.folder)
+        if self._is_planted():
+            os.rename(self.folder, f"{above}/{name}.not-ours-{os.urandom(4).hex()}")
         os.makedirs(self.folder, mode=0o711, exist_ok=True)
         os.makedirs(f"{self.folder}/quarantine", mode=0o711, exist_ok=True)
+
+    def _is_planted(self) -> bool:
+        """Tell whether a link, a file or a folder of another user stands where the slots belong."""
+        try:
+            facts = os.lstat(self.folder)
+        except FileNotFoundError:
+            return False
+        return facts.st_mode & 0o170022 != 0o040000 or facts.st_uid != os.geteuid()
+
+    def check_mounted(self) -> None:
+        """Raise AgentctlError where a file system is to be mounted at the agent's path, and none is."""
+        if not self.is_mounted:
+            return
+        if self.live not in mount_points():
+            raise AgentctlError(f"nothing is mounted at {self.live}: the agent's file system is missing",
+                                f"mount {self.live}, then start the agent again")
+
+    @property
+    def is_moving(self) -> bool:
+        """Tell whether a switch entry by entry was begun and is not done: the agent's path is no version then."""
+        return os.path.exists(self.move_path) and self._move().is_open
+
+    def finish_move(self) -> str:
+        """Go on with a switch entry by entry that was cut off; say how it went."""
+        stayed = self._move().go_on()
+        return MOVED + (f"; a mount stayed where it was: {', '.join(stayed)}" if stayed else "")
+
+    def _move(self):
+        from .moving import Move  # only where it is needed: the ordinary switch is an exchange
+
+        return Move(self.move_path)
 
     def standby_note(self) -> dict:
         """Return what the standby holds ({} if there is none that is complete)."""
         raw = durable.read(self._note_path)
-        if not raw or not os.path.isdir(self.standby):
+        if not raw or not os.path.isdir(self.standby) or self.is_moving or self._is_planted():
             return {}
         try:
             note = json.loads(raw)
@@ -52,22 +99,28 @@ class Slots:
 
         `environment` names folders of the live tree that belong to the code and are copied from it.
         """
-        partial = f"{self.folder}/standby.partial"
+        self.create()
+        partial = f"{self.notes}/standby.partial"
         self._discard(partial)
         os.mkdir(partial, mode=0o700)  # sealed from the first byte on: we write there as root what the agent made
         vault.lay_out(revision, partial)
         self._own(partial)
         for name in environment:
             self._copy_environment(name, partial)
-        index = f"{self.folder}/standby.index.partial"
+        index = f"{self.notes}/standby.index.partial"
         vault.write_index(commit or revision, partial, index)
-        durable.sync_filesystem(self.folder)
-        self._retire_standby()
-        os.rename(index, self.standby_index)
-        os.rename(partial, self.standby)
+        durable.sync_filesystem(self.notes)
+        if self.is_inside:
+            self._bring_inside(partial)
+            os.rename(index, self.standby_index)
+        else:
+            self._retire_standby()
+            os.rename(index, self.standby_index)
+            os.rename(partial, self.standby)
         note = {"generation": generation, "inode": os.stat(self.standby).st_ino, "environment": environment}
         durable.write(self._note_path, json.dumps(note).encode(), 0o600)
-        self._discard(f"{self.folder}/standby.old")
+        if not self.is_inside:
+            self._discard(f"{self.folder}/standby.old")
 
     def _retire_standby(self) -> None:
         """Take the present standby away in one rename: half removed in its place, its note would still vouch for it.
@@ -83,6 +136,25 @@ class Slots:
             os.mkdir(kept, mode=0o711)
             os.rename(self.standby, f"{kept}/tree")
 
+    def _bring_inside(self, partial: str) -> None:
+        """Bring a finished standby into the agent's mount: by descriptor, for the agent runs and may plant links."""
+        with Folder.open(self.folder, self.live) as folder:
+            self._remove_inside(folder, "standby.old")
+            self._remove_inside(folder, "standby.new")
+            if folder.look("standby") is not None:  # in one rename: half removed, its note would still vouch for it
+                os.rename("standby", "standby.old", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+            with Folder.open(partial) as source, folder.make("standby.new") as target:
+                Mover(folder, "standby.part").move_all(source, target, [])
+            os.rename("standby.new", "standby", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+            durable.sync_filesystem(folder.path)
+            self._remove_inside(folder, "standby.old")
+        os.rmdir(partial)
+
+    def _remove_inside(self, folder, name: str) -> None:
+        if folder.look(name) is not None:
+            command.run(["/bin/rm", "-rf", "--", f"/proc/{os.getpid()}/fd/{folder.fd}/{name}"],
+                        env={"LC_ALL": "C"}, limit_seconds=3600)
+
     def quarantine_path(self, incident: str, move: int) -> str:
         """Where the tree goes that the `move`-th switch of an incident replaces."""
         return f"{self.folder}/quarantine/{incident}" + ("" if move <= 1 else f"-{move}")
@@ -92,31 +164,53 @@ class Slots:
 
         Safe to repeat: what is already done is recognised by `fresh_inode`, the inode of the fresh tree.
         """
-        os.makedirs(quarantine, mode=0o711, exist_ok=True)
+        self.create()
+        if self.is_moving:
+            self.finish_move()
+        if _inode(fresh) != fresh_inode and self._move().has_put_in(fresh_inode):
+            return MOVED
+        self._make_quarantine(quarantine)
+        if self.is_inside:
+            return self._put_in_by_entry(fresh, quarantine)
         kept = f"{quarantine}/tree"
         how = "already there"
         if _inode(self.live) != fresh_inode:
             self._unseal(fresh)
-            how = self._put_in_place(fresh, kept)
+            how = self._put_in_place(fresh, quarantine)
         if _inode(fresh) not in (0, fresh_inode) and not os.path.lexists(kept):
             os.rename(fresh, kept)
         for folder in (os.path.dirname(self.live), self.folder, quarantine):
             durable.sync_folder(folder)
         return how
 
-    def _put_in_place(self, fresh: str, kept: str) -> str:
-        if not os.path.lexists(self.live):
-            os.rename(fresh, self.live)
-            return "the agent's path was gone; the good tree was put there"
+    def _make_quarantine(self, path: str) -> None:
+        if not self.is_inside:
+            os.makedirs(path, mode=0o711, exist_ok=True)
+            return
+        folder = Folder.open(self.folder, self.live)
+        for name in path[len(self.folder) + 1 :].split("/"):
+            with folder as above:
+                folder = above.make(name, 0o711)
+        os.close(folder.fd)
+
+    def _put_in_place(self, fresh: str, quarantine: str) -> str:
         try:
+            if not os.path.lexists(self.live):
+                os.rename(fresh, self.live)
+                return "the agent's path was gone; the good tree was put there"
             exchange(fresh, self.live)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EINVAL):
                 raise
-            raise AgentctlError(f"cannot exchange {self.live} and {fresh}: {error.strerror}",
-                                "the code folder must not be a mount point and must share a file system "
-                                "with its parent folder") from error
+            return self._put_in_by_entry(fresh, quarantine)
         return "exchanged"
+
+    def _put_in_by_entry(self, fresh: str, quarantine: str) -> str:
+        """Move instead. `.git` stays where it is: it would be carried back at once; lost+found is the file system's."""
+        stay = [".git", SLOTS_INSIDE, "lost+found"] if self.is_inside else [".git"]
+        below = self.live if self.is_inside else os.path.dirname(self.folder)
+        self._move().begin(live=self.live, below=below, fresh=fresh, quarantine=quarantine, stay=stay)
+        return self.finish_move()
 
     def _copy_environment(self, name: str, target: str) -> None:
         source = f"{self.live}/{name}"
@@ -157,7 +251,7 @@ class Slots:
         """Remove a copy of ours that is not needed (never anything that was the agent's)."""
         if not os.path.lexists(path):
             return
-        if not path.startswith(f"{self.folder}/standby"):
+        if not path.startswith((f"{self.folder}/standby", f"{self.notes}/standby")):
             raise AgentctlError(f"refusing to remove {path}: not a standby of ours")
         command.run(["/bin/rm", "-rf", "--", path], env={"LC_ALL": "C"}, limit_seconds=3600)
 
@@ -173,7 +267,7 @@ def exchange(one: str, other: str) -> None:
 
 
 def carry_over(old: str, new: str, names: list[str]) -> str:
-    """Move entries from the old tree into the new one by rename; what is in the way there stays. Safe to repeat.
+    """Move entries from the old tree into the new one; what is in the way there stays. Safe to repeat.
 
     Run it as the agent's user. Returns the names that were not moved because something was in the way.
     """
@@ -181,15 +275,15 @@ def carry_over(old: str, new: str, names: list[str]) -> str:
     for name in names:
         name = name.rstrip("/")
         source, target = f"{old}/{name}", f"{new}/{name}"
-        if not os.path.lexists(source):
+        if not os.path.lexists(source) and not is_under_way(target):
             continue
         if os.path.lexists(target):
             blocked.append(name)
             continue
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(source, target)
-        except OSError:
+            relocate(source, target)
+        except (OSError, AgentctlError):
             blocked.append(name)
     return "\n".join(blocked)
 

@@ -14,7 +14,7 @@ from . import ledger as ledgers
 from .command import Identity
 from .errors import AgentctlError, LockHeld
 from .journal import Journal
-from .paths import SYSTEM, USER, Places, slots_dir_of
+from .paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, Places, slots_dir_of
 from .policy import Limits
 from .repository import Repository
 from .slots import Slots
@@ -33,9 +33,12 @@ class Station:
         self.code_dir = config.agent.code.rstrip("/")
         self.state_dir = config.state.dir.rstrip("/")
         self.vault = Vault(places.vault_path)
-        self.staging = Staging(places.staging_path, self.code_dir, self.user)
-        self.repository = Repository(self.code_dir, self.user)
-        self.slots = Slots(slots_dir_of(self.code_dir), self.code_dir, self.user)
+        where = config.agent.slots
+        hidden = "" if where == BESIDE else SLOTS_INSIDE
+        self.staging = Staging(places.staging_path, self.code_dir, self.user, hidden)
+        self.repository = Repository(self.code_dir, self.user, hidden)
+        self.slots = Slots(slots_dir_of(self.code_dir, where), self.code_dir, self.user,
+                           notes=places.data_dir if hidden else "", is_mounted=where == MOUNTED)
 
     @classmethod
     def open(cls, name: str, *, lenient: bool = False) -> Station:

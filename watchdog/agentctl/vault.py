@@ -215,8 +215,10 @@ class Vault:
 class Staging:
     """A scratch repository of the agent's user: hashes the work tree without trusting the agent's `.git`."""
 
-    def __init__(self, path: str, code_dir: str, user: Identity | None) -> None:
+    def __init__(self, path: str, code_dir: str, user: Identity | None, hidden: str = "") -> None:
         self.path, self.code_dir, self.user = path, code_dir, user
+        self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
+        self.everything = ["--", ".", *([f":(top,exclude){hidden}"] if hidden else [])]
         exclude = f"{code_dir}/.git/info/exclude"
         self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
         self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=self.config,
@@ -250,7 +252,7 @@ class Staging:
                    config={**self.config, "core.excludesFile": "/dev/null"}, fsync=False)
         for git in (self.git, self.git, bare):
             self._remove_stale_lock()
-            added = git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+            added = git.run("add", "--all", "--ignore-errors", *self.everything, check=False, limit_seconds=3600)
             if added.status in (0, 1) and not any(said in added.stderr for said in HINDERED):
                 return added
         raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
@@ -266,13 +268,15 @@ class Staging:
     def read_ignored(self, asked: Running) -> list[str]:
         """Return the names that git ignores (folders end in '/')."""
         listed = asked.finish(limit_seconds=600)
-        return [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
+        names = [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
+        return [n for n in names if not self.hidden or n.split("/")[0] != self.hidden]
 
     def _add_tracked_but_ignored(self, asked: Running) -> None:
         listed = asked.finish(limit_seconds=300, check=False)
-        if listed.status == 0 and listed.stdout:
+        names = [n for n in listed.stdout.split(b"\0") if n and n.split(b"/")[0] != os.fsencode(self.hidden)]
+        if listed.status == 0 and names:
             self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
-                         stdin=listed.stdout, check=False, limit_seconds=600)
+                         stdin=b"\0".join(names), check=False, limit_seconds=600)
 
     def _remove_stale_lock(self) -> None:
         lock = f"{self.path}/agentctl-index.lock"

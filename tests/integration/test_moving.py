@@ -1,0 +1,189 @@
+"""The switch entry by entry, where folders cannot be exchanged, on real mounts: killed at every line, it ends the same.
+
+At each kill: nothing is missing (I3), and the agent's path is one complete version or the move is on record (I1).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from agentctl.slots import MOVED, Slots
+from integration.world import write
+from kit import line_killer, mounts
+from kit.line_killer import killed_at
+from kit.manifest import manifest, missing
+from kit.survival import survived
+
+NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
+POINTS = 30  # of each kind, in CI
+OURS = {"entries.py", "moving.py", "slots.py"}
+BAD = {"agent.py": "bad\n", "sub/deep/a": "bad a\n", "sub/deep/b": "b" * 200_000, "dirty": "x", "cache/x": "ignored"}
+GOOD = {"agent.py": "good\n", "sub/deep/a": "good a\n", "sub/other": "new\n", "tool.sh": "#!/bin/sh\n"}
+NOBODY = 65534
+
+
+class Arena:
+    """A live tree and a fresh one, and slots that cannot be exchanged for one of four reasons."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind, self.count = folder, kind, 0
+        self.live = folder / "code"
+        self.mounted: list[Path] = []
+        inside = kind in ("mount", "bind")
+        self.top = self.live / ".agentctl" if inside else folder / ".code.agentctl"
+        self.notes = folder / "notes" if inside else self.top
+        if kind == "overlay":
+            self._make_live(folder / "lower/code")
+        self.reset()
+
+    def reset(self) -> None:
+        """Have everything as before the switch."""
+        self.end()
+        for path in (self.live, self.top, self.notes):
+            shutil.rmtree(path, ignore_errors=True)
+        self._mount()
+        self.notes.mkdir(exist_ok=True)
+        self.slots = Slots(str(self.top), str(self.live), None, notes=str(self.notes), is_mounted=self.kind == "mount")
+        self.slots.create()
+        fresh = Path(self.slots.standby)
+        fresh.mkdir(mode=0o700)
+        write(fresh, GOOD)
+        os.symlink("tool.sh", fresh / "link")
+        self.inode = fresh.stat().st_ino
+        self.quarantine = self.slots.quarantine_path("i", 1)
+        self.before, self.good = self.tree(self.live), manifest(fresh)
+
+    def _mount(self) -> None:
+        if self.kind == "overlay":
+            self.mounted = [self.live.parent / "merged", self.live.parent / "merged.upper"]
+            mounts.overlay(self.folder / "lower", self.folder / "merged")
+            self.live = self.folder / "merged/code"
+            self.top = self.notes = self.folder / "merged/.code.agentctl"
+            return
+        self.live.mkdir()
+        self.mounted = [self.live]
+        if self.kind == "bind":
+            (self.folder / "elsewhere").mkdir(exist_ok=True)
+            shutil.rmtree(self.folder / "elsewhere")
+            (self.folder / "elsewhere").mkdir()
+            mounts.mount("--bind", self.folder / "elsewhere", self.live)
+        else:
+            mounts.tmpfs(self.live)
+        self._make_live(self.live)
+
+    def _make_live(self, live: Path) -> None:
+        write(live, {**BAD, ".git/HEAD": "ref: refs/heads/main\n"})
+        os.symlink("nowhere", live / "link")
+        os.mkfifo(live / "sub/fifo")
+        (live / "sub/deep").chmod(0o750)
+        (live / "agent.py").chmod(0o4755)
+        os.chown(live / "sub/deep/a", NOBODY, NOBODY)
+        os.utime(live / "dirty", (1_000_000_000, 1_000_000_000))
+        os.setxattr(live / "dirty", "trusted.note", b"kept")
+        with open(live / "sparse", "wb") as file:
+            file.truncate(1 << 30)
+            file.seek(1 << 29)
+            file.write(b"in the middle")
+        with socket.socket(socket.AF_UNIX) as door:
+            here = os.getcwd()
+            os.chdir(live)  # the name of a socket is short
+            door.bind("door")
+            os.chdir(here)
+
+    def tree(self, path) -> dict:
+        return manifest(path, without=(".git", ".agentctl"))
+
+    def switch(self) -> str:
+        return self.slots.switch(self.slots.standby, self.inode, self.quarantine)
+
+    def check_at_the_kill(self) -> None:
+        """I3 and I1 in the middle."""
+        live, kept = self.tree(self.live), self.there(f"{self.quarantine}/tree")
+        assert not missing(without_folders(self.before), live, kept)
+        assert not missing(without_folders(self.good), live, self.there(self.slots.standby))
+        assert self.slots.is_moving or live in (self.before, self.good)
+        assert (self.live / ".git/HEAD").exists()
+
+    def there(self, path) -> dict:
+        return manifest(path) if os.path.isdir(path) else {}
+
+    def check_done(self) -> None:
+        kept = self.there(f"{self.quarantine}/tree")
+        assert self.tree(self.live) == self.good
+        assert kept == self.before
+        assert (self.live / ".git/HEAD").exists() and not self.slots.is_moving
+        assert not os.path.lexists(self.slots.standby) and self.slots.standby_note() == {}
+        dirty = os.stat(f"{self.quarantine}/tree/dirty")
+        assert dirty.st_mtime == 1_000_000_000
+        assert os.getxattr(f"{self.quarantine}/tree/dirty", "trusted.note") == b"kept"
+        assert os.stat(f"{self.quarantine}/tree/sub/deep/a").st_uid == NOBODY
+        assert os.stat(f"{self.quarantine}/tree/sparse").st_blocks < 10_000
+        assert set(os.listdir(self.live)) <= {".git", ".agentctl", *(name.split("/")[0] for name in self.good)}
+
+    def end(self) -> None:
+        mounts.release(*self.mounted)
+
+
+def without_folders(tree: dict) -> dict:
+    """A folder under way has another mode; what counts in the middle is what is in it."""
+    return {name: what for name, what in tree.items() if what[0] != "folder"}
+
+
+@pytest.fixture(params=["mount", "bind", "other", "overlay"])
+def arena(request, tmp_path):
+    mounts.need_mounts()
+    mounts.tmpfs(tmp_path, "256m")  # what counts is the order of the calls, not the disk
+    made = Arena(tmp_path, request.param)
+    yield made
+    made.end()
+    mounts.release(tmp_path)
+
+
+def test_a_switch_moves_and_keeps_the_old_tree_whole(arena):
+    inode = arena.live.stat().st_ino
+    for _ in range(3):
+        assert arena.switch() == MOVED
+        arena.check_done()
+    assert arena.live.stat().st_ino == inode
+
+
+def test_undo_is_a_move_as_well(arena):
+    arena.switch()
+    tree = f"{arena.quarantine}/tree"
+    back = arena.slots.quarantine_path("j", 1)
+    for _ in range(2):
+        assert arena.slots.switch(tree, os.stat(tree).st_ino if os.path.exists(tree) else arena.inode, back) == MOVED
+        arena.inode = arena.slots._move().read()["inode"]
+        assert arena.tree(arena.live) == arena.before
+        assert manifest(f"{back}/tree") == arena.good
+        assert not os.path.lexists(tree)
+
+
+def test_killed_at_any_line_it_is_gone_on_with(arena):
+    def is_ours(path):
+        return os.path.basename(path) in OURS and "agentctl" in path
+
+    lines = line_killer.run(arena.switch, 0, is_ours).lines
+    stride = 1 if NIGHTLY else max(1, lines // POINTS)
+    tried = 0
+    for line in range(1, lines, stride):
+        arena.reset()
+        if not killed_at(line, arena.switch, is_ours):
+            break
+        try:
+            arena.check_at_the_kill()
+            if line % 3 == 0:  # killed again while it goes on
+                killed_at(1 + (line * 7) % 400, arena.switch, is_ours)
+                arena.check_at_the_kill()
+            arena.switch()
+            arena.check_done()
+        except AssertionError as error:
+            raise AssertionError(f"killed at line {line} of {lines}: {error}") from error
+        tried += 1
+    assert tried >= POINTS // 2
+    survived("SIGKILL at a line", f"a switch entry by entry ({arena.kind})", tried)
