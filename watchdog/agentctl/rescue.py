@@ -1,4 +1,5 @@
-"""The last resort when the one-shot itself is broken: standard library, git, no ledger, none of our other modules.
+"""The last resort when the one-shot itself is broken: standard library, git, no ledger, none of our other modules
+(but `moving`, where the agent's folder cannot be renamed).
 
 It looks whether the agent is merely halted (then it only tells); else it makes sure that some complete tree of a good
 generation is at the agent's path, leaves a mark for the runner, and starts the agent. It deletes nothing.
@@ -13,6 +14,7 @@ import time
 
 EXIT_HALTED, EXIT_STAY_DOWN = 77, 76
 AGAIN_SECONDS = 600
+STAY = [".git", ".agentctl", "lost+found"]  # what a move entry by entry leaves in the agent's folder
 GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
            "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
 
@@ -45,7 +47,7 @@ def main(name: str) -> int:
     if lock < 0:
         alert(settings, name, "in need of a human: the rollback routine failed, and something of the agent still runs")
         return 1
-    if not put_good_tree(data, code.rstrip("/")):
+    if not put_good_tree(data, code.rstrip("/"), find(settings, "agent.slots") or "beside"):
         alert(settings, name, "in need of a human: no good tree could be put in place")
         return 1
     os.close(lock)
@@ -116,28 +118,95 @@ def find(settings: dict, key: str):
     return inner.get(name) if isinstance(inner, dict) else None
 
 
-def put_good_tree(data: str, code: str) -> bool:
+def put_good_tree(data: str, code: str, where: str) -> bool:
     """Make sure a complete good tree is at `code`: the standby if there is one, else golden or newest good."""
     parent, _, base = code.rpartition("/")
-    slots = f"{parent}/.{base}.agentctl"
+    slots, notes = (f"{parent}/.{base}.agentctl",) * 2 if where == "beside" else (f"{code}/.agentctl", data)
+    if where == "mounted" and not is_mounted(code):
+        say(f"nothing is mounted at {code}: the agent's file system is missing")
+        return False
+    if is_cut_off(f"{notes}/moving.json"):
+        say("a switch entry by entry was cut off; going on with it")
+        return move(f"{notes}/moving.json")
+    set_planted_aside(slots)
     kept = f"{slots}/quarantine/rescue-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     os.makedirs(kept, mode=0o711, exist_ok=True)
     fresh = f"{slots}/standby"
-    if not is_standby(f"{slots}/standby.json", fresh):
+    if not is_standby(f"{notes}/standby.json", fresh):
         fresh = lay_out(f"{data}/vault.git", f"{kept}/fresh")
     if not fresh:
         return os.path.isdir(code)
     owner = os.stat(code if os.path.isdir(code) else parent)
-    if os.path.lexists(code):
-        os.rename(code, f"{kept}/tree")
-    os.rename(fresh, code)
-    for name in (".git",):
-        if os.path.lexists(f"{kept}/tree/{name}") and not os.path.lexists(f"{code}/{name}"):
-            os.rename(f"{kept}/tree/{name}", f"{code}/{name}")
-    subprocess.run(["chown", "-Rh", f"{owner.st_uid}:{owner.st_gid}", code], check=False)
+    below = parent if where == "beside" else code
+    if not exchange(fresh, code, kept, where) and not move(f"{notes}/moving.json", live=code, below=below, fresh=fresh,
+                                                           quarantine=kept, stay=STAY):
+        return False
+    for name in os.listdir(code):
+        if name not in STAY[1:]:  # ours, and the file system's
+            subprocess.run(["chown", "-Rh", f"{owner.st_uid}:{owner.st_gid}", f"{code}/{name}"], check=False)
+    os.chown(code, owner.st_uid, owner.st_gid)
     os.chmod(code, owner.st_mode & 0o7777)  # a standby is sealed
     say(f"{code} is a good tree again; the old one is {kept}/tree")
     return True
+
+
+def exchange(fresh: str, code: str, kept: str, where: str) -> bool:
+    """Put the tree at `fresh` at `code` by two renames; tell whether that is possible here."""
+    if where != "beside":
+        return False
+    try:
+        if os.path.lexists(code):
+            os.rename(code, f"{kept}/tree")
+        os.rename(fresh, code)
+    except OSError as error:
+        say(f"{code} cannot be renamed ({error.strerror}); moving it entry by entry")
+        if not os.path.lexists(code) and os.path.lexists(f"{kept}/tree"):
+            os.rename(f"{kept}/tree", code)
+        return False
+    if os.path.lexists(f"{kept}/tree/.git") and not os.path.lexists(f"{code}/.git"):
+        os.rename(f"{kept}/tree/.git", f"{code}/.git")
+    return True
+
+
+def set_planted_aside(slots: str) -> None:
+    """Inside its folder the agent may have put a link or a folder of its own where ours belongs."""
+    try:
+        facts = os.lstat(slots)
+    except FileNotFoundError:
+        return
+    if facts.st_mode & 0o170022 != 0o040000 or facts.st_uid != os.geteuid():
+        os.rename(slots, f"{slots}.not-ours-{os.urandom(4).hex()}")
+
+
+def move(record: str, **what) -> bool:
+    """Move entry by entry, or go on with such a move: the one thing for which a module of ours is needed."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        from agentctl.moving import Move
+
+        if what:
+            Move(record).begin(**what)
+        Move(record).go_on()
+    except Exception as error:  # whatever it is, a human is told and nothing is launched
+        say(f"the tree could not be moved: {error}")
+        return False
+    return True
+
+
+def is_cut_off(record: str) -> bool:
+    """Tell whether a switch entry by entry was begun and is not done."""
+    try:
+        with open(record, encoding="utf-8") as file:
+            return json.load(file)["phase"] in ("out", "in")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def is_mounted(code: str) -> bool:
+    """Tell whether a file system is mounted there, also a part of the same one."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [line.split(" ")[4] for line in file]
+    return os.path.ismount(code) or code.replace("\\", "\\134").replace(" ", "\\040") in points
 
 
 def is_standby(note: str, folder: str) -> bool:
