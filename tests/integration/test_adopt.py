@@ -237,10 +237,3 @@ def test_an_adoption_touches_no_file_of_the_repository(tmp_path, monkeypatch, br
 def test_what_is_named_in_words_for_people(yard):
     station = yard.adopt()
     assert "adopted" in adopt.note(station)[0] and str(yard.code) in adopt.note(station)[0]
-
-
-def test_a_mount_point_is_refused(yard, monkeypatch):
-    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(yard.code))
-    with pytest.raises(AgentctlError, match="mount point"):
-        yard.adopt()
-    assert not yard.root.exists()

@@ -349,5 +349,5 @@ def git_mode(kind, mode):
 
 
 def manifest(top):
-    """Describe every entry below a folder but git's own."""
-    return manifests.manifest(top, without=(".git",))
+    """Describe every entry below a folder but git's own, and what is ours or the file system's at a mount point."""
+    return manifests.manifest(top, without=(".git", ".agentctl", "lost+found"))

@@ -1,4 +1,7 @@
-"""Adopt a repository: settings, vault, ledger, first generation (blessed by hand), standby. Touches no file of it."""
+"""Adopt a repository: settings, vault, ledger, first generation (blessed by hand), standby. Touches no file of it.
+
+Where the slots have to be inside of it, git is told to ignore them: one line in .git/info/exclude.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import shutil
 from . import config, jobs, launch
 from . import preset as presets
 from .command import Identity
+from .entries import mount_points
 from .errors import AgentctlError
 from .ledger import Ledger
-from .paths import SYSTEM, Places, slots_dir_of
+from .paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
 from .preset import Preset
 from .repository import check_adoptable
 from .station import Station, find_identity
@@ -34,7 +38,6 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
     _refuse_command(argv, code_dir)
     commit, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
-    _refuse_mount(code_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
     try:
@@ -68,6 +71,7 @@ def _build(places: Places, values: dict, made: _Made) -> Station:
     made.folder(places.incidents_dir, 0o700)
     station.vault.create()
     create_bare(places.staging_path, station.user)
+    station.repository.hide()
     with Ledger.create(places.ledger_path) as ledger:
         generation = first_generation(station, ledger)
         jobs.standby(station, ledger, str(generation["number"]))
@@ -121,18 +125,20 @@ def _refuse_second(places: Places) -> None:
                             "agentctl status shows it; adopt another one with --name OTHER")
 
 
-def _refuse_mount(code_dir: str) -> None:
-    """A switch is a rename in the parent folder, which a mount point refuses."""
-    if os.path.ismount(code_dir) or os.stat(code_dir).st_dev != os.stat(os.path.dirname(code_dir)).st_dev:
-        raise AgentctlError(f"cannot adopt {code_dir}: it is a mount point, and a rollback exchanges the whole folder",
-                            "adopt a folder inside it: git clone the repository into a subfolder of the mount")
+def choose_slots(code_dir: str) -> str:
+    """Choose where standby and quarantine go: inside, where the code folder cannot be exchanged for another."""
+    if code_dir in mount_points():
+        return MOUNTED
+    parent = os.path.dirname(code_dir)
+    is_other_device = os.stat(code_dir).st_dev != os.stat(parent).st_dev  # a subvolume
+    return INSIDE if is_other_device or not os.access(parent, os.W_OK | os.X_OK) else BESIDE
 
 
 def _refuse_shared(code_dir: str) -> None:
-    slots = slots_dir_of(code_dir)
-    if os.path.exists(f"{slots}/standby.json"):
-        raise AgentctlError(f"{code_dir} is adopted already: {slots} holds its standby",
-                            "one repository has one agent; move that folder away if the other agent is gone")
+    for slots, mark in ((slots_dir_of(code_dir), "/standby.json"), (slots_dir_of(code_dir, INSIDE), "")):
+        if os.path.lexists(slots + mark):
+            raise AgentctlError(f"{code_dir} is adopted already: {slots} holds its standby",
+                                "one repository has one agent; move that folder away if the other agent is gone")
 
 
 def _refuse_command(argv: list[str], code_dir: str) -> None:
@@ -175,6 +181,8 @@ def _values(places, code_dir, argv, branch, owner, state_dir, settings) -> dict:
     agent = {"name": places.name, "code": code_dir, "command": argv, "branch": branch}
     if owner is not None:
         agent["user"] = owner.name
+    if (slots := choose_slots(code_dir)) != BESIDE:
+        agent["slots"] = slots
     values = {section: dict(content) for section, content in settings.items()}
     values["agent"] = {**agent, **values.get("agent", {})}
     values["state"] = {"dir": state_dir, **values.get("state", {})}
@@ -187,6 +195,10 @@ def note(station: Station) -> list[str]:
     if station.user is not None and station.user.uid == 0:
         lines.append("the agent runs as root because root owns its code; 'chown -R USER' it and "
                      "'agentctl config set agent.user USER' to give it less")
+    if station.slots.is_inside:
+        why = "is a mount point" if station.slots.is_mounted else "cannot be exchanged for another"
+        lines.append(f"its folder {why}, so a rollback moves it entry by entry; standby and quarantine are in "
+                     f"{station.slots.folder}, which git is told to ignore")
     return lines
 
 

@@ -103,6 +103,8 @@ def drop_in(template: str, station: Station) -> str:
     part = PARTS.get(template)
     lines = [f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.", "",
              "[Service]", "ExecStart="]
+    if part in ("runner", "rollback") and station.slots.is_mounted:
+        lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(station.code_dir, has_variables=False)}", ""]
     here = os.path.dirname(os.path.abspath(__file__))
     if part:
         flags = "-I" if template == WATCHDOG else "-I -S"  # it alone needs site packages

@@ -1,0 +1,69 @@
+"""An agent whose code folder is a mount point: its trees are moved entry by entry, on a file system of their own."""
+
+import stat
+
+from boxes import new_box
+from world import World
+
+PLACE = "/srv/agent"
+PLANT = """
+cd "$1"
+mv .agentctl mine
+mkdir /tmp/elsewhere /tmp/elsewhere/standby
+echo precious >/tmp/elsewhere/standby/precious
+ln -s /tmp/elsewhere .agentctl
+"""
+
+
+def test_a_code_folder_that_is_a_mount_point(box_root):
+    with new_box(box_root, ext4={PLACE: "128M"}) as box:
+        box.boot()
+        box.run(["useradd", "-m", "bot"])
+        world = World(box, owner="bot")
+        world.slots = f"{PLACE}/.agentctl"
+        world.make().start()
+        assert PLACE in world.unit("RequiresMountsFor").split()
+        slots = box.path(world.slots).stat()
+        assert (slots.st_uid, stat.S_IMODE(slots.st_mode)) == (0, 0o711)
+        assert world.git("status", "--porcelain") == ""
+        inode = box.path(PLACE).stat().st_ino
+
+        before = world.break_it("crash")
+        world.check_rolled_back(before, "crash")
+        assert box.path(PLACE).stat().st_ino == inode
+        assert box.path(f"{PLACE}/lost+found").is_dir()
+
+        world.ctl("rollback", "undo", "--yes", check=False)
+        world.wait_until(lambda: len(world.incidents()) > 1, "the incident of the undo")
+        world.wait_until(lambda: world.incidents()[0]["outcome"], "the end of it")
+        assert world.incidents()[-1]["outcome"] == "recovered"
+        world.wait_steady(commit=world.good)  # what crashed crashes again
+        check_planted(box, world)
+        check_unmounted(box, world)
+
+
+def check_planted(box, world):
+    """The agent takes the slots away and plants a link: nothing is followed, and it is rolled back all the same."""
+    world.shell(PLANT)
+    before = world.break_it("crash", version="3")
+    count = len(world.incidents())
+    world.wait_until(lambda: len(world.incidents()) > count, "the incident")
+    incident = world.wait_outcome(count=count + 1)
+    world.wait_steady(commit=world.good)
+    quarantine = before.quarantine(incident)
+    ours = [path for path in before.tree if path.startswith("mine/quarantine/")]
+    assert ours and {path: quarantine.get(path) for path in ours} == {path: before.tree[path] for path in ours}
+    before.tree = {path: what for path, what in before.tree.items() if not path.startswith("mine")}
+    before.check_nothing_is_lost(incident)
+    assert box.path("/tmp/elsewhere/standby/precious").read_text() == "precious\n"
+    assert not box.path(world.slots).is_symlink() and box.path(world.slots).stat().st_uid == 0
+
+
+def check_unmounted(box, world):
+    """Nothing is launched, moved or condemned while the file system is missing."""
+    world.systemctl("stop", world.name)
+    count = len(world.incidents())
+    box.run(["umount", PLACE])
+    assert world.systemctl("start", world.name, check=False).returncode != 0
+    assert box.run(["ls", "-A", PLACE]).stdout == ""
+    assert len(world.incidents()) == count
