@@ -53,14 +53,17 @@ RESCUE = "import os, sys; from agentctl import rescue; os._exit(rescue.main(sys.
 class Odd(World):
     """A world whose code folder cannot be exchanged."""
 
-    def __init__(self, monkeypatch, kind: str, slots_size: str = "64m") -> None:
+    def __init__(self, monkeypatch, kind: str) -> None:
         settings = {"probation": {"tries": 1}}
         if kind == "other":
             settings["agent"] = {"slots": "beside"}
         super().__init__(monkeypatch, settings)
-        self.kind, self.mounted = kind, [self.code]
-        source = self.folder / "source"
-        self.code.rename(source)
+        fast = self.folder / "fast"  # what counts is the order of the calls, not the disk
+        self.kind, self.mounted = kind, [self.code, fast, self.folder / "r"]
+        for place in self.mounted[1:]:
+            mounts.tmpfs(place)
+        source = fast / "source"
+        shutil.move(self.code, source)
         if kind == "overlay":
             self._lay_over(source)
         elif kind == "bind":
@@ -69,7 +72,7 @@ class Odd(World):
         else:
             if kind == "other":
                 self.mounted.append(self.folder / ".code.agentctl")
-                mounts.tmpfs(self.mounted[-1], slots_size, "711")
+                mounts.tmpfs(self.mounted[-1], "64m", "711")
             mounts.tmpfs(self.code)
             shutil.copytree(source, self.code, symlinks=True, dirs_exist_ok=True)
         self.adopt()
@@ -77,11 +80,11 @@ class Odd(World):
         write(self.state, {"history.jsonl": '{"id": "1", "content": "hello"}\n'})
 
     def _lay_over(self, source: Path) -> None:
-        place = self.folder / "layered"
-        (self.folder / "lower").mkdir()
-        source.rename(self.folder / "lower/code")
-        mounts.overlay(self.folder / "lower", place)
-        self.code, self.mounted = place / "code", [place, f"{place}.upper"]
+        place, lower = self.folder / "layered", source.parent / "lower"
+        lower.mkdir()
+        source.rename(lower / "code")
+        mounts.overlay(lower, place)
+        self.code, self.mounted = place / "code", [place, f"{place}.upper", *self.mounted[1:]]
 
     def fail(self) -> None:
         """Have a bad candidate, with work that is not committed, end for good."""
@@ -271,6 +274,22 @@ def test_the_slots_are_hidden_and_come_back(odd):
     assert odd.rollback_once() == 0, odd.log
     assert manifest(elsewhere) == kept
     assert (odd.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
+    assert git(odd.code, "status", "--porcelain") == ""
+
+
+@only("mount", "other")
+def test_everything_in_the_mount_is_gone(odd):
+    """rm -rf of all that is in it, our slots too: the vault gives the code back."""
+    odd.start()
+    odd.until_beating(1, limit_seconds=60)
+    odd.stop()
+    for path in odd.code.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    odd.start()
+    odd.until_outcome("recovered", limit_seconds=60)
+    assert odd.stop() == 0
+    assert (odd.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
+    assert git(odd.code, "rev-parse", "HEAD", "main").split() == [odd.first] * 2
     assert git(odd.code, "status", "--porcelain") == ""
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agentctl.errors import AgentctlError
 from agentctl.slots import MOVED, Slots
+from agentctl.snapshots import filecopy
 from integration.world import write
 from kit import line_killer, mounts
 from kit.line_killer import killed_at
@@ -187,3 +189,52 @@ def test_killed_at_any_line_it_is_gone_on_with(arena):
         tried += 1
     assert tried >= POINTS // 2
     survived("SIGKILL at a line", f"a switch entry by entry ({arena.kind})", tried)
+
+
+def test_what_is_mounted_inside_stays(arena):
+    """A volume of the agent's, in the old tree or in the way of the new one, is neither emptied nor filled."""
+    volumes = [arena.live / "cache", arena.live / "sub/other"]
+    volumes[1].mkdir()
+    for volume in volumes:
+        (volume.parent / "volume").mkdir(exist_ok=True)
+        (volume / "x").unlink(missing_ok=True)
+        mounts.tmpfs(volume)
+        write(volume, {"data": "big"})
+    arena.mounted[:0] = volumes
+    how = arena.switch()
+    assert how.startswith(MOVED)
+    for volume in volumes:
+        places = [volume, Path(arena.quarantine) / "tree" / volume.relative_to(arena.live)]
+        assert any((place / "data").exists() for place in places)
+    arena.mounted[:0] = [Path(arena.quarantine) / "tree/sub/other"]
+    assert (arena.live / "agent.py").read_text() == "good\n"
+    assert not arena.slots.is_moving and not os.path.lexists(arena.slots.standby)
+
+
+@pytest.mark.parametrize("arena", ["other"], indirect=True)
+def test_a_tree_deeper_than_python_and_descriptors_go(arena):
+    depth, fd = 1500, os.open(arena.live, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+    assert arena.switch() == MOVED
+    fd = os.open(f"{arena.quarantine}/tree", os.O_RDONLY)
+    for _ in range(depth):
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    assert os.listdir(fd) == ["file"]
+    os.close(fd)
+
+
+@pytest.mark.parametrize("arena", ["other"], indirect=True)
+def test_a_copy_that_is_not_the_same_keeps_the_original(arena, monkeypatch):
+    monkeypatch.setattr(filecopy, "copy", lambda source, target, facts: os.ftruncate(target, facts.st_size))
+    with pytest.raises(AgentctlError, match="not the same"):
+        arena.switch()
+    assert not missing(without_folders(arena.before), arena.tree(arena.live))
+    assert arena.slots.is_moving

@@ -12,9 +12,9 @@ import shutil
 from . import config, jobs, launch
 from . import preset as presets
 from .command import Identity
-from .entries import mount_points
 from .errors import AgentctlError
 from .ledger import Ledger
+from .mounts import mount_points
 from .paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
 from .preset import Preset
 from .repository import check_adoptable

@@ -10,15 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from zlib import crc32
 
 from . import durable
 from .errors import AgentctlError
+from .mounts import mount_points
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-MOUNTS = "/proc/self/mountinfo"
-ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
+DEEPEST = 20_000
 
 
 class Folder:
@@ -78,6 +79,7 @@ class Mover:
     """
 
     def __init__(self, workshop: Folder, partial: str) -> None:
+        _allow_depth()
         self.workshop, self.partial = workshop, partial
         self.mounted = mount_points()
         self.stayed: list[str] = []
@@ -206,20 +208,13 @@ def _room(target: str) -> str:
     return f"{folder}/.agentctl-{crc32(os.fsencode(name)):08x}.moving"
 
 
-def mount_points() -> set[str]:
-    """Return the paths that something is mounted on, also from the same file system (a bind mount)."""
-    found = set()
-    try:
-        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return found
-    for line in lines:
-        path = line.split(" ")[4]
-        for escape, plain in ESCAPES:
-            path = path.replace(escape, plain)
-        found.add(path)
-    return found
+def _allow_depth() -> None:
+    """A folder in a folder takes two descriptors and a call for each level, and an agent can make thousands."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), DEEPEST))
 
 
 def dress(new: int, old: int, facts: os.stat_result, *, with_times: bool = True) -> None:

@@ -82,9 +82,16 @@ class Repository:
             raise AgentctlError(f"{self.git_dir}: HEAD is not {branch} at {commit} after it was put there")
 
     def hide(self) -> None:
-        """Have git leave our folder in the work tree alone: neither status nor `add` nor `clean` is to see it."""
-        if self.hidden:
+        """Have git leave our folder in the work tree alone: neither status nor `add` nor `clean` is to see it.
+
+        It is a courtesy: what is in the way of it hinders nothing.
+        """
+        if not self.hidden:
+            return
+        try:
             command.call_as(self.user, _add_line, f"{self.git_dir}/info/exclude", f"/{self.hidden}/")
+        except (AgentctlError, OSError):
+            return
 
     def put_tags(self, tags: dict[str, str]) -> None:
         """Put tags back into a repository that was made anew; one that cannot be is left out."""
@@ -222,7 +229,7 @@ def _add_line(path: str, line: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     with open(fd, "r+b", buffering=0) as file:
-        present = file.read(1 << 20)
+        present = file.read(1 << 20) or b""  # a FIFO has nothing to say
         if line.encode() not in present.splitlines():
             file.write((b"\n" if present and not present.endswith(b"\n") else b"") + line.encode() + b"\n")
 

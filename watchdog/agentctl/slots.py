@@ -13,8 +13,9 @@ import os
 from . import command, durable
 from . import lean_json as json
 from .command import CommandFailed, Identity
-from .entries import Folder, Mover, is_under_way, mount_points, relocate
+from .entries import Folder, Mover, is_under_way, relocate
 from .errors import AgentctlError
+from .mounts import mount_points
 from .paths import SLOTS_INSIDE
 from .vault import Vault
 
