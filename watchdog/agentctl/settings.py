@@ -76,8 +76,8 @@ TABLE = [
     Setting("agent.user", kinds.USER, "agent", INSTALL,
             "The user the agent runs as in system mode."),
     Setting("agent.slots", Choice("beside", "inside", "mounted"), "beside", INSTALL,
-            "Where standby and quarantine are: beside the code; inside it, in .agentctl, where its folder cannot be "
-            "exchanged; mounted: inside, and nothing is launched or moved while no file system is mounted there."),
+            "Where standby and quarantine are: beside the code, inside it (.agentctl) where it cannot be exchanged, or "
+            "mounted: inside, and nothing is done while no file system is mounted there."),
     Setting("agent.branch", kinds.BRANCH, "main", AT_ONCE,
             "The branch a rollback leaves checked out."),
     Setting("agent.ready", Ready(), "notify", RESTART,
