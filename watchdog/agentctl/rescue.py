@@ -128,7 +128,8 @@ def put_good_tree(data: str, code: str, where: str) -> bool:
     if is_cut_off(f"{notes}/moving.json"):
         say("a switch entry by entry was cut off; going on with it")
         return move(f"{notes}/moving.json")
-    set_planted_aside(slots)
+    if where != "beside":
+        set_planted_aside(slots)
     kept = f"{slots}/quarantine/rescue-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     os.makedirs(kept, mode=0o711, exist_ok=True)
     fresh = f"{slots}/standby"

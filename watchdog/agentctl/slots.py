@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from . import command, durable
 from . import lean_json as json
@@ -52,12 +53,14 @@ class Slots:
         os.makedirs(f"{self.folder}/quarantine", mode=0o711, exist_ok=True)
 
     def _is_planted(self) -> bool:
-        """Tell whether a link, a file or a folder of another user stands where the slots belong."""
+        """Tell whether something of another user's stands where the slots belong; inside the code, also a link."""
         try:
-            facts = os.lstat(self.folder)
+            facts = os.lstat(self.folder) if self.is_inside else os.stat(self.folder)
         except FileNotFoundError:
             return False
-        return facts.st_mode & 0o170022 != 0o040000 or facts.st_uid != os.geteuid()
+        if facts.st_uid != os.geteuid() or not stat.S_ISDIR(facts.st_mode):
+            return True
+        return self.is_inside and facts.st_mode & 0o022 != 0
 
     def check_mounted(self) -> None:
         """Raise AgentctlError where a file system is to be mounted at the agent's path, and none is."""
@@ -209,7 +212,7 @@ class Slots:
     def _put_in_by_entry(self, fresh: str, quarantine: str) -> str:
         """Move instead. `.git` stays where it is: it would be carried back at once; lost+found is the file system's."""
         stay = [".git", SLOTS_INSIDE, "lost+found"] if self.is_inside else [".git"]
-        below = self.live if self.is_inside else os.path.dirname(self.folder)
+        below = self.live if self.is_inside else self.folder
         self._move().begin(live=self.live, below=below, fresh=fresh, quarantine=quarantine, stay=stay)
         return self.finish_move()
 
