@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from . import durable
+from . import command, durable
 from . import lean_json as json
 from .entries import Folder, Mover, dress
 from .errors import AgentctlError
@@ -70,6 +70,27 @@ class Move:
 
     def _write(self, record: dict) -> None:
         durable.write(self.path, json.dumps(record).encode(), 0o600)
+
+
+def bring_standby(partial: str, folder: str, below: str) -> None:
+    """Bring a finished standby into slots inside the code: by descriptor, for the agent runs and may plant links."""
+    with Folder.open(folder, below) as slots:
+        _remove(slots, "standby.old")
+        _remove(slots, "standby.new")
+        if slots.look("standby") is not None:  # in one rename: half removed, its note would still vouch for it
+            os.rename("standby", "standby.old", src_dir_fd=slots.fd, dst_dir_fd=slots.fd)
+        with Folder.open(partial) as source, slots.make("standby.new") as target:
+            Mover(slots, "standby.part").move_all(source, target, [])
+        os.rename("standby.new", "standby", src_dir_fd=slots.fd, dst_dir_fd=slots.fd)
+        durable.sync_filesystem(slots.path)
+        _remove(slots, "standby.old")
+    os.rmdir(partial)
+
+
+def _remove(slots: Folder, name: str) -> None:
+    if slots.look(name) is not None:
+        command.run(["/bin/rm", "-rf", "--", f"/proc/{os.getpid()}/fd/{slots.fd}/{name}"], env={"LC_ALL": "C"},
+                    limit_seconds=3600)
 
 
 def _take_out(record: dict) -> list[str]:

@@ -14,7 +14,7 @@ import stat
 from . import command, durable
 from . import lean_json as json
 from .command import CommandFailed, Identity
-from .entries import Folder, Mover, is_under_way, relocate
+from .entries import Folder, is_under_way, relocate
 from .errors import AgentctlError
 from .mounts import mount_points
 from .paths import SLOTS_INSIDE
@@ -115,7 +115,9 @@ class Slots:
         vault.write_index(commit or revision, partial, index)
         durable.sync_filesystem(self.notes)
         if self.is_inside:
-            self._bring_inside(partial)
+            from .moving import bring_standby
+
+            bring_standby(partial, self.folder, self.live)
             os.rename(index, self.standby_index)
         else:
             self._retire_standby()
@@ -139,25 +141,6 @@ class Slots:
             kept = f"{self.folder}/quarantine/set-aside-{os.lstat(self.standby).st_ino}-{os.urandom(3).hex()}"
             os.mkdir(kept, mode=0o711)
             os.rename(self.standby, f"{kept}/tree")
-
-    def _bring_inside(self, partial: str) -> None:
-        """Bring a finished standby into the agent's mount: by descriptor, for the agent runs and may plant links."""
-        with Folder.open(self.folder, self.live) as folder:
-            self._remove_inside(folder, "standby.old")
-            self._remove_inside(folder, "standby.new")
-            if folder.look("standby") is not None:  # in one rename: half removed, its note would still vouch for it
-                os.rename("standby", "standby.old", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-            with Folder.open(partial) as source, folder.make("standby.new") as target:
-                Mover(folder, "standby.part").move_all(source, target, [])
-            os.rename("standby.new", "standby", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-            durable.sync_filesystem(folder.path)
-            self._remove_inside(folder, "standby.old")
-        os.rmdir(partial)
-
-    def _remove_inside(self, folder, name: str) -> None:
-        if folder.look(name) is not None:
-            command.run(["/bin/rm", "-rf", "--", f"/proc/{os.getpid()}/fd/{folder.fd}/{name}"],
-                        env={"LC_ALL": "C"}, limit_seconds=3600)
 
     def quarantine_path(self, incident: str, move: int) -> str:
         """Where the tree goes that the `move`-th switch of an incident replaces."""
