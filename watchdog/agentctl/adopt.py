@@ -135,7 +135,7 @@ def choose_slots(code_dir: str) -> str:
 
 
 def _refuse_shared(code_dir: str) -> None:
-    for slots, mark in ((slots_dir_of(code_dir), "/standby.json"), (slots_dir_of(code_dir, INSIDE), "")):
+    for slots, mark in ((slots_dir_of(code_dir), "/standby.json"), (slots_dir_of(code_dir, INSIDE), "/standby")):
         if os.path.lexists(slots + mark):
             raise AgentctlError(f"{code_dir} is adopted already: {slots} holds its standby",
                                 "one repository has one agent; move that folder away if the other agent is gone")
