@@ -221,6 +221,7 @@ def _install_index(fd: int, git_dir: str) -> None:
     size, offset = os.fstat(fd).st_size, 0
     while offset < size:
         offset += os.sendfile(out, fd, offset, size - offset)
+    os.fsync(out)  # the step is on record as done long before the kernel writes this back, and git reads no torn index
     os.close(out)
     os.rename(temp, f"{git_dir}/index")
 
