@@ -417,3 +417,40 @@ def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, 
     assert simulation.is_halted
     moves = [a for a in simulation.recent if a["rung"] not in policy.NO_MOVES]
     assert len(moves) <= budget - 1
+
+
+# -- several triggers for one failure -----------------------------------------------------------------------
+
+
+def answered(rung: str = "last known good", target: int = 3, ago: float = -1.0) -> dict:
+    """An attempt made after the last launch had ended."""
+    return {**attempt(rung, target, ago), "incident": "i"}
+
+
+def asked(target: str = "") -> dict:
+    return {"number": 1, "verb": "rollback", "target": target, "author": "a", "reason": ""}
+
+
+def test_a_second_trigger_for_a_failure_that_is_answered_does_nothing():
+    failed, rows = launch(4), [*GOODS, generation(4, "condemned")]
+    for before in ([answered()], [answered()] * 9):
+        found = decide(world(failed, rows, attempts=before, is_called_by_failure=False))
+        assert told(found) == (NOTHING, "", None, None)
+    assert told(decide(world(failed, rows, attempts=[answered()]))) == (RESTART, "restart", 3, None)
+    assert decide(world(failed, rows, attempts=[answered()] * 4)).action == HALT
+
+
+@pytest.mark.parametrize(("target", "given", "answer"), [
+    ("", [answered()], "i"),
+    ("3", [answered()], "i"),
+    ("3", [answered("golden")], "i"),
+    ("3", [answered(), answered("restart", 3)], "i"),
+    ("2", [answered()], ""),  # another one than what is in place
+    ("", [answered("restart", 4)], ""),
+    ("3", [answered(), answered("undo", 4)], ""),
+    ("3", [answered("by hand", 3, ago=1.0)], ""),  # before the launch that has now failed
+])  # fmt: skip
+def test_a_request_for_what_was_just_put_in_place_is_answered_by_that(target, given, answer):
+    rows = [*GOODS, generation(4, "condemned")]
+    found = decide(world(launch(4), rows, attempts=given, request=asked(target)))
+    assert (found.action, found.answered_by) == ((NOTHING, answer) if answer else (ROLLBACK, ""))

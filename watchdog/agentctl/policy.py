@@ -28,13 +28,14 @@ class World:
     def __init__(
         self, *, now: float, limits: Limits, launch: dict | None, generations: list[dict], incident: dict | None,
         attempts: list[dict], recent: list[dict], request: dict | None = None, is_halted: bool = False,
-        paused_until: float = 0.0,
+        paused_until: float = 0.0, is_called_by_failure: bool = True,
     ) -> None:  # fmt: skip
         self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
         self.incident = incident  # the open one, or None
         self.attempts = attempts  # the open incident's attempts so far
         self.recent = recent  # every attempt of the last day, any incident
         self.request, self.is_halted, self.paused_until = request, is_halted, paused_until
+        self.is_called_by_failure = is_called_by_failure  # not by a person, or the watchdog, or a second time
 
     def generation(self, number: int | None) -> dict | None:
         """Return the generation's row, or None."""
@@ -67,12 +68,12 @@ class Limits:
 class Decision:
     """What to do: `action`, the rung it stands on, the generation it aims at, and why, in words."""
 
-    __slots__ = ("action", "condemn", "reason", "rung", "target", "without_task")
+    __slots__ = ("action", "answered_by", "condemn", "reason", "rung", "target", "without_task")
 
     def __init__(self, action: str, reason: str, *, rung: str = "", target: int | None = None,
-                 condemn: int | None = None, without_task: bool = False) -> None:
+                 condemn: int | None = None, without_task: bool = False, answered_by: str = "") -> None:
         self.action, self.reason, self.rung, self.target = action, reason, rung, target
-        self.condemn, self.without_task = condemn, without_task
+        self.condemn, self.without_task, self.answered_by = condemn, without_task, answered_by
 
     def __repr__(self) -> str:
         return f"Decision({self.action}, {self.rung!r}, target={self.target}, condemn={self.condemn}: {self.reason})"
@@ -104,7 +105,12 @@ def answers(world: World) -> list[dict]:
 
 
 def _decide_unanswered(world: World, given: list[dict]) -> Decision:
-    """What was decided was never launched: nothing is known against it, so it is launched, a few times."""
+    """What was decided was never launched: nothing is known against it, so it is launched, a few times.
+
+    Where nothing has failed since, nobody has tried yet: this is a second trigger for the same failure.
+    """
+    if not world.is_called_by_failure:
+        return Decision(NOTHING, f"it is answered: generation {given[-1]['target']} is to be launched")
     why = f"generation {given[-1]['target']} was to be launched, and no launch came of it"
     if len(given) <= world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=given[-1]["target"])
@@ -123,6 +129,10 @@ def _decide_request(world: World) -> Decision:
     reason = request["reason"] or f"asked for by {request['author']}"
     if target is None:
         return Decision(NOTHING, "no other good generation to go back to")
+    standing = _is_standing(world, target)
+    if standing is not None:
+        return Decision(NOTHING, f"generation {target['number']} is in place by incident {standing['incident']}, and "
+                                 "was not launched yet", answered_by=standing["incident"])
     is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
     return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
                     condemn=current["number"] if is_trial else None)
@@ -135,9 +145,19 @@ def _decide_offline(world: World, request: dict) -> Decision:
         return Decision(NOTHING, "halted until a human acts")
     if launch is None or launch["id"] != request["target"]:
         return Decision(NOTHING, "another launch runs since the watchdog saw the agent offline")
+    given = answers(world)
+    if given:
+        return Decision(NOTHING, "its end is answered already", answered_by=given[-1]["incident"])
     if world.paused_until > world.now:
         return Decision(NOTHING, "paused: watching, not acting")
     return _decide_failed(world, {**launch, "end": FAILED, "trigger": OFFLINE, "reason": request["reason"]})
+
+
+def _is_standing(world: World, target: dict) -> dict | None:
+    """Return the attempt that has just put this very generation in place: a request made meanwhile wants no more."""
+    moves = [a for a in answers(world) if a["rung"] not in NO_MOVES]
+    is_so = moves and moves[-1]["target"] == target["number"] and moves[-1]["rung"] != "undo"
+    return moves[-1] if is_so else None
 
 
 def choose_manual_target(world: World) -> dict | None:

@@ -17,6 +17,7 @@ from .ledger import Ledger
 from .station import Station
 
 WAIT_SECONDS = 300.0
+AGAIN_SECONDS = 3.0
 
 
 def submit(ledger: Ledger, verb: str, target: str = "", reason: str = "") -> int:
@@ -44,10 +45,20 @@ def trigger(station: Station, supervisor: int) -> None:
                     env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
 
 
-def wait_until_taken(ledger: Ledger, number: int) -> str:
-    """Wait until the one-shot has taken the request; return the incident's id or 'nothing-to-do'."""
-    return _poll(lambda: ledger.one("SELECT incident FROM requests WHERE number=?", number)["incident"],
-                 "the rollback to begin")
+def wait_until_taken(ledger: Ledger, number: int, again) -> str:
+    """Wait until the one-shot has taken the request; return the incident's id or 'nothing-to-do'.
+
+    `again()` triggers it a second time: a start that came while one was ending, its last look done, started none.
+    """
+    def ask():
+        return ledger.one("SELECT incident FROM requests WHERE number=?", number)["incident"]
+
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while not ask() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not ask():
+        again()
+    return _poll(ask, "the rollback to begin")
 
 
 def wait_until_switched(ledger: Ledger, incident: str) -> None:

@@ -94,7 +94,8 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
     return policy.World(
         now=now, limits=station.limits, launch=ledger.last_launch(), generations=ledger.generations(),
         incident=opened, attempts=attempts, recent=recent, request=ledger.next_request(),
-        is_halted=bool(ledger.meta("halted")), paused_until=float(ledger.meta("paused_until") or 0))
+        is_halted=bool(ledger.meta("halted")), paused_until=float(ledger.meta("paused_until") or 0),
+        is_called_by_failure="MONITOR_SERVICE_RESULT" in os.environ)
 
 
 def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
@@ -131,7 +132,7 @@ def describe(world: policy.World, decision: policy.Decision) -> str:
 def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
-        ledger.update("requests", {"number": world.request["number"]}, incident="nothing-to-do")
+        ledger.update("requests", {"number": world.request["number"]}, incident=decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
         return EXIT_STAY_DOWN

@@ -55,7 +55,7 @@ class Supervisor:
             if status == 0 and not self.wants_rollback:
                 return 0
             self.wants_rollback = False
-            outcome = self._run_child("rollback")
+            outcome = self._run_child("rollback", status)
             if outcome == rollback.EXIT_HALTED:
                 self._alert()
                 return rollback.EXIT_HALTED
@@ -132,8 +132,8 @@ class Supervisor:
         entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
         env = {**os.environ, "AGENTCTL_RUNTIME": "direct", "NOTIFY_SOCKET": self.receiver.path}
         env.pop("INVOCATION_ID", None)
-        if status:
-            env["MONITOR_EXIT_STATUS"] = str(status)
+        if status:  # as systemd tells who is started because another unit failed
+            env["MONITOR_EXIT_STATUS"], env["MONITOR_SERVICE_RESULT"] = str(status), "exit-code"
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.running = command.start([sys.executable, "-I", "-S", entry, part, self.name], env=env,

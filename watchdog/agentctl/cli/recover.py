@@ -55,7 +55,7 @@ def _carry_out(ctx, station, ledger, verb: str, number: str, reason: str, as_jso
     asked = requests.submit(ledger, verb, number, reason)
     supervisor = supervisor_pid(station)
     requests.trigger(station, supervisor)
-    incident = requests.wait_until_taken(ledger, asked)
+    incident = requests.wait_until_taken(ledger, asked, lambda: requests.trigger(station, supervisor_pid(station)))
     if incident == "nothing-to-do":
         raise AgentctlError("nothing was done: there is no other good generation", "agentctl generations")
     requests.wait_until_switched(ledger, incident)
