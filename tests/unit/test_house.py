@@ -28,6 +28,7 @@ STORIES = {
     "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
     "resumption",
     "holdings", "prune", "prune_plan",
+    "mend_staging",
 }  # fmt: skip
 ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
 OWNERS = {

@@ -9,17 +9,17 @@ import os
 import pwd
 import shutil
 
-from . import config, jobs, launch
+from . import config, durable, jobs, launch
 from . import preset as presets
 from .command import Identity
 from .errors import AgentctlError
-from .ledger import Ledger
+from .ledger import Ledger, LedgerDamaged
 from .mounts import mount_points
 from .paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
 from .preset import Preset
 from .repository import check_adoptable
 from .station import Station, find_identity
-from .vault import create_bare
+from .vault import Vault, create_bare
 
 
 def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", user: str = "", state_dir: str = "",
@@ -40,6 +40,7 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
     _refuse_shared(code_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
+    _set_aside_cut_off(places)
     try:
         return _build(places, values, made)
     except BaseException:
@@ -75,6 +76,7 @@ def _build(places: Places, values: dict, made: _Made) -> Station:
     with Ledger.create(places.ledger_path) as ledger:
         generation = first_generation(station, ledger)
         jobs.standby(station, ledger, str(generation["number"]))
+    durable.sync_filesystem(places.data_dir)  # a new repository's own files are synced by nobody else
     return station
 
 
@@ -120,7 +122,9 @@ class _Made:
 
 
 def _refuse_second(places: Places) -> None:
-    if os.path.exists(places.config_path) or os.path.exists(places.ledger_path):
+    if not (os.path.exists(places.config_path) or os.path.exists(places.ledger_path)):
+        return
+    if not _was_cut_off(places):
         raise AgentctlError(f"there is an agent called '{places.name}' already ({places.config_path})",
                             "agentctl status shows it; adopt another one with --name OTHER")
 
@@ -132,6 +136,31 @@ def choose_slots(code_dir: str) -> str:
     parent = os.path.dirname(code_dir)
     is_other_device = os.stat(code_dir).st_dev != os.stat(parent).st_dev  # a subvolume
     return INSIDE if is_other_device or not os.access(parent, os.W_OK | os.X_OK) else BESIDE
+
+
+def _was_cut_off(places: Places) -> bool:
+    """Tell whether the adoption that is there never came to its first generation: then it is made again.
+
+    Settings without a ledger and without a vault are somebody's own, or of a machine that lost its disk.
+    """
+    vault = Vault(places.vault_path)
+    if not os.path.isdir(vault.path):
+        return os.path.isdir(places.data_dir) and not os.path.exists(places.ledger_path)
+    try:
+        with Ledger(places.ledger_path, read_only=True) as ledger:
+            return not ledger.generations()
+    except LedgerDamaged:
+        return not os.path.exists(f"{vault.path}/refs/agentctl") or not vault.refs("refs/agentctl/g/")
+
+
+def _set_aside_cut_off(places: Places) -> None:
+    """Move away what an adoption that a power cut ended has left: files may be empty that look whole."""
+    mark = f"cut-off-{os.urandom(3).hex()}"
+    ours = (places.config_path, places.vault_path, places.staging_path,
+            *(f"{places.ledger_path}{suffix}" for suffix in ("", "-wal", "-shm")))
+    for path in ours:
+        if os.path.lexists(path):
+            os.rename(path, f"{path}.{mark}")
 
 
 def _refuse_shared(code_dir: str) -> None:

@@ -11,7 +11,7 @@ import time
 
 from . import lean_json as json
 from . import policy, snapshots, state
-from .errors import AgentctlError
+from .errors import AgentctlError, CommandFailed
 from .ledger import Ledger
 from .station import Lock, Station, boot_id, new_id
 from .vault import Capture
@@ -83,6 +83,10 @@ def settle_last_launch(ledger: Ledger) -> None:
 def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
     """A machine that went down took unsaved state along: mend what the agent resumes from."""
     last = ledger.last_run()
+    if last is not None and last["boot_id"] != boot_id():
+        from .mend_staging import mend_after_boot
+
+        mend_after_boot(station.staging)
     if last is not None and last["end"] == policy.REBOOTED:
         state.mend_history(station, station.launch_dir(last["id"]))
         state.mend_task(station, "the machine went down while the agent ran")
@@ -109,6 +113,16 @@ def close_lost(ledger: Ledger, last: dict) -> None:
 
 def identify(station: Station, ledger: Ledger) -> dict:
     """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
+    try:
+        return _identify(station, ledger)
+    except CommandFailed:  # a power cut may have emptied the scratch repository's objects
+        from .mend_staging import renew
+
+        renew(station.staging)
+        return _identify(station, ledger)
+
+
+def _identify(station: Station, ledger: Ledger) -> dict:
     commit, tree, branch = station.repository.look()
     branch = branch or station.config.agent.branch
     capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
@@ -197,6 +211,9 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
     if not refusal:
         return
+    last = ledger.last_launch()
+    if last is not None and last["generation"] == generation["number"] and last["end"] == policy.FAILED:
+        refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
     _record_refusal(ledger, generation, refusal)
     raise LaunchRefused(f"not launching generation {generation['number']}: {refusal}",
                         f"'agentctl bless {generation['number']}' if it is good after all")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 
+from . import durable, process
 from . import lean_json as json
-from . import process
 from .command import CommandFailed, Identity, Result, Running
 from .errors import AgentctlError
 from .git import Git, pipe_pack
@@ -134,7 +134,7 @@ class Vault:
         try:
             self.git.run("update-ref", "--stdin", stdin=stdin)
         except CommandFailed as error:
-            if b".lock': File exists" not in error.stderr:
+            if b"File exists" not in error.stderr:
                 raise
             self._remove_stale_locks()
             self.git.run("update-ref", "--stdin", stdin=stdin)
@@ -150,6 +150,9 @@ class Vault:
             for name in names:
                 if name.endswith(".lock"):
                     os.unlink(f"{top}/{name}")
+        for name in ("packed-refs.lock", "packed-refs.new"):
+            if os.path.exists(f"{self.path}/{name}"):
+                os.unlink(f"{self.path}/{name}")
 
     def writing(self, *, alone: bool = False) -> Writing:
         """Hold the vault while objects and their refs come in; `alone` keeps every other writer out."""
@@ -219,9 +222,10 @@ class Staging:
         self.path, self.code_dir, self.user = path, code_dir, user
         self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
         self.everything = ["--", ".", *([f":(top,exclude){hidden}"] if hidden else [])]
+        self.index = f"{path}/agentctl-index"
         exclude = f"{code_dir}/.git/info/exclude"
         self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
-        self.git = Git(path, work_tree=code_dir, index=f"{path}/agentctl-index", user=user, config=self.config,
+        self.git = Git(path, work_tree=code_dir, index=self.index, user=user, config=self.config,
                        fsync=False)
 
     def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
@@ -248,7 +252,7 @@ class Staging:
         be missing from the generation that is being tried, and nobody would know. What the agent's own list of
         ignored files does to git must not hinder it: the last try goes without.
         """
-        bare = Git(self.path, work_tree=self.code_dir, index=f"{self.path}/agentctl-index", user=self.user,
+        bare = Git(self.path, work_tree=self.code_dir, index=self.index, user=self.user,
                    config={**self.config, "core.excludesFile": "/dev/null"}, fsync=False)
         for git in (self.git, self.git, bare):
             self._remove_stale_lock()
@@ -259,11 +263,14 @@ class Staging:
 
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
+        return self.at(folder).start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+
+    def at(self, folder: str) -> Git:
+        """Return git on this index for a tree that is not, or not any more, where the agent's is."""
         homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
         exclude = next((f"{home}/info/exclude" for home in homes if os.path.exists(home)), "/dev/null")
-        git = Git(self.path, work_tree=folder, index=f"{self.path}/agentctl-index", user=self.user,
-                  config={"core.excludesFile": exclude})
-        return git.start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+        return Git(self.path, work_tree=folder, index=self.index, user=self.user, fsync=False,
+                   config={"core.excludesFile": exclude, "core.autocrlf": "false"})
 
     def read_ignored(self, asked: Running) -> list[str]:
         """Return the names that git ignores (folders end in '/')."""
@@ -279,7 +286,7 @@ class Staging:
                          stdin=b"\0".join(names), check=False, limit_seconds=600)
 
     def _remove_stale_lock(self) -> None:
-        lock = f"{self.path}/agentctl-index.lock"
+        lock = f"{self.index}.lock"
         if os.path.exists(lock):  # the staging folder is ours alone; a lock is what a kill left behind
             os.unlink(lock)
 
@@ -294,5 +301,5 @@ def create_bare(path: str, user: Identity | None = None) -> None:
     git = Git(path, user=user)
     git.run("init", "--bare", "--quiet", "--initial-branch=none", "--template=", path)
     os.makedirs(f"{path}/info", exist_ok=True)
-    with open(f"{path}/info/attributes", "w") as attributes:
-        attributes.write(BYTES_AS_THEY_ARE)
+    durable.sync_filesystem(path)  # git does not sync what `init` makes; without the attributes it changes bytes
+    durable.write(f"{path}/info/attributes", BYTES_AS_THEY_ARE.encode())

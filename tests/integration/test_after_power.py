@@ -1,0 +1,173 @@
+"""What power cuts were seen to leave behind, laid by hand: lock files of nobody, empty objects, torn indexes.
+
+tests/system/test_power_cuts.py makes the cuts; here each trace of one is met without root.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agentctl import launch, mend_staging
+from agentctl.command import CommandFailed
+from agentctl.errors import AgentctlError
+from agentctl.ledger import Ledger
+from integration.test_vault import Store
+from integration.world import World, git, write
+from kit.manifest import manifest
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World(monkeypatch, {"probation": {"tries": 1}}).adopt()
+    yield world
+    world.end()
+
+
+# -- refs of the vault ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", ["refs/agentctl/good/1.lock", "packed-refs.lock", "packed-refs.new"])
+def test_a_lock_that_nobody_holds_does_not_hinder_the_vault(store, left):
+    made = store.keep()
+    store.vault.update({"refs/agentctl/good/1": made})
+    git(store.vault.path, "pack-refs", "--all")
+    write(store.vault.path, {left: ""})
+    store.vault.update({"refs/agentctl/good/1": None, "refs/agentctl/golden": made})
+    found = store.vault.refs("refs/agentctl/")
+    assert set(found) == {"refs/agentctl/g/1", "refs/agentctl/commit/1", "refs/agentctl/golden"}
+
+
+def test_what_git_refuses_for_another_reason_is_an_error(store):
+    made = store.keep()
+    with pytest.raises(CommandFailed, match="update-ref"):
+        store.vault.update({"refs/agentctl/g/1/below": made})
+
+
+# -- the scratch repository -----------------------------------------------------------------------------------
+
+
+def empty_objects(staging):
+    for top, _, names in os.walk(f"{staging.path}/objects"):
+        for name in names:
+            os.chmod(f"{top}/{name}", 0o600)
+            os.truncate(f"{top}/{name}", 0)
+
+
+def empty_index(staging):
+    os.truncate(staging.index, 0)
+
+
+def no_config(staging):
+    os.truncate(f"{staging.path}/HEAD", 0)
+
+
+def nothing_left(staging):
+    os.rename(staging.path, f"{staging.path}.gone")
+
+
+@pytest.mark.parametrize("leave", [empty_objects, empty_index, no_config, nothing_left])
+def test_a_launch_makes_its_scratch_repository_anew(world, leave):
+    write(world.code, {"dirty.py": "not committed\n", "more/x": "y"})
+    with world.ledger() as ledger:
+        launch.identify(world.station, ledger)
+        ledger.db.execute("DELETE FROM generations WHERE number=2")
+    world.station.vault.update(dict.fromkeys(world.station.vault.refs("refs/agentctl/g/2")))
+    write(world.code, {"dirty.py": "changed once more\n"})
+    leave(world.station.staging)
+    with world.ledger() as ledger:
+        begun = launch.begin(world.station, ledger)
+    assert captured(world, begun.generation) == manifest(world.code, without=(".git",))
+
+
+def captured(world, generation) -> dict:
+    out = world.folder / "out"
+    out.mkdir()
+    world.station.vault.lay_out(generation["vault_commit"], str(out))
+    return manifest(out)
+
+
+def test_after_a_boot_an_index_that_is_not_what_was_written_is_not_believed(world):
+    write(world.code, {"dirty.py": "not committed\n"})
+    with world.ledger() as ledger:
+        launch.begin(world.station, ledger)
+        ledger.update("launches", {"boot_id": launch.boot_id()}, boot_id="another", end="stopped", ended_at=time.time())
+        ledger.update("generations", {"number": 2}, tries_left=1)
+    index = Path(world.station.staging.index)
+    data = bytearray(index.read_bytes())
+    at = data.index(b"dirty.py") - 22  # the object's name: git would believe it, the rest of the entry fits
+    data[at : at + 20] = os.urandom(20)
+    index.write_bytes(data)
+    with world.ledger() as ledger:
+        begun = launch.begin(world.station, ledger)
+    assert begun.generation["number"] == 2
+    assert captured(world, begun.generation) == manifest(world.code, without=(".git",))
+
+
+@pytest.mark.parametrize("what", ["fifo", "link", "folder"])
+def test_something_else_in_the_index_s_place_is_no_index(store, what):
+    index = store.staging.index
+    {"fifo": os.mkfifo, "folder": os.mkdir, "link": lambda path: os.symlink("/dev/zero", path)}[what](index)
+    mend_staging.mend_after_boot(store.staging)
+    assert not os.path.lexists(index)
+    assert store.capture().is_clean
+
+
+def test_what_is_ignored_comes_along_though_the_index_is_torn(world):
+    world.mode("crash", "a bad change")
+    write(world.code, {"secret.cache": "ignored\n", "new.py": "untracked\n"})
+    with world.ledger() as ledger:
+        begun = launch.begin(world.station, ledger)
+        ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", ended_at=time.time())
+    empty_index(world.station.staging)
+    assert world.rollback_once() == 0
+    (incident,) = world.incidents()
+    assert (world.code / "secret.cache").read_text() == "ignored\n"
+    assert (world.quarantine(incident) / "tree/new.py").exists()
+    assert not (world.code / "new.py").exists()
+
+
+# -- an adoption ----------------------------------------------------------------------------------------------
+
+
+def only_settings(places):
+    for path in (places.ledger_path, places.vault_path, places.staging_path):
+        os.rename(path, f"{path}.gone")
+
+
+def half_a_vault(places):
+    os.rename(places.ledger_path, f"{places.ledger_path}.gone")
+    os.rename(f"{places.vault_path}/refs", f"{places.vault_path}/gone")
+    for name in ("HEAD", "config", "info/attributes"):
+        os.truncate(f"{places.vault_path}/{name}", 0)
+
+
+def no_generation(places):
+    with Ledger(places.ledger_path) as ledger:
+        ledger.db.execute("DELETE FROM generations")
+
+
+@pytest.mark.parametrize("leave", [only_settings, half_a_vault, no_generation])
+def test_an_adoption_that_was_cut_off_is_made_again(world, leave):
+    leave(world.places)
+    os.unlink(f"{world.station.slots.folder}/standby.json")  # it comes last
+    settings = Path(world.places.config_path).read_text()
+    world.adopt()
+    with world.ledger() as ledger:
+        assert launch.begin(world.station, ledger).generation["number"] == 1
+    kept = [p for p in Path(world.places.config_dir).iterdir() if ".cut-off-" in p.name]
+    assert [p.read_text() for p in kept] == [settings]
+
+
+def test_an_adoption_that_lost_its_ledger_is_no_half_one(world):
+    os.rename(world.places.ledger_path, f"{world.places.ledger_path}.gone")
+    with pytest.raises(AgentctlError, match="there is an agent called"):
+        world.adopt()
