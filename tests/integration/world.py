@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agentctl import adopt, process, requests
 from agentctl.ledger import Ledger, LedgerDamaged
-from agentctl.paths import USER, Places
+from agentctl.paths import SYSTEM, USER, Places
 
 HERE = Path(__file__).resolve()
 SOURCE = str(Path(adopt.__file__).resolve().parents[1])
@@ -46,7 +46,8 @@ def git(folder, *words: str, **more) -> str:
     """Run git as a person would, without this machine's settings; return what it says."""
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C",
            "GIT_CONFIG_GLOBAL": "/dev/null"}
-    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always", *words]
+    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always",
+            "-c", "safe.directory=*", *words]
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, **more)
     assert done.returncode == 0, (words, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
@@ -89,22 +90,26 @@ def merged(one: dict, other: dict) -> dict:
 class World:
     """One agent, adopted and breakable."""
 
-    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main",
-                 parent: str = "/tmp") -> None:
+    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main", parent: str = "/tmp",
+                 owner: str = "") -> None:
+        """Make it in a new folder in `parent`; with `owner` the agent is another user and the scope `system`."""
         self.folder = Path(tempfile.mkdtemp(prefix="agw", dir=parent))
+        scope = SYSTEM if owner else USER
         self.name = f"w{self.folder.name[3:].lower()}"
-        self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": USER}
+        self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": scope}
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         self.code = make_repository(self.folder / "code", {
             "agent.py": AGENT, "behaviour.py": "MODE = 'healthy'\n", ".gitignore": "*.cache\n__pycache__/\n.venv/\n",
         }, branch)
         self.branch = branch
-        self.places = Places(self.name, USER, dict(os.environ), os.getuid())
+        self.places = Places(self.name, scope, dict(os.environ), os.getuid())
         self.first = self.head()
         self.settings = merged(QUICK, settings or {})
         self.state = self.folder / "state"
         write(self.state, {"config/plan.json": "the good plan"})
+        self.owner = owner
+        self.give()
         self.supervisors: list[subprocess.Popen] = []
 
     # -- before ---------------------------------------------------------------------------------------------
@@ -113,6 +118,12 @@ class World:
         self.station = adopt.adopt(self.places, str(self.code), [sys.executable, "agent.py"],
                                    state_dir=str(self.state), settings=self.settings)
         return self
+
+    def give(self) -> None:
+        """Give code and state to the agent's user, where that is somebody else."""
+        if self.owner:
+            self.folder.chmod(0o755)
+            subprocess.run(["chown", "-R", f"{self.owner}:", self.code, self.state], check=True)
 
     def mode(self, mode: str, message: str = "") -> str:
         """Commit another behaviour; return the commit."""
