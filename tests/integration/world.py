@@ -156,8 +156,9 @@ class World:
         return running.wait(20)
 
     def rollback_once(self) -> int:
-        """Run the one-shot alone; return its exit status."""
-        env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
+        """Run the one-shot alone, as a failure of the agent starts it; return its exit status."""
+        env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct",
+               "MONITOR_SERVICE_RESULT": "exit-code"}
         with open(self.folder / "log", "ab") as log:
             return subprocess.run([sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log,
                                   timeout=60).returncode
