@@ -26,6 +26,7 @@ import uuid
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN: _IOR('X', 125, __u32)
 EVERYTHING_WRITTEN, LOG_WRITTEN, NOTHING_WRITTEN = 0, 1, 2  # of what is still in memory
+PR_SET_PDEATHSIG = 1
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -159,6 +160,7 @@ class Machine:
         """Be the first process of the machine: when it ends, every other one does."""
         status = 1
         try:
+            _die_with_parent()
             self._boot()
             tracer = Tracer(cut or Cut(), power, self.is_ours, lambda: _say(pipe, "cut", True))
             sys.settrace(tracer.trace)
@@ -256,6 +258,7 @@ def apart(do):
     if pid == 0:
         status = 1
         try:
+            _die_with_parent()
             os.close(read_end)
             _unshare(CLONE_NEWNS)
             mount(None, "/", None, MS_REC | MS_PRIVATE)
@@ -315,6 +318,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
+
+
+def _die_with_parent() -> None:
+    """Leave nothing behind, no mount and no loop device, when the test is killed."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
 def _join_own_processes() -> None:
