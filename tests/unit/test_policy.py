@@ -434,7 +434,7 @@ def asked(target: str = "") -> dict:
 def test_a_second_trigger_for_a_failure_that_is_answered_does_nothing():
     failed, rows = launch(4), [*GOODS, generation(4, "condemned")]
     for before in ([answered()], [answered()] * 9):
-        found = decide(world(failed, rows, attempts=before, is_called_by_failure=False))
+        found = decide(world(failed, rows, attempts=before, failure=""))
         assert told(found) == (NOTHING, "", None, None)
     assert told(decide(world(failed, rows, attempts=[answered()]))) == (RESTART, "restart", 3, None)
     assert decide(world(failed, rows, attempts=[answered()] * 4)).action == HALT

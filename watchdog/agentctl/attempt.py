@@ -70,6 +70,8 @@ class Attempt:
                 ledger.update("requests", {"number": request["number"]}, incident=incident_id)
             if decision.action == policy.UNDO:
                 ledger.set_meta(f"undo {incident_id}", undo_source(ledger)["id"])
+            if world.failure not in ("", "unknown"):
+                ledger.set_meta("answered", world.failure)
         return cls(station, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?",
                                                incident_id, number))
 

@@ -28,14 +28,14 @@ class World:
     def __init__(
         self, *, now: float, limits: Limits, launch: dict | None, generations: list[dict], incident: dict | None,
         attempts: list[dict], recent: list[dict], request: dict | None = None, is_halted: bool = False,
-        paused_until: float = 0.0, is_called_by_failure: bool = True,
+        paused_until: float = 0.0, failure: str = "unknown",
     ) -> None:  # fmt: skip
         self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
         self.incident = incident  # the open one, or None
         self.attempts = attempts  # the open incident's attempts so far
         self.recent = recent  # every attempt of the last day, any incident
         self.request, self.is_halted, self.paused_until = request, is_halted, paused_until
-        self.is_called_by_failure = is_called_by_failure  # not by a person, or the watchdog, or a second time
+        self.failure = failure  # the run of the agent whose end called us; '' if a person did, or for a second time
 
     def generation(self, number: int | None) -> dict | None:
         """Return the generation's row, or None."""
@@ -109,7 +109,7 @@ def _decide_unanswered(world: World, given: list[dict]) -> Decision:
 
     Where nothing has failed since, nobody has tried yet: this is a second trigger for the same failure.
     """
-    if not world.is_called_by_failure:
+    if not world.failure:
         return Decision(NOTHING, f"it is answered: generation {given[-1]['target']} is to be launched")
     why = f"generation {given[-1]['target']} was to be launched, and no launch came of it"
     if len(given) <= world.limits.restarts:

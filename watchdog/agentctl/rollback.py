@@ -95,7 +95,18 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
         now=now, limits=station.limits, launch=ledger.last_launch(), generations=ledger.generations(),
         incident=opened, attempts=attempts, recent=recent, request=ledger.next_request(),
         is_halted=bool(ledger.meta("halted")), paused_until=float(ledger.meta("paused_until") or 0),
-        is_called_by_failure="MONITOR_SERVICE_RESULT" in os.environ)
+        failure=_new_failure(ledger))
+
+
+def _new_failure(ledger: Ledger) -> str:
+    """Name the run of the agent whose failure called us and is not answered yet, '' if there is none.
+
+    systemd tells every run of ours about the agent's last one, also a run that a person or the watchdog started.
+    """
+    if os.environ.get("MONITOR_SERVICE_RESULT", "success") == "success":
+        return ""
+    failed = os.environ.get("MONITOR_INVOCATION_ID", "unknown")
+    return "" if failed == ledger.meta("answered") else failed
 
 
 def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
@@ -142,7 +153,7 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
         return EXIT_RELAUNCH
     # systemd started us for a failure that is none (a stop that took too long): what was stopped stays down.
     # Started by hand, the unit has stopped a healthy agent on its way in, and brings it back.
-    return EXIT_STAY_DOWN if os.environ.get("MONITOR_UNIT") else EXIT_RELAUNCH
+    return EXIT_STAY_DOWN if world.failure and os.environ.get("MONITOR_UNIT") else EXIT_RELAUNCH
 
 
 def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:

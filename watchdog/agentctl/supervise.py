@@ -134,6 +134,7 @@ class Supervisor:
         env.pop("INVOCATION_ID", None)
         if status:  # as systemd tells who is started because another unit failed
             env["MONITOR_EXIT_STATUS"], env["MONITOR_SERVICE_RESULT"] = str(status), "exit-code"
+            env["MONITOR_INVOCATION_ID"] = os.urandom(16).hex()
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.running = command.start([sys.executable, "-I", "-S", entry, part, self.name], env=env,
