@@ -22,6 +22,7 @@ EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
 EXIT_HALTED = 77
 LOCK_WAIT_SECONDS = 120.0
 STOP_WAIT_SECONDS = 60.0
+JUST_STOPPED_SECONDS = 30.0
 
 
 def main(name: str) -> int:
@@ -151,9 +152,16 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
         # What failed was lost with the old ledger. Once: were it to fail without a record again, it stays down.
         ledger.set_meta("rebuilt_at", None)
         return EXIT_RELAUNCH
-    # systemd started us for a failure that is none (a stop that took too long): what was stopped stays down.
-    # Started by hand, the unit has stopped a healthy agent on its way in, and brings it back.
-    return EXIT_STAY_DOWN if world.failure and os.environ.get("MONITOR_UNIT") else EXIT_RELAUNCH
+    # systemd started us for a failure that is none (a stop that took too long, a dependency): what is down stays down.
+    # Started by hand, the unit has stopped a healthy agent on its way in, or its relaunch, and brings it back.
+    is_wanted = not world.failure and (_is_just_stopped(world) or policy.answers(world))
+    return EXIT_RELAUNCH if is_wanted or not os.environ.get("MONITOR_UNIT") else EXIT_STAY_DOWN
+
+
+def _is_just_stopped(world: policy.World) -> bool:
+    launch = world.launch
+    return launch is not None and launch["end"] == policy.STOPPED and \
+        0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
 
 
 def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
