@@ -210,17 +210,10 @@ def read_ignored(attempt: Attempt) -> list[str]:
             return attempt.station.staging.read_ignored(asked)
         except (CommandFailed, OSError):
             continue
-    return _ignored_anew(attempt)
-
-
-def _ignored_anew(attempt: Attempt) -> list[str]:
-    """After a power cut the index that tells what is ignored may be torn; `.env` and its like must come along."""
     from .mend_staging import find_ignored
 
-    try:
-        return find_ignored(attempt.station.staging, f"{attempt.quarantine}/tree")
-    except (CommandFailed, OSError):
-        return []
+    # A power cut may have torn the index for good, and `.env` and its like must come along.
+    return find_ignored(attempt.station.staging, f"{attempt.quarantine}/tree")
 
 
 def switch(attempt: Attempt) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from . import command
+from .command import CommandFailed
 from .vault import Staging, create_bare
 
 REMOVE = "/bin/rm"
@@ -29,9 +30,12 @@ def mend_after_boot(staging: Staging) -> None:
 
 def find_ignored(staging: Staging, folder: str) -> list[str]:
     """Tell what git ignores in `folder` where the index of the last capture is lost (folders end in '/')."""
-    renew(staging)
-    staging.at(folder).run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
-    return staging.read_ignored(staging.ask_ignored(folder))
+    try:
+        renew(staging)
+        staging.at(folder).run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+        return staging.read_ignored(staging.ask_ignored(folder))
+    except (CommandFailed, OSError):
+        return []
 
 
 def _is_whole(index: str) -> bool:
