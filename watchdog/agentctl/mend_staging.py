@@ -9,6 +9,7 @@ import os
 
 from . import command
 from .command import CommandFailed
+from .git import Git
 from .vault import Staging, create_bare
 
 REMOVE = "/bin/rm"
@@ -32,7 +33,9 @@ def find_ignored(staging: Staging, folder: str) -> list[str]:
     """Tell what git ignores in `folder` where the index of the last capture is lost (folders end in '/')."""
     try:
         renew(staging)
-        staging.at(folder).run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+        git = Git(staging.path, work_tree=folder, index=staging.index, user=staging.user, fsync=False,
+                  config={"core.autocrlf": "false"})
+        git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
         return staging.read_ignored(staging.ask_ignored(folder))
     except (CommandFailed, OSError):
         return []

@@ -105,11 +105,8 @@ def answers(world: World) -> list[dict]:
 
 
 def _decide_unanswered(world: World, given: list[dict]) -> Decision:
-    """What was decided was never launched: nothing is known against it, so it is launched, a few times.
-
-    Where nothing has failed since, nobody has tried yet: this is a second trigger for the same failure.
-    """
-    if not world.failure:
+    """What was decided was never launched: nothing is known against it, so it is launched, a few times."""
+    if not world.failure:  # nobody has tried yet: this is a second trigger for the same failure
         return Decision(NOTHING, f"it is answered: generation {given[-1]['target']} is to be launched")
     why = f"generation {given[-1]['target']} was to be launched, and no launch came of it"
     if len(given) <= world.limits.restarts:
@@ -129,10 +126,9 @@ def _decide_request(world: World) -> Decision:
     reason = request["reason"] or f"asked for by {request['author']}"
     if target is None:
         return Decision(NOTHING, "no other good generation to go back to")
-    standing = _is_standing(world, target)
-    if standing is not None:
-        return Decision(NOTHING, f"generation {target['number']} is in place by incident {standing['incident']}, and "
-                                 "was not launched yet", answered_by=standing["incident"])
+    by = _find_standing(world, target)
+    if by:
+        return Decision(NOTHING, f"generation {target['number']} was just put in place by incident {by}", answered_by=by)
     is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
     return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
                     condemn=current["number"] if is_trial else None)
@@ -145,19 +141,17 @@ def _decide_offline(world: World, request: dict) -> Decision:
         return Decision(NOTHING, "halted until a human acts")
     if launch is None or launch["id"] != request["target"]:
         return Decision(NOTHING, "another launch runs since the watchdog saw the agent offline")
-    given = answers(world)
-    if given:
+    if given := answers(world):
         return Decision(NOTHING, "its end is answered already", answered_by=given[-1]["incident"])
     if world.paused_until > world.now:
         return Decision(NOTHING, "paused: watching, not acting")
     return _decide_failed(world, {**launch, "end": FAILED, "trigger": OFFLINE, "reason": request["reason"]})
 
 
-def _is_standing(world: World, target: dict) -> dict | None:
-    """Return the attempt that has just put this very generation in place: a request made meanwhile wants no more."""
-    moves = [a for a in answers(world) if a["rung"] not in NO_MOVES]
-    is_so = moves and moves[-1]["target"] == target["number"] and moves[-1]["rung"] != "undo"
-    return moves[-1] if is_so else None
+def _find_standing(world: World, target: dict) -> str:
+    """Return the incident that has just put this very generation in place: a request made meanwhile wants no more."""
+    last = next((a for a in reversed(answers(world)) if a["rung"] not in NO_MOVES), None)
+    return last["incident"] if last and last["target"] == target["number"] and last["rung"] != "undo" else ""
 
 
 def choose_manual_target(world: World) -> dict | None:

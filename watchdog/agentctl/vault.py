@@ -146,13 +146,10 @@ class Vault:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.01)
-        for top, _, names in os.walk(f"{self.path}/refs"):
-            for name in names:
-                if name.endswith(".lock"):
-                    os.unlink(f"{top}/{name}")
-        for name in ("packed-refs.lock", "packed-refs.new"):
-            if os.path.exists(f"{self.path}/{name}"):
-                os.unlink(f"{self.path}/{name}")
+        left = [f"{top}/{n}" for top, _, names in os.walk(f"{self.path}/refs") for n in names if n.endswith(".lock")]
+        for path in (*left, f"{self.path}/packed-refs.lock", f"{self.path}/packed-refs.new"):
+            if os.path.exists(path):
+                os.unlink(path)
 
     def writing(self, *, alone: bool = False) -> Writing:
         """Hold the vault while objects and their refs come in; `alone` keeps every other writer out."""
@@ -263,14 +260,11 @@ class Staging:
 
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
-        return self.at(folder).start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-
-    def at(self, folder: str) -> Git:
-        """Return git on this index for a tree that is not, or not any more, where the agent's is."""
         homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
         exclude = next((f"{home}/info/exclude" for home in homes if os.path.exists(home)), "/dev/null")
-        return Git(self.path, work_tree=folder, index=self.index, user=self.user, fsync=False,
-                   config={"core.excludesFile": exclude, "core.autocrlf": "false"})
+        git = Git(self.path, work_tree=folder, index=self.index, user=self.user,
+                  config={"core.excludesFile": exclude})
+        return git.start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
 
     def read_ignored(self, asked: Running) -> list[str]:
         """Return the names that git ignores (folders end in '/')."""
