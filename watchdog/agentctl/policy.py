@@ -128,7 +128,7 @@ def _decide_request(world: World) -> Decision:
         return Decision(NOTHING, "no other good generation to go back to")
     by = _find_standing(world, target)
     if by:
-        return Decision(NOTHING, f"generation {target['number']} was just put in place by incident {by}", answered_by=by)
+        return Decision(NOTHING, f"generation {target['number']} was just put in place by {by}", answered_by=by)
     is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
     return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
                     condemn=current["number"] if is_trial else None)
