@@ -217,13 +217,10 @@ class RollbackThatBuilds(Rollback):
     def prepare(self) -> None:
         write(self.world.code, {"lock": "another one"})
         super().prepare()
+        os.rename(self.world.station.slots.folder + "/standby.json", self.world.folder / "no-standby")
 
     def check_standby(self, station: Station, ledger: Ledger) -> None:
         pass
-
-    def act(self, tell) -> None:
-        os.rename(self.world.station.slots.folder + "/standby.json", self.world.folder / "no-standby")
-        super().act(tell)
 
     def check_is_rolled_back(self) -> None:
         super().check_is_rolled_back()
