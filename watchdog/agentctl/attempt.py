@@ -132,7 +132,7 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
         ask_again(attempt)  # it goes on where it was cut off: now tree and `.git` are where they stay
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: build_environment(attempt))
-    attempt.step("state", lambda: restore_state(attempt))
+    attempt.step("state", lambda: state.restore(attempt))
     attempt.step("brief", lambda: brief.leave(attempt, diffstat.text()))
     attempt.step("carry ignored", lambda: carry(attempt, choose_carried(attempt)))
     finish(attempt)
@@ -241,11 +241,6 @@ def build_environment(attempt: Attempt) -> str:
     from .environment import rebuild_if_needed
 
     return rebuild_if_needed(attempt)
-
-
-def restore_state(attempt: Attempt) -> str:
-    """Put `restore` patterns back, mend history and task; everything replaced is kept in the incident."""
-    return state.restore(attempt)
 
 
 def finish(attempt: Attempt) -> None:

@@ -35,7 +35,7 @@ def find_ignored(staging: Staging, folder: str) -> list[str]:
         renew(staging)
         git = Git(staging.path, work_tree=folder, index=staging.index, user=staging.user, fsync=False,
                   config={"core.autocrlf": "false"})
-        git.run("add", "--all", "--ignore-errors", "--", ".", check=False, limit_seconds=3600)
+        git.run("add", "--all", "--ignore-errors", *staging.everything, check=False, limit_seconds=3600)
         return staging.read_ignored(staging.ask_ignored(folder))
     except (CommandFailed, OSError):
         return []
