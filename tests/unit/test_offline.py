@@ -66,6 +66,14 @@ def test_after_its_own_start_or_a_gap_the_watchdog_is_patient_anew(since, state)
     assert decide(long_ago, LIMITS, now).state == state
 
 
+def test_an_agent_that_may_beat_seldom_is_offline_when_it_is_gone():
+    seldom = Limits(timeout_seconds=3600, after_seconds=180, grace_seconds=60)
+    assert judge(179, limits=seldom, **GONE).state == "well"
+    assert judge(200, limits=seldom, **GONE).state == "grace"
+    assert judge(241, limits=seldom, **GONE).state == "offline"
+    assert judge(3000, limits=seldom, is_process_gone=False).state == "grace"
+
+
 def test_an_announced_silence_does_not_count():
     now = START + 10_000
     facts = Facts(watched_since=START, beat_at=now - 900, silent_until_at=now - 30, is_process_gone=True)

@@ -7,12 +7,23 @@ import os
 from . import process
 
 LOCKS_PATH = "/proc/locks"
+SILENT_SECONDS = 30.0
 
 
 def is_runner(pid: int, name: str) -> bool:
     """Tell whether the process is alive and this agent's runner, no stranger of its number."""
     words = _read_text(f"/proc/{pid}/cmdline").split("\0")
     return process.is_alive(pid) and "runner" in words and name in words
+
+
+def is_watchdog(told: dict, now: float) -> bool:
+    """Tell by what the watchdog last said whether it is there; its lock is not seen on every file system."""
+    return now - (told.get("at") or 0.0) < SILENT_SECONDS and process.is_alive(told.get("pid") or 0)
+
+
+def command_line(pid: int) -> str:
+    """Return a process's words, apart by blanks."""
+    return _read_text(f"/proc/{pid}/cmdline").replace("\0", " ")
 
 
 def is_locked(path: str, locks: str) -> bool:

@@ -61,7 +61,7 @@ def decide(facts: Facts, limits: Limits, now: float) -> Judgement:
     silence = now - heard_at
     patience = limits.after_seconds + limits.grace_seconds * patience_factor(facts.pressure)
     left = patience - silence
-    if silence <= limits.timeout_seconds:
+    if silence <= min(limits.timeout_seconds, limits.after_seconds):
         if facts.beat_at is None or facts.beat_at < facts.watched_since:
             return Judgement(UNKNOWN, "watched only since a moment ago", offline_in_seconds=left)
         return Judgement(WELL, "", offline_in_seconds=left)

@@ -18,6 +18,7 @@ from .notify import NotifyReceiver
 from .station import Lock, Station
 
 ABORT_SECONDS = 15.0
+STOP_MARGIN_SECONDS = 15.0  # as in the unit: the runner ends the agent itself, within stop_grace
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -29,6 +30,7 @@ class Supervisor:
         self.is_stopping = False
         self.wants_rollback = False
         self.running: command.Running | None = None
+        self.ends_by: float | None = None  # once the runner is asked to end: a hung one would never
 
     def run(self) -> int:
         """Keep the agent alive until a signal ends it or it is halted; return the exit status."""
@@ -72,10 +74,11 @@ class Supervisor:
         ended = os.pidfd_open(running.pid)
         limit = settings.agent.ready_timeout
         deadline, is_ready = time.monotonic() + limit, False
+        self.ends_by = None
         timeout = settings.heartbeat.timeout
         try:
             while True:
-                wait = max(0.0, deadline - time.monotonic())
+                wait = max(0.0, min(deadline, self.ends_by or deadline) - time.monotonic())
                 ready, _, _ = select.select([ended, self.receiver.fileno(), self.wakeup], [], [], wait)
                 if ended in ready:
                     return self._reap(running)
@@ -92,6 +95,12 @@ class Supervisor:
                         deadline = max(deadline, time.monotonic() + int(fields["EXTEND_TIMEOUT_USEC"]) / 1e6)
                     if is_ready and ({"READY", "WATCHDOG", "WATCHDOG_USEC"} & fields.keys()):
                         deadline = time.monotonic() + timeout
+                if self.ends_by is not None:
+                    deadline = max(deadline, self.ends_by)
+                    if time.monotonic() >= self.ends_by:
+                        self.say("agentctl: the runner does not end: SIGKILL")
+                        process.signal_quietly(running.pid, signal.SIGKILL)
+                        return self._reap(running)
                 if time.monotonic() >= deadline and not self.is_stopping:
                     self._abort(running, ended)
                     return self._reap(running)
@@ -112,6 +121,8 @@ class Supervisor:
                 self.is_stopping = True
             else:
                 continue
+            grace = self.station.config.agent.stop_grace + STOP_MARGIN_SECONDS
+            self.ends_by = self.ends_by or time.monotonic() + grace
             process.signal_quietly(running.pid, signal.SIGTERM)
 
     def _reap(self, running: command.Running) -> int:

@@ -46,6 +46,7 @@ def compose(facts: Facts) -> dict:
         },
         "last_incident": _incident(facts.incident) if facts.incident else None,
         "over_budget": facts.over_budget,
+        "watchdog": _watchdog(facts),
         "problems": facts.problems,
     }
     document["because"] = status_next.why_not_well(facts, document)
@@ -124,6 +125,13 @@ def _last_heartbeat(facts: Facts) -> float | None:
     is_its = facts.launch["id"] == facts.live.get("launch_id")
     told = facts.live.get("last_heartbeat_at") if is_its else None
     return told or facts.launch["first_beat_at"]
+
+
+def _watchdog(facts: Facts) -> dict:
+    """Return what the second detector says, the first being the runner's heartbeat."""
+    told = facts.watchdog if facts.is_watchdog_alive else {}
+    keys = ("state", "reason", "at", "offline_in_seconds", "store_problem", "listen")
+    return {"running": facts.is_watchdog_alive, **{key: told.get(key) for key in keys}}
 
 
 def _incident(row: dict) -> dict:

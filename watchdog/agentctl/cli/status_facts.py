@@ -47,6 +47,8 @@ class Facts:
         self.is_runner_alive = self.is_agent_alive = False
         self.is_locked = False  # a runner, or the one-shot, holds the agent's lock
         self.is_rolling_back = False  # the one-shot holds its lock
+        self.watchdog: dict = {}  # what the watchdog last said
+        self.is_watchdog_alive = False
         vars(self).update(known)
 
     def add_problem(self, message: str, hint: str = "") -> None:
@@ -165,6 +167,14 @@ def _read_live(facts: Facts, places: Places) -> None:
     locks = aliveness.read_locks()
     facts.is_locked = aliveness.is_locked(places.agent_lock_path, locks)
     facts.is_rolling_back = aliveness.is_locked(places.rollback_lock_path, locks)
+    facts.watchdog = status_file.read(places.watchdog_status_path)
+    facts.is_watchdog_alive = aliveness.is_watchdog(facts.watchdog, facts.now)
+    if facts.is_watchdog_alive and facts.watchdog.get("store_problem"):
+        facts.add_problem(f"the watchdog keeps no history now: {facts.watchdog['store_problem']}",
+                          "heartbeats and rollbacks go on")
+    if kept := facts.watchdog.get("set_aside"):
+        facts.add_problem(f"the watchdog's store was broken and is set aside: {kept[0]}",
+                          "move it away when it has been looked at")
     if not facts.has_ledger and _ask_runner(facts, places):
         return
     facts.live = status_file.read(places.live_status_path)

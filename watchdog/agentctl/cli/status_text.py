@@ -17,6 +17,7 @@ def render(document: dict, now: float) -> str:
     lines += _row("running" if document["agent"]["alive"] else "in place", _generation(document))
     lines += _row("since", _since(document, now))
     lines += _row("heartbeat", _heartbeat(document, now))
+    lines += _row("watchdog", _watchdog(document, now))
     lines += _row("good", _good(document))
     for number, sentence in enumerate(document["next"]):
         lines += _row("" if number else "next", sentence)
@@ -73,6 +74,19 @@ def _heartbeat(document: dict, now: float) -> str:
         told += f", {document['heartbeats']} so far" if document["heartbeats"] else ""
         told += f", {document['agent']['phase']}" if document["agent"]["phase"] else ""
     return told
+
+
+def _watchdog(document: dict, now: float) -> str:
+    told = document["watchdog"]
+    if not told["running"]:
+        return ""
+    if told["at"] is None:
+        return "has not looked yet"
+    why = f": {told['reason']}" if told["reason"] else ""
+    seconds = told["offline_in_seconds"]
+    is_close = told["state"] in ("late", "grace") and seconds is not None and seconds > 0
+    return f"{told['state']}{why}, looked {ago(told['at'], now)}" + (
+        f"; offline in {duration(seconds)}" if is_close else "")  # fmt: skip
 
 
 def _good(document: dict) -> str:

@@ -26,7 +26,8 @@ WHAT_THERE_IS = "GET /openapi.json tells what there is"
 SECURE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
                                "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",  # with no-referrer a browser says Origin: null in its own forms
 }  # fmt: skip
 
 
@@ -97,9 +98,12 @@ class Server:
                 self._keep(asyncio.create_task(self._adopt(peer, data)))
 
     async def _adopt(self, peer: socket.socket, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.connect_accepted_socket(self.listener, peer)
-        connection.data_received(data)
+        def make():
+            connection = self.listener()
+            connection.handed = data
+            return connection
+
+        await asyncio.get_running_loop().connect_accepted_socket(make, peer)
 
     def _keep(self, task: asyncio.Task) -> None:
         self._tasks.append(task)

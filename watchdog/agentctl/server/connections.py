@@ -27,22 +27,28 @@ class Guarded(web.RequestHandler):
         self.is_busy = False
         self.idle_since = self.guard.now()
         self.head_since: float | None = None
+        self.head_end = b""  # the last bytes of a head that is not whole yet
         self.head_bytes = 0
+        self.is_head_here = False
         self.has_served = False
+        self.handed = b""  # what the runner had read before it handed the connection over
         self.peer = None  # who it is, once that is known
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
         self.guard.arrived(self)
+        if self.handed:
+            self.data_received(self.handed)
 
     def connection_lost(self, exc) -> None:
         self.guard.left(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.is_busy:
+        if not self.is_busy and not self.is_head_here:
             self.head_since = self.head_since or self.guard.now()
-            end = data.find(b"\r\n\r\n")
+            end = (self.head_end + data).find(b"\r\n\r\n")
+            self.is_head_here, self.head_end = end >= 0, data[-3:]
             self.head_bytes += len(data) if end < 0 else end
             if self.head_bytes > HEAD_BYTES:
                 self.guard.turned_away += 1
@@ -52,7 +58,7 @@ class Guarded(web.RequestHandler):
 
     def began(self) -> None:
         """A whole head is here."""
-        self.is_busy, self.head_since, self.head_bytes = True, None, 0
+        self.is_busy, self.is_head_here, self.head_since, self.head_bytes, self.head_end = True, False, None, 0, b""
 
     def ended(self) -> None:
         """The answer is out."""

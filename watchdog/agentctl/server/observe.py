@@ -60,7 +60,8 @@ def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:
         return False, seen.problem or "it was never started"
     if launch["end"] == policy.STOPPED:
         return False, "stopped by hand"
-    if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and launch["boot_id"] != boot_id()):
+    is_of_other_boot = launch["boot_id"] != boot_id() and not is_runner_alive(station, seen)
+    if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and is_of_other_boot):
         return False, "not started since the machine came up"
     if launch["end"] == policy.RUNNING and launch["ready_at"] is None and is_runner_alive(station, seen):
         limit = station.config.agent.ready_timeout + START_MARGIN_SECONDS
@@ -104,10 +105,10 @@ def pressure() -> float:
 
 def supervisor_pid(station: Station) -> int:
     """Return the process of the agent's foreground supervisor, 0 if none runs."""
-    if not aliveness.is_locked(f"{station.places.data_dir}/supervise.lock", aliveness.read_locks()):
-        return 0
     try:
         with open(station.places.supervisor_pid_path, encoding="ascii") as file:
-            return int(file.read())
+            pid = int(file.read())
     except (OSError, ValueError):
         return 0
+    # Not by its lock: on an overlay file system the kernel names a locked file otherwise than stat does.
+    return pid if process.is_alive(pid) and "supervis" in aliveness.command_line(pid) else 0

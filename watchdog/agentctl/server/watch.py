@@ -144,7 +144,8 @@ class Watch:
         facts.is_process_gone = observe.is_process_gone(self.seen)
         facts.is_unanswered = await self.server.blocking(observe.is_unanswered, self.station)
         if own.progress is not None and own.phase == PHASES[0]:
-            facts.has_no_progress = now - own.progressed_at > self.limits.after_seconds
+            patience = max(self.limits.after_seconds, self.limits.timeout_seconds)  # a slow agent may beat seldom
+            facts.has_no_progress = now - own.progressed_at > patience
         return offline.decide(facts, self.limits, now)
 
     def _judge_others(self, now: float) -> None:

@@ -22,7 +22,7 @@ async def append(call: Call) -> tuple[int, dict]:
     body = await call.json()
     given = field(body, "messages", list) if "messages" in body else [body]
     name = call.agent(body.get("agent") if "messages" in body else call.request.query.get("agent"))
-    if not 0 < len(given) <= MOST_AT_ONCE:
+    if given is None or not 0 < len(given) <= MOST_AT_ONCE:
         raise Refused(400, "bad-request", f"'messages' holds 1 to {MOST_AT_ONCE} messages")
     rows = [row_of(name, message) for message in given]
     await asyncio.wrap_future(call.server.store.append(rows))
@@ -122,7 +122,7 @@ async def _chunks(call: Call):
 
 
 def _some(lines) -> list[bytes]:
-    return [line for line, _ in zip(lines, range(BATCH), strict=False)]
+    return [line for _, line in zip(range(BATCH), lines, strict=False)]  # lines last: it gives none away
 
 
 def _text(text: str) -> str:
