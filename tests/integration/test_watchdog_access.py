@@ -372,3 +372,25 @@ def test_metrics_are_read_by_prometheus_own_parser(served):
 def test_the_broken_answers_of_null(served):
     """A null where a list belongs was a bug once."""
     assert served.ask("POST", "/history", {"messages": None, "role": ""}).status == 400
+
+
+def test_a_locked_store_refuses_the_history_and_not_the_heartbeats(served):
+    import sqlite3
+
+    other = sqlite3.connect(served.places.store_path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        found = []
+        waiting = threading.Thread(target=lambda: found.append(
+            served.ask("POST", "/history", {"id": "late", "role": "user", "content": "x"})))  # fmt: skip
+        waiting.start()
+        while waiting.is_alive():
+            assert alive(served)
+            time.sleep(0.05)
+        assert (found[0].status, found[0].json["code"]) == (507, "store-unavailable")
+        assert served.ask("GET", "/health").json["ok"] is False
+    finally:
+        other.execute("COMMIT")
+        other.close()
+    assert served.ask("POST", "/history", {"id": "late", "role": "user", "content": "x"}).status == 200
+    assert served.ask("GET", "/health").json["ok"] is True

@@ -40,6 +40,7 @@ class Watch:
         self._looked_at = steady()
         self._awake_at = time.monotonic()
         self._count: tuple | None = None
+        self._silence: float | None = None
         self._acted: tuple[str, float] | None = None
         self._alive_at = 0.0
         self._forwarding: asyncio.Task | None = None
@@ -68,7 +69,7 @@ class Watch:
             self._bridge("the machine slept" if asleep > 1 else "the watchdog did not run", passed, now)
         self.seen = await self.server.blocking(observe.look, self.station)
         own = self.lives.own
-        self._hear_runner(own, now)
+        self.hear_runner(own, now, time.time())
         judgement = await self._judge(own, now)
         self._note(own, judgement, now)
         self._judge_others(now)
@@ -88,18 +89,21 @@ class Watch:
 
     # -- hearing ------------------------------------------------------------------------------------------------
 
-    def _hear_runner(self, own, now: float) -> None:
-        """The runner's live status is its heartbeat to us: what it has counted since the last look is new."""
+    def hear_runner(self, own, now: float, wall: float) -> None:
+        """The runner's live status is its heartbeat to us: what it has counted since the last look is new.
+
+        Its wall clock instants are compared with ours only when they are new; after that a clock may jump.
+        """
         live, seen = self.seen.live, self.seen
         if seen.launch_id != own.launch_id:
             own.begin(seen.launch_id)
-            self._count = None
+            self._count, self._silence = None, None
         if not seen.is_live_of_launch:
             return
         count = (live.get("heartbeats"), live.get("last_heartbeat_at"))
         if count != self._count and live.get("last_heartbeat_at"):
             is_first = self._count is None
-            age = time.time() - live["last_heartbeat_at"]
+            age = wall - live["last_heartbeat_at"]
             is_fresh = not is_first or 0 <= age < self.limits.timeout_seconds
             if is_fresh:
                 self.lives.total += 0 if is_first else 1
@@ -107,9 +111,11 @@ class Watch:
                     "heartbeats": live.get("heartbeats") or 0, "phase": live.get("agent_phase"),
                     "progress": live.get("progress")})  # fmt: skip
             self._count = count
-        left = (live.get("silent_until_at") or 0) - time.time()
-        own.silent_until_at = now + min(left, self.station.config.heartbeat.longest_wait) if left > 0 else \
-            min(own.silent_until_at, now)
+        announced = live.get("silent_until_at")
+        if announced != self._silence:
+            left = (announced or wall) - wall
+            own.silent_until_at = now + min(max(left, 0.0), self.station.config.heartbeat.longest_wait)
+            self._silence = announced
 
     def forward(self, launch_id: str, facts: dict) -> None:
         """Pass a heartbeat that came to us on to the agent's runner; the newest counts, nobody waits."""
