@@ -5,245 +5,66 @@ At the fault the agent's path is one complete version. The same thing done again
 nothing is lost. One that says it succeeded all the same has to have. AGENTCTL_NIGHTLY=1 tries many more points.
 """
 
-import json
 import os
 import shutil
-import sqlite3
-import subprocess
-import sys
-import time
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from agentctl import launch, snapshots, station
-from agentctl.ledger import Ledger
-from integration.world import SOURCE, World, git, write
-from kit.manifest import manifest, missing
+from agentctl.errors import EXIT_NO_STORAGE
+from integration.deeds import Begin, Bless, Deed, Rollback, Snapshot
 from kit.survival import survived
-from kit.syscall_injection import Fault, Ran, choose_faults, run
+from kit.syscall_injection import Call, Fault, choose_faults
 
 IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
-ENTRY = f"{SOURCE}/agentctl/entry.py"
-PLAIN = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-from agentctl import launch
-from agentctl.errors import in_words
-from agentctl.station import Station
-station = Station.open(sys.argv[2], lenient=True)
-try:
-    with station.ledger() as ledger:
-        %s
-except Exception as error:
-    print(in_words(error), flush=True)
-    os._exit(getattr(error, "exit_code", 1))
-"""
-HISTORY = '{"id": "1", "content": "hello"}\n'
-
-
-class Deed:
-    """Something done to a world that can be brought back to the moment before."""
-
-    argv: list[str]
-
-    def __init__(self, monkeypatch) -> None:
-        self.world = World(monkeypatch, {"probation": {"tries": 1, "duration": "0s"}}).adopt()
-        self.world.settings = {}
-        write(self.world.code, {".venv/version": "old"})
-        write(self.world.state, {"history.jsonl": HISTORY, "config/more.db": "x" * 5000, "memory/a": "A"})
-        self.prepare()
-        self.before = manifest(self.world.code, without=(".git",))
-        self.state_before = manifest(self.world.state)
-        self.snapshots_before = snapshots.list_ids(self.world.places.snapshots_dir)
-        self.kept = f"{self.world.folder}.kept"
-        subprocess.run(["cp", "-a", self.world.folder, self.kept], check=True)
-
-    def reset(self) -> None:
-        """Bring the world back; a copied standby has another inode than its note says."""
-        shutil.rmtree(self.world.folder)
-        subprocess.run(["cp", "-a", self.kept, self.world.folder], check=True)
-        slots = self.world.station.slots
-        note = Path(slots.folder, "standby.json")
-        note.write_text(json.dumps({**json.loads(note.read_text()), "inode": os.stat(slots.standby).st_ino}))
-
-    def do(self, fault: Fault | None = None) -> Ran:
-        env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "AGENTCTL_RUNTIME": "direct", **self.world.environment}
-        return run([sys.executable, "-I", "-S", *self.argv], env, below=self.world.folder, fault=fault)
-
-    # -- to be said by each ---------------------------------------------------------------------------------
-
-    def prepare(self) -> None:
-        """Bring the world to the moment before."""
-
-    def check_at_the_fault(self) -> None:
-        """I1, I2, I4, with whatever a kill left."""
-        self.check_live()
-        self.check_good_is_whole()
-        self.check_snapshots()
-        ledger = sqlite3.connect(self.world.places.ledger_path)
-        assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
-        ledger.close()
-
-    def is_answered_by(self, again: Ran) -> bool:
-        """Tell whether an end other than success is the right one."""
-        return False
-
-    def check_live(self) -> None:
-        assert not missing(self.before, manifest(self.world.code, without=(".git",)))
-
-    def check_after(self) -> None:
-        """That it was done, once and whole."""
-        self.check_at_the_fault()
-        assert git(self.world.code, "fsck", "--strict") == ""
-
-    # -- parts ----------------------------------------------------------------------------------------------
-
-    def check_good_is_whole(self) -> None:
-        vault = self.world.station.vault
-        good = vault.refs("refs/agentctl/good/")
-        assert good and vault.check(list(good.values())) == ""
-
-    def check_snapshots(self) -> None:
-        root = self.world.places.snapshots_dir
-        ids = snapshots.list_ids(root)
-        assert set(self.snapshots_before) <= set(ids)
-        assert [problem for i in ids for problem in snapshots.verify(root, i)] == []
-
-    def fail(self) -> None:
-        """Have the last generation's launch end badly."""
-        with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(station.Station.open(self.world.name), ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
-
-
-class Rollback(Deed):
-    """The one-shot, its candidate having failed for good, with work that is committed, dirty, untracked, ignored."""
-
-    def prepare(self) -> None:
-        self.argv = [ENTRY, "rollback", self.world.name]
-        self.world.mode("crash", "a bad change")
-        write(self.world.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
-        self.fail()
-        write(self.world.state, {"config/plan.json": "what the bad version wrote"})
-
-    def check_live(self) -> None:
-        code = self.world.code
-        behaviour = (code / "behaviour.py").read_text()
-        assert behaviour in ("MODE = 'crash'\n", "MODE = 'healthy'\n")
-        assert (code / "dirty.py").exists() == ("crash" in behaviour)
-        assert (code / "agent.py").exists()
-
-    def check_after(self) -> None:
-        super().check_after()
-        world = self.world
-        assert git(world.code, "rev-parse", "HEAD", "main").split() == [world.first] * 2
-        assert git(world.code, "status", "--porcelain") == ""
-        assert (world.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
-        (incident,) = world.incidents()
-        moves = world.all("SELECT * FROM attempts WHERE rung<>'restart'")
-        assert [(m["rung"], m["target"], m["is_open"]) for m in moves] == [("last known good", 1, 0)]
-        old = manifest(world.quarantine(incident) / "tree")
-        assert not missing(self.before, old, manifest(world.code, without=(".git",)))
-        assert (world.state / "config/plan.json").read_text() == "the good plan"
-        assert (world.state / "history.jsonl").read_text() == HISTORY
-        assert "exit status 1" in (world.state / "BRIEF.md").read_text()
-        branch = json.loads(world.one("SELECT detail FROM steps WHERE name='repository'")["detail"])["rescue_branch"]
-        assert "a bad change" in git(world.code, "log", "--format=%s", branch).split("\n")[:2]
-
-
-class Begin(Deed):
-    """Everything before a start: capture, generation, snapshot, one try spent."""
-
-    def prepare(self) -> None:
-        self.argv = ["-c", PLAIN % "launch.begin(station, ledger)", SOURCE, self.world.name]
-        self.world.mode("better", "a change")
-        write(self.world.code, {"dirty.py": "not committed\n", "sub/deep/x": "untracked\n"})
-
-    def is_answered_by(self, again: Ran) -> bool:
-        return again.status == launch.EXIT_REFUSED and "cut off" in again.said  # the launch was on record already
-
-    def check_after(self) -> None:
-        super().check_after()
-        world = self.world
-        (row,) = world.all("SELECT * FROM launches")
-        generation = world.one("SELECT * FROM generations WHERE number=?", row["generation"])
-        assert (generation["number"], generation["status"], generation["tries_left"]) == (2, "candidate", 0)
-        assert snapshots.verify(world.places.snapshots_dir, row["snapshot"]) == []
-        vault = world.station.vault
-        assert vault.check([generation["vault_commit"]]) == ""
-        listed = vault.git.run("ls-tree", "-r", "--name-only", generation["vault_commit"]).text.split()
-        tracked = {n for n in self.before if not n.startswith((".venv", "__")) and self.before[n][0] == "file"}
-        assert set(listed) == tracked
-        assert manifest(world.state) == self.state_before
-
-
-class Bless(Deed):
-    """The end of a trial: checks, fsck, snapshot, the good ref, the ledger's line, a new standby."""
-
-    def prepare(self) -> None:
-        self.world.mode("better", "a change")
-        with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(station.Station.open(self.world.name), ledger)
-        self.argv = [ENTRY, "job", self.world.name, "bless", "2", begun.id]
-
-    def check_after(self) -> None:
-        super().check_after()
-        world = self.world
-        row = world.one("SELECT * FROM generations WHERE number=2")
-        assert row["status"] == "good" and snapshots.verify(world.places.snapshots_dir, row["snapshot"]) == []
-        slots = world.station.slots
-        assert slots.standby_note()["generation"] == 2
-        laid = manifest(slots.standby)
-        assert not missing({n: w for n, w in self.before.items() if not n.startswith("__pycache__")}, laid)
-
-
-class Snapshot(Deed):
-    """A snapshot of the state, the second one: most of it is linked."""
-
-    def prepare(self) -> None:
-        self.argv = ["-c", PLAIN % "print('took', launch.take_snapshot(station))", SOURCE, self.world.name]
-        database = sqlite3.connect(self.world.state / "agent.db")
-        database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1);")
-        database.close()
-        write(self.world.state, {f"many/{n}": str(n) for n in range(40)})
-        launch.take_snapshot(self.world.station)
-        write(self.world.state, {"many/3": "changed", "new": "new"})
-
-    def check_after(self) -> None:
-        super().check_after()
-        newest = snapshots.list_ids(self.world.places.snapshots_dir)[-1]
-        assert newest not in self.snapshots_before
-        for name in ("many/3", "new", "history.jsonl", "memory/a"):
-            copy = snapshots.read_file(self.world.places.snapshots_dir, newest, name)
-            assert copy == (self.world.state / name).read_bytes()
-
-
 POINTS = {Rollback: (56, 800), Begin: (20, 300), Bless: (16, 300), Snapshot: (10, 150)}
 
 
-@pytest.mark.parametrize("kind", POINTS, ids=lambda kind: kind.__name__.lower())
-def test_a_system_call_goes_wrong(kind, monkeypatch):
-    deed = kind(monkeypatch)
-    try:
+STAYING = {Rollback: (14, 250), Begin: (6, 100)}
+
+
+@pytest.fixture(params=POINTS, ids=lambda kind: kind.__name__.lower())
+def deed(request, monkeypatch):
+    made = request.param(monkeypatch)
+    yield made
+    made.world.end()
+    shutil.rmtree(made.kept, ignore_errors=True)
+
+
+def test_a_system_call_goes_wrong(deed):
+    faults = choose_faults(profile(deed), POINTS[type(deed)][IS_NIGHTLY])
+    tried = try_all(deed, faults)
+    survived("system calls that fail", type(deed).__name__.lower(), tried)
+
+
+@pytest.mark.parametrize("deed", STAYING, indirect=True, ids=lambda kind: kind.__name__.lower())
+def test_the_disk_is_full_or_read_only_from_then_on(deed):
+    faults = choose_faults(profile(deed), STAYING[type(deed)][IS_NIGHTLY], ("ENOSPC", "EROFS"))
+    tried = try_all(deed, [replace(fault, stays=True) for fault in faults])
+    survived("a disk full or read-only from one call on", type(deed).__name__.lower(), tried)
+
+
+def profile(deed: Deed) -> list[Call]:
+    """Do it whole once, and list its calls."""
+    deed.reset()
+    whole = deed.do()
+    assert whole.status == 0, whole.said
+    deed.check_after()
+    return whole.calls
+
+
+def try_all(deed: Deed, faults: list[Fault]) -> int:
+    """Try every fault before complaining of any; return the number of points."""
+    tried, failures = 0, []
+    for fault in faults:
         deed.reset()
-        whole = deed.do()
-        assert whole.status == 0, whole.said
-        deed.check_after()
-        tried, failures = 0, []
-        for fault in choose_faults(whole.calls, POINTS[kind][IS_NIGHTLY]):
-            deed.reset()
-            try:
-                tried += try_fault(deed, fault)
-            except AssertionError as error:
-                failures.append(f"{error}")
-        assert not failures, f"{len(failures)} points failed:\n" + "\n\n".join(failures[:40])
-        assert tried >= POINTS[kind][IS_NIGHTLY] * 0.6
-        survived("system calls that fail", kind.__name__.lower(), tried)
-    finally:
-        deed.world.end()
-        shutil.rmtree(deed.kept, ignore_errors=True)
+        try:
+            tried += try_fault(deed, fault)
+        except AssertionError as error:
+            failures.append(f"{error}")
+    assert not failures, f"{len(failures)} of {len(faults)} points failed:\n" + "\n\n".join(failures[:40])
+    assert tried >= len(faults) * 0.6
+    return tried
 
 
 def try_fault(deed: Deed, fault: Fault) -> int:
@@ -257,6 +78,8 @@ def try_fault(deed: Deed, fault: Fault) -> int:
             return int(bool(hit.hits))
         assert hit.hits and "Traceback" not in hit.said, "it failed for another reason"
         assert hit.status < 0 or "Error: " in hit.said, "it failed without a word"
+        if fault.stays and isinstance(deed, Rollback):
+            assert hit.status == EXIT_NO_STORAGE, "it blames something else than the disk"
         again = deed.do()
         words += f"\nagain: status {again.status}\n{again.said[-1500:]}"
         assert again.status == 0 or deed.is_answered_by(again), "done again it failed"

@@ -38,7 +38,7 @@ QUICK = {
     "heartbeat": {"timeout": "1s", "longest_wait": "3s"},
     "probation": {"duration": "10m", "heartbeats": 2, "tries": 2},
     "state": {"restore": ["config/*"]},
-    "rollback": {"restarts": 1},
+    "rollback": {"restarts": 1, "ballast": "0"},
 }
 
 

@@ -21,6 +21,7 @@ HANDS = {
     "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
     "session_store", "http_look", "aliveness", "history_copy",
     "archive", "vault_copy", "vault_lock",
+    "ballast",
 }  # fmt: skip
 STORIES = {
     "station", "launch", "runner", "session", "background", "jobs", "probe", "api", "agent_environment", "rollback",
@@ -29,8 +30,12 @@ STORIES = {
     "resumption",
     "holdings", "prune", "prune_plan",
     "mend_staging",
+    "room", "present_state",
 }  # fmt: skip
-ALONE = {"rescue": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None, "__init__": set()}
+ALONE = {
+    "rescue": set(), "waiting": set(), "agent": {"task", "history", "durable", "errors"}, "entry": None,
+    "__init__": set(),
+}  # fmt: skip
 OWNERS = {
     "psutil": {"process", "cli.status"}, "sdnotify": {"agent"}, "tomllib": {"config"}, "tomli_w": {"config"},
     "click": {"cli"}, "git": {"cli"}, "sqlalchemy": {"store"}, "aiohttp": {"server"}, "prometheus_client": {"server"},

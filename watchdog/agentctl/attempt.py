@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from . import brief, command, evidence, incident, policy, process, slots, state
+from . import brief, command, evidence, incident, policy, present_state, process, room, slots, state
 from . import lean_json as json
 from .errors import AgentctlError, CommandFailed
 from .journal import Journal
-from .launch import boot_id, take_snapshot
+from .launch import boot_id
 from .ledger import Ledger
 from .station import Station
 
@@ -29,6 +29,7 @@ class Attempt:
         self._ended: tuple[str, float, str] | None = None  # the last step, until the next write records its end
         self._with_end: list = []
         self.ignored_inquiry: command.Running | None = None
+        self.is_short = False  # of room on the disk
         self.move = incident.count_moves(ledger, self.incident, self.number)
         self.rescue_branch = incident.rescue_branch(self.incident, self.move)
         self.quarantine = station.slots.quarantine_path(self.incident, self.move)
@@ -119,12 +120,13 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     attempt.step("stop", lambda: stop(attempt))
     attempt.step("evidence", lambda: keep_evidence(attempt))
     if attempt.rung == "restart":
-        attempt.step("task", lambda: state.mend_task(attempt.station, attempt.reason))
+        attempt.step("task", lambda: present_state.mend_before_restart(attempt, journal.warning))
         with attempt.ledger.transaction():
             attempt.record_ended()
         return
     diffstat = brief.Diffstat(attempt)
-    attempt.step("snapshot", lambda: take_snapshot(attempt.station))
+    attempt.is_short = room.is_short_for(attempt)
+    attempt.step("snapshot", lambda: present_state.keep(attempt, journal.warning))
     attempt.step("make ready", lambda: make_ready(attempt))
     how = attempt.step("switch", lambda: switch(attempt))
     attempt.step("carry .git", lambda: carry(attempt, [".git"]))

@@ -9,10 +9,11 @@ import os
 import sys
 import time
 
-from . import command, policy
+from . import command, policy, room
 from .ending import Ending
 
 PROBATION_LOOK_SECONDS = 0.5
+BALLAST_LOOK_SECONDS = 15.0
 SAVE_TRIES = 3
 SAVE_AGAIN_SECONDS = 5.0
 
@@ -36,6 +37,7 @@ class Jobs:
 
     def after_ready(self) -> None:
         generation = self.session.launch.generation
+        self._look_at_ballast()
         if generation["status"] == "candidate":
             self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
         elif self.is_work_saved:
@@ -49,8 +51,12 @@ class Jobs:
         self.is_settled = True
         if not session.launch.incident:
             return
+        session.record(self._write_recovered)
+
+    def _write_recovered(self) -> None:
         from .incident import recover
 
+        session = self.session
         recover(session.ledger, session.launch, session.first_beat_at)
         session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
                              f"{session.launch.generation['number']}")
@@ -97,6 +103,17 @@ class Jobs:
         self.settle_incident()
         if self.session.ready_at is not None and self.session.launch.generation["status"] == "good":
             self._start("standby", lambda status: None, str(self.session.launch.generation["number"]))
+
+    def _look_at_ballast(self) -> None:
+        """Make the ballast where there is room for it (again): two system calls now and then."""
+        if room.ballast_of(self.station).is_wanted():
+            self._start("ballast", self._ballast_made)
+        else:
+            self.session.loop.set_timer("ballast", BALLAST_LOOK_SECONDS, self._look_at_ballast)
+
+    def _ballast_made(self, status: int) -> None:
+        if status == 0:  # else it told why, and would tell it again and again
+            self.session.loop.set_timer("ballast", BALLAST_LOOK_SECONDS, self._look_at_ballast)
 
     # -- how -----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ EXIT_USAGE = 2
 EXIT_NOT_WELL = 3  # status, doctor
 EXIT_LOCK_HELD = 4
 EXIT_BUG = 70
+EXIT_NO_STORAGE = 74  # EX_IOERR: the disk is full or read-only, and will not be for ever
 EXIT_INTERRUPTED = 130
 
 
@@ -52,11 +53,21 @@ def in_words(error: Exception) -> str:
     message = error.message if isinstance(error, AgentctlError) else f"{type(error).__name__}: {error}"
     hint = getattr(error, "hint", "")
     if not hint and is_full_disk(error):
-        hint = "make room ('df -h' shows where it is missing) and start the agent again"
+        hint = "make room ('df -h' shows where it is missing); the agent is started again then"
+    elif not hint and is_no_storage(error):
+        hint = "'mount -o remount,rw' may bring it back, 'dmesg' tells why; the agent is started again then"
     return f"Error: {message}" + (f"\nHint:  {hint}" if hint else "")
 
 
 def is_full_disk(error: Exception) -> bool:
     """Tell whether a full disk is behind it: then nothing that we do helps, and no code is to blame."""
     text = str(error)
-    return any(words in text for words in ("No space left on device", "disk is full", "Disk quota exceeded"))
+    return any(words in text for words in ("No space left on device", "disk is full", "Disk quota exceeded",
+                                           "Out of diskspace"))  # fmt: skip
+
+
+def is_no_storage(error: Exception) -> bool:
+    """Tell whether the disk takes no writes: full, or read-only."""
+    text = str(error)
+    return is_full_disk(error) or any(words in text for words in (
+        "Read-only file system", "readonly database", "SQLITE_IOERR_SHM"))  # the last: no room beside the ledger

@@ -9,7 +9,7 @@ import os
 
 from . import durable
 from . import lean_json as json
-from .errors import AgentctlError
+from .errors import AgentctlError, is_full_disk
 
 SHOWN_LINES = 40
 STACK_LINES = 60
@@ -24,14 +24,27 @@ def gather(attempt) -> dict:
     facts = _of_launch(station, last) if last else {}
     head, branch, refs = _of_repository(station)
     folder = station.incident_dir(attempt.incident)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if refs:
-        durable.write(f"{folder}/refs-{attempt.number}.txt", refs.encode("utf-8", "surrogateescape"), 0o600)
+    left_out = _keep_refs(folder, f"refs-{attempt.number}.txt", refs)
     known = ledger.evidence(attempt.incident)
     failures = [f for f in known.get("failures", []) if f["launch"] != facts.get("launch")] + ([facts] if facts else [])
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
+    if left_out:
+        merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
     attempt.write_with_end(lambda: ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged)))
     return {"head": head, "branch": branch}
+
+
+def _keep_refs(folder: str, name: str, refs: str) -> str:
+    """Write the list of refs down; return what had to be left out for want of room."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if refs:
+            durable.write(f"{folder}/{name}", refs.encode("utf-8", "surrogateescape"), 0o600)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        return "the list of all refs"
+    return ""
 
 
 def _of_launch(station, launch: dict) -> dict:

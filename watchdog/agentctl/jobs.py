@@ -9,7 +9,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from . import command, incident, policy
+from . import command, incident, policy, room
 from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
 from .errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
@@ -26,7 +26,8 @@ def main(name: str, job: str, *args: str) -> int:
     try:
         station = Station.open(name, lenient=True)
         with station.ledger() as ledger:
-            return {"bless": bless, "standby": standby, "save-work": save_work}[job](station, ledger, *args)
+            known = {"bless": bless, "standby": standby, "save-work": save_work, "ballast": ballast}
+            return known[job](station, ledger, *args)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         print(f"agentctl: {job}: {in_words(error)}", flush=True)
         return EXIT_FAILED
@@ -92,6 +93,12 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
         station.slots.prepare(station.vault, good["number"], good["vault_commit"], good["commit_id"], environment)
     station.vault.keep_branches(station.repository.git)
     station.repository.hide()
+    return 0
+
+
+def ballast(station: Station, ledger: Ledger) -> int:
+    """Make the ballast as large as the settings say and the disk allows."""
+    room.ballast_of(station).refill()
     return 0
 
 

@@ -138,8 +138,16 @@ class Journal:
 def _open_copy(path: str) -> int:
     """Open the file that stands for the journal where there is none; a large one makes room first.
 
-    Several processes write it: who holds its lock moves it away, and only if it still has its name.
+    Several processes write it: who holds its lock moves it away, and only if it still has its name. On a disk that
+    takes no writes there is none: -1, and standard output has it all the same.
     """
+    try:
+        return _open_for_append(path)
+    except OSError:
+        return -1
+
+
+def _open_for_append(path: str) -> int:
     import fcntl
 
     while True:

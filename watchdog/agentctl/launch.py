@@ -10,8 +10,8 @@ import os
 import time
 
 from . import lean_json as json
-from . import policy, snapshots, state
-from .errors import AgentctlError, CommandFailed
+from . import policy, present_state, snapshots, state
+from .errors import AgentctlError, CommandFailed, is_no_storage
 from .ledger import Ledger
 from .station import Lock, Station, boot_id, new_id
 from .vault import Capture
@@ -37,7 +37,7 @@ class Launch:
         self.incident, self.started_at = incident, started_at
 
 
-def begin(station: Station, ledger: Ledger) -> Launch:
+def begin(station: Station, ledger: Ledger, say=print) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
     _guard_intent(station, ledger)
@@ -53,7 +53,8 @@ def begin(station: Station, ledger: Ledger) -> Launch:
     _guard_generation(ledger, generation)
     if snapshot:
         return _spend(ledger, generation, snapshot)
-    return _spend(ledger, generation, take_snapshot(station), is_of_now=True)
+    snapshot = present_state.keep_before_launch(station, ledger, say)
+    return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
 
 
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
@@ -115,7 +116,9 @@ def identify(station: Station, ledger: Ledger) -> dict:
     """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
     try:
         return _identify(station, ledger)
-    except CommandFailed:  # a power cut may have emptied the scratch repository's objects
+    except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
+        if is_no_storage(error):
+            raise
         from .mend_staging import renew
 
         renew(station.staging)

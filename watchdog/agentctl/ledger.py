@@ -72,12 +72,14 @@ class Ledger:
         self.path = path
         if not os.path.exists(path) or os.path.getsize(path) == 0:
             raise LedgerDamaged(f"ledger {path} is {'empty' if os.path.exists(path) else 'missing'}", REBUILT)
+        if not os.path.isfile(path):
+            raise LedgerDamaged(f"ledger {path} is no file", REBUILT)
         try:
             self._connect(read_only)
             version = int(self.meta("version") or 0)
         except (sqlite3.Error, ValueError) as error:
             if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
-                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {error}") from error
+                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error)}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
         if version > VERSION:
             self.close()
@@ -133,7 +135,7 @@ class Ledger:
             rows = self.db.execute("PRAGMA quick_check(3)").fetchall()
         except sqlite3.Error as error:
             if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
-                raise LedgerUnavailable(f"ledger {self.path} cannot be read now: {error}") from error
+                raise LedgerUnavailable(f"ledger {self.path} cannot be read now: {_in_words(error)}") from error
             return str(error)
         said = "; ".join(str(next(iter(row.values()))) for row in rows)
         return "" if said == "ok" else said
@@ -229,6 +231,12 @@ class Transaction:
         finally:
             if self.db.in_transaction:  # on a full disk SQLite may have ended it, or may have left it open
                 self.db.execute("ROLLBACK")
+
+
+def _in_words(error: Exception) -> str:
+    """SQLite says `disk I/O error` of many things; its name for it tells them apart."""
+    name = getattr(error, "sqlite_errorname", "")
+    return f"{error} ({name})" if "IOERR" in name else str(error)
 
 
 def _is_the_file_s_fault(code: int) -> bool:

@@ -8,11 +8,12 @@ generation is at the agent's path, leaves a mark for the runner, and starts the 
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
-EXIT_HALTED, EXIT_STAY_DOWN = 77, 76
+EXIT_HALTED, EXIT_STAY_DOWN, EXIT_NO_STORAGE = 77, 76, 74
 AGAIN_SECONDS = 600
 STAY = [".git", ".agentctl", "lost+found"]  # what a move entry by entry leaves in the agent's folder
 GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
@@ -32,6 +33,18 @@ def main(name: str) -> int:
         if status == str(EXIT_HALTED):
             alert(settings, name, "halted: it stays down until a human acts ('agentctl why')")
         return 0
+    if status == str(EXIT_NO_STORAGE):
+        return wait_for_storage(settings, data, name)
+    signal.alarm(300)  # the unit has no limit, because a disk may stay full for days
+    try:
+        return step_in(settings, data, name, status)
+    except OSError as error:
+        alert(settings, name, f"in need of a human: the rollback routine failed, and so did the rescue: {error}")
+        return 1
+
+
+def step_in(settings: dict, data: str, name: str, status: str) -> int:
+    """Put a good tree in place and start the agent, unless that would be a loop; return the unit's exit status."""
     say(f"the rollback routine of '{name}' failed (status {status or '?'}); stepping in")
     code = find(settings, "agent.code")
     if not code:
@@ -43,6 +56,7 @@ def main(name: str) -> int:
     if was_here_lately(data):
         alert(settings, name, "in need of a human: the rollback routine fails again and again")
         return 1
+    give_ballast(data, code.rstrip("/"))
     lock = take_lock(f"{data}/agent.lock")
     if lock < 0:
         alert(settings, name, "in need of a human: the rollback routine failed, and something of the agent still runs")
@@ -60,6 +74,25 @@ def main(name: str) -> int:
     scope = ["--user"] if os.geteuid() != 0 else []
     subprocess.run(["systemctl", *scope, "reset-failed", f"{name}.service"], check=False)
     return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}.service"], check=False).returncode
+
+
+def wait_for_storage(settings: dict, data: str, name: str) -> int:
+    """Tell, wait until the disk takes writes again, then have the rollback routine go on where it was."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from agentctl import waiting
+
+    homes = (data, find(settings, "agent.code"), find(settings, "state.dir"))
+    if not waiting.wait(name, homes, lambda what: alert(settings, name, what)):
+        return 0
+    say("the disk takes writes again; the rollback routine goes on")
+    return 0 if os.environ.get("AGENTCTL_RUNTIME") == "direct" else start_rollback(name)
+
+
+def give_ballast(data: str, code: str) -> None:
+    """Give up what was kept for a full disk: nobody after us could need it, and it is made again."""
+    for home in (data, f"{os.path.dirname(code)}/.{os.path.basename(code)}.agentctl", f"{code}/.agentctl"):
+        if os.path.isfile(f"{home}/ballast"):
+            os.unlink(f"{home}/ballast")
 
 
 def take_lock(path: str) -> int:
@@ -83,9 +116,13 @@ def retry(data: str, name: str) -> int:
     with open(f"{data}/retried-at", "w", encoding="utf-8") as file:
         file.write(f"{time.time()}\n")
     say("it was cut off; starting it again")
+    return start_rollback(name)
+
+
+def start_rollback(name: str) -> int:
+    """Start the rollback routine, which starts the agent."""
     scope = ["--user"] if os.geteuid() != 0 else []
-    argv = ["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"]
-    return subprocess.run(argv, check=False).returncode
+    return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"]).returncode
 
 
 def was_here_lately(data: str, mark: str = "rescued-at") -> bool:

@@ -10,9 +10,9 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from . import incident, launch, policy, rebuild
+from . import incident, launch, policy, rebuild, room
 from .attempt import Attempt, ask_ignored, carry_out, why_no_undo
-from .errors import EXIT_FAILED, AgentctlError, in_words, is_full_disk
+from .errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, in_words, is_no_storage
 from .journal import Journal
 from .ledger import Ledger
 from .station import Lock, Station, find_places, open_journal
@@ -36,11 +36,12 @@ def main(name: str) -> int:
             Lock(places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS),
             Lock(places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
         ):
-            return _until_nothing_is_wanted(station, journal)
+            room.look_ahead(station, journal.warning)
+            return room.with_room(station, lambda: _until_nothing_is_wanted(station, journal), journal.warning)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         journal.error(in_words(error))
-        # On a full disk the rescue is to tell, not to put other code in place: it would not start either.
-        return EXIT_HALTED if is_full_disk(error) else getattr(error, "exit_code", EXIT_FAILED)
+        # On a full disk the rescue is to tell and to wait: other code would not start either.
+        return EXIT_NO_STORAGE if is_no_storage(error) else getattr(error, "exit_code", EXIT_FAILED)
 
 
 def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
@@ -62,6 +63,9 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         if os.path.exists(station.places.launching_path):
             _record_unbegun(ledger)
             os.unlink(station.places.launching_path)
+            last = ledger.last_launch()
+        if last is not None and room.has_hindered(station, last):
+            raise room.no_storage(station, AgentctlError(last["reason"]))  # another launch would end the same way
         world = observe(station, ledger)
         status = act(station, ledger, world, policy.decide(world), journal)
         if ledger.next_request() is None:
@@ -115,6 +119,8 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     if decision.action == policy.UNDO and (why_not := why_no_undo(station, ledger)):
         decision = policy.Decision(policy.NOTHING, why_not)
     if decision.action == policy.NOTHING:
+        if world.request is None and world.paused_until <= world.now and room.is_called_for(station):
+            raise room.no_storage(station, AgentctlError("there was none to record what failed"))
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:
         return _halt(ledger, world, decision, journal)
@@ -148,6 +154,8 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
         return EXIT_STAY_DOWN
+    if os.environ.get("MONITOR_EXIT_STATUS") == str(EXIT_NO_STORAGE):
+        return EXIT_RELAUNCH  # there was no room to record that a launch failed for want of it; now there is
     if world.launch is None and ledger.meta("rebuilt_at"):
         # What failed was lost with the old ledger. Once: were it to fail without a record again, it stays down.
         ledger.set_meta("rebuilt_at", None)

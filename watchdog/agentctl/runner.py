@@ -11,7 +11,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from . import after_rescue, policy, rebuild
+from . import after_rescue, policy, rebuild, room
 from . import launch as launches
 from . import lean_json as json
 from .ending import Ending
@@ -68,8 +68,9 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     if os.path.exists(station.places.rescued_path):
         ledger, begun = after_rescue.begin(station, journal.warning)
     else:
-        ledger = rebuild.open_or_rebuild(station, journal.warning)
-        begun = _begin(station, ledger)
+        room.look_ahead(station, journal.warning)
+        ledger = room.with_room(station, lambda: rebuild.open_or_rebuild(station, journal.warning), journal.warning)
+        begun = _begin(station, ledger, journal)
     unmark(station.places)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
@@ -77,7 +78,7 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     ending = session.run()
     was_stopped = ending.end == policy.STOPPED
     _blame(ledger, begun, ending)
-    _record(station, ledger, begun, ending, journal)
+    room.with_room(station, lambda: _record(station, ledger, begun, ending, journal), journal.warning)
     if was_stopped:
         session.snapshot_at_stop()
         return 0
@@ -92,17 +93,25 @@ def _blame(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:
         ending.end, ending.trigger, ending.reason = policy.FAILED, policy.OFFLINE, request["reason"]
 
 
-def _begin(station: Station, ledger: Ledger) -> launches.Launch:
+def _begin(station: Station, ledger: Ledger, journal: Journal) -> launches.Launch:
     """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
     try:
-        return launches.begin(station, ledger)
+        return room.with_room(station, lambda: launches.begin(station, ledger, journal.warning), journal.warning)
     except launches.LaunchRefused:
         raise
     except (AgentctlError, OSError, sqlite3.Error) as error:
-        last = ledger.last_launch()
-        if last is not None and last["end"] != policy.STOPPED:
-            launches.record_unlaunched(ledger, last["generation"], in_words(error))
+        last, is_waited_for = ledger.last_launch(), isinstance(error, room.NoStorage)
+        if last is not None and (last["end"] != policy.STOPPED or is_waited_for):
+            _record_unlaunched(ledger, last["generation"], error)
         raise
+
+
+def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> None:
+    """On a full disk this line may have no room either; the one-shot sees for itself then."""
+    try:
+        launches.record_unlaunched(ledger, generation, in_words(error))
+    except sqlite3.Error:
+        return
 
 
 def exit_status(ending: Ending) -> int:

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from . import api, durable, policy, process
+from . import api, durable, policy, process, room
 from .agent_environment import build_environment, choose_command, keeps_own_sessions
 from .background import Jobs
 from .ending import Ending, judge_exit
@@ -31,6 +31,7 @@ from .tmux import Tmux
 SESSION_NAME = "agent"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
 TOLD_ALL_SECONDS = 0.3
+RECORD_AGAIN_SECONDS = 5.0
 ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
 
 
@@ -146,7 +147,7 @@ class Session:
         self.ready_at = time.time()
         number = self.launch.generation["number"]
         self.notifier.ready(f"generation {number}: running")
-        self.ledger.update("launches", {"id": self.launch.id}, ready_at=self.ready_at)
+        self.record(lambda: self.ledger.update("launches", {"id": self.launch.id}, ready_at=self.ready_at))
         self.status.write(pid=self.pane.pane_pid, phase=self._phase())
         self.jobs.after_ready()
         if self.resumption is not None:
@@ -168,8 +169,16 @@ class Session:
 
     def _first_beat(self) -> None:
         """The first heartbeat of this launch: only now is a recovery a recovery."""
-        self.ledger.update("launches", {"id": self.launch.id}, first_beat_at=self.first_beat_at)
+        self.record(lambda: self.ledger.update("launches", {"id": self.launch.id}, first_beat_at=self.first_beat_at))
         self.jobs.settle_incident()
+
+    def record(self, write) -> None:
+        """Write to the ledger; a full disk is no reason to end an agent that works, so it is tried again."""
+        try:
+            room.with_room(self.station, write, self.journal.warning)
+        except room.NoStorage as error:
+            self.journal.warning(f"agentctl: cannot be written down yet: {error.message}")
+            self.loop.set_timer(f"record {id(write)}", RECORD_AGAIN_SECONDS, lambda: self.record(write))
 
     def _extend(self, seconds: float) -> None:
         wanted = max(seconds, self.judge.timeout_seconds)

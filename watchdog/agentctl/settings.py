@@ -145,6 +145,8 @@ TABLE = [
     Setting("rollback.per_day", Whole(1, 1000), 10, AT_ONCE, "Rungs within a day, then halted."),
     Setting("rollback.alert", Argv(), [], AT_ONCE,
             "Run when the agent is halted or rescued; reads the story on standard input."),
+    Setting("rollback.ballast", Size(), "32M", AT_ONCE,
+            "Disk kept in reserve for a recovery when it is full, with our data and beside the code; 0: none."),
     Setting("offline.after", Duration("1s", "30d"), "3m", RESTART,
             "Silence towards the watchdog after which the agent is offline."),
     Setting("offline.grace", Duration("0s", "1d"), "1m", RESTART,

@@ -105,7 +105,10 @@ class Lock:
 
     def take(self, wait_seconds: float = 0.0) -> Lock:
         """Take the lock; raise LockHeld if somebody has it for longer than `wait_seconds`."""
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AgentctlError(f"cannot take the lock {self.path}: {error.strerror}") from error
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
@@ -118,9 +121,15 @@ class Lock:
                                    "'agentctl status' shows what runs") from None
                 time.sleep(0.01)
                 continue
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            self._leave_name()
             return self
+
+    def _leave_name(self) -> None:
+        """Write who holds it, for people; in place, for on a full disk a file that was cut cannot grow again."""
+        try:
+            os.pwrite(self._fd, f"{os.getpid():<11}\n".encode(), 0)
+        except OSError:
+            return
 
     def release(self) -> None:
         os.close(self._fd)

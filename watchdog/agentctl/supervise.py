@@ -13,7 +13,7 @@ import sys
 import time
 
 from . import command, process, rollback
-from .errors import EXIT_LOCK_HELD, AgentctlError
+from .errors import EXIT_LOCK_HELD, EXIT_NO_STORAGE, AgentctlError
 from .notify import NotifyReceiver
 from .station import Lock, Station
 
@@ -58,6 +58,10 @@ class Supervisor:
                 return 0
             self.wants_rollback = False
             outcome = self._run_child("rollback", status)
+            while outcome == EXIT_NO_STORAGE and self._wait_for_storage():
+                outcome = self._run_child("rollback")
+            if self.is_stopping:
+                return 0
             if outcome == rollback.EXIT_HALTED:
                 self._alert()
                 return rollback.EXIT_HALTED
@@ -138,6 +142,19 @@ class Supervisor:
             pid, status = os.waitpid(-1, 0)
             if pid == running.pid:
                 return os.waitstatus_to_exitcode(status)
+
+    def _wait_for_storage(self) -> bool:
+        """Have the rescue tell and wait; False if that failed or we are to stop."""
+        running = self._start("rescue", EXIT_NO_STORAGE)
+        ended = os.pidfd_open(running.pid)
+        try:
+            while ended not in select.select([ended, self.wakeup], [], [])[0]:
+                if any(number not in (signal.SIGUSR1, signal.SIGCHLD) for number in os.read(self.wakeup, 64)):
+                    self.is_stopping = True
+                    process.signal_quietly(running.pid, signal.SIGKILL)
+        finally:
+            os.close(ended)
+        return self._reap(running) == 0 and not self.is_stopping
 
     def _start(self, part: str, status: int = 0) -> command.Running:
         entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")

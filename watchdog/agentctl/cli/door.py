@@ -14,6 +14,7 @@ from ..errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_LOCK_HELD,
+    EXIT_NO_STORAGE,
     EXIT_NOT_WELL,
     EXIT_USAGE,
     AgentctlError,
@@ -26,6 +27,7 @@ CODES = {
     EXIT_NOT_WELL: "not-well",
     EXIT_LOCK_HELD: "lock-held",
     EXIT_BUG: "bug",
+    EXIT_NO_STORAGE: "no-storage",
     EXIT_INTERRUPTED: "interrupted",
 }
 
