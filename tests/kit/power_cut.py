@@ -200,9 +200,11 @@ class Machine:
                 data = os.read(pipe, 1 << 16)
                 if not data:
                     break
-                text += data
+                text += b"" if found.was_cut else data  # told while the power was out: no machine could have
                 continue
             if cut_at:
+                while select.select([pipe], [], [], 0)[0] and (data := os.read(pipe, 1 << 16)):
+                    text += data
                 shutdown(power, cut.flush)
                 found.was_cut, cut_at = True, None
             os.kill(pid, signal.SIGKILL)
