@@ -11,7 +11,7 @@ import pytest
 
 from agentctl import command, jobs, requests
 from agentctl.ledger import Ledger
-from agentctl.vault import Staging
+from agentctl.staging import Staging
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
 from kit.exploration import ALL, explore_and_record

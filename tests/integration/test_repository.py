@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import launch
+from agentctl import jobs, launch
 from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
 from integration.test_vault import Store
@@ -96,15 +96,25 @@ def a_branch_called_rescue(world):
     git(world.code, "branch", "rescue")
 
 
-MENDED = [locks, merge_in_progress, rebase_in_progress, detached_head, on_another_branch, main_is_gone, index_is_junk,
-          a_branch_called_rescue]  # fmt: skip
+def head_is_junk(world):
+    write(world.code, {".git/HEAD": "junk"})
+
+
+def head_is_gone(world):
+    os.unlink(world.code / ".git/HEAD")
+
+
+MENDED = [head_is_junk, head_is_gone, locks, merge_in_progress, rebase_in_progress, detached_head, on_another_branch,
+          main_is_gone, index_is_junk, a_branch_called_rescue]  # fmt: skip
 
 
 @pytest.mark.parametrize("harm", MENDED)
 def test_a_repository_that_can_be_mended_is(world, harm):
     inode = os.stat(world.code / ".git").st_ino
+    head = world.bad
     harm(world)
-    head = git(world.code, "rev-parse", "HEAD")
+    if harm not in (head_is_junk, head_is_gone):
+        head = git(world.code, "rev-parse", "HEAD")
     incident = roll_back(world)
     assert os.stat(world.code / ".git").st_ino == inode, "it was remade"
     assert_healthy(world)
@@ -117,14 +127,6 @@ def test_a_repository_that_can_be_mended_is(world, harm):
         assert kept >= {"index.lock", "refs%heads%main.lock", "refs%heads%a%b.lock"}
     assert f"`{rescue[0]}`" in (world.state / "BRIEF.md").read_text()
     assert rescue == [f"rescue-{incident['id']}" if harm is a_branch_called_rescue else f"rescue/{incident['id']}"]
-
-
-def head_is_junk(world):
-    write(world.code, {".git/HEAD": "junk"})
-
-
-def head_is_gone(world):
-    os.unlink(world.code / ".git/HEAD")
 
 
 def git_is_gone(world):
@@ -158,7 +160,7 @@ def an_empty_folder(world):
     (world.code / ".git").mkdir()
 
 
-REMADE = [head_is_junk, head_is_gone, git_is_gone, git_is_a_file, git_is_junk, config_is_junk, refs_are_a_file,
+REMADE = [git_is_gone, git_is_a_file, git_is_junk, config_is_junk, refs_are_a_file,
           an_empty_folder]  # fmt: skip
 
 
@@ -185,7 +187,7 @@ def test_names_in_the_way_do_not_stop_a_remake(world, names):
     for name in names:
         git(world.code, "branch", name)
     world.station.vault.keep_branches(world.station.repository.git)
-    head_is_junk(world)
+    git_is_gone(world)
     roll_back(world)
     assert_healthy(world)
     kept = git(world.code, "branch", "--format=%(refname:short)").split()
@@ -198,6 +200,27 @@ def test_a_name_below_main_does_not_stop_a_rollback(world):
     git(world.code, "branch", "main/x")
     roll_back(world)
     assert_healthy(world)
+
+
+def test_a_submodule_comes_back_with_its_files(monkeypatch):
+    world = World(monkeypatch)
+    try:
+        inner = make_repository(world.folder / "inner", {"inner.txt": "one\n"})
+        git(world.code, "submodule", "--quiet", "add", str(inner), "sub")
+        world.first = world.commit({}, "with a submodule")
+        world.adopt()
+        write(world.code, {"sub/inner.txt": "two\n"})
+        git(world.code / "sub", "commit", "-q", "-am", "two")
+        world.mode("crash")
+        incident = roll_back(world)
+        with world.ledger() as ledger:
+            assert jobs.save_work(world.station, ledger, incident["id"]) == 0
+        assert (world.code / "sub/inner.txt").read_text() == "one\n"
+        assert git(world.code / "sub", "status", "--porcelain") == ""
+        assert git(world.code / "sub", "log", "-1", "--format=%s", f"rescue/{incident['id']}") == "two"
+        assert_healthy(world)
+    finally:
+        world.end()
 
 
 # --- the hand itself

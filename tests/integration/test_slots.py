@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agentctl import slots
+from agentctl.carrying import carry_over
 from agentctl.errors import AgentctlError
-from agentctl.slots import Slots, carry_over
+from agentctl.slots import Slots
 from integration.test_vault import Store, contents
 from integration.world import git, write
 from kit.manifest import manifest

@@ -11,7 +11,8 @@ import pytest
 from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
 from agentctl.repository import Repository
-from agentctl.vault import Capture, Staging, Vault, create_bare
+from agentctl.staging import Capture, Staging
+from agentctl.vault import Vault, create_bare
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 

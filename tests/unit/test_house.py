@@ -16,9 +16,10 @@ WORDS = {
     "retention",
 }  # fmt: skip
 HANDS = {
-    "entries", "moving", "mounts",
-    "command", "git", "vault", "repository", "slots", "ledger", "process", "systemd", "tmux", "notify", "journal",
-    "pane", "history", "history_mend", "task", "task_rebuild", "status_file", "runner_client", "alert",
+    "entries", "moving", "mounts", "carrying",
+    "command", "git", "git_folder", "git_tidy", "staging", "vault", "repository", "salvage", "damage", "slots",
+    "ledger", "process", "systemd", "tmux", "notify", "journal", "pane", "history", "history_mend", "task",
+    "task_rebuild", "status_file", "runner_client", "alert", "work_tree",
     "session_store", "http_look", "aliveness", "history_copy",
     "archive", "vault_copy", "vault_lock",
     "ballast",

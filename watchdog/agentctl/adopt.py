@@ -86,6 +86,9 @@ def first_generation(station: Station, ledger: Ledger) -> dict:
     capture = station.staging.capture(station.repository.git, commit, branch)
     generation = launch.add_generation(station, ledger, capture, source="init", status="good",
                                        reason="adopted by hand")
+    if not station.vault.own_commit(generation):
+        raise AgentctlError(f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
+                            f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone")
     snapshot = launch.take_snapshot(station)
     ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
     station.vault.keep_branches(station.repository.git)

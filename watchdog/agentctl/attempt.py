@@ -9,7 +9,19 @@ from __future__ import annotations
 import os
 import time
 
-from . import brief, command, evidence, incident, policy, present_state, process, room, slots, state
+from . import (
+    brief,
+    carrying,
+    command,
+    evidence,
+    incident,
+    policy,
+    present_state,
+    process,
+    room,
+    slots,
+    state,
+)
 from . import lean_json as json
 from .errors import AgentctlError, CommandFailed
 from .journal import Journal
@@ -187,21 +199,24 @@ def make_ready(attempt: Attempt) -> str:
         fresh, index = _undo_tree(attempt), ""
     else:
         if station.slots.standby_note().get("generation") != target["number"]:
-            station.slots.prepare(station.vault, target["number"], target["vault_commit"], target["commit_id"], [])
+            station.slots.prepare(station.vault, target["number"], target["vault_commit"],
+                                  station.vault.own_commit(target), [])
         fresh, index = station.slots.standby, station.slots.standby_index
     return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index})
 
 
 def choose_carried(attempt: Attempt) -> list[str]:
-    """Choose what moves into the good tree: what git ignores, but not the code's environment and not byte code.
+    """Choose what moves into the good tree: what git ignores there, too, but no environment and no byte code.
 
     Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
     """
     ignored = read_ignored(attempt)
     kept_back = set(attempt.station.config.environment.paths)
-    return [name for name in ignored
-            if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
-            and not name.endswith(".pyc")]
+    carried = [name for name in ignored
+               if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
+               and not name.endswith(".pyc")]
+    carried = attempt.station.staging.keep_ignored(carried)
+    return carried + attempt.station.repository.inner_worktrees()
 
 
 def read_ignored(attempt: Attempt) -> list[str]:
@@ -209,7 +224,7 @@ def read_ignored(attempt: Attempt) -> list[str]:
     for inquiry in (attempt.ignored_inquiry, None):
         try:
             asked = inquiry or attempt.station.staging.ask_ignored(f"{attempt.quarantine}/tree")
-            return attempt.station.staging.read_ignored(asked)
+            return attempt.station.staging.read_ignored(asked, (f"{attempt.quarantine}/tree", attempt.station.code_dir))
         except (CommandFailed, OSError):
             continue
     from .mend_staging import find_ignored
@@ -227,7 +242,7 @@ def switch(attempt: Attempt) -> str:
 def carry(attempt: Attempt, names: list[str]) -> str:
     """Move entries from the old tree into the good one, as the agent's user."""
     old, new = f"{attempt.quarantine}/tree", attempt.station.code_dir
-    blocked = command.call_as(attempt.station.user, slots.carry_over, old, new, names)
+    blocked = command.call_as(attempt.station.user, carrying.carry_over, old, new, names)
     return json.dumps({"moved": len(names), "stayed in quarantine": blocked.splitlines()})
 
 

@@ -12,6 +12,7 @@ import time
 
 from .errors import AgentctlError, CommandFailed
 
+IDLE_SECONDS = 1.0
 SIGTERM, SIGKILL = 15, 9  # `signal` costs an enum import; these two never change
 
 
@@ -176,11 +177,14 @@ class Running:
         self.argv, self.pid = argv, pid
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
 
-    def finish(self, stdin: bytes = b"", *, limit_seconds: float = 60.0, check: bool = True) -> Result:
-        """Feed `stdin`, collect both outputs, reap; raise CommandFailed as `run` does."""
+    def finish(self, stdin: bytes = b"", *, limit_seconds: float = 60.0, check: bool = True, on_idle=None) -> Result:
+        """Feed `stdin`, collect both outputs, reap; raise CommandFailed as `run` does.
+
+        `on_idle` is called after each second without a word of the program; where it returns true, that is the end.
+        """
         deadline = time.monotonic() + limit_seconds
         output = {self.stdout: bytearray(), self.stderr: bytearray()}
-        in_time = self._pump(stdin, output, deadline)
+        in_time = self._pump(stdin, output, deadline, on_idle)
         status = self._reap(deadline) if in_time else None
         out, err = bytes(output[self.stdout]), bytes(output[self.stderr])
         if status is None:
@@ -199,7 +203,7 @@ class Running:
                 continue
         os.waitpid(self.pid, 0)
 
-    def _pump(self, stdin: bytes, output: dict[int, bytearray], deadline: float) -> bool:
+    def _pump(self, stdin: bytes, output: dict[int, bytearray], deadline: float, on_idle=None) -> bool:
         poll = select.poll()
         open_fds = {fd for fd in (self.stdin, self.stdout, self.stderr) if fd >= 0}
         for fd in open_fds:
@@ -211,7 +215,10 @@ class Running:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
-            for fd, _ in poll.poll(remaining * 1000):
+            ready = poll.poll((min(remaining, IDLE_SECONDS) if on_idle else remaining) * 1000)
+            if not ready and on_idle is not None and on_idle():
+                break
+            for fd, _ in ready:
                 if fd == self.stdin:
                     try:
                         sent += os.write(fd, stdin[sent : sent + 65536]) if sent < len(stdin) else 0

@@ -7,8 +7,8 @@ import os
 from . import command, durable
 from . import lean_json as json
 from .agent_environment import DEFAULT_PATH
+from .carrying import carry_over
 from .errors import CommandFailed
-from .slots import carry_over
 
 BUILD_LIMIT_SECONDS = 900.0
 

@@ -30,6 +30,9 @@ def gather(attempt) -> dict:
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
     if left_out:
         merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
+    uncaptured = ledger.meta("left_out")
+    if uncaptured:
+        merged["uncaptured"] = uncaptured
     attempt.write_with_end(lambda: ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged)))
     return {"head": head, "branch": branch}
 

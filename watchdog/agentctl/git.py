@@ -11,6 +11,7 @@ from . import command
 from .command import Identity, Result
 from .errors import AgentctlError
 
+OBJECT_SECONDS = 15.0  # whoever takes longer to find one object waits at what is none
 SEARCH_PATH = ("/usr/bin/git", "/usr/local/bin/git", "/bin/git")
 
 # Local configuration of a repository is the agent's; these win over it because they come from the environment.
@@ -71,10 +72,13 @@ class Git:
         return command.start([find_git(), *self.folder, *args], env=self.env, user=self.user, **fds)
 
     def has_object(self, revision: str) -> bool:
-        """Tell whether the object is there (its content is not read); a git that was hindered is asked twice."""
-        asked = self.run("cat-file", "-e", revision, check=False)
+        """Tell whether the object is there (its content is not read); a git that was hindered is asked twice.
+
+        Raise CommandFailed if git waits for it.
+        """
+        asked = self.run("cat-file", "-e", revision, check=False, limit_seconds=OBJECT_SECONDS)
         if asked.status not in (0, 1) and b"Not a valid object name" not in asked.stderr:
-            asked = self.run("cat-file", "-e", revision, check=False)
+            asked = self.run("cat-file", "-e", revision, check=False, limit_seconds=OBJECT_SECONDS)
         return asked.status == 0
 
 
@@ -112,6 +116,9 @@ def _environment(git_dir, work_tree, index, settings, user) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_ADVICE": "0",
+        # A missing object of a partial clone would be fetched, by a program that the settings name.
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_NO_LAZY_FETCH": "1",
         "GIT_CONFIG_COUNT": str(len(settings)),
     }
     for number, (key, value) in enumerate(settings.items()):

@@ -18,6 +18,7 @@ from .ledger import Ledger
 from .station import Lock, Station
 
 EXIT_CHECK_FAILED = 3
+KNOWN = ("refs/agentctl/commit/", "refs/agentctl/kept/")  # what the vault has of the agent's own history
 
 
 def main(name: str, job: str, *args: str) -> int:
@@ -88,9 +89,11 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     if good is None or station.slots.standby_note().get("generation") == good["number"]:
         return 0
     # The environment can only be copied while the tree it belongs to is the live one.
-    environment = station.config.environment.paths if good["number"] == int(number) else []
+    links = list(station.vault.links(good["vault_commit"]))  # the vault has no content of theirs
+    environment = [*station.config.environment.paths, *links] if good["number"] == int(number) else []
     with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
-        station.slots.prepare(station.vault, good["number"], good["vault_commit"], good["commit_id"], environment)
+        station.slots.prepare(station.vault, good["number"], good["vault_commit"],
+                              station.vault.own_commit(good), environment)
     station.vault.keep_branches(station.repository.git)
     station.repository.hide()
     return 0
@@ -128,11 +131,55 @@ def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
     ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
 
 
+def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+    """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
+    from . import damage, salvage
+
+    repository, told = station.repository, {}
+    branch, aside = station.config.agent.branch, f"{quarantine}/git-state"
+    names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
+    rescue = incident.rescue_branch(attempt["incident"], 1)
+    for name in names:
+        if name.startswith("git-broken"):
+            told["salvaged"] = salvage.salvage(repository, f"{quarantine}/{name}", aside, branch, rescue)
+    damaged = damage.find(repository)
+    if damaged:
+        known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
+        told["damaged"] = damaged
+        told["set_aside"] = damage.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
+        for ref, oid in station.vault.refs("refs/agentctl/kept/").items():
+            repository.git.run("update-ref", f"refs/{ref[22:]}", oid, "0" * len(oid), check=False)
+        told["left"] = damage.find(repository)
+    target = ledger.generation(attempt["target"])
+    for path, commit in station.vault.links(target["vault_commit"]).items():
+        salvage.put_submodule(repository, path, commit, rescue)
+    salvage.keep_launched(repository, station.vault.git, _launched_commit(ledger, attempt), f"{rescue}-launched")
+    return told
+
+
+def _launched_commit(ledger: Ledger, attempt: dict) -> str:
+    row = ledger.one("SELECT g.commit_id FROM incidents i JOIN generations g ON g.number = i.generation_from "
+                     "WHERE i.id=?", attempt["incident"])
+    return row["commit_id"] if row and attempt["rung"] != "undo" else ""
+
+
+def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+    """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
+    try:
+        told = mend(station, ledger, attempt, quarantine)
+    except (AgentctlError, OSError) as error:
+        told = {"not mended": str(error)[:1000]}
+    if told:
+        ledger.add_evidence(attempt["incident"], repository=told)
+
+
 def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(station, ledger, incident_id)
     tell_vault(station, ledger)
     moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
+    for move, attempt in enumerate(moves, 1):
+        tell_mended(station, ledger, attempt, station.slots.quarantine_path(incident_id, move))
     for move, attempt in enumerate(moves, 1):
         tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
         steps = {row["name"]: row["detail"] for row in ledger.all(
@@ -140,9 +187,9 @@ def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
             incident_id, attempt["number"])}
         if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
             continue
-        head = json.loads(steps["evidence"]).get("head", "")
-        branch = json.loads(steps.get("repository", "{}")).get("rescue_branch") or \
-            incident.rescue_branch(incident_id, move)
+        told = json.loads(steps.get("repository", "{}"))
+        branch = told.get("rescue_branch") or incident.rescue_branch(incident_id, move)
+        head = told.get("head") or json.loads(steps["evidence"]).get("head", "")
         message = f"Work set aside by incident {incident_id}\n"
         try:
             station.repository.commit_work(tree, branch, head, message, station.staging.path)

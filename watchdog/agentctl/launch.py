@@ -13,8 +13,8 @@ from . import lean_json as json
 from . import policy, present_state, snapshots, state
 from .errors import AgentctlError, CommandFailed, is_no_storage
 from .ledger import Ledger
+from .staging import Capture
 from .station import Lock, Station, boot_id, new_id
-from .vault import Capture
 
 EXIT_REFUSED = 65  # straight to OnFailure=
 SWITCH_IS_FRESH_SECONDS = 60.0
@@ -129,6 +129,7 @@ def _identify(station: Station, ledger: Ledger) -> dict:
     commit, tree, branch = station.repository.look()
     branch = branch or station.config.agent.branch
     capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
+    _note_left_out(ledger, capture.problems)
     known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
     for generation in known:
         if generation["status"] == "condemned":
@@ -141,6 +142,17 @@ def _identify(station: Station, ledger: Ledger) -> dict:
     if good in held and not capture.is_clean:
         return good  # a good tree over another commit: that commit says nothing of what would run
     return add_generation(station, ledger, capture, source="capture", same_as=good)
+
+
+def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
+    """What a capture could not take is said when it is new, and known until a capture takes everything."""
+    said = "; ".join(problems)[:2000]
+    if said == (ledger.meta("left_out") or ""):
+        return
+    with ledger.transaction():
+        ledger.set_meta("left_out", said or None)
+        if said:
+            ledger.event("left-out", f"the copy of the tree lacks: {said}")
 
 
 def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source: str, same_as: dict | None = None,

@@ -10,7 +10,8 @@ import os
 from . import command
 from .command import CommandFailed
 from .git import Git
-from .vault import Staging, create_bare
+from .staging import Staging
+from .vault import create_bare
 
 REMOVE = "/bin/rm"
 CHECKSUM_BYTES = 20

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import os
 
-from . import command
+from . import command, git_folder, git_tidy, work_tree
+from . import lean_json as json
 from .command import CommandFailed, Identity
 from .entries import relocate
 from .errors import AgentctlError
 from .git import Git, pipe_pack
 
-# What an interrupted operation leaves; a later `--continue` or `--abort` would jump back to the bad code.
-IN_PROGRESS = (
-    "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "AUTO_MERGE", "CHERRY_PICK_HEAD", "REVERT_HEAD",
-    "REBASE_HEAD", "BISECT_LOG", "BISECT_START", "BISECT_EXPECTED_REV", "BISECT_TERMS", "BISECT_NAMES",
-    "BISECT_ANCESTORS_OK", "BISECT_FIRST_PARENT", "BISECT_RUN", "SQUASH_MSG", "rebase-merge", "rebase-apply",
-    "sequencer",
-)  # fmt: skip
-
-
+READ_SECONDS = 10.0  # for a question about HEAD; whoever takes longer has been made to wait
 WITH_HEAD = "%(HEAD) %(objectname) %(refname)"  # a star for the branch that HEAD is on
 
 
@@ -37,18 +30,27 @@ class Repository:
 
     def head(self) -> tuple[str, str]:
         """Return (commit, branch) of HEAD; '' for what cannot be read (unborn, detached, broken)."""
-        shown = self.git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False, limit_seconds=30)
+        if self.what_hangs():
+            return "", ""
+        words = ("--verify", "--quiet", "HEAD^{commit}")
+        shown = self.git.run("rev-parse", *words, check=False, limit_seconds=READ_SECONDS)
         commit = shown.text if shown.status == 0 else ""
         return commit, self._branch()
 
+    def what_hangs(self) -> str:
+        """Name what in `.git` would make git wait for ever, '' if nothing: then git can be asked."""
+        return command.call_as(self.user, git_folder.what_hangs, self.git_dir)
+
     def _branch(self) -> str:
-        named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=30)
+        named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=READ_SECONDS)
         return named.text.removeprefix("refs/heads/") if named.status == 0 else ""
 
     def look(self) -> tuple[str, str, str]:
         """Return (commit, its tree, branch) of HEAD by one question; '' for what cannot be read."""
+        if self.what_hangs():
+            return "", "", ""
         words = ("HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD")
-        told = self.git.run("rev-parse", *words, check=False, limit_seconds=30)
+        told = self.git.run("rev-parse", *words, check=False, limit_seconds=READ_SECONDS)
         if told.status != 0:
             commit, branch = self.head()
             return commit, "", branch
@@ -57,7 +59,9 @@ class Repository:
 
     def survey(self) -> tuple[str, str, str]:
         """Return (commit, branch, all refs as text) by one question where HEAD is on a branch."""
-        listed = self.git.run("for-each-ref", f"--format={WITH_HEAD}", check=False, limit_seconds=60)
+        if self.what_hangs():
+            return "", "", ""
+        listed = self.git.run("for-each-ref", f"--format={WITH_HEAD}", check=False, limit_seconds=READ_SECONDS)
         if listed.status != 0:
             return *self.head(), ""
         current = next((line.split(" ", 2) for line in listed.text.splitlines() if line.startswith("*")), None)
@@ -93,10 +97,22 @@ class Repository:
         except (AgentctlError, OSError):
             return
 
+    def inner_worktrees(self) -> list[str]:
+        """List the linked worktrees that stand inside the code folder, by their paths in it."""
+        if not os.path.isdir(f"{self.git_dir}/worktrees"):
+            return []
+        return command.call_as(self.user, git_folder.find_inner_worktrees, self.git_dir, self.code_dir).splitlines()
+
     def put_tags(self, tags: dict[str, str]) -> None:
         """Put tags back into a repository that was made anew; one that cannot be is left out."""
         for name, oid in tags.items():
-            self.git.run("update-ref", f"refs/{name}", oid, check=False, limit_seconds=30)
+            self.git.run("update-ref", f"refs/{name}", oid, check=False, limit_seconds=READ_SECONDS)
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether git can read the settings and takes this for a repository."""
+        asked = self.git.run("rev-parse", "--is-inside-work-tree", check=False, limit_seconds=READ_SECONDS)
+        return asked.status == 0
 
     def lacks(self, commit: str) -> bool:
         """Tell whether the commit or its tree is not readable here."""
@@ -106,13 +122,28 @@ class Repository:
         """Bring commits in from the vault, whole, whatever is here already."""
         pipe_pack(vault, commits, [], self.git)
 
-    def set_aside(self, folder: str) -> str:
-        """Move lock files and half-done operations out of `.git` into `folder`; return their names."""
-        return command.call_as(self.user, _set_aside, self.git_dir, folder, IN_PROGRESS, True)
+    def tidy(self, folder: str, branch: str, *, is_thorough: bool = False) -> dict:
+        """Move out of `.git` into `folder` what hinders git or would undo us; return what `git_tidy.tidy` tells.
+
+        `is_thorough` looks at every object, too.
+        """
+        return json.loads(command.call_as(self.user, git_tidy.tidy, self.git_dir, folder, branch, is_thorough))
+
+    def mend_settings(self, folder: str) -> None:
+        """Give it plain settings with the remotes, branches and user of the old, which go into `folder`."""
+        command.call_as(self.user, git_tidy.set_aside, self.git_dir, folder, ["config", "config.worktree"])
+        listed = self.git.run("config", "--file", f"{folder}/config", "--no-includes", "--list", "-z", check=False,
+                              limit_seconds=READ_SECONDS)
+        text = git_tidy.compose_settings(listed.stdout.decode("utf-8", "surrogateescape"))
+        command.call_as(self.user, git_tidy.write, f"{self.git_dir}/config", text)
+
+    def mend_refs(self, folder: str) -> None:
+        """Keep of packed-refs what is a ref."""
+        command.call_as(self.user, git_tidy.mend_packed, self.git_dir, folder)
 
     def set_index_aside(self, folder: str) -> None:
         """Keep the index: what was staged and not committed is nowhere else."""
-        command.call_as(self.user, _set_aside, self.git_dir, folder, ("index",), False)
+        command.call_as(self.user, git_tidy.set_aside, self.git_dir, folder, ["index"])
 
     def take_index(self, index_path: str) -> None:
         """Install a prepared index file; without one git makes its own from the commit."""
@@ -149,7 +180,7 @@ class Repository:
         try:
             if parent:
                 git.run("read-tree", parent, limit_seconds=600)
-            git.run("add", "--all", "--ignore-errors", "--", ".", ":(exclude).git", check=False, limit_seconds=3600)
+            work_tree.record(git, tree_dir, lambda name: False)
             tree = git.run("write-tree", limit_seconds=600).text
             if parent and git.run("rev-parse", f"{parent}^{{tree}}").text == tree:
                 return ""
@@ -171,6 +202,10 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
         raise AgentctlError(f"cannot adopt {code_dir}: its .git is a file, so this is a linked worktree or a submodule",
                             "a rollback has to move the whole repository: adopt a clone of its own")
     repository = Repository(code_dir, user)
+    waiting = repository.what_hangs()
+    if waiting:
+        raise AgentctlError(f"cannot adopt {code_dir}: {waiting} in its .git is no file; git would wait at it for ever",
+                            f"look at it (ls -l {code_dir}/.git), and move it away if it does not belong there")
     commit, current = repository.head()
     if not commit:
         raise AgentctlError(f"cannot adopt {code_dir}: it has no commit on its current branch",
@@ -189,30 +224,6 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
         raise AgentctlError(f"cannot adopt {code_dir}: it is on '{current or 'a detached HEAD'}', not on '{branch}'",
                             f"git switch {branch}, or adopt with --branch {current or 'NAME'}")
     return tip, branch
-
-
-def _set_aside(git_dir: str, folder: str, names: tuple[str, ...], with_locks: bool) -> str:
-    """Move what is there of `names`, and lock files; a name that is already aside gets a number."""
-    found = [name for name in names if os.path.lexists(f"{git_dir}/{name}")]
-    found += _locks(git_dir) if with_locks else []
-    if found:
-        os.makedirs(folder, exist_ok=True)
-    for name in found:
-        target = f"{folder}/{name.replace('/', '%')}"
-        number = 1
-        while os.path.lexists(target):
-            number += 1
-            target = f"{folder}/{name.replace('/', '%')}.{number}"
-        relocate(f"{git_dir}/{name}", target)
-    return "\n".join(found)
-
-
-def _locks(git_dir: str) -> list[str]:
-    """Find every lock file a killed git left: the top level, and all refs (objects take none that block)."""
-    found = [n for n in os.listdir(git_dir) if n.endswith(".lock")]
-    for top, _, names in os.walk(f"{git_dir}/refs"):
-        found += [os.path.relpath(f"{top}/{n}", git_dir) for n in names if n.endswith(".lock")]
-    return found
 
 
 def _install_index(fd: int, git_dir: str) -> None:

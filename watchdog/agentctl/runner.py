@@ -74,6 +74,9 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     unmark(station.places)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
+    left_out = ledger.meta("left_out")
+    if left_out:
+        journal.warning(f"agentctl: the watchdog's copy of the tree lacks what git could not take: {left_out}")
     session = Session(station, ledger, begun, notifier, journal)
     ending = session.run()
     was_stopped = ending.end == policy.STOPPED

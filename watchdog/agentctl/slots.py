@@ -14,7 +14,7 @@ import stat
 from . import command, durable
 from . import lean_json as json
 from .command import CommandFailed, Identity
-from .entries import Folder, is_under_way, relocate
+from .entries import Folder
 from .errors import AgentctlError
 from .mounts import mount_points
 from .paths import SLOTS_INSIDE
@@ -201,7 +201,7 @@ class Slots:
 
     def _copy_environment(self, name: str, target: str) -> None:
         source = f"{self.live}/{name}"
-        if not os.path.lexists(source) or os.path.lexists(f"{target}/{name}"):
+        if not os.path.lexists(source) or not _make_way(f"{target}/{name}"):
             return
         os.makedirs(os.path.dirname(f"{target}/{name}"), exist_ok=True)
         for last_try in (False, False, True):
@@ -228,7 +228,7 @@ class Slots:
     def _unseal(self, fresh: str) -> None:
         """Give the tree that goes in to the agent, with the mode of the folder it replaces."""
         if os.path.isdir(self.live):
-            os.chmod(fresh, os.stat(self.live).st_mode & 0o7777)
+            os.chmod(fresh, os.stat(self.live).st_mode & 0o7777 | 0o700)  # whatever the agent did to itself
         else:
             os.chmod(fresh, 0o755)
         if self.owner is not None and not self.owner.is_us:
@@ -253,33 +253,22 @@ def exchange(one: str, other: str) -> None:
         raise OSError(error, os.strerror(error), one, None, other)
 
 
-def carry_over(old: str, new: str, names: list[str]) -> str:
-    """Move entries from the old tree into the new one; what is in the way there stays. Safe to repeat.
-
-    Run it as the agent's user. Returns the names that were not moved because something was in the way.
-    """
-    blocked = []
-    for name in names:
-        name = name.rstrip("/")
-        source, target = f"{old}/{name}", f"{new}/{name}"
-        if not os.path.lexists(source) and not is_under_way(target):
-            continue
-        if os.path.lexists(target):
-            blocked.append(name)
-            continue
-        try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            relocate(source, target)
-        except (OSError, AgentctlError):
-            blocked.append(name)
-    return "\n".join(blocked)
-
-
 def _inode(path: str) -> int:
     try:
         return os.lstat(path).st_ino
     except FileNotFoundError:
         return 0
+
+
+def _make_way(path: str) -> bool:
+    """Take an empty folder away, as git makes one for a submodule; tell whether nothing is there."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _fingerprint(folder: str) -> tuple:

@@ -18,7 +18,8 @@ from .paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, Places, slots_di
 from .policy import Limits
 from .repository import Repository
 from .slots import Slots
-from .vault import Staging, Vault
+from .staging import Staging
+from .vault import Vault
 
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 

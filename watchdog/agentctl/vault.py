@@ -12,34 +12,17 @@ import time
 
 from . import durable, process
 from . import lean_json as json
-from .command import CommandFailed, Identity, Result, Running
+from .command import CommandFailed, Identity
 from .errors import AgentctlError
 from .git import Git, pipe_pack
+from .staging import Capture, Staging
 from .vault_lock import Writing
 
 LOCK_WAIT_SECONDS = 5.0
-# What git says when the fault is not in the file it reads.
-HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"Out of diskspace", b"quota exceeded",
-            b"Read-only file system", b"Too many open files")  # fmt: skip
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
 PRUNED = "refs/agentctl/pruned"
 OF_A_GENERATION = ("g", "commit", "good", "condemned")
-
-
-class Capture:
-    """A work tree as found: `tree` is its exact content, `commit` the agent's HEAD ('' when unreadable)."""
-
-    __slots__ = ("branch", "commit", "commit_tree", "problems", "tree")
-
-    def __init__(self, tree: str, commit: str, commit_tree: str, branch: str, problems: list[str]) -> None:
-        self.tree, self.commit, self.commit_tree = tree, commit, commit_tree
-        self.branch, self.problems = branch, problems
-
-    @property
-    def is_clean(self) -> bool:
-        """Tell whether the tree is exactly what the commit says."""
-        return self.tree == self.commit_tree
 
 
 class Vault:
@@ -105,7 +88,10 @@ class Vault:
         if not news:
             return
         known = [oid for oid in dict.fromkeys(have.values()) if repository.has_object(oid)]
-        pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
+        try:
+            pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
+        except CommandFailed:  # one that is damaged does not keep out the others
+            news = {ref: oid for ref, oid in news.items() if self._take_commit(oid, repository, known[-4:])}
         self._make_way(news, {ref: oid for ref, oid in have.items() if ref not in wanted})
         self._set_refs(news)
 
@@ -174,6 +160,20 @@ class Vault:
             names = [f"refs/agentctl/{kind}/{row['number']}" for row in rows for kind in OF_A_GENERATION]
             self._set_refs({PRUNED: made, **{name: None for name in names if name in have}})
 
+    def own_commit(self, generation: dict) -> str:
+        """Return the agent's own commit of a generation, '' where it was not whole in the agent's repository."""
+        if not generation["commit_id"]:
+            return ""
+        asked = self.git.run("rev-parse", "--verify", "--quiet", f"refs/agentctl/commit/{generation['number']}",
+                             check=False)
+        return asked.text if asked.status == 0 else ""
+
+    def links(self, revision: str) -> dict[str, str]:
+        """Return what a tree only names, by path: the commits of submodules, and of repositories inside it."""
+        listed = os.fsdecode(self.git.run("ls-tree", "-r", "-z", revision, limit_seconds=60).stdout)
+        lines = [line.partition("\t") for line in listed.split("\0") if line.startswith("160000 ")]
+        return {path: facts.split(" ")[2] for facts, _, path in lines}
+
     def message(self, revision: str) -> str:
         """Return a commit's message."""
         return self.git.run("log", "-1", "--format=%B", revision).text
@@ -212,79 +212,6 @@ class Vault:
         return "" if result.status == 0 else (result.stderr or result.stdout).decode("utf-8", "replace")
 
 
-class Staging:
-    """A scratch repository of the agent's user: hashes the work tree without trusting the agent's `.git`."""
-
-    def __init__(self, path: str, code_dir: str, user: Identity | None, hidden: str = "") -> None:
-        self.path, self.code_dir, self.user = path, code_dir, user
-        self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
-        self.everything = ["--", ".", *([f":(top,exclude){hidden}"] if hidden else [])]
-        self.index = f"{path}/agentctl-index"
-        exclude = f"{code_dir}/.git/info/exclude"
-        self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
-        self.git = Git(path, work_tree=code_dir, index=self.index, user=user, config=self.config,
-                       fsync=False)
-
-    def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
-        """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores.
-
-        `commit_tree` is the commit's tree where the caller knows it already.
-        """
-        problems: list[str] = []
-        tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
-        added = self._add_all()
-        if added.status != 0:
-            problems.append(added.stderr.decode("utf-8", "replace").strip()[-1000:])
-        self._add_tracked_but_ignored(tracked)
-        tree = self.git.run("write-tree").text
-        if not commit_tree:
-            shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{tree}}", check=False)
-            commit_tree = shown.text if shown.status == 0 else ""
-        return Capture(tree, commit, commit_tree, branch, problems)
-
-    def _add_all(self) -> Result:
-        """Add what can be read; raise CommandFailed if what could be read could not be kept.
-
-        A file that nobody may read stays out of every capture. One that was left out because the disk was full would
-        be missing from the generation that is being tried, and nobody would know. What the agent's own list of
-        ignored files does to git must not hinder it: the last try goes without.
-        """
-        bare = Git(self.path, work_tree=self.code_dir, index=self.index, user=self.user,
-                   config={**self.config, "core.excludesFile": "/dev/null"}, fsync=False)
-        for git in (self.git, self.git, bare):
-            self._remove_stale_lock()
-            added = git.run("add", "--all", "--ignore-errors", *self.everything, check=False, limit_seconds=3600)
-            if added.status in (0, 1) and not any(said in added.stderr for said in HINDERED):
-                return added
-        raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
-
-    def ask_ignored(self, folder: str) -> Running:
-        """Start asking what git ignores in `folder`, judged by the last capture's index."""
-        homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
-        exclude = next((f"{home}/info/exclude" for home in homes if os.path.exists(home)), "/dev/null")
-        git = Git(self.path, work_tree=folder, index=self.index, user=self.user,
-                  config={"core.excludesFile": exclude})
-        return git.start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-
-    def read_ignored(self, asked: Running) -> list[str]:
-        """Return the names that git ignores (folders end in '/')."""
-        listed = asked.finish(limit_seconds=600)
-        names = [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
-        return [n for n in names if not self.hidden or n.split("/")[0] != self.hidden]
-
-    def _add_tracked_but_ignored(self, asked: Running) -> None:
-        listed = asked.finish(limit_seconds=300, check=False)
-        names = [n for n in listed.stdout.split(b"\0") if n and n.split(b"/")[0] != os.fsencode(self.hidden)]
-        if listed.status == 0 and names:
-            self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
-                         stdin=b"\0".join(names), check=False, limit_seconds=600)
-
-    def _remove_stale_lock(self) -> None:
-        lock = f"{self.index}.lock"
-        if os.path.exists(lock):  # the staging folder is ours alone; a lock is what a kill left behind
-            os.unlink(lock)
-
-
 def create_bare(path: str, user: Identity | None = None) -> None:
     """Make a bare repository with bytes-as-they-are attributes; do nothing where a whole one is."""
     if os.path.exists(f"{path}/info/attributes"):
@@ -297,3 +224,5 @@ def create_bare(path: str, user: Identity | None = None) -> None:
     os.makedirs(f"{path}/info", exist_ok=True)
     durable.sync_filesystem(path)  # git does not sync what `init` makes; without the attributes it changes bytes
     durable.write(f"{path}/info/attributes", BYTES_AS_THEY_ARE.encode())
+    if user is not None and not user.is_us:
+        os.chown(f"{path}/info", user.uid, user.gid)
