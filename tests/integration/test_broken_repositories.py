@@ -92,8 +92,8 @@ def check_health(world, state):
     assert os.path.isdir(subject.dot_git)
     assert subject.git("rev-parse", "HEAD", "refs/heads/main").split() == [subject.good] * 2
     assert subject.git("symbolic-ref", "HEAD") == "refs/heads/main"
-    assert subject.git("status", "--porcelain") == ""
-    assert "nothing to commit" in subject.git("status")
+    seen = subject.git("status", "--porcelain")
+    assert seen == "" or "clean" in state.loses and seen == "?? huge.bin"  # too large to capture: carried over instead
     assert (subject.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
     assert "history" in state.loses or subject.git("log", "--format=%s") == "the good version\nthe first version"
     assert disk_use(world.folder) < 200 << 20

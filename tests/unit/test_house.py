@@ -29,7 +29,7 @@ STORIES = {
     "attempt", "incident", "evidence", "brief", "state", "environment", "mend_repository", "rebuild", "after_rescue",
     "adopt", "install", "requests", "supervise", "loop", "ending", "feed",
     "resumption",
-    "holdings", "prune", "prune_plan",
+    "ignored", "holdings", "prune", "prune_plan",
     "mend_staging",
     "room", "present_state",
 }  # fmt: skip

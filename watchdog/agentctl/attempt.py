@@ -23,7 +23,8 @@ from . import (
     state,
 )
 from . import lean_json as json
-from .errors import AgentctlError, CommandFailed
+from .errors import AgentctlError
+from .ignored import ask_ignored, choose_carried
 from .journal import Journal
 from .launch import boot_id
 from .ledger import Ledger
@@ -173,18 +174,6 @@ def keep_evidence(attempt: Attempt) -> str:
     return json.dumps(evidence.gather(attempt))
 
 
-def ask_ignored(station: Station, folder: str) -> command.Running | None:
-    """Ask git ahead what it ignores in the old tree: on a large one that takes longer than all the steps together.
-
-    git works from its current folder, so it goes on with the old tree when the trees are exchanged under it. What
-    appears after it has looked stays in quarantine with the rest.
-    """
-    try:
-        return station.staging.ask_ignored(folder)
-    except (CommandFailed, OSError):  # the tree is gone; then there is nothing to carry over
-        return None
-
-
 def ask_again(attempt: Attempt) -> None:
     """Ask of the tree in quarantine; of one that was moved for the first time: its entries left while git looked."""
     if attempt.ignored_inquiry is not None:
@@ -203,34 +192,6 @@ def make_ready(attempt: Attempt) -> str:
                                   station.vault.own_commit(target), [])
         fresh, index = station.slots.standby, station.slots.standby_index
     return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index})
-
-
-def choose_carried(attempt: Attempt) -> list[str]:
-    """Choose what moves into the good tree: what git ignores there, too, but no environment and no byte code.
-
-    Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
-    """
-    ignored = read_ignored(attempt)
-    kept_back = set(attempt.station.config.environment.paths)
-    carried = [name for name in ignored
-               if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
-               and not name.endswith(".pyc")]
-    carried = attempt.station.staging.keep_ignored(carried)
-    return carried + attempt.station.repository.inner_worktrees()
-
-
-def read_ignored(attempt: Attempt) -> list[str]:
-    """Return what git ignores; asked again where it failed, because tree and `.git` moved while it looked."""
-    for inquiry in (attempt.ignored_inquiry, None):
-        try:
-            asked = inquiry or attempt.station.staging.ask_ignored(f"{attempt.quarantine}/tree")
-            return attempt.station.staging.read_ignored(asked, (f"{attempt.quarantine}/tree", attempt.station.code_dir))
-        except (CommandFailed, OSError):
-            continue
-    from .mend_staging import find_ignored
-
-    # A power cut may have torn the index for good, and `.env` and its like must come along.
-    return find_ignored(attempt.station.staging, f"{attempt.quarantine}/tree")
 
 
 def switch(attempt: Attempt) -> str:

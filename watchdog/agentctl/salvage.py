@@ -135,7 +135,8 @@ def keep_launched(repository: Repository, vault: Git, commit: str, name: str) ->
         return
     if repository.lacks(commit) and vault.has_object(f"{commit}^{{commit}}"):
         pipe_pack(vault, [commit], [], repository.git)
-    _make(repository.git, f"refs/heads/{name}", commit)
+    if not repository.lacks(commit):
+        _make(repository.git, f"refs/heads/{name}", commit)
 
 
 def put_submodule(repository: Repository, path: str, commit: str, rescue: str) -> None:

@@ -21,7 +21,8 @@ def damage(subject, revision, how):
     elif how == "forged":
         content = zlib.decompress(data)
         kind = content.split(b" ", 1)[0]
-        other = {b"blob": b"MODE = 'forged'\n", b"tree": b"", b"commit": content.split(b"\0", 1)[1] + b"forged\n"}[kind]
+        longer = content.split(b"\0", 1)[1] + b"forged\n"
+        other = {b"blob": b"MODE = 'forged'\n", b"tree": b""}.get(kind, longer)
         path.write_bytes(zlib.compress(b"%s %d\0%s" % (kind, len(other), other)))
     elif how == "fifo":
         os.mkfifo(path)

@@ -108,7 +108,7 @@ def a_socket(subject, name):
         os.chdir(here)
 
 
-@broken(each={"untracked": "huge.bin", "ignored": "huge.cache"})
+@broken(each={"untracked": "huge.bin", "ignored": "huge.cache"}, loses="clean")
 def sparse_10_gb(subject, name):
     with open(subject.code / name, "wb") as file:
         file.truncate(10 << 30)
