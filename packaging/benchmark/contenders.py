@@ -160,7 +160,7 @@ class Ours(Contender):
         make_repository(self.code, files)
         make_state(self.state)
         self.good = git(self.code, "rev-parse", "HEAD")
-        self.ctl("init", self.code, "--user", USER, "--state-dir", self.state, "--",
+        self.ctl("init", "--no-hooks", self.code, "--user", USER, "--state-dir", self.state, "--",
                  "/usr/bin/python3", "-I", "-S", "agent.py", str(self.log.path), self.state)  # fmt: skip
         for key, value in {**GENEROUS, "heartbeat.timeout": timeout}.items():
             self.ctl("config", "set", key, value)

@@ -65,7 +65,7 @@ class Stage:
         if os.geteuid() == 0:  # an agent needs no rights of root's
             command(["chown", "-R", "nobody:", self.agent, self.state])
         self.agentctl(
-            "init", self.agent, "--state-dir", self.state, "--", sys.executable, "agent.py"
+            "init", "--no-hooks", self.agent, "--state-dir", self.state, "--", sys.executable, "agent.py"
         )
         for key, value in SETTINGS.items():
             self.agentctl("config", "set", key, value)

@@ -79,6 +79,8 @@ for number in range(1, 10**9):
          "content": f"step {number}"}) + "\n")
     MODE = read(f"{STATE}/mode").strip() or behaviour.MODE
     if number == 4:
+        if MODE == "run":
+            exec(read(f"{STATE}/run.py"))
         if MODE == "crash-later":
             raise RuntimeError("told to crash later")
         if MODE == "hang":

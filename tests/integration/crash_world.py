@@ -212,8 +212,7 @@ class CrashWorld:
         def told(match: re.Match) -> str:
             return f'"inode": {inodes.get(int(match[1]), match[1])}'
 
-        note = Path(self.slots.folder, "standby.json")
-        if note.exists():
+        for note in Path(self.slots.folder).glob("standby*.json"):
             note.write_text(INODE.sub(told, note.read_text()))
         db = sqlite3.connect(self.places.ledger_path, isolation_level=None)
         for table, column in (("meta", "value"), ("steps", "detail")):

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from itertools import zip_longest
 
-TABLES = ("meta", "generations", "launches", "incidents", "attempts", "steps", "requests", "events")
+TABLES = ("meta", "generations", "launches", "incidents", "attempts", "steps", "requests", "events", "changes")
 
 
 class Replay:

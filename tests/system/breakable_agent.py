@@ -137,6 +137,9 @@ def do(word, progress):
     elif word == "restart":
         done = subprocess.run(["agentctl", "restart"], capture_output=True, text=True)
         append(f"{STATE}/restart.jsonl", status=done.returncode, err=done.stderr)
+    elif word.startswith("run "):
+        with open(f"{STATE}/ran", "ab") as log:
+            subprocess.Popen(["sh", "-c", f"{word[4:]}; echo status $?"], stdout=log, stderr=log)
     elif word == "talk":
         print("\033[31mred\033[0m and \033[1mbold\033[0m\a: a line to find", flush=True)
     elif word.startswith("exit-") and word[5:].isdigit():

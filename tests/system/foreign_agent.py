@@ -125,7 +125,7 @@ class ForeignAgent(World):
         return self
 
     def adopt(self, *options):
-        self.ctl("init", self.code, "--user", self.owner, *options, "--", "./run.sh")
+        self.ctl("init", "--no-hooks", self.code, "--user", self.owner, *options, "--", "./run.sh")
         self.write_settings()
         self.write(f"{self.state}/current_task.md", TASK)
         return self

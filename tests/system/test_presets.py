@@ -49,7 +49,7 @@ class PresetAgent(ForeignAgent):
         return self
 
     def adopt(self, *options):
-        self.ctl("init", self.code, "--user", self.owner, "--preset", self.source.name, *options,
+        self.ctl("init", "--no-hooks", self.code, "--user", self.owner, "--preset", self.source.name, *options,
                  "--", *self.kind["command"])  # fmt: skip
         self.write_settings()
         path = f"{self.state}/{self.kind['file']}"

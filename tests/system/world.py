@@ -80,8 +80,8 @@ class World:
         self.good = self.head
         return self
 
-    def adopt(self, *command):
-        self.ctl("init", self.code, "--", *(command or ("python3", "agent.py")))
+    def adopt(self, *command, options=("--no-hooks",)):
+        self.ctl("init", *options, self.code, "--", *(command or ("python3", "agent.py")))
         self.write_settings()
         return self
 

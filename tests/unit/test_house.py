@@ -44,6 +44,13 @@ OWNERS = {
 RESCUE_PATH = ("runner", "rollback", "jobs")
 HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio", "logging", "pathlib", "tomllib"}
 
+# The change workflow, in all rings.
+WORDS |= {"change", "protocol", "world"}
+HANDS |= {"worktree", "gate", "syntax", "hooks"}
+STORIES |= {"changes", "change_records", "check", "trial", "trying", "promotion", "promoting"}
+OWNERS["git"] = {"worktree"}
+OWNERS["tomllib"] = {"config", "syntax"}
+
 
 def modules():
     """Every module of the package with the names of ours and of others that it imports."""

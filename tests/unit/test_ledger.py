@@ -253,3 +253,45 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
             assert int(ledger.meta("last") or 0) in (len(found) // 3 * 3, acknowledged // 3 * 3)
             acknowledged = len(found)
     assert acknowledged > 20
+
+
+# --- a ledger of an older version
+
+
+def make_old(path):
+    """Make a ledger as version 1 left it, with a generation in it."""
+    connection = sqlite3.connect(path)
+    connection.executescript(f"{ledgers.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
+                             "INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
+                             "created_at, tries_left) VALUES (1, 'a', 'b', 'c', 'main', 'good', 'init', 1.0, 2);")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def test_an_older_ledger_is_read_as_it_is_and_written_as_a_new_one(path):
+    make_old(path)
+    with Ledger(path, read_only=True) as ledger:
+        assert ledger.version == 1 and ledger.changes() == [] and ledger.change("x") is None
+        assert "change" not in ledger.generation(1)
+    with Ledger(path) as ledger:
+        assert ledger.meta("version") == str(ledgers.VERSION) and ledger.changes() == []
+        assert ledger.generation(1)["on_failure"] == "" and ledger.generation(1)["confirm_by"] is None
+
+
+def test_a_migration_is_all_or_nothing(path):
+    line = 1
+    seen = set()
+    while True:
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(path + suffix):
+                os.unlink(path + suffix)
+        make_old(path)
+        was_killed = killed_at(line, lambda: Ledger(path).close(), lambda file: file == ledgers.__file__)
+        with Ledger(path, read_only=True) as ledger:
+            seen.add(ledger.version)
+        with Ledger(path) as ledger:
+            assert ledger.generation(1)["status"] == "good" and ledger.changes() == [] and ledger.check() == ""
+        if not was_killed:
+            break
+        line += 1
+    assert seen == {1, ledgers.VERSION} and line > 15

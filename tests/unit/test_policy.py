@@ -454,3 +454,48 @@ def test_a_request_for_what_was_just_put_in_place_is_answered_by_that(target, gi
     rows = [*GOODS, generation(4, "condemned")]
     found = decide(world(launch(4), rows, attempts=given, request=asked(target)))
     assert (found.action, found.answered_by) == ((NOTHING, answer) if answer else (ROLLBACK, ""))
+
+
+# --- what its promotion asked for
+
+
+def promoted(on_failure, tries=0, status="candidate"):
+    return {**generation(4, status, tries=tries), "on_failure": on_failure}
+
+
+@pytest.mark.parametrize(("of", "on_failure", "tries", "attempts", "expected"), [
+    ("crash", "rollback", 0, (), (ROLLBACK, LKG, 3, 4)),
+    ("crash", "freeze", 0, (), (HALT, "halted", None, None)),
+    ("crash", "freeze", 2, (), (HALT, "halted", None, None)),  # at its first failure: the scene is kept
+    ("not-confirmed", "freeze", 2, (), (HALT, "halted", None, None)),
+    ("not-confirmed", "rollback", 2, (), (ROLLBACK, LKG, 3, 4)),
+    ("crash", "page", 2, (), (RESTART, "restart", 4, None)),
+    ("crash", "page", 0, (), (RESTART, "restart", 4, None)),
+    ("crash", "page", 0, [attempt("restart", 4)] * 3, (HALT, "halted", None, None)),
+])  # fmt: skip
+def test_what_follows_the_failure_of_a_promoted_candidate(of, on_failure, tries, attempts, expected):
+    seen = world(launch(4, of), [*GOODS, promoted(on_failure, tries)], attempts=attempts)
+    assert told(decide(seen)) == expected
+    if expected[0] == HALT:
+        assert f"--on-failure {on_failure}" in decide(seen).reason
+
+
+def test_once_it_is_blessed_it_is_like_any_other():
+    for on_failure in ("freeze", "page"):
+        seen = world(launch(4, "crash"), [*GOODS, promoted(on_failure, status="good")],
+                     attempts=[attempt("restart", 4)] * 3)
+        assert decide(seen).action == ROLLBACK
+
+
+def test_who_wants_to_be_paged_is_launched_without_tries():
+    assert policy.refuse_launch(promoted("page"), is_halted=False, has_intent=False) == ""
+    assert "no tries left" in policy.refuse_launch(promoted("rollback"), is_halted=False, has_intent=False)
+
+
+def test_a_promotion_is_done_only_to_a_candidate_and_never_while_halted():
+    request = {"verb": "promote", "target": "4", "reason": "change feature/x", "author": "ann"}
+    for status, is_halted, expected in (("candidate", False, policy.PROMOTE), ("candidate", True, policy.NOTHING),
+                                        ("condemned", False, policy.NOTHING), ("good", False, policy.NOTHING)):
+        seen = world(launch(3), [*GOODS, generation(4, status)], request=request, is_halted=is_halted)
+        assert decide(seen).action == expected
+    assert decide(world(launch(3), GOODS, request=request)).action == policy.NOTHING

@@ -150,3 +150,13 @@ def test_prefix_unknown_and_ambiguous(home):
 def test_nothing_happened_yet(home):
     assert "there is no incident" in agentctl("why").stdout
     assert json.loads(agentctl("why", "--json").stdout) is None
+
+
+def test_what_was_undone_is_told_as_the_brief_tells_the_agent(home):
+    crash(home)
+    change = {"name": "feature/x", "about": "go faster", "worktree": "/w", "snapshot": "000001"}
+    with home.ledger.transaction():
+        home.ledger.add_evidence(ID, change=change, pending=["finish it"], diffstat=[" a.py | 2 +-", " 1 file changed"])
+    text = " ".join(agentctl("why").stdout.split())
+    assert "It came from the change feature/x (go faster); its branch and its worktree /w are untouched" in text
+    assert "Unfinished in its task: finish it." in text and "What it had changed: a.py | 2 +-" in text

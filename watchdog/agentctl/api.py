@@ -8,6 +8,7 @@ and all, so that the agent has one address; with the watchdog dead that is refus
 from __future__ import annotations
 
 import _socket as socket  # `socket` costs 10 ms of import (selectors, enum)
+import _sqlite3 as sqlite3
 import os
 import struct
 
@@ -133,7 +134,7 @@ class Connection:
 
 REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
            503: "Service Unavailable"}
-OURS = ("/health", "/restart", "/pane")
+OURS = ("/health", "/restart", "/pane", "/changes")
 MOST_RESTART_BYTES = 1024  # a restart that brings more brings a history or a task
 
 
@@ -190,7 +191,10 @@ def route(session, method: str, path: str, body: bytes, uid: int):
         return 202, {"ok": True, "launch_id": session.launch.id}, lambda: session.restart(by_agent=is_agent)
     if (method, path) == ("GET", "/pane"):
         return 200, {"lines": list(session.feed.lines)[-PANE_LINES:]}, None
-    return 404, problem("not-found", f"no route {method} {path}", "GET /health, POST /health, POST /restart"), None
+    if (method, path) == ("POST", "/changes"):
+        return _changes(session, body, uid)
+    known = "GET /health, POST /health, POST /restart, POST /changes"
+    return 404, problem("not-found", f"no route {method} {path}", known), None
 
 
 def _health(session, body: bytes):
@@ -209,6 +213,28 @@ def _health(session, body: bytes):
             fields[name] = str(facts[key])
     session.hear(fields)
     return 200, {"ok": True, "deadline_seconds": session.judge.timeout_seconds, "pending": []}, None
+
+
+def _changes(session, body: bytes, uid: int):
+    """The record of changes, for the agent's user, who may not write the ledger; the work is a job's."""
+    from . import change_records
+    from .errors import AgentctlError
+
+    try:
+        request = json.loads(body or b"{}")
+        if not isinstance(request, dict):
+            raise ValueError("not an object")
+        author = change_records.Author(session.station.user.name if uid and session.station.user else f"uid {uid}",
+                                       is_agent=uid != 0)
+        answer = change_records.handle(session.station, session.ledger, request, author)
+    except AgentctlError as error:
+        return 409, problem("refused", error.message, error.hint), None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return 400, problem("bad-request", f"not a request about changes: {error}", '{"verb": "list"}'), None
+    except sqlite3.Error as error:  # a full disk must not end the agent
+        return 503, problem("unavailable", f"the ledger does not take it: {error}", "agentctl status; df -h"), None
+    job = {"start": "change-snapshot", "promote": "promote"}.get(request["verb"])
+    return 200, answer, (lambda: session.jobs.start_for_change(job, request["name"])) if job else None
 
 
 def _comes_from_agent(session, body: bytes) -> bool:

@@ -11,7 +11,9 @@ import time
 
 from . import command, policy, room
 from .ending import Ending
+from .errors import AgentctlError
 
+SIGUSR1 = 10  # `signal` costs an enum import
 PROBATION_LOOK_SECONDS = 0.5
 BALLAST_LOOK_SECONDS = 15.0
 SAVE_TRIES = 3
@@ -32,6 +34,9 @@ class Jobs:
 
     def after_launch(self) -> None:
         """A rollback leaves one thing to do that needs time: commit the condemned work onto its rescue branch."""
+        confirm_by = self.session.launch.generation.get("confirm_by")
+        if confirm_by is not None:
+            self.session.loop.set_timer("confirm", max(0.0, confirm_by - time.time()), self._look_at_confirmation)
         if not self.is_work_saved:
             self._start("save-work", self._work_saved, self.session.launch.incident)
 
@@ -71,10 +76,27 @@ class Jobs:
             now=last_beat if settings.heartbeats else time.monotonic(), ready_at=judge.ready_at, beats=judge.counted,
             progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
             duration_seconds=settings.duration, heartbeats=settings.heartbeats)
-        if not is_proven:
+        if not is_proven or self._is_unconfirmed():
             session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
             return
         self._start("bless", self._blessed, str(session.launch.generation["number"]), session.launch.id)
+
+    def _look_at_confirmation(self) -> None:
+        """The time is over: what nobody has confirmed goes back, however well it looks."""
+        session = self.session
+        generation = session.ledger.generation(session.launch.generation["number"])
+        if generation is None or generation["confirm_by"] is None:
+            return
+        if generation["on_failure"] == "page":
+            self._start("page", lambda status: None, str(generation["number"]))
+            return
+        session.stop()
+        session.ending = Ending(policy.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')")
+
+    def _is_unconfirmed(self) -> bool:
+        number = self.session.launch.generation["number"]
+        row = self.session.ledger.one("SELECT confirm_by FROM generations WHERE number=?", number)
+        return row is not None and row["confirm_by"] is not None
 
     def _blessed(self, status: int) -> None:
         session = self.session
@@ -103,6 +125,24 @@ class Jobs:
         self.settle_incident()
         if self.session.ready_at is not None and self.session.launch.generation["status"] == "good":
             self._start("standby", lambda status: None, str(self.session.launch.generation["number"]))
+
+    def start_for_change(self, job: str, name: str) -> None:
+        """Do for the agent what its user may not: snapshot the state, or prepare a promotion."""
+        self._start(job, self._prepared if job == "promote" else lambda status: None, name)
+
+    def _prepared(self, status: int) -> None:
+        """The request is on disk; the one-shot does it, and stops this agent for it."""
+        if status != 0:
+            return
+        try:
+            if os.environ.get("AGENTCTL_RUNTIME") == "direct":
+                os.kill(os.getppid(), SIGUSR1)  # the supervisor
+                return
+            from .systemd import start_rollback_without_waiting
+
+            start_rollback_without_waiting(self.station.places)
+        except AgentctlError as error:
+            self.session.journal.warning(f"agentctl: the one-shot could not be started: {error.message}")
 
     def _look_at_ballast(self) -> None:
         """Make the ballast where there is room for it (again): two system calls now and then."""

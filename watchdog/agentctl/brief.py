@@ -17,7 +17,16 @@ def leave(attempt, diffstat: str) -> str:
     if attempt.rung == "undo":
         return ""
     durable.write(station.brief_path, compose(attempt, diffstat).encode("utf-8", "replace"), 0o644, station.owner)
+    told = _for_people(attempt, diffstat)  # `agentctl why` tells a person the same
+    attempt.write_with_end(lambda: attempt.ledger.add_evidence(attempt.incident, **told))
     return station.brief_path
+
+
+def _for_people(attempt, diffstat: str) -> dict:
+    """What the brief says beyond the evidence."""
+    row = _change_of(attempt)
+    known = {key: row[key] for key in ("name", "about", "worktree", "snapshot")} if row else None
+    return {"diffstat": diffstat.splitlines()[-25:], "pending": _pending(attempt.station)[:20], "change": known}
 
 
 def compose(attempt, diffstat: str) -> str:
@@ -80,11 +89,31 @@ class Diffstat:
             return ""
 
 
+def _change_of(attempt) -> dict | None:
+    """Return the change that the undone generation came from, None where it came from none."""
+    row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
+    source = attempt.ledger.generation(row["generation_from"])
+    if source is None or not source.get("change") or source["number"] == attempt.target["number"]:
+        return None
+    return attempt.ledger.change(source["change"])
+
+
+def _of_change(attempt) -> str:
+    """Name the change, and where it goes on."""
+    row = _change_of(attempt)
+    if row is None:
+        return ""
+    about = f" ({row['about']})" if row["about"] else ""
+    return (f"\n- it was the change `{row['name']}`{about}: its branch is untouched, its worktree is "
+            f"`{row['worktree']}`"
+            f"\n- the state from before it: snapshot {row['snapshot'] or 'none'}")
+
+
 def _work(attempt) -> str:
     branch = attempt.rescue_branch
     return (f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
             f"- the whole old tree: `{attempt.quarantine}/tree` (kept by the watchdog)\n"
-            "- your other branches, stashes and worktrees are where they were")
+            "- your other branches, stashes and worktrees are where they were" + _of_change(attempt))
 
 
 def _next(attempt) -> str:
@@ -92,6 +121,11 @@ def _next(attempt) -> str:
     text = "## What next\n\n"
     if pending:
         text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending[:20]) + "\n\n"
+    row = _change_of(attempt)
+    if row is not None:
+        return text + ("Do not promote the same again as it was: the same tree is refused. Find what failed, mend it "
+                       f"and commit in `{row['worktree']}`, then `agentctl change check {row['name']}` and so on; "
+                       "`agentctl change list` says what is missing, `agentctl protocol` how it goes.")
     branch = attempt.rescue_branch
     return text + ("Do not make the same change again as it was: the same tree is refused. Look at "
                    f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "

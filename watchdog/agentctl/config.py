@@ -48,6 +48,7 @@ class Config:
     probation: Section
     state: Section
     environment: Section
+    change: Section
     rollback: Section
     offline: Section
     watchdog: Section

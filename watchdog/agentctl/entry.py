@@ -20,6 +20,10 @@ def main(argv: list[str]) -> int:
         from agentctl import runner
 
         return runner.main(name)
+    if part == "trial":
+        from agentctl import trial
+
+        return trial.main(name, *rest)
     if part == "rollback":
         from agentctl import rollback
 

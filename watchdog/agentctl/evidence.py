@@ -19,13 +19,20 @@ STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Cur
 
 def gather(attempt) -> dict:
     """Collect the evidence into the incident; return the facts later steps need."""
-    station, ledger = attempt.station, attempt.ledger
+    merged, head, branch = collect(attempt.station, attempt.ledger, attempt.incident, attempt.number)
+    text = json.dumps(merged)
+    attempt.write_with_end(lambda: attempt.ledger.update("incidents", {"id": attempt.incident}, evidence=text))
+    return {"head": head, "branch": branch}
+
+
+def collect(station, ledger, incident: str, number: int) -> tuple[dict, str, str]:
+    """Return what is known of the failure together with what was known before, and (commit, branch) of HEAD."""
     last = ledger.last_launch()
     facts = _of_launch(station, last) if last else {}
     head, branch, refs = _of_repository(station)
-    folder = station.incident_dir(attempt.incident)
-    left_out = _keep_refs(folder, f"refs-{attempt.number}.txt", refs)
-    known = ledger.evidence(attempt.incident)
+    folder = station.incident_dir(incident)
+    left_out = _keep_refs(folder, f"refs-{number}.txt", refs)
+    known = ledger.evidence(incident)
     failures = [f for f in known.get("failures", []) if f["launch"] != facts.get("launch")] + ([facts] if facts else [])
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
     if left_out:
@@ -33,8 +40,7 @@ def gather(attempt) -> dict:
     uncaptured = ledger.meta("left_out")
     if uncaptured:
         merged["uncaptured"] = uncaptured
-    attempt.write_with_end(lambda: ledger.update("incidents", {"id": attempt.incident}, evidence=json.dumps(merged)))
-    return {"head": head, "branch": branch}
+    return merged, head, branch
 
 
 def _keep_refs(folder: str, name: str, refs: str) -> str:

@@ -27,7 +27,8 @@ def main(name: str, job: str, *args: str) -> int:
     try:
         station = Station.open(name, lenient=True)
         with station.ledger() as ledger:
-            known = {"bless": bless, "standby": standby, "save-work": save_work, "ballast": ballast}
+            known = {"bless": bless, "standby": standby, "save-work": save_work, "ballast": ballast,
+                     "change-snapshot": change_snapshot, "promote": promote, "page": page}
             return known[job](station, ledger, *args)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         print(f"agentctl: {job}: {in_words(error)}", flush=True)
@@ -49,6 +50,34 @@ def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
     return standby(station, ledger, number)
 
 
+def change_snapshot(station: Station, ledger: Ledger, name: str) -> int:
+    """Snapshot the state at the departure of a change that the agent began."""
+    from . import changes  # needs what the rescue path must not load
+
+    changes.snapshot_for(station, ledger, name)
+    return 0
+
+
+def page(station: Station, ledger: Ledger, number: str) -> int:
+    """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
+    from .alert import send
+
+    ledger.event("page", f"generation {number} was not confirmed in time; it runs on, as its promotion asked")
+    ledger.update("generations", {"number": int(number)}, confirm_by=None)
+    send(station, f"running on unconfirmed (generation {number})")
+    return 0
+
+
+def promote(station: Station, ledger: Ledger, name: str) -> int:
+    """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
+    from . import promotion
+
+    why = promotion.prepare(station, ledger, name)
+    if why:
+        print(f"agentctl: change {name} is not promoted: {why}", flush=True)
+    return EXIT_FAILED if why else 0
+
+
 def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
@@ -66,7 +95,7 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
         station.vault.update({f"refs/agentctl/condemned/{number}": None})
     with ledger.transaction():
         ledger.update("generations", {"number": number}, status="good", blessed_at=time.time(), reason=reason,
-                      condemned_at=None, snapshot=snapshot)
+                      condemned_at=None, snapshot=snapshot, confirm_by=None)
         ledger.event("bless", f"generation {number} is good: {reason}")
 
 

@@ -16,7 +16,7 @@ _OURS = frozenset(
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "AGENT_NAME", "AGENT_GENERATION"]
     + ["AGENT_COMMIT", "AGENT_LAUNCH_ID", "AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE"]
     + ["AGENT_HISTORY_FILE", "AGENT_BRIEF_FILE", "AGENT_RESUMED", "AGENT_API_URL"]
-    + ["AGENT_TOKEN_FILE"]
+    + ["AGENT_TOKEN_FILE", "AGENT_TRIAL"]
 )
 
 
@@ -249,6 +249,11 @@ def _key(text: str) -> str | None:
     return _made_of(text, _LETTERS + _LETTERS.upper(), _DIGITS + "-", 16)
 
 
+def _prefix(text: str) -> str | None:
+    """A branch name's beginning, up to and with a slash."""
+    return text if text[-1] == "/" and _branch(text + "x") else None
+
+
 def _listen(text: str) -> str | None:
     host, _, port = text.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
@@ -282,4 +287,9 @@ CODE_PATHS = Listed(
     Text("path", 'a path relative to agent.code, without ".." and not ".git"', _code_path),
     "paths relative to agent.code",
 )
+PREFIXES = Listed(
+    Text("prefix", 'a beginning of branch names that ends in "/"', _prefix),
+    'beginnings of branch names, such as ["feature/"]',
+)
+LINES = Listed(Text("line", "a line of text", lambda text: text), "lines of text")
 COMMANDS = Listed(Argv(may_be_empty=False), 'commands, such as [["python3", "check.py"]]', "toml")

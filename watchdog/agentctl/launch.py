@@ -132,6 +132,8 @@ def _identify(station: Station, ledger: Ledger) -> dict:
     _note_left_out(ledger, capture.problems)
     known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
     for generation in known:
+        if generation["source"] == "forced" and generation["status"] != "condemned":
+            break  # somebody wanted this tree once more, after it was condemned
         if generation["status"] == "condemned":
             return generation
     held = [g for g in known if not policy.is_pruned(g)]
@@ -216,20 +218,29 @@ def _guard_tree(station: Station, ledger: Ledger) -> None:
     raise LaunchRefused(reason, "the one-shot puts the last good one there")
 
 
-def _record_refusal(ledger: Ledger, generation: dict, refusal: str) -> None:
+def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
     now = time.time()
     ledger.insert("launches", id=new_id(), generation=generation["number"], started_at=now, boot_id=boot_id(),
-                  ended_at=now, end=policy.REFUSED, trigger="refused", reason=refusal)
+                  ended_at=now, end=policy.REFUSED, trigger=trigger, reason=refusal)
+
+
+def is_overdue(generation: dict, now: float) -> bool:
+    """Tell whether its confirmation did not come in time; who asked to be paged only wants to know."""
+    confirm_by = generation["confirm_by"]
+    return confirm_by is not None and now >= confirm_by and generation["on_failure"] != "page"
 
 
 def _guard_generation(ledger: Ledger, generation: dict) -> None:
     refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
+    trigger = "refused"
+    if not refusal and is_overdue(generation, time.time()):
+        refusal, trigger = "it was not confirmed in time ('agentctl confirm')", "not-confirmed"
     if not refusal:
         return
     last = ledger.last_launch()
     if last is not None and last["generation"] == generation["number"] and last["end"] == policy.FAILED:
         refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
-    _record_refusal(ledger, generation, refusal)
+    _record_refusal(ledger, generation, refusal, trigger)
     raise LaunchRefused(f"not launching generation {generation['number']}: {refusal}",
                         f"'agentctl bless {generation['number']}' if it is good after all")
 

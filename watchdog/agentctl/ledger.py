@@ -13,7 +13,7 @@ import time
 from . import lean_json as json
 from .errors import AgentctlError
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,6 +44,21 @@ CREATE TABLE requests (
     reason TEXT NOT NULL, incident TEXT NOT NULL DEFAULT '');
 CREATE TABLE events (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
+
+# What each version added; a ledger that lacks it is brought up to date when it is opened for writing.
+MIGRATIONS = {
+    2: (
+        "ALTER TABLE generations ADD COLUMN change TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN on_failure TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN confirm_by REAL",
+        "CREATE TABLE changes (name TEXT PRIMARY KEY, about TEXT NOT NULL, author TEXT NOT NULL, "
+        "started_at REAL NOT NULL, base TEXT NOT NULL, worktree TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '', "
+        "status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', checked TEXT NOT NULL DEFAULT '{}', "
+        "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
+        "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
+        "ended_at REAL)",
+    ),
+}  # fmt: skip
 
 
 REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
@@ -77,15 +92,18 @@ class Ledger:
         try:
             self._connect(read_only)
             version = int(self.meta("version") or 0)
+            if 0 < version < VERSION and not read_only:
+                version = self._bring_up_to_date()
         except (sqlite3.Error, ValueError) as error:
             if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
                 raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error)}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
+        self.version = version
         if version > VERSION:
             self.close()
             raise LedgerUnavailable(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
                                     "use the agentctl that wrote it, or a newer one; nothing was changed")
-        if version != VERSION:
+        if version < 1:
             self.close()
             raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}", REBUILT)
 
@@ -100,7 +118,8 @@ class Ledger:
         os.close(fd)
         connection = sqlite3.connect(temp, isolation_level=None)
         connection.execute("PRAGMA synchronous=EXTRA")
-        connection.executescript(f"BEGIN; {SCHEMA} INSERT INTO meta VALUES ('version', '{VERSION}'); COMMIT;")
+        added = "".join(f"{statement}; " for statements in MIGRATIONS.values() for statement in statements)
+        connection.executescript(f"BEGIN; {SCHEMA} {added} INSERT INTO meta VALUES ('version', '{VERSION}'); COMMIT;")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         os.rename(temp, path)
@@ -115,6 +134,15 @@ class Ledger:
         self.db = sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=20)
         self.db.row_factory = _as_dict
         self.db.execute("PRAGMA synchronous=FULL")
+
+    def _bring_up_to_date(self) -> int:
+        """Add what newer versions have, all of it or nothing; whoever else does it at this moment was first."""
+        with self.transaction():
+            for version in range(int(self.meta("version")) + 1, VERSION + 1):
+                for statement in MIGRATIONS[version]:
+                    self.db.execute(statement)
+            self.set_meta("version", str(VERSION))
+        return VERSION
 
     def __enter__(self) -> Ledger:
         return self
@@ -205,6 +233,13 @@ class Ledger:
 
     def next_request(self) -> dict | None:
         return self.one("SELECT * FROM requests WHERE incident='' ORDER BY number LIMIT 1")
+
+    def changes(self) -> list[dict]:
+        """Every change, oldest first; none in a ledger from before there were any."""
+        return self.all("SELECT * FROM changes ORDER BY started_at, rowid") if self.version > 1 else []
+
+    def change(self, name: str) -> dict | None:
+        return self.one("SELECT * FROM changes WHERE name=?", name) if self.version > 1 else None
 
     def evidence(self, incident: str) -> dict:
         row = self.one("SELECT evidence FROM incidents WHERE id=?", incident)

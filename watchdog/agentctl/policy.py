@@ -5,78 +5,25 @@ Silence means rollback; survival needs proof. Facts come in as plain rows of the
 
 from __future__ import annotations
 
+from .world import Decision, Limits, World, is_pruned
+
 # What an attempt does.
 NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
+PROMOTE = "promote"
 
 # How a launch ends.
 RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
     "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
 )  # fmt: skip
 
-BY_HAND = ("by hand", "undo")  # what a human asked for does not use up what automation may do
+BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
 OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
 EXIT_RESTART = (0, 75)  # unasked: "restart me"
 DAY_SECONDS = 86400.0
-
-
-class World:
-    """What is known when a decision is due; rows as the ledger gives them."""
-
-    def __init__(
-        self, *, now: float, limits: Limits, launch: dict | None, generations: list[dict], incident: dict | None,
-        attempts: list[dict], recent: list[dict], request: dict | None = None, is_halted: bool = False,
-        paused_until: float = 0.0, failure: str = "unknown",
-    ) -> None:  # fmt: skip
-        self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
-        self.incident = incident  # the open one, or None
-        self.attempts = attempts  # the open incident's attempts so far
-        self.recent = recent  # every attempt of the last day, any incident
-        self.request, self.is_halted, self.paused_until = request, is_halted, paused_until
-        self.failure = failure  # the run of the agent whose end called us; '' if a person did, or for a second time
-
-    def generation(self, number: int | None) -> dict | None:
-        """Return the generation's row, or None."""
-        return next((g for g in self.generations if g["number"] == number), None)
-
-    @property
-    def goods(self) -> list[dict]:
-        """Blessed generations, the last known good first, none below golden."""
-        good = sorted((g for g in self.generations if g["status"] == "good" and not is_pruned(g)),
-                      key=lambda g: (g["blessed_at"] or 0, g["number"]), reverse=True)
-        golden = self.golden
-        return [g for g in good if golden is None or g["number"] >= golden["number"]]
-
-    @property
-    def golden(self) -> dict | None:
-        """The pinned generation, or None."""
-        return next((g for g in self.generations if g["is_golden"]), None)
-
-
-class Limits:
-    """The bounds of `[rollback]`."""
-
-    __slots__ = ("attempts", "per_day", "restarts", "window_seconds")
-
-    def __init__(self, restarts: int, window_seconds: float, attempts: int, per_day: int) -> None:
-        self.restarts, self.window_seconds = restarts, window_seconds
-        self.attempts, self.per_day = attempts, per_day
-
-
-class Decision:
-    """What to do: `action`, the rung it stands on, the generation it aims at, and why, in words."""
-
-    __slots__ = ("action", "answered_by", "condemn", "reason", "rung", "target", "without_task")
-
-    def __init__(self, action: str, reason: str, *, rung: str = "", target: int | None = None,
-                 condemn: int | None = None, without_task: bool = False, answered_by: str = "") -> None:
-        self.action, self.reason, self.rung, self.target = action, reason, rung, target
-        self.condemn, self.without_task, self.answered_by = condemn, without_task, answered_by
-
-    def __repr__(self) -> str:
-        return f"Decision({self.action}, {self.rung!r}, target={self.target}, condemn={self.condemn}: {self.reason})"
+__all__ = ["Decision", "Limits", "World", "decide", "is_proven", "is_pruned", "refuse_launch"]
 
 
 def decide(world: World) -> Decision:
@@ -118,6 +65,8 @@ def _decide_request(world: World) -> Decision:
     request = world.request
     if request["verb"] == OFFLINE:
         return _decide_offline(world, request)
+    if request["verb"] == "promote":
+        return _decide_promotion(world, request)
     if request["verb"] == "undo":
         return Decision(UNDO, request["reason"] or "undo asked for", rung="by hand")
     current = world.launch and world.generation(world.launch["generation"])
@@ -154,6 +103,14 @@ def _find_standing(world: World, target: dict) -> str:
     return last["incident"] if last and last["target"] == target["number"] and last["rung"] != "undo" else ""
 
 
+def _decide_promotion(world: World, request: dict) -> Decision:
+    """A candidate that was made ready is put in place, unless the world has changed since."""
+    target = world.generation(int(request["target"]))
+    if world.is_halted or target is None or target["status"] != "candidate":
+        return Decision(NOTHING, "the agent is halted, or it is no candidate any more")
+    return Decision(PROMOTE, request["reason"], rung="promote", target=target["number"])
+
+
 def choose_manual_target(world: World) -> dict | None:
     """What a rollback without a number means: last known good, or the one before where that is running."""
     current = world.launch["generation"] if world.launch else None
@@ -185,14 +142,14 @@ def _decide_failed(world: World, launch: dict) -> Decision:
         return _next_rung(world, None, why)
     if launch["trigger"] == "cannot-launch":
         return _decide_unlaunched(world, running, why)
-    if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or launch["trigger"] == "check-failed":
+    if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or running["status"] == "condemned":
         return _next_rung(world, running, why)
-    if running["status"] == "condemned":
+    if launch["trigger"] in ("check-failed", "not-confirmed"):
         return _next_rung(world, running, why)
     if _is_open_rollback(world):
         return _next_rung(world, running, f"{why}, before it was seen well again")
     if running["status"] == "candidate":
-        if running["tries_left"] > 0:
+        if running["tries_left"] > 0 and running.get("on_failure") != "freeze":
             return Decision(RESTART, why, rung="restart", target=running["number"])
         return _next_rung(world, running, f"{why}; no tries left")
     if _restarts(world, running) < world.limits.restarts:
@@ -233,6 +190,8 @@ def _asked_in_window(world: World, generation: dict) -> int:
 
 def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
+    if failing is not None and failing["status"] == "candidate" and failing.get("on_failure") in ("freeze", "page"):
+        return _stay(world, failing, why)
     moves = [a for a in world.recent if a["rung"] not in (*NO_MOVES, *BY_HAND)]
     in_window = sum(1 for a in moves if a["at"] > world.now - world.limits.window_seconds)
     if in_window >= world.limits.attempts:
@@ -259,6 +218,13 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     return _halt(f"{why}; nothing is left to go back to")
 
 
+def _stay(world: World, failing: dict, why: str) -> Decision:
+    """Do what its promotion asked for instead of a rollback: freeze it, or page and try on with it."""
+    if failing["on_failure"] == "page" and _restarts(world, failing) < world.limits.restarts:
+        return Decision(RESTART, why, rung="restart", target=failing["number"])
+    return _halt(f"{why}; not rolled back, as its promotion asked (--on-failure {failing['on_failure']})")
+
+
 def _ladder(world: World, failing: dict | None) -> list[tuple[str, dict]]:
     goods = world.goods
     ladder = [("last known good" if n == 0 else "older good", g) for n, g in enumerate(goods)]
@@ -272,11 +238,6 @@ def _halt(why: str) -> Decision:
     return Decision(HALT, why, rung="halted")
 
 
-def is_pruned(generation: dict) -> bool:
-    """Tell whether the vault holds the generation no more: its line stays, to know the tree again."""
-    return generation.get("vault_commit") == ""
-
-
 def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str:
     """Return why this generation must not be launched now, or ''. The guard of the runner."""
     if has_intent:
@@ -285,7 +246,8 @@ def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str
         return "halted: stopped until a human acts"
     if generation["status"] == "condemned":
         return f"its tree was condemned as generation {generation['number']}: {generation['reason']}"
-    if generation["status"] == "candidate" and generation["tries_left"] <= 0:
+    is_spent = generation["status"] == "candidate" and generation["tries_left"] <= 0
+    if is_spent and generation.get("on_failure") != "page":
         return f"generation {generation['number']} has no tries left"
     return ""
 

@@ -98,3 +98,14 @@ def _read(path: str) -> bytes:
             return file.read() or b""
     except OSError:
         return b""
+
+
+def has_ancestor_with(name: str, value: str) -> bool:
+    """Tell whether we or any process above us was started with NAME=value (what we may not read does not count)."""
+    wanted, pid = f"{name}={value}".encode(), os.getpid()
+    while pid > 1:
+        if wanted in _read(f"/proc/{pid}/environ").split(b"\0"):
+            return True
+        fields = stat_fields(pid)
+        pid = int(fields[1]) if len(fields) > 1 else 0
+    return False

@@ -11,6 +11,7 @@ import os
 import time
 
 from . import incident, launch, policy, rebuild, room
+from . import lean_json as json
 from .attempt import Attempt, ask_ignored, carry_out, why_no_undo
 from .errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, in_words, is_no_storage
 from .journal import Journal
@@ -53,7 +54,7 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         attempt = Attempt.unfinished(station, ledger)
         if attempt is not None:
             journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
-            carry_out(attempt, journal)
+            carry_on(attempt, journal)
             if ledger.next_request() is None:
                 return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
             continue
@@ -70,6 +71,16 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         status = act(station, ledger, world, policy.decide(world), journal)
         if ledger.next_request() is None:
             return status
+
+
+def carry_on(attempt: Attempt, journal: Journal) -> None:
+    """Go on with what was cut off: a promotion has other steps than a rollback."""
+    if attempt.rung == policy.PROMOTE:
+        from . import promotion
+
+        promotion.carry_out(attempt, journal)
+    else:
+        carry_out(attempt, journal)
 
 
 def _close_cut_off(ledger: Ledger, last: dict) -> None:
@@ -123,7 +134,16 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
             raise room.no_storage(station, AgentctlError("there was none to record what failed"))
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:
+        if not world.is_halted and world.launch is not None:
+            keep_scene(station, ledger, world, decision)
         return _halt(ledger, world, decision, journal)
+    if decision.action == policy.PROMOTE:
+        from . import promotion
+
+        row = promotion.intend(ledger, world.request, decision.target, decision.reason)
+        journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
+        promotion.carry_out(Attempt(station, ledger, row), journal)
+        return EXIT_RELAUNCH
     is_asked = world.launch is not None and world.launch["end"] == policy.ASKED and not policy.answers(world)
     if is_asked and decision.action == policy.RESTART:
         _note_asked(ledger, world.launch, decision)
@@ -134,7 +154,31 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
     carry_out(attempt, journal)
+    if decision.action == policy.RESTART:
+        page_if_asked(station, world)
     return EXIT_RELAUNCH
+
+
+def page_if_asked(station: Station, world: policy.World) -> None:
+    """A promotion with --on-failure page wants a human to know of its first failure."""
+    running = world.generation(world.launch["generation"]) if world.launch else None
+    if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
+        return
+    from .alert import send
+
+    send(station, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
+
+
+def keep_scene(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision) -> None:
+    """Keep the evidence of what ends halted: nothing else will look at it."""
+    incident_id = incident.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
+    try:
+        from .evidence import collect
+
+        facts = collect(station, ledger, incident_id, len(world.attempts) + 1)[0]
+        ledger.update("incidents", {"id": incident_id}, evidence=json.dumps(facts))
+    except (AgentctlError, OSError, ValueError):
+        return  # halted without its evidence is better than not halted
 
 
 def describe(world: policy.World, decision: policy.Decision) -> str:
@@ -150,6 +194,8 @@ def describe(world: policy.World, decision: policy.Decision) -> str:
 def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
+        if world.request["verb"] == "promote":
+            _tell_change(ledger, world.request, decision.reason)
         ledger.update("requests", {"number": world.request["number"]}, incident=decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
@@ -170,6 +216,15 @@ def _is_just_stopped(world: policy.World) -> bool:
     launch = world.launch
     return launch is not None and launch["end"] == policy.STOPPED and \
         0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
+
+
+def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
+    """A promotion that came too late goes back to work."""
+    from . import promotion
+
+    row = ledger.one("SELECT change FROM generations WHERE number=?", request["target"])
+    if row is not None and row["change"]:
+        promotion.cancel(ledger, row["change"], why)
 
 
 def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:

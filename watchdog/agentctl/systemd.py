@@ -27,6 +27,11 @@ def restart_without_waiting(places: Places) -> None:
     run(places, "restart", "--no-block", places.unit, limit_seconds=30)
 
 
+def start_rollback_without_waiting(places: Places) -> None:
+    """Start the one-shot from inside the agent's unit, which it stops."""
+    run(places, "start", "--no-block", places.rollback_unit, limit_seconds=30)
+
+
 def start_rollback(places: Places) -> None:
     """Start the one-shot and wait for its end."""
     run(places, "start", places.rollback_unit, check=False, limit_seconds=1800)

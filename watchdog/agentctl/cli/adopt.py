@@ -15,9 +15,10 @@ import click
 @click.option("--user", default="", help="Who the agent runs as (root only; default: who owns PATH).")
 @click.option("--state-dir", default="", help="The agent's state folder.")
 @click.option("--preset", default="", help="Settings for an agent that is known: 'agentctl presets' lists them.")
+@click.option("--no-hooks", is_flag=True, help="Write no pre-commit hook and no SELF_MODIFICATION.md into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def init(ctx, path, command, branch, user, state_dir, preset, as_json):
+def init(ctx, path, command, branch, user, state_dir, preset, no_hooks, as_json):
     """Adopt the git repository PATH; COMMAND... starts the agent in it."""
     from .. import adopt, station
     from .. import preset as presets
@@ -25,8 +26,11 @@ def init(ctx, path, command, branch, user, state_dir, preset, as_json):
     places = station.find_places(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
     adopted = adopt.adopt(places, os.path.abspath(path), list(command), branch=branch, user=user,
-                          state_dir=state_dir, preset=known)
+                          state_dir=state_dir, preset=known, settings=_lint(os.path.abspath(path)))
     lines = adopt.note(adopted)
+    if adopted.config.change.lint == []:
+        lines.append("no linter: ruff is not here; agentctl config set change.lint '[\"TOOL\", \"{files}\"]'")
+    lines += [] if no_hooks else _install_hooks(adopted)
     if known is not None and known.set_up:
         lines += known.set_up.strip().splitlines()
     if as_json or ctx.obj.as_json:
@@ -37,3 +41,34 @@ def init(ctx, path, command, branch, user, state_dir, preset, as_json):
         click.echo(line)
     click.echo("next: 'agentctl install' and 'systemctl start "
                f"{places.name}'; without systemd: 'agentctl supervise'")
+
+
+def _lint(path: str) -> dict:
+    """Where ruff is not at hand it is not made a condition of every change."""
+    import shutil
+
+    has_ruff = shutil.which("ruff") or os.path.exists(f"{path}/.venv/bin/ruff")
+    return {} if has_ruff else {"change": {"lint": []}}
+
+
+def _install_hooks(station) -> list[str]:
+    """Leave the hook and the protocol in the repository, as the agent's user."""
+    from .. import hooks
+    from ..changes import Changes, prepare_folder
+
+    prepare_folder(station)
+    variables = {"AGENTCTL_SCOPE": station.places.scope}
+    if station.places.root:
+        variables["AGENTCTL_ROOT"] = station.places.root
+    said = Changes(station).as_agent(hooks.install, station.code_dir, station.places.name, station.places.config_path,
+                                     _own_path(), variables)
+    return said.splitlines()
+
+
+def _own_path() -> str:
+    """Find the command that a hook can call."""
+    import shutil
+    import sys
+
+    beside = os.path.join(os.path.dirname(sys.executable), "agentctl")
+    return beside if os.access(beside, os.X_OK) else shutil.which("agentctl") or beside

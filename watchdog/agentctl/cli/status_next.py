@@ -107,6 +107,9 @@ def _when_on_probation(facts: Facts, document: dict) -> list[str]:
 def _until_good(facts: Facts, document: dict) -> str:
     if facts.config is None or document["ready_at"] is None:
         return "good when it has lasted and kept beating"
+    running = next((g for g in facts.generations if g["number"] == document["generation"]), {})
+    if running.get("confirm_by"):
+        return f"it goes back unless 'agentctl confirm' comes by {local(running['confirm_by'])}"
     settings = facts.config.probation
     seconds = settings.duration - (facts.now - document["ready_at"])
     beats = settings.heartbeats - document["heartbeats"]

@@ -17,6 +17,7 @@ TRIGGERS = {
     "tmux-killed": "its tmux server was killed",
     "runner-killed": "its runner was killed",
     "check-failed": "a required check of its trial failed",
+    "not-confirmed": "nobody confirmed it in time",
     "refused": "its launch was refused",
     "offline": "the watchdog could not reach it",
     "asked": "it restarted itself",
@@ -38,6 +39,7 @@ def tell(known: Known) -> list[Part]:
     parts = [
         Part("What happened", [_what_ran(known), _what_happened(known), *_signs(known)]),
         Part("What was decided", [_decision(a) for a in known.public["attempts"]]),
+        Part("What was undone", story_end.undone(known)),
         Part("What it cost", story_end.cost(known)),
         Part("What was kept", story_end.kept(known)),
         Part("What was restored", story_end.restored(known)),

@@ -5,6 +5,21 @@ from __future__ import annotations
 from .story_known import Known, fine
 
 
+def undone(known: Known) -> list[str]:
+    """Say where it came from, and what its task had left to do; what it had changed is laid out below."""
+    came_from, pending = known.evidence.get("change") or {}, known.evidence.get("pending") or []
+    sentences = []
+    if came_from:
+        about = f" ({came_from['about']})" if came_from.get("about") else ""
+        sentences.append(f"It came from the change {came_from['name']}{about}; its branch and its worktree "
+                         f"{came_from['worktree']} are untouched: agentctl change list.")
+    if pending:
+        sentences.append(f"Unfinished in its task: {'; '.join(str(text) for text in pending)}.")
+    if known.evidence.get("diffstat"):
+        sentences.append("What it had changed:")
+    return sentences
+
+
 def cost(known: Known) -> list[str]:
     """Say what it took until the agent was well again, or that it is not."""
     public = known.public

@@ -19,6 +19,9 @@ def render(known: Known, now: float) -> list[str]:
             lines += wrap(sentence, "  ")
         if part.heading == "What happened":
             lines += _proof(known)
+        if part.heading == "What was undone":
+            stat = known.evidence.get("diffstat") or []
+            lines += [cut(f"    {clean(line)}", WIDTH).rstrip() for line in stat]
         if part.heading == "What was decided":
             lines += _steps(known)
     return lines

@@ -19,7 +19,7 @@ class Verb:
         self.module = f"{HERE}.{module}"
 
 
-LOOK, RUN, RECOVER, STATE, SET_UP = "Look", "Run", "Recover", "State", "Set up"
+LOOK, RUN, CHANGE, RECOVER, STATE, SET_UP = "Look", "Run", "Change", "Recover", "State", "Set up"
 
 TABLE = (
     Verb(LOOK, "status", "status:status", "Is it well, what runs, since when, what happens next."),
@@ -34,6 +34,9 @@ TABLE = (
     Verb(RUN, "attach", "control:attach", "Open the agent's tmux session."),
     Verb(RUN, "supervise", "supervise:supervise", "Keep the agent alive in the foreground."),
     Verb(RUN, "watchdog", "watchdog:watchdog", "Serve the API and watch, in the foreground."),
+    Verb(CHANGE, "change", "change:group", "Change the source the safe way: start to promote."),
+    Verb(CHANGE, "confirm", "confirm:confirm", "Say in time that the promoted version is to stay."),
+    Verb(CHANGE, "protocol", "protocol:protocol", "Print how an agent changes itself safely."),
     Verb(RECOVER, "rollback", "recover:rollback", "Go back to a good generation, or undo that."),
     Verb(RECOVER, "bless", "recover:bless", "Declare a generation good."),
     Verb(RECOVER, "condemn", "recover:condemn", "Declare a generation bad."),

@@ -1,0 +1,74 @@
+"""A world whose agent is changed by the command line, as an agent or a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from integration.world import SOURCE, World, git, write
+
+CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
+CHANGE = {
+    "change": {"lint": [], "try_for": "300ms"},
+    "probation": {"duration": "0s", "heartbeats": 2, "tries": 1},
+    "agent": {"ready_timeout": "20s", "stop_grace": "5s"},
+    "heartbeat": {"timeout": "5s", "longest_wait": "20s"},
+}
+
+
+class Changing(World):
+    """A world with the verbs of `agentctl change`."""
+
+    def ctl(self, *words: str, status: int | None = 0, env: dict | None = None, cwd=None):
+        """Run agentctl; fail unless it ends with `status`."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_"))}
+        done = subprocess.run([sys.executable, "-c", CTL, "--name", self.name, *words], capture_output=True, text=True,
+                              env={**clean, "PYTHONPATH": SOURCE, **(env or {})}, cwd=cwd or "/", timeout=300,
+                              stdin=subprocess.DEVNULL)  # fmt: skip
+        assert status is None or done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+        assert "a bug" not in done.stderr and "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def ask(self, *words: str, status: int = 0):
+        """Return what `agentctl WORDS --json` says."""
+        done = self.ctl(*words, "--json", status=status)
+        return json.loads(done.stdout if status == 0 else done.stderr)
+
+    def begin(self, name: str = "feature/x", files: dict | None = None, about: str = "") -> Path:
+        """Start a change and commit `files` on it; return its worktree."""
+        folder = Path(self.ask("change", "start", name, "--about", about)["worktree"])
+        if files is not None:
+            self.commit_in(folder, files)
+        return folder
+
+    def commit_in(self, folder: Path, files: dict, message: str = "a change", *more: str) -> str:
+        write(folder, files)
+        git(folder, "add", "-A")
+        git(folder, "commit", "-q", "-m", message, *more)
+        return git(folder, "rev-parse", "HEAD")
+
+    def refuses(self, *words: str, status: int = 1) -> str:
+        """Run agentctl, which has to refuse with an error and a hint; return both."""
+        done = self.ctl(*words, status=status)
+        assert done.stdout == "" or status == 1, done.stdout
+        assert "Error: " in done.stderr and "Hint:" in done.stderr, done.stderr
+        return done.stderr
+
+    def change(self, name: str = "feature/x") -> dict:
+        """Return a change as the list shows it."""
+        return next(row for row in self.ask("change", "list", "--all") if row["name"] == name)
+
+    def make_ready(self, name: str = "feature/x", files: dict | None = None, **more) -> Path:
+        """Bring a change to where only its promotion is missing."""
+        folder = self.begin(name, files or {"note.txt": "new\n"}, **more)
+        self.pass_on(name)
+        return folder
+
+    def pass_on(self, name: str = "feature/x") -> None:
+        """Check, try and review what the branch holds now."""
+        self.ctl("change", "check", name)
+        self.ctl("change", "try", name)
+        self.ctl("change", "review", name, "--note", "looks good")

@@ -1,0 +1,116 @@
+"""Confirm or revert, and what a promotion asked to follow a failure."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from integration.changing import CHANGE, Changing
+from integration.world import git, merged
+
+
+@pytest.fixture
+def make(monkeypatch):
+    worlds = []
+
+    def build(settings=None):
+        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})).adopt())
+        worlds[-1].start()
+        worlds[-1].until_beating(1)
+        return worlds[-1]
+
+    yield build
+    for world in worlds:
+        world.end()
+
+
+def test_confirmed_in_time_it_stays_and_is_blessed(make):
+    world = make()
+    assert "nothing to confirm" in world.refuses("confirm")
+    world.make_ready()
+    assert "agentctl confirm" in world.ctl("change", "promote", "--confirm-within", "10m").stdout
+    world.until_beating(2)
+    assert world.change()["state"] == "unconfirmed"
+    assert "goes back unless 'agentctl confirm'" in world.ctl("status", status=None).stdout
+    assert world.status_of(2) == "candidate"
+    assert world.ask("confirm")["generation"] == 2
+    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+    assert "nothing to confirm" in world.refuses("confirm")
+
+
+def test_not_confirmed_it_goes_back_however_well_it_looks(make):
+    world = make()
+    world.make_ready()
+    world.ctl("change", "promote", "--confirm-within", "3s")
+    incident = world.until_outcome("recovered", 60)
+    assert incident["trigger"] == "not-confirmed"
+    assert git(world.code, "rev-parse", "main") == world.first
+    assert world.status_of(2) == "condemned" and world.change()["state"] == "rolled back"
+    assert "nobody confirmed it in time" in " ".join(world.ctl("why").stdout.split()).lower()
+
+
+def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(make):
+    world = make()
+    world.make_ready()
+    world.ctl("change", "promote", "--confirm-within", "10m")
+    world.until_beating(2)
+    world.stop()
+    with world.ledger() as ledger:
+        ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
+        last = ledger.last_launch()
+        ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another")
+    world.start()
+    incident = world.until_outcome("recovered", 60)
+    assert incident["trigger"] == "not-confirmed" and world.status_of(2) == "condemned"
+    assert git(world.code, "rev-parse", "main") == world.first
+
+
+def test_with_a_human_review_the_agent_cannot_confirm_itself(make):
+    world = make({"change": {"review": "human"}})
+    world.make_ready()
+    world.ctl("change", "approve")
+    world.ctl("change", "promote", "--confirm-within", "10m")
+    world.until_beating(2)
+    socket = world.places.api_socket_path.replace("/", "%2F")
+    inside = {"AGENT_NAME": world.name, "AGENT_API_URL": f"http+unix://{socket}"}
+    assert "this is the agent itself" in world.ctl("confirm", env=inside, status=1).stderr
+    world.ctl("confirm")
+
+
+def test_freeze_stays_down_with_the_evidence(make):
+    world = make({"probation": {"duration": "3s", "tries": 2}})
+    world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
+    world.ctl("change", "promote", "--on-failure", "freeze")
+    assert world.supervisors[-1].wait(60) == 77
+    incident = world.incidents()[-1]
+    assert incident["outcome"] == "halted" and "--on-failure freeze" in incident["reason"]
+    assert any("told to crash later" in line for line in world.evidence(incident)["stack"])
+    assert git(world.code, "log", "-1", "--format=%s") == "Merge feature/x" and world.status_of(2) == "candidate"
+    assert "told to crash later" in world.ctl("why").stdout
+    world.ctl("rollback", "1", "--yes")
+    assert git(world.code, "rev-parse", "main") == world.first
+
+
+def test_page_tells_a_human_and_tries_on(make):
+    world = make({"probation": {"duration": "3s"}, "rollback": {"restarts": 2}})
+    told = world.folder / "paged"
+    world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >>{told}"]))
+    world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
+    world.ctl("change", "promote", "--on-failure", "page")
+    world.until(lambda: told.exists() and "not rolled back, as asked" in told.read_text(), "the page", 60)
+    assert world.supervisors[-1].wait(60) == 77
+    assert world.rungs() == [("promote", 2), ("restart", 2), ("restart", 2)]
+    assert git(world.code, "log", "-1", "--format=%s") == "Merge feature/x"
+
+
+def test_page_and_no_confirmation_runs_on(make):
+    world = make()
+    told = world.folder / "paged"
+    world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >>{told}"]))
+    world.make_ready()
+    world.ctl("change", "promote", "--confirm-within", "2s", "--on-failure", "page")
+    world.until(lambda: told.exists() and "unconfirmed" in told.read_text(), "the page", 60)
+    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+    assert world.incidents() == []

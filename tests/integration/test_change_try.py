@@ -1,0 +1,138 @@
+"""`agentctl change try`: the candidate runs for real, beside the agent and away from its state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from agentctl import process
+from integration.changing import CHANGE, CTL, Changing
+from integration.world import SOURCE, merged, write
+from kit.manifest import manifest
+
+
+@pytest.fixture
+def make(monkeypatch):
+    worlds = []
+
+    def build(settings=None):
+        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
+        return worlds[-1].adopt()
+
+    yield build
+    for world in worlds:
+        world.end()
+
+
+def begin(world, files, **more):
+    folder = world.begin(files=files, **more)
+    world.ctl("change", "check")
+    return folder
+
+
+def test_a_good_candidate_holds_while_the_agent_goes_on(make):
+    world = make()
+    world.start()
+    launch = world.until_beating(1)
+    begin(world, {"note.txt": "new"})
+    told = world.ctl("change", "try", "--for", "1s").stdout
+    assert "ready after" in told and "it held for 1s" in told and "change review feature/x" in told
+    assert world.change()["next"] == "review: it was not reviewed"
+    assert [row["id"] for row in world.launches()] == [launch["id"]]
+    assert len(world.starts()) == 1  # of the trial, nothing is in the real state
+    assert os.listdir(world.folder / ".code.agentctl/changes/.trials") == []
+    assert "agent: starting" in (world.code / ".git/agentctl/feature/x/try.log").read_text()
+
+
+def test_its_world_is_a_copy(make):
+    world = make()
+    spied = str(world.folder / "spied")
+    spy = f"import os, json\njson.dump(dict(os.environ), open({spied!r}, 'w'))\nMODE = 'healthy'\n"
+    smoke = ["sh", "-c", f"cat $AGENT_STATE_DIR/config/plan.json >{world.folder}/smoked; "
+                         "echo bad >$AGENT_STATE_DIR/config/plan.json"]
+    world.ctl("config", "set", "change.smoke", json.dumps(smoke))
+    before = manifest(world.state)
+    begin(world, {"behaviour.py": spy})
+    world.ctl("change", "try")
+    assert manifest(world.state) == before
+    assert (world.folder / "smoked").read_text() == "the good plan"
+    seen = json.loads((world.folder / "spied").read_text())
+    assert seen["AGENT_TRIAL"] == "1" and seen["AGENT_NAME"] == f"{world.name}-trial"
+    real = [str(world.state), world.places.notify_socket_path, world.places.token_path]
+    assert not [name for name, value in seen.items() if any(path in value for path in real)]
+    assert seen["AGENTCTL_ROOT"] != world.environment["AGENTCTL_ROOT"]
+
+
+@pytest.mark.parametrize(("mode", "why"), [
+    ("crash", "exit status 1"), ("never-ready", "was not ready within"), ("side-thread", "no heartbeat for"),
+    ("again-75", "restart me"),
+])
+def test_a_bad_candidate_is_told(make, mode, why):
+    world = make({"agent": {"ready_timeout": "3s"}, "heartbeat": {"timeout": "1s"}})
+    begin(world, {"behaviour.py": f"MODE = {mode!r}\n"})
+    told = world.ctl("change", "try", "--for", "3s", status=1)
+    assert why in told.stderr and "try.log" in told.stderr
+    if mode == "crash":
+        assert "told to crash" in told.stdout
+    assert world.change()["next"].startswith("try: the try failed: ")
+    assert world.incidents() == [] and world.launches() == []
+
+
+def test_a_smoke_check_that_fails(make):
+    world = make({"change": {"smoke": ["sh", "-c", "exit 4"]}})
+    begin(world, {"note.txt": "new"})
+    assert "the smoke check ended with 4" in world.refuses("change", "try")
+
+
+def test_a_smoke_check_that_hangs(make):
+    world = make({"change": {"smoke": ["sleep", "600"]}, "probation": {"check_timeout": "500ms"}})
+    begin(world, {"note.txt": "new"})
+    assert "the smoke check took too long" in world.refuses("change", "try")
+
+
+def test_a_restart_asked_for_inside_does_not_reach_the_real_agent(make):
+    world = make()
+    world.start()
+    launch = world.until_beating(1)
+    inside = (f"import os, subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {CTL!r}, 'restart', '--no-wait'], "
+              f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}}})\nMODE = 'healthy'\n")
+    begin(world, {"behaviour.py": inside})
+    assert "it asked to be restarted" in world.refuses("change", "try", "--for", "20s")
+    assert world.launches()[-1]["id"] == launch["id"] and not world.launches()[-1]["end"]
+
+
+def test_what_was_not_checked_is_not_tried(make):
+    world = make()
+    world.begin(files={"note.txt": "new"})
+    assert "it was not checked" in world.refuses("change", "try")
+
+
+def test_an_interrupted_trial_leaves_nothing_running(make):
+    world = make()
+    begin(world, {"behaviour.py": "MODE = 'orphan'\n"})
+    env = {**os.environ, "PYTHONPATH": SOURCE}
+    argv = [sys.executable, "-c", CTL, "--name", world.name, "change", "try", "--for", "10m"]
+    running = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "ready" in running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate", 60)
+
+
+def test_the_environment_comes_along(make):
+    world = make({"change": {"smoke": ["sh", "-c", "test -e .venv/version"]},
+                  "environment": {"build": ["sh", "-c", "cp new.lock .venv/version"], "lockfiles": ["new.lock"]}})
+    write(world.code, {".venv/version": "old\n"})
+    folder = begin(world, {"note.txt": "new"})
+    world.ctl("change", "try")
+    assert (folder / ".venv/version").read_text() == "old\n"
+    world.commit_in(folder, {"new.lock": "newer\n"})
+    world.ctl("change", "check")
+    world.ctl("change", "try")
+    assert (folder / ".venv/version").read_text() == "newer\n"
+    assert (world.code / ".venv/version").read_text() == "old\n"
