@@ -132,7 +132,7 @@ def _approve(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
 
 def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     reason = _text(request, "reason", LONGEST_TEXT)
-    if row["status"] == change.PROMOTING:
+    if row["status"] == change.PROMOTING and is_pending(ledger):
         raise AgentctlError(f"cannot abandon '{row['name']}': it is being promoted", "agentctl status")
     with ledger.transaction():
         ledger.update("changes", {"name": row["name"]}, status=change.ABANDONED, reason=reason, ended_at=time.time())

@@ -85,6 +85,8 @@ class Changes:
     def next_verb(self, row: dict) -> change.Lack:
         """Return what comes next for a change."""
         facts, known = self.look(row)
+        if row["status"] == change.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
+            row = {**row, "status": change.OPEN}
         return change.choose_next_verb(row, facts, review=self.review_mode, condemned=known["condemned"],
                                        main=self.main)
 

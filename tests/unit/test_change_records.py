@@ -1,0 +1,105 @@
+"""The record of changes: who may write what, and requests that nobody should send."""
+
+import time
+
+import pytest
+
+from agentctl import change_records
+from agentctl.change_records import Author, handle
+from agentctl.errors import AgentctlError
+from agentctl.ledger import Ledger
+
+AGENT, HUMAN = Author("bot", is_agent=True), Author("ann", is_agent=False)
+ID, TREE = "a" * 40, "b" * 40
+
+
+class Plain:
+    """A thing with attributes."""
+
+    def __init__(self, **known):
+        vars(self).update(known)
+
+
+STATION = Plain(config=Plain(change=Plain(prefixes=["feature/"], review="human")))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(str(tmp_path / "ledger.db")) as made:
+        handle(STATION, made, {"verb": "start", "name": "feature/x", "base": ID, "worktree": "/w", "about": "x"}, AGENT)
+        yield made
+
+
+def ask(ledger, verb, author=AGENT, name="feature/x", **more):
+    return handle(STATION, ledger, {"verb": verb, "name": name, **more}, author)
+
+
+def test_a_record_is_stamped_with_who_wrote_it(ledger):
+    facts = {"commit": ID, "tree": TREE, "ok": True, "by": "somebody else", "at": 0, "by_agent": False}
+    row = ask(ledger, "check", facts=facts)["change"]
+    assert (row["checked"]["by"], row["checked"]["by_agent"]) == ("bot", True) and row["checked"]["at"] > 1e9
+    assert ledger.all("SELECT text FROM events WHERE kind='change' AND text LIKE '%checked%bot%'")
+
+
+def test_the_agent_approves_and_confirms_nothing(ledger):
+    with pytest.raises(AgentctlError, match="this is the agent itself"):
+        ask(ledger, "approve", commit=ID)
+    assert ask(ledger, "approve", HUMAN, commit=ID)["change"]["approved"]["by"] == "ann"
+    for number, status in ((1, "good"), (2, "candidate")):
+        ledger.insert("generations", number=number, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
+                      status=status, created_at=1.0, tries_left=1, change="feature/x",
+                      confirm_by=time.time() + 60 if number == 2 else None)
+    ledger.insert("launches", id="L", generation=2, started_at=1.0, boot_id="b")
+    with pytest.raises(AgentctlError, match="this is the agent itself"):
+        ask(ledger, "confirm")
+    assert ask(ledger, "confirm", HUMAN)["generation"] == 2
+    with pytest.raises(AgentctlError, match="nothing to confirm"):
+        ask(ledger, "confirm", HUMAN)
+    ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
+    with pytest.raises(AgentctlError, match="too late"):
+        ask(ledger, "confirm", HUMAN)
+
+
+@pytest.mark.parametrize("request_", [
+    {}, {"verb": None}, {"verb": ["start"]}, {"verb": "no-such"}, {"verb": "start"}, {"verb": "look", "name": 5},
+    {"verb": "start", "name": "main", "base": ID, "worktree": "/w"},
+    {"verb": "start", "name": "feature/../x", "base": ID, "worktree": "/w"},
+    {"verb": "start", "name": "feature/y", "base": "HEAD", "worktree": "/w"},
+    {"verb": "start", "name": "feature/y", "base": ID, "worktree": ["/w"]},
+    {"verb": "start", "name": "feature/y", "base": ID, "worktree": "/w", "about": "x" * 2000},
+    {"verb": "check", "name": "feature/x"}, {"verb": "check", "name": "feature/x", "facts": []},
+    {"verb": "check", "name": "feature/x", "facts": {"commit": ID}},
+    {"verb": "check", "name": "feature/x", "facts": {"commit": ID, "tree": TREE, "more": "x" * 20_000}},
+    {"verb": "check", "name": "feature/other", "facts": {"commit": ID, "tree": TREE}},
+    {"verb": "promote", "name": "feature/x", "commit": ID, "tree": TREE, "main": ID},
+    {"verb": "promote", "name": "feature/x", "commit": ID, "tree": TREE, "main": ID, "merge": ID, "on_failure": "x"},
+    {"verb": "promote", "name": "feature/x", "commit": ID, "tree": TREE, "main": ID, "merge": ID,
+     "confirm_seconds": float("nan")},
+    {"verb": "promote", "name": "feature/x", "commit": ID, "tree": TREE, "main": ID, "merge": ID,
+     "confirm_seconds": -1},
+    {"verb": "promote", "name": "feature/x", "commit": ID, "tree": TREE, "main": ID, "merge": ID,
+     "confirm_seconds": True},
+])  # fmt: skip
+def test_requests_that_are_refused_change_nothing(ledger, request_):
+    before = ledger.all("SELECT * FROM changes")
+    with pytest.raises(AgentctlError):
+        handle(STATION, ledger, request_, AGENT)
+    assert ledger.all("SELECT * FROM changes") == before
+
+
+def test_a_promotion_that_was_cut_off_can_be_given_up(ledger):
+    ask(ledger, "promote", commit=ID, tree=TREE, main=ID, merge=ID)
+    assert ledger.change("feature/x")["status"] == "promoting"
+    ledger.insert("requests", at=1.0, verb="promote", target="2", author="bot", reason="")
+    with pytest.raises(AgentctlError, match="being promoted"):
+        ask(ledger, "abandon")
+    ledger.update("requests", {"number": 1}, incident="rescued")
+    assert ask(ledger, "abandon", reason="no")["change"]["status"] == "abandoned"
+
+
+def test_a_condemned_tree_is_found_by_its_hash(ledger):
+    ledger.insert("generations", number=7, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
+                  status="condemned", created_at=1.0, condemned_at=2.0, tries_left=0, reason="it hung")
+    assert ask(ledger, "look", tree=TREE)["condemned"] == {"number": 7, "reason": "it hung", "condemned_at": 2.0}
+    assert ask(ledger, "look", tree=ID)["condemned"] is None
+    assert change_records.condemned_with(ledger, "") is None
