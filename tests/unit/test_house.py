@@ -45,7 +45,7 @@ RESCUE_PATH = ("runner", "rollback", "jobs")
 HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio", "logging", "pathlib", "tomllib"}
 
 # The change workflow, in all rings.
-WORDS |= {"change", "protocol", "world"}
+WORDS |= {"change", "protocol", "world", "mistake"}
 HANDS |= {"worktree", "gate", "syntax", "hooks"}
 STORIES |= {"changes", "change_records", "check", "trial", "trying", "promotion", "promoting"}
 OWNERS["git"] = {"worktree"}
