@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,26 @@ def test_a_tree_that_is_written_to_stays(make, monkeypatch):
     assert [name for kind, name, _ in plan.stays if kind == "quarantine"] == [oldest]
     assert (tree / "late").exists()
     check(past)
+
+
+def test_what_is_planted_in_the_place_of_the_slots_is_not_touched(make, tmp_path):
+    """The agent may own the folder that the slots are in: a link there must lead nobody to other people's files."""
+    past = make()
+    past.age(400)
+    (tmp_path / "elsewhere/quarantine").mkdir(parents=True)
+    write(tmp_path / "elsewhere/quarantine/old", {"tree/precious": "somebody's"})
+    os.utime(tmp_path / "elsewhere/quarantine/old", (0, 0))
+    slots = past.station.slots.folder
+    os.rename(slots, f"{slots}.hidden")
+    os.symlink(tmp_path / "elsewhere", slots)
+    done = past.prune("--yes", expect=1)
+    assert "cannot open the slots" in done.stderr
+    assert (tmp_path / "elsewhere/quarantine/old/tree/precious").read_text() == "somebody's"
+    os.unlink(slots)
+    shutil.copytree(tmp_path / "elsewhere", slots)
+    os.chmod(slots, 0o777)
+    assert "are not ours" in past.prune("--yes", expect=1).stderr
+    assert Path(slots, "quarantine/old/tree/precious").exists()
 
 
 def test_forgetting_is_only_by_name(make):

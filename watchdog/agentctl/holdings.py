@@ -11,6 +11,7 @@ import os
 from . import durable, snapshots
 from . import lean_json as json
 from .attempt import undo_source
+from .entries import Folder
 from .errors import AgentctlError
 from .ledger import Ledger
 from .retention import (
@@ -71,6 +72,23 @@ def _need_incident(needs: Needs, ledger: Ledger, incident: dict, why: str) -> No
             needs.generations[number] = why
     for step in ledger.all("SELECT detail FROM steps WHERE incident=? AND name='snapshot'", incident["id"]):
         needs.snapshots[step["detail"]] = why
+
+
+def pin_slots(station: Station) -> None:
+    """Reach the slots by their descriptor from here on: who may rename what is above them leads us nowhere else.
+
+    Raise AgentctlError if what is there is not a folder of ours.
+    """
+    path = station.slots.folder
+    try:
+        folder = Folder.open(os.path.dirname(path)).enter(os.path.basename(path))
+    except OSError as error:
+        raise AgentctlError(f"cannot open the slots {path}: {error.strerror}") from error
+    facts = os.fstat(folder.fd)
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise AgentctlError(f"the slots {path} are not ours: somebody else may write there",
+                            "nothing was pruned; look who made it, and move it away")
+    station.slots.folder = f"/proc/{os.getpid()}/fd/{folder.fd}"
 
 
 class Holdings:

@@ -38,6 +38,7 @@ class Plan:
 
 def make_plan(station: Station, ledger: Ledger, now: float) -> Plan:
     """Look at everything and decide; changes nothing but the note of what was measured."""
+    holdings.pin_slots(station)
     held = Holdings(station, ledger)
     sizes = {kind: holdings.measure(paths) for kind, paths in held.paths.items()}
     holdings.remember_sizes(station, sizes)
