@@ -16,6 +16,7 @@ from .git import Git, pipe_pack
 from .repository import Repository
 
 FSCK_SECONDS = 300.0
+DEEPEST = 8
 DERIVED = ("objects/info/commit-graph", "objects/info/commit-graphs", "objects/pack/multi-pack-index")
 
 
@@ -43,8 +44,21 @@ def mend(repository: Repository, vault: Git, known: list[str], aside: str) -> li
     refs = json.loads(command.call_as(repository.user, _read, repository.git_dir))
     bad = [name for name, oid in refs.items() if not _is_whole(repository, oid)]
     moved += command.call_as(repository.user, _drop_refs, repository.git_dir, aside, json.dumps(bad)).splitlines()
-    moved += _mend_logs(repository, aside)
-    return moved
+    for _ in range(DEEPEST):  # what names something that is gone is of no use, and then what names that
+        hollow = [f"objects/{oid[:2]}/{oid[2:]}" for oid in _find_hollow(repository)]
+        gone = command.call_as(repository.user, git_tidy.set_aside, repository.git_dir, aside, hollow).splitlines()
+        moved += gone
+        if not gone:
+            break
+    return moved + _mend_logs(repository, aside)
+
+
+def _find_hollow(repository: Repository) -> list[str]:
+    """Name the objects that name a missing one."""
+    done = repository.git.run("fsck", "--full", "--no-dangling", "--no-progress", check=False,
+                              limit_seconds=FSCK_SECONDS)
+    words = [line.split() for line in done.stdout.decode("utf-8", "replace").splitlines()]
+    return [w[4] for w in words if w[:3] == ["broken", "link", "from"] and len(w) == 5 and git_folder.is_oid(w[4])]
 
 
 def _try(function, *args) -> None:

@@ -18,7 +18,8 @@ from .ledger import Ledger
 from .station import Lock, Station
 
 EXIT_CHECK_FAILED = 3
-KNOWN = ("refs/agentctl/commit/", "refs/agentctl/kept/")  # what the vault has of the agent's own history
+KEPT = "refs/agentctl/kept/"
+KNOWN = ("refs/agentctl/commit/", KEPT)  # what the vault has of the agent's own history
 
 
 def main(name: str, job: str, *args: str) -> int:
@@ -176,8 +177,8 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
         known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
         told["damaged"] = damaged
         told["set_aside"] = damage.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
-        for ref, oid in station.vault.refs("refs/agentctl/kept/").items():
-            repository.git.run("update-ref", f"refs/{ref[22:]}", oid, "0" * len(oid), check=False)
+        for ref, oid in station.vault.refs(KEPT).items():
+            repository.git.run("update-ref", f"refs/{ref.removeprefix(KEPT)}", oid, "0" * len(oid), check=False)
         told["left"] = damage.find(repository)
     target = ledger.generation(attempt["target"])
     for path, commit in station.vault.links(target["vault_commit"]).items():

@@ -93,7 +93,10 @@ class Vault:
         except CommandFailed:  # one that is damaged does not keep out the others
             news = {ref: oid for ref, oid in news.items() if self._take_commit(oid, repository, known[-4:])}
         self._make_way(news, {ref: oid for ref, oid in have.items() if ref not in wanted})
-        self._set_refs(news)
+        try:
+            self._set_refs(news)
+        except CommandFailed:  # a forged object came over under the name that is its own
+            self._set_refs({ref: oid for ref, oid in news.items() if self.git.has_object(oid)})
 
     def _make_way(self, news: dict[str, str], gone: dict[str, str]) -> None:
         """A branch `a` that is gone stands in the way of a new `a/b`; what it held stays, under another name."""
