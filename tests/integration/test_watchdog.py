@@ -151,6 +151,12 @@ def test_a_restart_brings_history_and_task_along(make):
 # --- offline
 
 
+def let_go(watchdog):
+    """Once the rollback is asked for, let what was stopped go on: the runner is ended the kind way, and says why."""
+    watchdog.until(lambda: ": rollback: started for launch" in watchdog.log, "the rollback to be started")
+    hang_all(watchdog.world, signal.SIGCONT)
+
+
 def hang_all(world, number=signal.SIGSTOP):
     """Stop the agent, its runner and its supervisor's watch together: systemd sees nothing, and we must."""
     live = world.live()
@@ -187,7 +193,9 @@ def test_offline_spends_the_try_of_a_candidate_and_goes_back(make):
     world.until_beating(2, after=last)
     watchdog.until_state("well")
     hang_all(world)
+    let_go(watchdog)
     incident = world.until_outcome("recovered", 60)
+    assert (world.launches()[1]["end"], world.launches()[1]["trigger"]) == ("failed", "offline")
     assert (incident["generation_from"], incident["generation_to"]) == (2, 1)
     assert world.status_of(2) == "condemned" and world.head() == world.first
 
@@ -201,6 +209,7 @@ def test_a_pause_stops_all_action_and_has_an_end(make):
     watchdog.until(lambda: "offline, but paused" in watchdog.log, "it to be noted")
     assert world.incidents() == []
     watchdog.ask("POST", "/pause", {"for": "1s"})
+    let_go(watchdog)
     world.until_outcome("recovered", 60)
 
 

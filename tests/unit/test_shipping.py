@@ -168,6 +168,15 @@ def test_a_copy_that_cannot_be_read_is_none(tmp_path, content):
     copy.close()
 
 
+def test_to_find_that_nothing_is_missing_takes_an_index_of_what_is_missing(place):
+    place.say(*range(50))
+    place.ship()
+    copy = HistoryCopy(place.db, "agent")
+    plan = copy._ask(f"EXPLAIN QUERY PLAN SELECT min(seq) FROM messages {history_copy.MISSING}")
+    copy.close()
+    assert "messages_not_in_file" in plan[0][3]
+
+
 def test_messages_without_ids_are_carried_over_once_each(place):
     with open(place.path, "w") as file:
         file.write('{"role":"user","content":"go on"}\n' * 3)

@@ -216,6 +216,19 @@ def test_a_full_disk_refuses_with_a_hint_and_recovers(store):
     assert store.problem == "" and store.count("agent") == 1
 
 
+def test_a_file_system_that_takes_nothing_refuses_and_reading_goes_on(store):
+    store.append([row(1)]).result()
+    store._connection.exec_driver_sql("PRAGMA query_only=ON")  # the same error as of a read-only file system
+    store._connection.rollback()
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        store.append([row(2)]).result()
+    assert "readonly" in store.problem and ids(store.last("agent", 5)) == ["m1"]
+    store._connection.exec_driver_sql("PRAGMA query_only=OFF")
+    store._connection.rollback()
+    store.append([row(2)]).result()
+    assert store.problem == ""
+
+
 def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "watchdog.db"
     made = open_store(str(path))

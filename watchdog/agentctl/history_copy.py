@@ -13,6 +13,8 @@ from . import history
 PATIENCE_SECONDS = 0.5
 SEAM_BYTES = 256  # by which the place in a file is known again
 
+# Named, or SQLite may choose the other index and look at a million messages to find that none is missing.
+MISSING = "INDEXED BY messages_not_in_file WHERE agent=? AND is_in_file=0"
 WHOLE, SHORT, BROKEN = "whole", "short", "broken"  # what the file is, seen from the copy
 
 
@@ -49,7 +51,7 @@ class HistoryCopy:
         cursor = self._ask("SELECT offset, seam FROM cursors WHERE agent=?")
         if not os.path.isfile(path) or (cursor and not _continues(path, *cursor[0])):
             return BROKEN
-        missing = self._ask("SELECT min(seq) FROM messages WHERE agent=? AND is_in_file=0")[0][0]
+        missing = self._ask(f"SELECT min(seq) FROM messages {MISSING}")[0][0]
         if missing is None:
             return WHOLE
         is_older = self._ask("SELECT 1 FROM messages WHERE agent=? AND is_in_file=1 AND seq>? LIMIT 1", missing)
@@ -57,7 +59,7 @@ class HistoryCopy:
 
     def missing(self) -> list[bytes]:
         """Return the messages that the file lacks, oldest first."""
-        rows = self._ask("SELECT line FROM messages WHERE agent=? AND is_in_file=0 ORDER BY seq")
+        rows = self._ask(f"SELECT line FROM messages {MISSING} ORDER BY seq")
         return [_ended(row[0]) for row in rows]
 
     def export(self, path: str) -> bool:

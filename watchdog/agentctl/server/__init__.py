@@ -23,7 +23,7 @@ from .lives import Lives
 from .shipping import Shipper
 from .watch import Watch, steady
 
-SHIP_SECONDS = 0.5
+SHIP_SECONDS = 1.0
 TROUBLE_SECONDS = 5.0
 
 

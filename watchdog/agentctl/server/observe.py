@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from .. import aliveness, offline, policy, process, runner_client, status_file
@@ -18,6 +19,7 @@ class Seen:
     """What one look saw; `problem` says what could not be read."""
 
     def __init__(self) -> None:
+        self.stamp: tuple = ()  # of the ledger's files: as long as it is the same, so is what they say
         self.launch: dict | None = None
         self.halted, self.paused_until, self.problem = "", 0.0, ""
         self.has_intent = self.is_rolling_back = False
@@ -33,10 +35,31 @@ class Seen:
         return bool(self.live) and self.live.get("launch_id") == self.launch_id
 
 
-def look(station: Station) -> Seen:
-    """Read what is needed to judge the agent."""
+def look(station: Station, before: Seen | None = None) -> Seen:
+    """Read what is needed to judge the agent; a ledger that is as it was `before` is not opened again."""
     seen = Seen()
+    seen.stamp = _stamp(station.places.ledger_path)
+    if before is not None and before.stamp == seen.stamp and not before.problem:
+        vars(seen).update(vars(before))
+    else:
+        _read_ledger(station, seen)
     seen.live = status_file.read(station.places.live_status_path)
+    seen.is_rolling_back = aliveness.is_locked(station.places.rollback_lock_path, aliveness.read_locks())
+    return seen
+
+
+def _stamp(path: str) -> tuple:
+    found = []
+    for name in (path, f"{path}-wal"):
+        try:
+            facts = os.stat(name)
+            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+def _read_ledger(station: Station, seen: Seen) -> None:
     try:
         with station.ledger(read_only=True) as ledger:
             seen.launch = ledger.last_launch()
@@ -45,8 +68,6 @@ def look(station: Station) -> Seen:
             seen.has_intent = ledger.open_attempt() is not None
     except (AgentctlError, sqlite3.Error, ValueError) as error:
         seen.problem = f"the ledger cannot be read: {error}"
-    seen.is_rolling_back = aliveness.is_locked(station.places.rollback_lock_path, aliveness.read_locks())
-    return seen
 
 
 def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:

@@ -18,6 +18,8 @@ from . import acts, observe
 
 ACT_AGAIN_SECONDS = 25 * 60.0  # longer than the one-shot may take
 ALIVE_SECONDS = 30.0
+TELL_SECONDS = 4.0
+LONGEST_BETWEEN_SECONDS = 2.0
 FORWARD_SECONDS = 0.2
 
 
@@ -34,7 +36,7 @@ class Watch:
         self.station, self.store, self.lives = server.station, server.store, server.lives
         settings = self.station.config
         self.limits = offline.Limits(settings.heartbeat.timeout, settings.offline.after, settings.offline.grace)
-        self.every_seconds = min(max(settings.offline.after / 20, 0.1), 1.0)
+        self.every_seconds = min(max(settings.offline.after / 20, 0.1), LONGEST_BETWEEN_SECONDS)
         self.pending: list[str] = []
         self.seen = observe.Seen()
         self._looked_at = steady()
@@ -42,7 +44,8 @@ class Watch:
         self._count: tuple | None = None
         self._silence: float | None = None
         self._acted: tuple[str, float] | None = None
-        self._alive_at = 0.0
+        self._alive_at = self._written_at = 0.0
+        self._written: tuple = ()
         self._forwarding: asyncio.Task | None = None
         self._forward: dict | None = None
         self._told = ""
@@ -67,7 +70,7 @@ class Watch:
         self._looked_at, self._awake_at = now, awake
         if offline.is_gap(passed, asleep, self.every_seconds):
             self._bridge("the machine slept" if asleep > 1 else "the watchdog did not run", passed, now)
-        self.seen = await self.server.blocking(observe.look, self.station)
+        self.seen = await self.server.blocking(observe.look, self.station, self.seen)
         own = self.lives.own
         self.hear_runner(own, now, time.time())
         judgement = await self._judge(own, now)
@@ -228,6 +231,10 @@ class Watch:
     def _write_status(self, own, judgement: offline.Judgement) -> None:
         """Leave for `agentctl status` what the watchdog thinks, and for its own next start that it was here."""
         now = time.time()
+        what = (judgement.state, judgement.reason if judgement.state != offline.LATE else "", self.store.problem)
+        if what == self._written and 0 <= now - self._written_at < TELL_SECONDS:
+            return
+        self._written, self._written_at = what, now
         document = {
             "pid": os.getpid(), "at": now, "state": judgement.state, "reason": judgement.reason,
             "since_at": own.period.began_at if own.period else None, "last_heartbeat_at": own.beat_wall,

@@ -26,7 +26,10 @@ async def restart(call: Call) -> tuple[int, dict]:
         acts.check_task(task)
     if rows:
         await asyncio.wrap_future(call.server.store.append(rows))
-    launch_id = await call.blocking(acts.restart, call.server.station, task, field(body, "launch_id", str, ""))
+    launch_id = field(body, "launch_id", str, "")
+    if ADMIN not in call.peer.scopes:  # or its restart would pass for a person's, which costs a trial nothing
+        launch_id = call.server.lives.own.launch_id
+    launch_id = await call.blocking(acts.restart, call.server.station, task, launch_id)
     call.server.note("restart", f"asked for by {call.peer.name}, with {len(rows)} messages"
                      + (" and a task" if task is not None else ""))  # fmt: skip
     return 202, {"ok": True, "launch_id": launch_id, "acknowledged": [row["id"] for row in rows]}
