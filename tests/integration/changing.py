@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agentctl import change_records
 from integration.world import SOURCE, World, git, write
 
 CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
@@ -68,7 +69,16 @@ class Changing(World):
         return folder
 
     def pass_on(self, name: str = "feature/x") -> None:
-        """Check, try and review what the branch holds now."""
+        """Record that what the branch holds now was checked, tried and reviewed, without doing it."""
+        head, tree = git(self.code, "rev-parse", name, f"{name}^{{tree}}").split()
+        facts = {"commit": head, "tree": tree, "ok": True, "note": "looks good"}
+        with self.ledger() as ledger:
+            for verb in change_records.RECORDS:
+                change_records.handle(self.station, ledger, {"verb": verb, "name": name, "facts": facts},
+                                      change_records.Author("a test", is_agent=False))
+
+    def really_pass_on(self, name: str = "feature/x") -> None:
+        """Check, try and review what the branch holds now, by the verbs."""
         self.ctl("change", "check", name)
         self.ctl("change", "try", name)
         self.ctl("change", "review", name, "--note", "looks good")

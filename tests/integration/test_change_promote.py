@@ -33,7 +33,8 @@ def test_a_good_change_is_blessed_and_main_moves(make):
     hooks.install(str(world.code), world.name, world.places.config_path, "/nowhere/agentctl", {})
     world.start()
     world.until_beating(1)
-    folder = world.make_ready(about="take a note")
+    folder = world.begin(files={"note.txt": "new\n"}, about="take a note")
+    world.really_pass_on()
     head = git(folder, "rev-parse", "HEAD")
     row = world.ask("change", "promote", "--wait")
     assert (row["outcome"], row["generation"]) == ("blessed", 2)
@@ -192,7 +193,8 @@ def test_a_human_has_to_approve(make):
 
 def test_a_rejected_change_is_not_promoted(make):
     world = make()
-    world.make_ready()
+    world.begin(files={"note.txt": "new\n"})
+    world.really_pass_on()
     world.ctl("change", "review", "--reject", "--note", "it eats memory")
     assert "the review failed: it eats memory" in world.refuses("change", "promote")
     shown = world.ctl("change", "review").stdout

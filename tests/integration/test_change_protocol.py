@@ -134,3 +134,14 @@ def test_every_command_of_the_protocol_works(make):
     for word in ("AGENT_BRIEF_FILE", "AGENT_TRIAL", "--json", "--confirm-within"):
         assert word in protocol.TEXT
     assert world.ctl("protocol").stdout == protocol.TEXT
+
+
+@pytest.mark.parametrize(("script", "words"), [("restart_agent.sh", ["restart", "--no-wait"]),
+                                               ("roll_back.sh", ["rollback", "--yes", "3"])])
+def test_the_scripts_that_some_agents_expect_call_agentctl(tmp_path, script, words):
+    path = Path(__file__).resolve().parents[2] / "packaging" / script
+    (tmp_path / "agentctl").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "agentctl").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([path, words[-1]], env=env, capture_output=True, text=True)
+    assert done.stdout.split() == words and done.returncode == 0

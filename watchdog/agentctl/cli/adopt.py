@@ -22,6 +22,7 @@ def init(ctx, path, command, branch, user, state_dir, preset, no_hooks, as_json)
     """Adopt the git repository PATH; COMMAND... starts the agent in it."""
     from .. import adopt, station
     from .. import preset as presets
+    from ..changes import prepare_folder
 
     places = station.find_places(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
@@ -30,6 +31,7 @@ def init(ctx, path, command, branch, user, state_dir, preset, no_hooks, as_json)
     lines = adopt.note(adopted)
     if adopted.config.change.lint == []:
         lines.append("no linter: ruff is not here; agentctl config set change.lint '[\"TOOL\", \"{files}\"]'")
+    prepare_folder(adopted)  # the agent's user may not make it beside its code
     lines += [] if no_hooks else _install_hooks(adopted)
     if known is not None and known.set_up:
         lines += known.set_up.strip().splitlines()
@@ -54,9 +56,8 @@ def _lint(path: str) -> dict:
 def _install_hooks(station) -> list[str]:
     """Leave the hook and the protocol in the repository, as the agent's user."""
     from .. import hooks
-    from ..changes import Changes, prepare_folder
+    from ..changes import Changes
 
-    prepare_folder(station)
     variables = {"AGENTCTL_SCOPE": station.places.scope}
     if station.places.root:
         variables["AGENTCTL_ROOT"] = station.places.root

@@ -60,7 +60,11 @@ def start(ctx, change, source, about):
 @click.pass_context
 def list_(ctx, is_all):
     """List the changes and where they stand."""
+    from ..changes import prepare_folder
+
     changes = opened(ctx)
+    if changes.is_direct:
+        prepare_folder(changes.station)
     rows = [row for row in changes.ask("list")["changes"] if is_all or row["is_open"] or row["state"] in
             ("on probation", "unconfirmed")]
     for row in rows:
