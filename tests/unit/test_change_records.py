@@ -97,6 +97,13 @@ def test_a_promotion_that_was_cut_off_can_be_given_up(ledger):
     assert ask(ledger, "abandon", reason="no")["change"]["status"] == "abandoned"
 
 
+def test_where_a_human_reviews_the_agent_does_not_switch_the_rollback_off(ledger):
+    wish = {"commit": ID, "tree": TREE, "main": ID, "merge": ID, "on_failure": "page"}
+    with pytest.raises(AgentctlError, match="with --on-failure page: this is the agent"):
+        ask(ledger, "promote", **wish)
+    assert ask(ledger, "promote", HUMAN, **wish)["change"]["promotion"]["on_failure"] == "page"
+
+
 def test_a_condemned_tree_is_found_by_its_hash(ledger):
     ledger.insert("generations", number=7, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
                   status="condemned", created_at=1.0, condemned_at=2.0, tries_left=0, reason="it hung")

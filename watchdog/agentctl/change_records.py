@@ -50,6 +50,10 @@ def handle(station, ledger: Ledger, request: dict, author: Author) -> dict:
         raise AgentctlError(f"there is no change '{name}'", "agentctl change list; agentctl change start begins one")
     if verb in RECORDS:
         return _record(ledger, row, RECORDS[verb], request, author)
+    if verb == "promote" and author.is_agent and station.config.change.review == "human" \
+            and request.get("on_failure", "rollback") != "rollback":
+        raise AgentctlError(f"cannot promote '{name}' with --on-failure {request['on_failure']}: this is the agent "
+                            "itself, and change.review is human", "without it, or by somebody else, outside the agent")
     doers = {"approve": _approve, "abandon": _abandon, "promote": _promote}
     if verb not in doers:
         raise AgentctlError(f"there is no request '{verb}'", "agentctl change --help")

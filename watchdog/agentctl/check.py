@@ -80,9 +80,7 @@ def _run_parts(steps, say) -> str:
 
 def check_staged(changes, say) -> dict:
     """Check what is about to be committed where the caller stands: syntax and lint, of the staged content."""
-    settings = _settings(changes)
-    said = command.call_as(None, _check_staged, settings, say)
-    parts = json.loads(said)
+    parts = json.loads(changes.as_agent(_check_staged, _settings(changes), say))
     return verdict(parts) | {"parts": parts}
 
 
