@@ -118,6 +118,11 @@ def _key_of_root(root):
     return hashlib.sha256(release + os.path.basename(python).encode()).hexdigest()[:12]
 
 
+def _python_of(root):
+    """Return the version of a root tree's Python, as in 3.13."""
+    return os.path.basename(os.path.realpath(Path(root, "usr/bin/python3"))).removeprefix("python")
+
+
 def _key_of_source():
     digest = hashlib.sha256()
     for path in _source_files():
@@ -133,7 +138,7 @@ def _source_files():
 
 
 def _install(root, place):
-    wheels = _dependency_wheels()
+    wheels = _dependency_wheels(_python_of(root))
     _build_wheel(place)
     pip = f"/opt/wheels/{next(wheels.glob('pip-*.whl')).name}"
     shared = [(wheels, "/opt/wheels"), (place / "wheel", "/opt/wheel")]
@@ -171,22 +176,37 @@ def _build_wheel(place):
         raise RuntimeError(f"the checkout cannot be installed: {error}") from error
 
 
-def _dependency_wheels():
-    """Return a folder of wheels that stays valid until pyproject.toml asks for others."""
+def _dependency_wheels(version):
+    """Return a folder of wheels for a version of Python; it stays valid until pyproject.toml asks for others."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     names = [*project["dependencies"], "pip"]
-    key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join([*names, version]).encode()).hexdigest()[:12]
     folder = machine.cache_folder() / f"wheels-{key}"
     if not folder.exists():
         with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as place:
             _pip_wheel(Path(place) / "wheels", *names)
+            if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+                _exchange_compiled(Path(place) / "wheels", version)
             with contextlib.suppress(FileExistsError):
                 (Path(place) / "wheels").rename(folder)
     return folder
 
 
+def _exchange_compiled(folder, version):
+    """Put wheels for another Python in the place of those that are compiled for ours."""
+    compiled = [path for path in folder.glob("*.whl") if path.stem.split("-")[-2] not in ("none", "abi3")]
+    wanted = ["==".join(path.name.split("-")[:2]) for path in compiled]
+    _pip("download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", version, "--dest", folder,
+         *wanted)  # fmt: skip
+    for path in compiled:
+        path.unlink()
+
+
 def _pip_wheel(folder, *arguments):
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    _pip("wheel", "--quiet", "--wheel-dir", folder, *arguments)
+
+
+def _pip(*arguments):
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise Unavailable(f"pip wheel {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+        raise Unavailable(f"pip {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}")
