@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agentctl import hooks
+from agentctl import change_records, hooks, worktree
 from integration.changing import CHANGE, CTL, Changing
 from integration.world import SOURCE, git, merged, write
 from kit.manifest import manifest
@@ -236,3 +236,27 @@ def test_asked_twice_at_once_it_is_done_once(make):
     world.until(lambda: world.change()["state"] == "blessed", "the blessing", 60)
     assert len([rung for rung, _ in world.rungs() if rung == "promote"]) == 1
     assert world.incidents() == []
+
+
+def test_what_was_cut_off_before_the_request_was_written_goes_on_with_the_same_merge(make):
+    world = make()
+    world.make_ready()
+    head, tree, main = git(world.code, "rev-parse", "feature/x", "feature/x^{tree}", "main").split()
+    merge = worktree.merge_commit(str(world.code), head, main, "Merge feature/x")
+    wish = {"commit": head, "tree": tree, "main": main, "merge": merge}
+    with world.ledger() as ledger:
+        change_records.handle(world.station, ledger, {"verb": "promote", "name": "feature/x", **wish},
+                              change_records.Author("killed", is_agent=False))
+    assert world.change()["next"].startswith("promote: nothing is missing")
+    world.ctl("change", "promote")
+    assert git(world.code, "rev-parse", "main", "v2").split() == [merge, merge]
+    assert len(world.all("SELECT 1 FROM generations")) == 2
+
+
+def test_a_promotion_is_refused_while_the_agent_is_halted(make):
+    world = make()
+    world.make_ready()
+    with world.ledger() as ledger:
+        ledger.set_meta("halted", "it fell down")
+    assert "halted: it fell down" in world.refuses("change", "promote")
+    assert git(world.code, "rev-parse", "main") == world.first and world.change()["state"] == "open"
