@@ -49,6 +49,9 @@ def test_not_confirmed_it_goes_back_however_well_it_looks(make):
     assert git(world.code, "rev-parse", "main") == world.first
     assert world.status_of(2) == "condemned" and world.change()["state"] == "rolled back"
     assert "nobody confirmed it in time" in " ".join(world.ctl("why").stdout.split()).lower()
+    assert "nothing to confirm" in world.refuses("confirm")
+    world.ctl("rollback", "undo", "--yes")  # who brings it back wants it to stay
+    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
 
 
 def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(make):

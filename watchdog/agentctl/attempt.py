@@ -230,7 +230,7 @@ def finish(attempt: Attempt) -> None:
         attempt.record_ended()
         if attempt.rung == "undo":
             ledger.update("generations", {"number": attempt.target["number"]}, status="candidate", condemned_at=None,
-                          reason="brought back by undo", tries_left=station.config.probation.tries)
+                          reason="brought back by undo", confirm_by=None, tries_left=station.config.probation.tries)
         else:
             ledger.set_meta("switched", json.dumps(note))
         ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
