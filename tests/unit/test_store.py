@@ -115,6 +115,18 @@ def test_periods_events_tokens_and_facts_by_key(store):
     assert store.add_token({**token, "id": "t3", "digest": "d3"}, 2).result() is True
 
 
+def test_what_waits_together_is_written_in_the_order_of_asking(store):
+    gate = threading.Event()
+    first = store.writer.submit(lambda _: gate.wait(10) and None)
+    futures = [store.add_period("agent", Period("up", "", 100.0)), store.end_period("agent", 150.0, 50.0),
+               store.add_period("agent", Period("late", "", 150.0)), store.add_period("other", Period("up", "", 1.0))]
+    gate.set()
+    for future in (first, *futures):
+        future.result()
+    rows = store.periods("agent", 0.0)
+    assert [(row["kind"], row["ended_at"]) for row in rows] == [("up", 150.0), ("late", None)]
+
+
 # --- when it breaks
 
 

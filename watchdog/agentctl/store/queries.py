@@ -13,6 +13,7 @@ from .tables import messages as said
 
 AT_ONCE = 1000  # rows that an export holds in memory
 INDEX_PIECES = 20  # that a search waits for
+ADD_PERIOD = sa.insert(periods)
 
 
 class Queries:
@@ -102,7 +103,7 @@ class Queries:
         """Record a period, begun or whole; a future."""
         row = {"agent": agent, "kind": period.kind, "reason": period.reason, "began_at": period.began_at,
                "ended_at": period.ended_at, "seconds": period.seconds}  # fmt: skip
-        return self.writer.submit(lambda connection: connection.execute(sa.insert(periods), row) and None)
+        return self.writer.submit_rows(ADD_PERIOD, [row])
 
     def end_period(self, agent: str, ended_at: float, seconds: float | None):
         """Record the end of an agent's open periods; a future."""

@@ -105,8 +105,7 @@ class Writer:
         results: list = []
         try:
             with self._begin() as connection:
-                _write_rows(connection, group)
-                results = [(job, *_attempt(connection, job.work)) for job in group if job.work is not None]
+                results = _write(connection, group)
         except Exception as error:  # whatever it is, the callers have to hear of it
             return error
         for job, result, error in results:
@@ -120,15 +119,21 @@ class Writer:
         return None
 
 
-def _write_rows(connection, group: list[Job]) -> None:
-    """Write the rows of all jobs, one call for those that share a statement."""
-    together: dict[int, tuple[object, list[dict]]] = {}
+def _write(connection, group: list[Job]) -> list[tuple[Job, object, Exception | None]]:
+    """Write in the order of asking; rows that follow each other into one statement go in one call."""
+    results, statement, rows = [], None, []
     for job in group:
-        if job.work is None:
-            together.setdefault(id(job.statement), (job.statement, []))[1].extend(job.rows)
-    for statement, rows in together.values():
+        if job.work is None and job.statement is statement:
+            rows += job.rows
+            continue
         if rows:
             connection.execute(statement, rows)
+        statement, rows = job.statement, list(job.rows or ())
+        if job.work is not None:
+            results.append((job, *_attempt(connection, job.work)))
+    if rows:
+        connection.execute(statement, rows)
+    return results
 
 
 def _attempt(connection, work) -> tuple[object, Exception | None]:
