@@ -127,6 +127,7 @@ async def on_a_phone(browser, url: str) -> None:
 
 async def act(browser, url: str) -> None:
     """Pause by its button; a rollback shows its plan first."""
+    await browser.until("document.querySelector('button[value=pause]')")  # the watchdog looks every second or two
     await browser.run("document.querySelector('button[value=pause]').click()")
     await browser.until("document.querySelector('button[value=resume]')")
     await browser.run("document.querySelector('button[value=resume]').click()")
