@@ -132,6 +132,7 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     if decision.action == policy.NOTHING:
         if world.request is None and world.paused_until <= world.now and room.is_called_for(station):
             raise room.no_storage(station, AgentctlError("there was none to record what failed"))
+        finish_restart(station, ledger, world, journal)
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:
         if not world.is_halted and world.launch is not None:
@@ -157,6 +158,13 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     if decision.action == policy.RESTART:
         page_if_asked(station, world)
     return EXIT_RELAUNCH
+
+
+def finish_restart(station: Station, ledger: Ledger, world: policy.World, journal: Journal) -> None:
+    """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
+    given = policy.answers(world)
+    if given and given[-1]["rung"] == policy.RESTART:
+        carry_out(Attempt(station, ledger, given[-1]), journal)
 
 
 def page_if_asked(station: Station, world: policy.World) -> None:
