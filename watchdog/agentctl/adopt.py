@@ -150,7 +150,7 @@ def _was_cut_off(places: Places) -> bool:
     if not os.path.isdir(vault.path):
         return os.path.isdir(places.data_dir) and not os.path.exists(places.ledger_path)
     try:
-        with Ledger(places.ledger_path, read_only=True) as ledger:
+        with Ledger(places.ledger_path) as ledger:  # one that only reads would leave SQLite's files behind
             return not ledger.generations()
     except LedgerDamaged:
         return not os.path.exists(f"{vault.path}/refs/agentctl") or not vault.refs("refs/agentctl/g/")
