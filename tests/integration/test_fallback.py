@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from agentctl import adopt, launch, requests, station
-from agentctl.errors import AgentctlError
-from agentctl.rollback import EXIT_HALTED
+from agentctl.errors import EXIT_NO_STORAGE, AgentctlError
 from integration.world import SOURCE, World, git, write
 from kit import mounts
 from kit.manifest import manifest, missing
@@ -235,7 +234,7 @@ def test_a_full_disk_in_the_middle_of_the_copy(odd):
     room = odd.mounted[-1]
     used = sum(f.stat().st_size for f in Path(room).rglob("*") if f.is_file())
     mounts.mount("-o", f"remount,size={used // 1024 + 1024}k", room)
-    assert odd.rollback_once() == EXIT_HALTED, odd.log
+    assert odd.rollback_once() == EXIT_NO_STORAGE, odd.log
     assert odd.tree(odd.code) == odd.before  # nothing is removed before everything is copied
     odd.check_refused()
     mounts.mount("-o", "remount,size=64m", room)
@@ -289,6 +288,8 @@ def test_everything_in_the_mount_is_gone(odd):
     odd.until_outcome("recovered", limit_seconds=60)
     assert odd.stop() == 0
     assert (odd.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
+    assert "lacks what git could not take" not in odd.log  # our own folder is no loss
+    assert "rescue" not in odd.log
     assert git(odd.code, "rev-parse", "HEAD", "main").split() == [odd.first] * 2
     assert git(odd.code, "status", "--porcelain") == ""
 

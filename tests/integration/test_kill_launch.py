@@ -13,7 +13,7 @@ import pytest
 
 from agentctl import launch, rebuild, runner
 from agentctl.ledger import Ledger
-from agentctl.station import Lock, Station, find_places
+from agentctl.station import Lock, Station, find_places, open_journal
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
 from kit.exploration import ALL, explore_and_record
@@ -24,7 +24,7 @@ def launch_as_the_runner(name: str) -> None:
     station = Station.open(name, lenient=True)
     runner.mark(station.places)
     with Lock(station.places.agent_lock_path, "agent").take(), rebuild.open_or_rebuild(station, print) as ledger:
-        runner._begin(station, ledger)
+        runner._begin(station, ledger, open_journal(f"{name}-runner", station.places))
     runner.unmark(station.places)
 
 

@@ -18,7 +18,7 @@ class Ballast:
     def __init__(self, paths: list[str], size: int) -> None:
         self.size, self.paths, seen = size, [], set()
         for path in paths:
-            device = _device(os.path.dirname(path))
+            device = device_of(os.path.dirname(path))
             if device not in seen:
                 seen.add(device)
                 self.paths.append(path)
@@ -84,7 +84,8 @@ def is_read_only(folder: str) -> bool:
         return False
 
 
-def _device(folder: str) -> int | str:
+def device_of(folder: str) -> int | str:
+    """Tell file systems apart; a folder that is not there is one of its own."""
     try:
         return os.stat(folder).st_dev
     except OSError:

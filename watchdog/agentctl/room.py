@@ -8,7 +8,7 @@ from __future__ import annotations
 import _sqlite3 as sqlite3
 import os
 
-from .ballast import Ballast, free_bytes, is_read_only
+from .ballast import Ballast, device_of, free_bytes, is_read_only
 from .errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, is_no_storage
 from .station import Station
 
@@ -116,7 +116,7 @@ def is_short_for(attempt) -> bool:
         return False
     data = NEEDED_BYTES + _restored_bytes(station, attempt.target["snapshot"] if attempt.target else "")
     code = NEEDED_BYTES + _tree_bytes(attempt)
-    if os.stat(station.places.data_dir).st_dev == os.stat(station.slots.folder).st_dev:
+    if device_of(station.places.data_dir) == device_of(station.slots.folder):
         data = code = data + code
     return free_bytes(station.places.data_dir) < data or free_bytes(station.slots.folder) < code
 

@@ -29,7 +29,8 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
     """
     exclude_path = f"{git.git_dir}/info/exclude"
     _forget_gone(git, folder, exclude_path)
-    ours = [f":(exclude,top){hidden}"] if hidden else []
+    # As a glob: of a name that is also in an exclude file git says that it cannot add it.
+    ours = [f":(exclude,top,glob){hidden[:-1]}[{hidden[-1]}]/**"] if hidden else []
     left_out: list[str] = []
     while True:
         look = _Look(git, folder, is_tracked)
