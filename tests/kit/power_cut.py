@@ -188,8 +188,10 @@ class Machine:
             mount("tmpfs", folder, "tmpfs", 0, "size=16m,mode=755")
 
     def _forget_boot(self) -> None:
-        for path in (*self.volatile, BOOT_ID, "/proc"):
+        for path in (*self.volatile, BOOT_ID):
             _libc.umount2(os.fsencode(path), MNT_DETACH)  # refused where the boot did not come that far
+        if not os.path.exists("/proc/self"):  # the machine's, in which we are not; else it had none yet
+            _libc.umount2(b"/proc", MNT_DETACH)
 
     def _listen(self, found: Run, pid: int, cut: Cut | None, power: int, pipe: int) -> None:
         began, text = time.monotonic(), b""
