@@ -98,7 +98,7 @@ def test_an_unconfirmed_version_goes_back_also_across_a_reboot(fresh_box):
     for words in (["check"], ["try"], ["review", "--note", "fine"]):
         world.ctl("change", *words)
     world.ctl("change", "promote", "--confirm-within", "8s")
-    assert "agentctl confirm" in world.ctl("status", check=False).stdout
+    world.wait_until(lambda: "agentctl confirm" in world.ctl("status", check=False).stdout, "the deadline to be shown")
     box.reboot()
     incident = world.wait_outcome()
     assert incident["trigger"] == "not-confirmed"

@@ -107,9 +107,8 @@ def _when_on_probation(facts: Facts, document: dict) -> list[str]:
 def _until_good(facts: Facts, document: dict) -> str:
     if facts.config is None or document["ready_at"] is None:
         return "good when it has lasted and kept beating"
-    running = next((g for g in facts.generations if g["number"] == document["generation"]), {})
-    if running.get("confirm_by"):
-        return f"it goes back unless 'agentctl confirm' comes by {local(running['confirm_by'])}"
+    if unless := _unless_confirmed(facts, document):
+        return unless
     settings = facts.config.probation
     seconds = settings.duration - (facts.now - document["ready_at"])
     beats = settings.heartbeats - document["heartbeats"]
@@ -122,6 +121,13 @@ def _until_good(facts: Facts, document: dict) -> str:
     return "it has lasted; " + ("its checks are run now" if checks else "it is being blessed")
 
 
+def _unless_confirmed(facts: Facts, document: dict) -> str:
+    running = next((g for g in facts.generations if g["number"] == document["generation"]), {})
+    if not running.get("confirm_by"):
+        return ""
+    return f"it goes back unless 'agentctl confirm' comes by {local(running['confirm_by'])}"
+
+
 def _when_starting(facts: Facts, document: dict) -> list[str]:
     if facts.config is None or document["started_at"] is None:
         return []
@@ -130,6 +136,7 @@ def _when_starting(facts: Facts, document: dict) -> list[str]:
         return ["it should have been ready by now; the next thing is its end"]
     return [
         f"it has {duration(max(1, round(left)))} left to become ready",
+        _unless_confirmed(facts, document),
         forecast.describe(facts),
     ]
 
