@@ -91,3 +91,12 @@ def test_whose_fault_it_is(said, is_full, is_none):
 ])  # fmt: skip
 def test_when_waiting_ends(before, now, waited, is_back):
     assert waiting.has_come_back(before, now, waited) is is_back
+
+
+@pytest.mark.parametrize(("free", "is_first", "is_back"), [
+    ([waiting.ENOUGH_BYTES] * 2, True, True),  # it came back before anybody looked
+    ([waiting.ENOUGH_BYTES] * 2, False, False),  # and was not enough the last time
+    ([waiting.ENOUGH_BYTES, 0], True, False), ([waiting.ENOUGH_BYTES, -1], True, False),
+])  # fmt: skip
+def test_room_that_is_there_already_is_tried_once(free, is_first, is_back):
+    assert waiting.has_come_back(free, free, 0, is_first=is_first) is is_back

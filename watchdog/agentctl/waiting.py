@@ -11,28 +11,34 @@ TOLD_SECONDS = 3600  # one alert an hour for a disk that stays full
 LOOK_SECONDS = 5.0
 TRY_SECONDS = 600
 MORE_BYTES = 1 << 20
+ENOUGH_BYTES = 4 << 20  # what a launch looks for before it begins
 
 
 def wait(name: str, folders: tuple, tell) -> bool:
     """Return when the file systems of `folders` take writes again; False if somebody started the agent himself."""
     homes = [folder for folder in folders if folder and os.path.isdir(folder)]
     mark = f"{find_runtime(name)}/no-storage"
-    if not was_told(mark):
+    is_first = not was_told(mark)
+    if is_first:
         tell(f"down: the disk is full or read-only ({', '.join(homes)}); it is started again when there is room")
         leave_mark(mark)
     before, began = [free(home) for home in homes], time.monotonic()
-    while not has_come_back(before, [free(home) for home in homes], time.monotonic() - began):
+    while not has_come_back(before, [free(home) for home in homes], time.monotonic() - began, is_first=is_first):
         if is_up(name):
             return False
         time.sleep(LOOK_SECONDS)
     return True
 
 
-def has_come_back(before: list[int], now: list[int], waited: float) -> bool:
-    """Tell whether it is worth trying: all is writable, and there is more room, or a long time has gone by."""
+def has_come_back(before: list[int], now: list[int], waited: float, *, is_first: bool = False) -> bool:
+    """Tell whether it is worth trying: all is writable, and there is more room, or a long time has gone by.
+
+    The first time also when there is enough: it may have come back before we looked.
+    """
     was_sealed = any(b < 0 for b in before)
     is_more = any(n >= b + MORE_BYTES for n, b in zip(now, before, strict=True))
-    return all(n >= 0 for n in now) and (was_sealed or is_more or waited > TRY_SECONDS)
+    is_enough = is_first and all(n >= ENOUGH_BYTES for n in now)
+    return all(n >= 0 for n in now) and (was_sealed or is_more or is_enough or waited > TRY_SECONDS)
 
 
 def free(folder: str) -> int:
