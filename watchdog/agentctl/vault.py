@@ -167,8 +167,10 @@ class Vault:
         """Return the agent's own commit of a generation, '' where it was not whole in the agent's repository."""
         if not generation["commit_id"]:
             return ""
-        asked = self.git.run("rev-parse", "--verify", "--quiet", f"refs/agentctl/commit/{generation['number']}",
-                             check=False)
+        words = ("rev-parse", "--verify", "--quiet", f"refs/agentctl/commit/{generation['number']}")
+        asked = self.git.run(*words, check=False)
+        if asked.status not in (0, 1):  # it was hindered, and did not say that there is none
+            asked = self.git.run(*words, check=False)
         return asked.text if asked.status == 0 else ""
 
     def links(self, revision: str) -> dict[str, str]:
