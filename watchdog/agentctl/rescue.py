@@ -1,5 +1,4 @@
-"""The last resort when the one-shot itself is broken: standard library, git, no ledger, none of our other modules
-(but `moving`, where the agent's folder cannot be renamed).
+"""The last resort when the one-shot itself is broken: standard library, git, no ledger, and `moving` at most.
 
 It looks whether the agent is merely halted (then it only tells); else it makes sure that some complete tree of a good
 generation is at the agent's path, leaves a mark for the runner, and starts the agent. It deletes nothing.
@@ -29,9 +28,10 @@ def main(name: str) -> int:
             settings = json.load(file)
     except (OSError, ValueError) as error:
         say(f"no compiled settings in {data}: {error}")
-    if status in (str(EXIT_HALTED), str(EXIT_STAY_DOWN)):
-        if status == str(EXIT_HALTED):
-            alert(settings, name, "halted: it stays down until a human acts ('agentctl why')")
+    if status == str(EXIT_STAY_DOWN):
+        return 0
+    if status == str(EXIT_HALTED):
+        alert(settings, name, "halted: it stays down until a human acts ('agentctl why')")
         return 0
     if status == str(EXIT_NO_STORAGE):
         return wait_for_storage(settings, data, name)
@@ -41,13 +41,14 @@ def main(name: str) -> int:
     except OSError as error:
         alert(settings, name, f"in need of a human: the rollback routine failed, and so did the rescue: {error}")
         return 1
+    finally:
+        signal.alarm(0)
 
 
 def step_in(settings: dict, data: str, name: str, status: str) -> int:
     """Put a good tree in place and start the agent, unless that would be a loop; return the unit's exit status."""
     say(f"the rollback routine of '{name}' failed (status {status or '?'}); stepping in")
-    code = find(settings, "agent.code")
-    if not code:
+    if not (code := find(settings, "agent.code")):
         alert(settings, name, "in need of a human: the rollback routine failed and the settings cannot be read")
         return 1
     if was_cut_off() and not was_here_lately(data, "retried-at"):
@@ -276,15 +277,14 @@ def lay_out(vault: str, folder: str) -> str:
 
 def git(vault: str, *words: str) -> str:
     """Ask the vault; '' when it does not answer."""
-    done = subprocess.run(["git", "--git-dir", vault, *words], env=GIT_ENV, capture_output=True, text=True, check=False)
-    return done.stdout
+    argv = ["git", "--git-dir", vault, *words]
+    return subprocess.run(argv, env=GIT_ENV, capture_output=True, text=True, check=False).stdout
 
 
 def alert(settings: dict, name: str, what: str) -> None:
     """Say it in the journal and by the configured alert command."""
     say(f"agent '{name}' is {what}")
-    argv = find(settings, "rollback.alert")
-    if argv:
+    if argv := find(settings, "rollback.alert"):
         try:
             subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n", text=True, timeout=60, check=False)
         except (OSError, subprocess.SubprocessError) as error:
