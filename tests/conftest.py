@@ -1,8 +1,12 @@
 """For every part of the suite: the survival records of the fault families, at the end of a session."""
 
 import os
+import signal
 
 from kit import survival
+
+# A shell starts what it runs in the background with SIGINT ignored, and every program that a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish():

@@ -276,6 +276,10 @@ def test_the_command_line_cleans_up_when_told_to_stop(box_root, signal_number):
         assert process.stdout.readline() == "up\n"
         folders = set(map(str, boxes.machine.BASE.iterdir()))
         process.send_signal(signal_number)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
     assert process.returncode == 128 + signal_number
     assert folders - set(map(str, boxes.machine.BASE.iterdir()))
 
