@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agentctl import task, task_rebuild
-from integration.world import World, git, write
+from integration.world import SOURCE, World, git, wait_until, write
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -458,3 +459,22 @@ def test_a_shell_that_names_the_agent_is_none_of_its_processes(make):
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_stop_before_the_launch_is_on_record_is_no_failure(monkeypatch):
+    world = World(monkeypatch).adopt()
+    try:
+        os.makedirs(world.places.runtime_dir, exist_ok=True)
+        write(world.code, {"large.bin": os.urandom(100_000_000)})  # git is busy with it for a while
+        entry = Path(SOURCE, "agentctl/entry.py")
+        runner = subprocess.Popen([sys.executable, "-I", "-S", entry, "runner", world.name],
+                                  env={**os.environ, "AGENTCTL_RUNTIME": "direct"})
+        wait_until(lambda: os.path.exists(world.places.launching_path), "the mark")
+        runner.terminate()
+        assert runner.wait(60) == -signal.SIGTERM
+        assert not os.path.exists(world.places.launching_path)
+        assert world.launches() == []
+        assert world.rollback_once() == 0
+        assert world.incidents() == []
+    finally:
+        world.end()

@@ -32,6 +32,7 @@ def main(name: str) -> int:
     places = find_places(name)
     journal = open_journal(name, places)
     mark(places)
+    signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(places))
     try:
         station = Station.open(name, lenient=True)
         if station.complaint:
@@ -62,6 +63,13 @@ def unmark(places: Places) -> None:
     """Take the mark away."""
     if os.path.exists(places.launching_path):
         os.unlink(places.launching_path)
+
+
+def _stop_unbegun(places: Places) -> None:
+    """End by the SIGTERM that came before a launch was on record: a stop, or a rollback on its way, is no failure."""
+    unmark(places)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
