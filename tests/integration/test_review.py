@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -242,7 +243,12 @@ def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
 
     monkeypatch.setattr(runner, "Session", Stopped)
     os.makedirs(world.places.runtime_dir)
-    assert runner.main(world.name) == 0
+    mask, handler = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGTERM)
+    try:
+        assert runner.main(world.name) == 0
+    finally:  # it blocks what stops it, and every program started after this test would inherit that
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     assert seen == [policy.STOPPED]
 
 
