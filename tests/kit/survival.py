@@ -61,7 +61,7 @@ def render(total: dict[tuple[str, str], int], known: dict, mode: str) -> str:
         if any(counts.values()):
             lines.append(f"| {family} | {what} | {' | '.join(counts[m] for m in MODES)} |")
     sums = [sum(int(c[m].replace(",", "") or 0) for c in rows.values()) for m in MODES]
-    lines.append(f"| **all** | | {' | '.join(f'**{s:,}**' for s in sums)} |")
+    lines.append(f"| **all** | | {' | '.join(f'**{s:,}**' if s else '' for s in sums)} |")
     return "\n".join(lines) + "\n"
 
 
