@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agentctl import change_records
-from integration.world import SOURCE, World, git, write
+from integration.world import SOURCE, World, git, merged, write
 
 CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
 CHANGE = {
@@ -18,6 +18,19 @@ CHANGE = {
     "agent": {"ready_timeout": "20s", "stop_grace": "5s"},
     "heartbeat": {"timeout": "5s", "longest_wait": "20s"},
 }
+
+
+def making(monkeypatch):
+    """What a fixture `make` yields from: a function that makes adopted worlds, all of which are ended afterwards."""
+    worlds = []
+
+    def build(settings=None):
+        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
+        return worlds[-1].adopt()
+
+    yield build
+    for world in worlds:
+        world.end()
 
 
 class Changing(World):

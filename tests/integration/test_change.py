@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from integration.changing import CHANGE, Changing
-from integration.world import git, merged, write
+from integration.changing import making
+from integration.world import git, write
 from kit.manifest import manifest
 
 TASK = "# Current Task\nwork\n\n## Pending Actions\n- [x] begin\n"
@@ -16,15 +16,7 @@ TASK = "# Current Task\nwork\n\n## Pending Actions\n- [x] begin\n"
 
 @pytest.fixture
 def make(monkeypatch):
-    worlds = []
-
-    def build(settings=None):
-        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
-        return worlds[-1].adopt()
-
-    yield build
-    for world in worlds:
-        world.end()
+    yield from making(monkeypatch)
 
 
 def test_a_start_makes_branch_worktree_tag_snapshot_and_note(make):

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from integration.changing import CHANGE, Changing
-from integration.world import git, merged, write
+from integration.changing import making
+from integration.world import git, write
 
 
 @pytest.fixture
 def make(monkeypatch):
-    worlds = []
-
-    def build(settings=None):
-        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
-        return worlds[-1].adopt()
-
-    yield build
-    for world in worlds:
-        world.end()
+    yield from making(monkeypatch)
 
 
 def test_a_good_change_passes_and_the_next_verb_is_try(make):

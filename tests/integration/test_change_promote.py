@@ -9,22 +9,14 @@ import sys
 import pytest
 
 from agentctl import change_records, hooks, worktree
-from integration.changing import CHANGE, CTL, Changing
-from integration.world import SOURCE, git, merged, write
+from integration.changing import CTL, making
+from integration.world import SOURCE, git, write
 from kit.manifest import manifest
 
 
 @pytest.fixture
 def make(monkeypatch):
-    worlds = []
-
-    def build(settings=None):
-        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
-        return worlds[-1].adopt()
-
-    yield build
-    for world in worlds:
-        world.end()
+    yield from making(monkeypatch)
 
 
 def test_a_good_change_is_blessed_and_main_moves(make):

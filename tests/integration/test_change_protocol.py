@@ -13,23 +13,15 @@ from pathlib import Path
 import pytest
 
 from agentctl import hooks, protocol
-from integration.changing import CHANGE, CTL, Changing
-from integration.world import SOURCE, git, merged, write
+from integration.changing import CTL, making
+from integration.world import SOURCE, git, write
 
 PRE_COMMIT = os.path.join(os.path.dirname(sys.executable), "pre-commit")
 
 
 @pytest.fixture
 def make(monkeypatch):
-    worlds = []
-
-    def build(settings=None):
-        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
-        return worlds[-1].adopt()
-
-    yield build
-    for world in worlds:
-        world.end()
+    yield from making(monkeypatch)
 
 
 def hook_up(world) -> str:

@@ -11,22 +11,14 @@ import sys
 import pytest
 
 from agentctl import process
-from integration.changing import CHANGE, CTL, Changing
-from integration.world import SOURCE, merged, write
+from integration.changing import CTL, making
+from integration.world import SOURCE, write
 from kit.manifest import manifest
 
 
 @pytest.fixture
 def make(monkeypatch):
-    worlds = []
-
-    def build(settings=None):
-        worlds.append(Changing(monkeypatch, merged(CHANGE, settings or {})))
-        return worlds[-1].adopt()
-
-    yield build
-    for world in worlds:
-        world.end()
+    yield from making(monkeypatch)
 
 
 def begin(world, files, **more):

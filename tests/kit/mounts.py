@@ -53,6 +53,29 @@ def overlay(lower, where) -> None:
     mount("-t", "overlay", "-o", data, "overlay", where)
 
 
+def users(where) -> list[str]:
+    """List what keeps a mounted file system busy: processes with a file, a folder or a mapping on it."""
+    device, found = os.stat(where).st_dev, []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            links = [f"/proc/{pid}/{name}" for name in ("cwd", "root", "exe")]
+            links += [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().replace(b"\0", b" ").decode("utf-8", "replace")[:200]
+        except OSError:
+            continue
+        held = [os.readlink(link) for link in links if _device(link) == device]
+        found += [f"{pid} ({words}): {', '.join(held)}"] if held else []
+    return found
+
+
+def _device(link: str) -> int | None:
+    try:
+        return os.stat(link).st_dev
+    except OSError:
+        return None
+
+
 def release(*places) -> None:
     """Unmount, in the order given; what is not mounted is no matter."""
     for place in places:

@@ -18,6 +18,7 @@ from agentctl.paths import USER, Places
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
 from kit.manifest import manifest, missing
+from kit.mounts import users
 from kit.survival import survived
 
 HISTORY = "".join(f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n' for n in range(50))
@@ -58,7 +59,10 @@ class Disk:
                    f"a remount {how}", LIMIT_SECONDS)
 
     def close(self) -> None:
-        wait_until(lambda: subprocess.run(["umount", self.folder]).returncode == 0, "an unmount", LIMIT_SECONDS)
+        try:
+            wait_until(lambda: subprocess.run(["umount", self.folder]).returncode == 0, "an unmount", LIMIT_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is used by {users(self.folder)}") from None
         os.unlink(self.image)
 
 

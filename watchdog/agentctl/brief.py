@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from . import durable, task
+from . import durable, state
 from .errors import AgentctlError
 
 SHOWN_LINES = 15
@@ -16,25 +16,27 @@ def leave(attempt, diffstat: str) -> str:
     station = attempt.station
     if attempt.rung == "undo":
         return ""
-    durable.write(station.brief_path, compose(attempt, diffstat).encode("utf-8", "replace"), 0o644, station.owner)
-    told = _for_people(attempt, diffstat)  # `agentctl why` tells a person the same
+    change, pending = _change_of(attempt), state.pending_actions(station)[:20]
+    text = compose(attempt, diffstat, change, pending)
+    durable.write(station.brief_path, text.encode("utf-8", "replace"), 0o644, station.owner)
+    told = _for_people(diffstat, change, pending)  # `agentctl why` tells a person the same
     attempt.write_with_end(lambda: attempt.ledger.add_evidence(attempt.incident, **told))
     return station.brief_path
 
 
-def _for_people(attempt, diffstat: str) -> dict:
+def _for_people(diffstat: str, change: dict | None, pending: list[str]) -> dict:
     """What the brief says beyond the evidence."""
-    row = _change_of(attempt)
-    known = {key: row[key] for key in ("name", "about", "worktree", "snapshot")} if row else None
-    return {"diffstat": diffstat.splitlines()[-25:], "pending": _pending(attempt.station)[:20], "change": known}
+    known = {key: change[key] for key in ("name", "about", "worktree", "snapshot")} if change else None
+    return {"diffstat": diffstat.splitlines()[-25:], "pending": pending, "change": known}
 
 
-def compose(attempt, diffstat: str) -> str:
-    """Write the brief's text from the incident's evidence."""
+def compose(attempt, diffstat: str, change: dict | None, pending: list[str]) -> str:
+    """Write the brief's text from the incident's evidence, the change that was undone, and what is unfinished."""
     ledger = attempt.ledger
     row = ledger.one("SELECT * FROM incidents WHERE id=?", attempt.incident)
     proof = ledger.evidence(attempt.incident)
-    parts = [_head(attempt, row), _why(attempt, proof), _undone(diffstat), _work(attempt), _next(attempt)]
+    parts = [_head(attempt, row), _why(attempt, proof), _undone(diffstat), _work(attempt, change),
+             _next(attempt, change, pending)]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
@@ -98,42 +100,32 @@ def _change_of(attempt) -> dict | None:
     return attempt.ledger.change(source["change"])
 
 
-def _of_change(attempt) -> str:
+def _of_change(change: dict | None) -> str:
     """Name the change, and where it goes on."""
-    row = _change_of(attempt)
-    if row is None:
+    if change is None:
         return ""
-    about = f" ({row['about']})" if row["about"] else ""
-    return (f"\n- it was the change `{row['name']}`{about}: its branch is untouched, its worktree is "
-            f"`{row['worktree']}`"
-            f"\n- the state from before it: snapshot {row['snapshot'] or 'none'}")
+    about = f" ({change['about']})" if change["about"] else ""
+    return (f"\n- it was the change `{change['name']}`{about}: its branch is untouched, its worktree is "
+            f"`{change['worktree']}`"
+            f"\n- the state from before it: snapshot {change['snapshot'] or 'none'}")
 
 
-def _work(attempt) -> str:
+def _work(attempt, change: dict | None) -> str:
     branch = attempt.rescue_branch
     return (f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
             f"- the whole old tree: `{attempt.quarantine}/tree` (kept by the watchdog)\n"
-            "- your other branches, stashes and worktrees are where they were" + _of_change(attempt))
+            "- your other branches, stashes and worktrees are where they were" + _of_change(change))
 
 
-def _next(attempt) -> str:
-    pending = _pending(attempt.station)
+def _next(attempt, change: dict | None, pending: list[str]) -> str:
     text = "## What next\n\n"
     if pending:
-        text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending[:20]) + "\n\n"
-    row = _change_of(attempt)
-    if row is not None:
+        text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending) + "\n\n"
+    if change is not None:
         return text + ("Do not promote the same again as it was: the same tree is refused. Find what failed, mend it "
-                       f"and commit in `{row['worktree']}`, then `agentctl change check {row['name']}` and so on; "
-                       "`agentctl change list` says what is missing, `agentctl protocol` how it goes.")
+                       f"and commit in `{change['worktree']}`, then `agentctl change check {change['name']}` and so "
+                       "on; `agentctl change list` says what is missing, `agentctl protocol` how it goes.")
     branch = attempt.rescue_branch
     return text + ("Do not make the same change again as it was: the same tree is refused. Look at "
                    f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "
                    "try apart from the running agent.")
-
-
-def _pending(station) -> list[str]:
-    data = durable.read(station.task_path)
-    if data is None or not task.is_task(data):
-        return []
-    return [text for done, text in task.parse_bytes(data).pending if not done]

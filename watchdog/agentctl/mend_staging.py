@@ -12,6 +12,7 @@ from .command import CommandFailed
 from .git import Git
 from .staging import Staging
 from .vault import create_bare
+from .work_tree import but
 
 REMOVE = "/bin/rm"
 CHECKSUM_BYTES = 20
@@ -36,7 +37,7 @@ def find_ignored(staging: Staging, folder: str) -> list[str]:
         renew(staging)
         git = Git(staging.path, work_tree=folder, index=staging.index, user=staging.user, fsync=False,
                   config={"core.autocrlf": "false"})
-        git.run("add", "--all", "--ignore-errors", *staging.everything, check=False, limit_seconds=3600)
+        git.run("add", "--all", "--ignore-errors", "--", ".", *but(staging.hidden), check=False, limit_seconds=3600)
         return staging.read_ignored(staging.ask_ignored(folder))
     except (CommandFailed, OSError):
         return []

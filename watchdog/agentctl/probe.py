@@ -108,10 +108,11 @@ class Probe:
             self.session.journal.warning(f"agentctl: {key} could not be pressed: {error.message}")
 
     def _store(self) -> tuple:
-        from .resumption import store_patterns
+        from .resumption import read_session, store_patterns
         from .session_store import newest_change
 
-        return newest_change(store_patterns(self.station), self.station.state_dir, self.station.home)
+        return newest_change(store_patterns(self.station, read_session(self.station)), self.station.state_dir,
+                             self.station.home)
 
     def _ask_address(self, meaning: dict[str, str]) -> None:
         """Ask the agent's own health address; the next look ends one that got no answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import durable, hook_events, policy, session_store, task
+from . import durable, hook_events, policy, session_store, state
 from .errors import CommandFailed
 from .launch import Launch
 from .ledger import Ledger
@@ -22,10 +22,10 @@ ENTER_AFTER_SECONDS = 0.3  # a terminal program that sees text and Enter at once
 class Resumption:
     """What one launch starts, and the message it is to be told ('' for none) and how."""
 
-    __slots__ = ("argv", "by", "is_resumed", "message", "session")
+    __slots__ = ("argv", "by", "message", "session")
 
-    def __init__(self, argv: list[str], session: str, is_resumed: bool, message: str, by: str) -> None:
-        self.argv, self.session, self.is_resumed, self.message, self.by = argv, session, is_resumed, message, by
+    def __init__(self, argv: list[str], session: str, message: str, by: str) -> None:
+        self.argv, self.session, self.message, self.by = argv, session, message, by
 
 
 def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
@@ -42,7 +42,7 @@ def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
     argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
     if message and settings.resume.message == "argument":
         record(ledger, launch, message)
-    return Resumption(fill(argv, session, message), session, is_resumed, message, settings.resume.message)
+    return Resumption(fill(argv, session, message), session, message, settings.resume.message)
 
 
 def fill(argv: list[str], session: str, message: str) -> list[str]:
@@ -79,20 +79,13 @@ def _facts(station: Station, ledger: Ledger, launch: Launch) -> tuple:
     rows = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 1", launch.id)
     incident = ledger.one("SELECT * FROM incidents WHERE id=?", launch.incident) if launch.incident else None
     brief_path = station.brief_path if os.path.exists(station.brief_path) else ""
-    return rows[0] if rows else None, incident, brief_path, _pending(station)
-
-
-def _pending(station: Station) -> list[str]:
-    data = durable.read(station.task_path)
-    if data is None or not task.is_task(data):
-        return []
-    return [text for done, text in task.parse_bytes(data).pending if not done]
+    return rows[0] if rows else None, incident, brief_path, state.pending_actions(station)
 
 
 def tell_after_ready(session) -> None:
     """Type the message into the agent's terminal, once it is ready and its screen is drawn."""
     told = session.resumption
-    if told is not None and told.message and told.by == "keys":
+    if told.message and told.by == "keys":
         session.loop.set_timer("message", session.station.config.resume.after, lambda: _type(session))
 
 
@@ -147,12 +140,11 @@ def _has_session(station: Station, session: str) -> bool:
         from .agent_environment import has_something_to_resume
 
         return has_something_to_resume(station)
-    return session_store.has_any(store_patterns(station), station.state_dir, station.home)
+    return session_store.has_any(store_patterns(station, session), station.state_dir, station.home)
 
 
-def store_patterns(station: Station) -> list[str]:
+def store_patterns(station: Station, session: str) -> list[str]:
     """Return the patterns of the session's files, with its id in them; those that want one while none is known not."""
-    session = read_session(station)
     return [p.replace(SESSION, session) for p in station.config.resume.store if session or SESSION not in p]
 
 

@@ -37,7 +37,6 @@ class Staging:
     def __init__(self, path: str, code_dir: str, user: Identity | None, hidden: str = "") -> None:
         self.path, self.code_dir, self.user = path, code_dir, user
         self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
-        self.everything = ["--", ".", *([f":(top,exclude){hidden}"] if hidden else [])]
         self.index = f"{path}/agentctl-index"
         exclude = f"{code_dir}/.git/info/exclude"
         self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}

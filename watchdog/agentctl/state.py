@@ -180,6 +180,14 @@ def mend_task(station: Station, why: str) -> str:
     return "rebuilt"
 
 
+def pending_actions(station: Station) -> list[str]:
+    """Return what is unfinished in the agent's task, nothing where there is none that can be read."""
+    data = durable.read(station.task_path)
+    if data is None or not task.is_task(data):
+        return []
+    return [text for done, text in task.parse_bytes(data).pending if not done]
+
+
 def _read_task(path: str) -> bytes | None:
     """Read the task; what stands there without being a file is moved aside and counts as damaged."""
     if not os.path.lexists(path) or os.path.isfile(path):

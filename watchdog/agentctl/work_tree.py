@@ -29,13 +29,11 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
     """
     exclude_path = f"{git.git_dir}/info/exclude"
     _forget_gone(git, folder, exclude_path)
-    # As a glob: of a name that is also in an exclude file git says that it cannot add it.
-    ours = [f":(exclude,top,glob){hidden[:-1]}[{hidden[-1]}]/**"] if hidden else []
     left_out: list[str] = []
     while True:
         look = _Look(git, folder, is_tracked)
         excluded = [f":(exclude,top,literal){name}" for name in left_out]
-        adding = git.start("add", "--all", "--ignore-errors", "--", ".", ":(exclude,top).git", *ours, *excluded)
+        adding = git.start("add", "--all", "--ignore-errors", "--", ".", ":(exclude,top).git", *but(hidden), *excluded)
         try:
             added = adding.finish(limit_seconds=3600, check=False, on_idle=look)
         except CommandFailed:
@@ -51,6 +49,14 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
     problems += [f"{name}: too large to keep a copy of" for name in _read_excluded(exclude_path)]
     said = added.stderr.decode("utf-8", "replace").strip()
     return added, problems + ([said[-1000:]] if added.status != 0 and said else [])
+
+
+def but(hidden: str) -> list[str]:
+    """Return what tells git to leave out a folder of ours in the tree, '' if there is none.
+
+    As a glob: of a name that is also in an exclude file git says that it cannot add it.
+    """
+    return [f":(exclude,top,glob){hidden[:-1]}[{hidden[-1]}]/**"] if hidden else []
 
 
 def _find_offender(said: bytes) -> str:

@@ -22,7 +22,7 @@ class Seen:
         self.stamp: tuple = ()  # of the ledger's files: as long as it is the same, so is what they say
         self.launch: dict | None = None
         self.halted, self.paused_until, self.problem = "", 0.0, ""
-        self.has_intent = self.is_rolling_back = False
+        self.has_intent = self.is_rolling_back = self.is_runner_alive = False
         self.live: dict = {}
 
     @property
@@ -38,12 +38,15 @@ class Seen:
 def look(station: Station, before: Seen | None = None) -> Seen:
     """Read what is needed to judge the agent; a ledger that is as it was `before` is not opened again."""
     seen = Seen()
+    live = status_file.read(station.places.live_status_path)
+    # Before the ledger: a runner writes there how it ended, and then it goes.
+    is_runner_alive = aliveness.is_runner(live.get("runner_pid") or 0, station.places.name)
     seen.stamp = _stamp(station.places.ledger_path)
     if before is not None and before.stamp == seen.stamp and not before.problem:
         vars(seen).update(vars(before))
     else:
         _read_ledger(station, seen)
-    seen.live = status_file.read(station.places.live_status_path)
+    seen.live, seen.is_runner_alive = live, is_runner_alive
     seen.is_rolling_back = aliveness.is_locked(station.places.rollback_lock_path, aliveness.read_locks())
     return seen
 
@@ -81,18 +84,14 @@ def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:
         return False, seen.problem or "it was never started"
     if launch["end"] == policy.STOPPED:
         return False, "stopped by hand"
-    is_of_other_boot = launch["boot_id"] != boot_id() and not is_runner_alive(station, seen)
+    is_of_other_boot = launch["boot_id"] != boot_id() and not seen.is_runner_alive
     if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and is_of_other_boot):
         return False, "not started since the machine came up"
-    if launch["end"] == policy.RUNNING and launch["ready_at"] is None and is_runner_alive(station, seen):
+    if launch["end"] == policy.RUNNING and launch["ready_at"] is None and seen.is_runner_alive:
         limit = station.config.agent.ready_timeout + START_MARGIN_SECONDS
         if time.time() - launch["started_at"] < limit:
             return True, "it is starting"
     return False, ""
-
-
-def is_runner_alive(station: Station, seen: Seen) -> bool:
-    return aliveness.is_runner(seen.live.get("runner_pid") or 0, station.places.name)
 
 
 def is_process_gone(seen: Seen) -> bool | None:

@@ -1,0 +1,32 @@
+"""One look at an agent: what ends between two glances is not taken for something else."""
+
+import pytest
+
+from agentctl.server import observe
+from agentctl.station import Station
+from ledger_builder import Home
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    made = Home(tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home, monkeypatch):
+    """Where the watchdog sees another boot id (a container), only the living runner speaks for the launch."""
+    home.launch(boot_id="another", ready_at=home.now - 190)
+    home.live("L1")
+    read = observe._read_ledger
+
+    def ends_while_it_is_read(station, seen):
+        read(station, seen)
+        monkeypatch.setattr(observe.aliveness, "is_runner", lambda pid, name: False)
+
+    monkeypatch.setattr(observe, "_read_ledger", ends_while_it_is_read)
+    station = Station.open("agent")
+    seen = observe.look(station)
+    assert observe.why_not_expected(station, seen) == (False, "")
+    seen = observe.look(station, seen)
+    assert observe.why_not_expected(station, seen) == (False, "not started since the machine came up")
