@@ -15,6 +15,7 @@ from . import command, policy, rollback, systemd
 from .errors import AgentctlError
 from .ledger import Ledger
 from .station import Station
+from .work_tree import but
 
 WAIT_SECONDS = 300.0
 AGAIN_SECONDS = 3.0
@@ -104,7 +105,7 @@ def _commits(station: Station, good: str, head: str) -> list[str]:
 def _uncommitted(station: Station) -> list[str]:
     """List changed and new files, judged by our own index so that nothing of the agent's runs."""
     git = station.staging.git
-    git.run("add", "--all", "--ignore-errors", *station.staging.everything, check=False)
+    git.run("add", "--all", "--ignore-errors", "--", ".", *but(station.staging.hidden), check=False)
     head, _ = station.repository.head()
     generation = station.repository.git.run("ls-tree", "-r", "-z", head, check=False)
     listed = git.run("ls-files", "-s", "-z")
