@@ -1,55 +1,83 @@
-#!/usr/bin/env python3
-"""A stand-in for a model API, on loopback: chat completions in the OpenAI wire format, whole or streamed.
+"""A stand-in for model APIs, on loopback: OpenAI (chat, responses), Anthropic, Gemini, whole or streamed.
 
 It has no memory of its own: it answers from the conversation in the request, so its answer shows what the
 agent really sent. What came in is on disk before the answer begins (`requests.jsonl`). It is told what to do
-by files in its folder: while `stall` is there it takes the file and stops in the middle of that answer.
+by files in its folder (`orders.py`).
 """
 
-import argparse
 import json
-import re
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-CODE_WORD = re.compile(r"code word is (\w+)")
-STALL_AFTER_WORDS, STALL_SECONDS = 6, 600
+from model_api import anthropic_messages, gemini, openai_chat, openai_responses
+from model_api.orders import Orders
+
+WIRES = (openai_chat, openai_responses, anthropic_messages, gemini)
+MODELS = {"object": "list", "data": [{"id": "stand-in", "object": "model", "created": 0, "owned_by": "nobody"}]}
+STALL_SECONDS = 600
 
 
 class Handler(BaseHTTPRequestHandler):
     """One request; HTTP/1.0, so the end of the connection is the end of the answer."""
 
     def do_GET(self):
-        self._send_json({"object": "list", "data": [{"id": "stand-in", "object": "model"}]})
+        self._send_json(MODELS)
+
+    def do_HEAD(self):
+        self._begin("application/json")
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        is_stalling = self.server.take_stall()
-        self.server.record({"path": self.path, "stalls": is_stalling, "body": body})
-        if not self.path.endswith("/chat/completions"):
-            self.send_error(404)
+        path, body = self.path.partition("?")[0], self._read_body()
+        wire = next((wire for wire in WIRES if wire.is_for(path)), None)
+        if wire is None:
+            self.server.record({"path": self.path, "stalls": False, "asked": [], "body": body})
+            self._send_beside(path)
             return
-        words = compose(body["messages"]).split(" ")
-        if body.get("stream"):
-            self._stream(body, words, is_stalling)
-        else:
-            self._stall_if(is_stalling)
-            message = {"role": "assistant", "content": " ".join(words)}
-            self._send_json(completion(body, message=message, finish_reason="stop"))
+        conversation = wire.read(body)
+        answer = self.server.orders.answer(conversation)
+        self.server.record({"path": self.path, "stalls": answer.stall_after is not None, "asked": conversation.asked,
+                            "newest": conversation.newest, "calls": [vars(call) for call in answer.calls],
+                            "tools": [tool.name for tool in conversation.tools], "body": body})  # fmt: skip
+        if wire.is_streamed(path, body):
+            self._stream(wire.stream(body, answer), answer)
+            return
+        if answer.stall_after is not None:
+            time.sleep(STALL_SECONDS)
+        self._send_json(wire.whole(body, answer))
 
-    def _stream(self, body, words, is_stalling):
+    def _stream(self, parts, answer):
+        """Send part by part; one that is a word of the text is a pair, and is counted."""
         self._begin("text/event-stream")
-        self._send_part(body, {"role": "assistant", "content": ""})
-        for place, word in enumerate(words):
-            self._stall_if(is_stalling and place == STALL_AFTER_WORDS)
-            self._send_part(body, {"content": word if place == 0 else f" {word}"})
-        self._send_part(body, {}, finish_reason="stop")
-        self.wfile.write(b"data: [DONE]\n\n")
+        last = None if answer.stall_after is None else min(answer.stall_after, len(answer.text.split()))
+        words = 0
+        for part in parts:
+            if words == last:
+                time.sleep(STALL_SECONDS)
+                return
+            if isinstance(part, tuple):
+                part, words = part[0], words + 1
+            self.wfile.write(part.encode())
 
-    def _send_part(self, body, delta, finish_reason=None):
-        part = completion(body, delta=delta, finish_reason=finish_reason)
-        self.wfile.write(b"data: " + json.dumps(part).encode() + b"\n\n")
+    def _send_beside(self, path):
+        """Answer the questions around a conversation: how many tokens it has."""
+        if path.endswith("/count_tokens"):
+            self._send_json({"input_tokens": 1})
+        elif path.endswith(":countTokens"):
+            self._send_json({"totalTokens": 1})
+        else:
+            self.send_error(404)
+
+    def _read_body(self):
+        raw = b""
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                raw += self.rfile.read(size)
+                self.rfile.readline()
+        else:
+            raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        return json.loads(raw or b"{}")
 
     def _send_json(self, document):
         self._begin("application/json")
@@ -60,72 +88,21 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.end_headers()
 
-    def _stall_if(self, is_stalling):
-        if is_stalling:
-            time.sleep(STALL_SECONDS)
-
     def log_message(self, *_):
         """Say nothing: `requests.jsonl` is the record."""
 
 
 class Server(ThreadingHTTPServer):
+    """The stand-in; port 0 takes a free one."""
+
     daemon_threads = True
 
     def __init__(self, port, folder):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.orders, self.lock = Orders(self.folder), threading.Lock()
         super().__init__(("127.0.0.1", port), Handler)
 
     def record(self, facts):
-        with open(self.folder / "requests.jsonl", "a") as file:
+        with self.lock, open(self.folder / "requests.jsonl", "a") as file:
             file.write(json.dumps({"at": time.time(), **facts}) + "\n")
-
-    def take_stall(self):
-        try:
-            (self.folder / "stall").unlink()
-        except FileNotFoundError:
-            return False
-        return True
-
-
-def completion(body, *, finish_reason, delta=None, message=None):
-    """Make a completion, or a part of one where there is a `delta`."""
-    choice = {"index": 0, "finish_reason": finish_reason}
-    choice |= {"message": message} if delta is None else {"delta": delta}
-    made = {
-        "id": "chatcmpl-stand-in",
-        "object": "chat.completion" if delta is None else "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": body.get("model", "stand-in"),
-        "choices": [choice],
-    }
-    if delta is None:
-        made["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    return made
-
-
-def compose(messages):
-    """Answer with what the conversation holds: how many user messages, and every code word in them."""
-    said = [text_of(message) for message in messages if message["role"] == "user"]
-    known = [word for text in said for word in CODE_WORD.findall(text)]
-    return f"I was sent {len(said)} of your messages and know these code words: {' '.join(known) or 'none'} ."
-
-
-def text_of(message):
-    """Return a message's text: it is a string, or a list of parts."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text", "") for part in content)
-
-
-def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--port", type=int, required=True)
-    options.add_argument("--folder", required=True)
-    chosen = options.parse_args()
-    Server(chosen.port, chosen.folder).serve_forever()
-
-
-if __name__ == "__main__":
-    main()

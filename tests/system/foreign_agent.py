@@ -16,11 +16,9 @@ from pathlib import Path
 import boxes
 from world import World
 
-from model_api.server import text_of
-
 SOURCES = Path(__file__).with_name("foreign")
 WHEELS_INSIDE = "/opt/agent-wheels"
-API_INSIDE = f"{boxes.SOURCE_INSIDE}/tests/model_api/server.py"
+API_INSIDE = f"{boxes.SOURCE_INSIDE}/tests"
 API_FOLDER, API_PORT = "/var/lib/model-api", 8100
 MAKE_REPOSITORY = """
 cd "$1"
@@ -76,8 +74,8 @@ class ModelApi:
 
     def __init__(self, box):
         self.box, self.folder = box, box.path(API_FOLDER)
-        box.run(["systemd-run", "--quiet", "--unit=model-api", "/usr/bin/python3", API_INSIDE]
-                + [f"--port={API_PORT}", f"--folder={API_FOLDER}"])  # fmt: skip
+        serve = ["/usr/bin/python3", "-B", "-m", "model_api", f"--port={API_PORT}", f"--folder={API_FOLDER}"]
+        box.run(["systemd-run", "--quiet", "--unit=model-api", f"--working-directory={API_INSIDE}", *serve])
         look = f"import socket; socket.create_connection(('127.0.0.1', {API_PORT}))"
         boxes.wait_until(lambda: not box.run(["python3", "-c", look], check=False).returncode,
                          what="the model API")  # fmt: skip
@@ -95,12 +93,12 @@ class ModelApi:
 
 def said_in(request):
     """Return all that a request says to the model."""
-    return json.dumps(request["body"]["messages"])
+    return json.dumps(request["body"])
 
 
 def asked_in(request):
     """Return what the user says in a request, message by message."""
-    return [text_of(m) for m in request["body"]["messages"] if m["role"] == "user"]
+    return request["asked"]
 
 
 # -- the agent ------------------------------------------------------------------------------------
