@@ -41,6 +41,37 @@ def test_a_good_candidate_holds_while_the_agent_goes_on(make):
     assert "agent: starting" in (world.code / ".git/agentctl/feature/x/try.log").read_text()
 
 
+def test_commands_that_name_the_state_folder_mean_the_copy(make):
+    world = make()
+    command = [sys.executable, "agent.py", f"--store={world.state}/store.db", str(world.state)]
+    world.ctl("config", "set", "agent.command", json.dumps(command))
+    world.ctl("config", "set", "agent.environment", f'{{ STORE = "{world.state}/store" }}')
+    spied = str(world.folder / "spied")
+    spy = f"import json, os, sys\njson.dump([*sys.argv, os.environ['STORE']], open({spied!r}, 'w'))\nMODE = 'healthy'\n"
+    begin(world, {"behaviour.py": spy})
+    world.ctl("change", "try")
+    seen = json.loads((world.folder / "spied").read_text())
+    copy = seen[2]
+    assert copy.startswith(str(world.folder / ".code.agentctl/changes/.trials/"))
+    assert seen[1:] == [f"--store={copy}/store.db", copy, f"{copy}/store"]
+
+
+def test_a_session_that_was_not_copied_is_not_resumed(make):
+    world = make()
+    write(world.folder, {"elsewhere/one.jsonl": "{}", "state/sessions/one.jsonl": "{}"})
+    spied = world.folder / "spied"
+    stores = {f"{world.folder}/elsewhere/*": False, "sessions/*": True, f"{world.state}/sessions/*": True}
+    for store, resumes in stores.items():
+        world.ctl("config", "set", "resume.store", json.dumps([store]))
+        world.ctl("config", "set", "agent.resume_command", json.dumps([sys.executable, "agent.py", "--resumed"]))
+        name = f"feature/{world.name}-{len(world.ask('change', 'list', '--all'))}"
+        spy = f"import sys\nopen({str(spied)!r}, 'w').write(' '.join(sys.argv))\nMODE = 'healthy'  # {store}\n"
+        world.begin(name, {"behaviour.py": spy})
+        world.ctl("change", "check", name)
+        world.ctl("change", "try", name)
+        assert ("--resumed" in spied.read_text()) is resumes, store
+
+
 def test_its_world_is_a_copy(make):
     world = make()
     spied = str(world.folder / "spied")

@@ -1,5 +1,6 @@
 """The change workflow on real systemd: the agent's own user, from inside its unit, and by root from outside."""
 
+import json
 import shlex
 
 import pytest
@@ -21,10 +22,10 @@ def world(box):
     return made.adopt(options=()).install().start()
 
 
-def tell(world, *words):
+def tell(world, *words, by="agentctl"):
     """Have the running agent call agentctl, as its own user inside its own unit; return what it said."""
     before = world.read("ran") or ""
-    world.tell(f"run agentctl {shlex.join(words)}")
+    world.tell(f"run {by} {shlex.join(words)}")
 
     def said():
         text = (world.read("ran") or "")[len(before):]
@@ -104,3 +105,15 @@ def test_an_unconfirmed_version_goes_back_also_across_a_reboot(fresh_box):
     assert incident["trigger"] == "not-confirmed"
     world.wait_steady(commit=world.good)
     assert world.head == world.good and world.witnesses()[-1]["version"] == "1\n"
+
+
+def test_a_tool_that_drops_all_variables_still_reaches_its_own_agent(world):
+    """Agents' shell tools pass next to nothing on; sudo from below an agent believes none of its variables."""
+    bare = "env -i /usr/local/bin/agentctl"
+    said = tell(world, "protocol", by=f"{bare} change list --all --json; {bare}").partition("# How to")[0]
+    assert "feature/two" in [row["name"] for row in json.loads(said)]
+    inside = ["env", f"AGENT_NAME={world.name}", "AGENTCTL_SCOPE=system", "sh", "-c"]
+    for user, found in (("root", True), ("robin", False)):
+        script = f"setpriv --reuid {user} --clear-groups env -i /usr/local/bin/agentctl change list; :"
+        done = world.box.run([*inside, script])
+        assert ("there is no agent called 'agent'" not in done.stderr) is found, done.stdout + done.stderr

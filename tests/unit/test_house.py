@@ -46,7 +46,7 @@ HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio",
 
 # The change workflow, in all rings.
 WORDS |= {"change", "protocol", "world", "mistake"}
-HANDS |= {"worktree", "gate", "syntax", "hooks"}
+HANDS |= {"worktree", "gate", "syntax", "hooks", "inside"}
 STORIES |= {"changes", "change_records", "check", "trial", "trying", "promotion", "promoting"}
 OWNERS["git"] = {"worktree"}
 OWNERS["tomllib"] = {"config", "syntax"}

@@ -41,7 +41,8 @@ def environment(folder: str, code_dir: str, environment_paths: list[str], home: 
     tools = [f"{base}/{path}/bin" for base in (folder, code_dir) for path in environment_paths]
     found = [path for path in tools if os.path.isdir(path)]
     path = ":".join([*found, os.environ.get("PATH") or PATH, os.path.dirname(sys.executable)])
-    return {**kept, "PATH": path, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+    nobody = {"AGENT_NAME": ""}  # or agentctl would find the agent above it
+    return {**kept, **nobody, "PATH": path, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def prepare_environment(folder: str, tools: dict, env: dict[str, str], log: str) -> Part:

@@ -102,10 +102,30 @@ def _read(path: str) -> bytes:
 
 def has_ancestor_with(name: str, value: str) -> bool:
     """Tell whether we or any process above us was started with NAME=value (what we may not read does not count)."""
-    wanted, pid = f"{name}={value}".encode(), os.getpid()
+    pid = os.getpid()
     while pid > 1:
-        if wanted in _read(f"/proc/{pid}/environ").split(b"\0"):
+        if variables(pid).get(name) == value:
             return True
-        fields = stat_fields(pid)
-        pid = int(fields[1]) if len(fields) > 1 else 0
+        pid = parent(pid)
     return False
+
+
+def parent(pid: int) -> int:
+    """Return the process above, 0 if there is none."""
+    fields = stat_fields(pid)
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def variables(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with, {} if we may not read it."""
+    entries = _read(f"/proc/{pid}/environ").decode("utf-8", "surrogateescape").split("\0")
+    return {name: value for name, equals, value in (entry.partition("=") for entry in entries) if equals}
+
+
+def user(pid: int) -> int:
+    """Return the user a process runs as, -1 if it is gone or of several at once. /proc/PID's owner would not tell."""
+    for line in _read(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"Uid:"):
+            uids = set(line.split()[1:])
+            return int(uids.pop()) if len(uids) == 1 else -1
+    return -1

@@ -66,11 +66,31 @@ def copy_state(plan: dict) -> None:
 def open_station(name: str, plan: dict) -> Station:
     """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
     given = config.load_last_valid(plan["config"], plan["cache"])[0]
-    variables = {**given.agent.environment, "AGENT_TRIAL": "1"}
-    values = {**given.values, "agent.code": plan["worktree"], "state.dir": f"{plan['folder']}/state",
-              "agent.environment": variables, "state.extra": []}
+    copy = f"{plan['folder']}/state"
+    own = _led_to(given.values, plan["state"].rstrip("/"), copy)
+    variables = {**own["agent.environment"], "AGENT_TRIAL": "1"}
+    values = {**own, "agent.code": plan["worktree"], "state.dir": copy, "agent.environment": variables,
+              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], copy)}
     places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
     return Station(places, config.Config(values, given.given))
+
+
+def _led_to(value, state: str, copy: str):
+    """Return settings with the copy where they name the state folder: presets have it in commands and variables."""
+    if isinstance(value, str):
+        whole = value.replace(f"{state}/", f"{copy}/")
+        return whole[: -len(state)] + copy if whole.endswith(state) else whole
+    if isinstance(value, (list, tuple)):
+        return [_led_to(item, state, copy) for item in value]
+    if isinstance(value, dict):
+        return {key: _led_to(item, state, copy) for key, item in value.items()}
+    return value
+
+
+def _own_sessions(patterns: list[str], copy: str) -> list[str]:
+    """Return the patterns of sessions that were copied. Others are the running agent's: not to be resumed twice."""
+    copied = [p for p in patterns if p.startswith(f"{copy}/") or not p.startswith(("/", "~"))]
+    return copied or (["no-session-was-copied"] if patterns else [])
 
 
 def begin(ledger: Ledger, plan: dict) -> Launch:

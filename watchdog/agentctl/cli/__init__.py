@@ -6,6 +6,7 @@ loaded for the other verbs only. Refuses to know what any verb does.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -18,6 +19,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    from ..inside import recall
+
+    recall(os.environ)
     if words[:1] == ["hook"] and not any(word.startswith("-") for word in words):
         from .hook_event import send  # at every step of an agent: it must cost little
 

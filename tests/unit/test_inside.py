@@ -1,0 +1,43 @@
+"""agentctl called by an agent's tool that passes no variables on finds the agent above it, and nobody else's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from agentctl import inside, process
+
+SOURCE = str(Path(inside.__file__).parents[1])
+RECALL = "import json, os\nfrom agentctl.inside import recall\nrecall(os.environ)\nprint(json.dumps(dict(os.environ)))"
+AGENT = {"AGENT_NAME": "robin", "AGENTCTL_ROOT": "/x", "NOTIFY_SOCKET": "/x/notify", "AGENT_SECRET": "no"}
+
+
+def recalled(above, *given):
+    """Return what a process recalls: started with the last of `given` by one with the one before, and so on up."""
+    code = RECALL
+    for environment in reversed(given or ({},)):
+        started = {"PYTHONPATH": SOURCE, **environment}
+        code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}], env={started!r})"
+    done = subprocess.run([sys.executable, "-c", code], env=above, capture_output=True, text=True, check=True)
+    return {k: v for k, v in json.loads(done.stdout).items() if k.startswith(("AGENT", "NOTIFY"))}
+
+
+def test_what_the_contract_says_comes_back():
+    assert recalled(AGENT) == {k: v for k, v in AGENT.items() if k != "AGENT_SECRET"}
+
+
+def test_who_says_what_is_meant_is_believed():
+    for given in ({"AGENT_NAME": "wren"}, {"AGENTCTL_ROOT": "/y"}, {"AGENTCTL_SCOPE": "user"}):
+        assert recalled(AGENT, given) == given
+
+
+def test_an_empty_name_hides_the_agent_above():
+    assert recalled(AGENT, {}, {}) != {}
+    assert recalled(AGENT, {"AGENT_NAME": ""}, {}) == {}
+
+
+def test_another_users_process_is_not_looked_at():
+    assert inside.find(os.getpid(), os.geteuid() + 1) == {}
+    assert process.user(os.getpid()) == os.geteuid()
+    assert process.user(0) == -1
