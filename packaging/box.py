@@ -931,12 +931,17 @@ def debootstrap_command(tree, mirror):
     if not shutil.which("mmdebstrap"):
         return ["debootstrap", "--variant=minbase", f"--include={packages}", "trixie", tree, mirror]
     slim = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("man", "locale", "doc")]
-    proxies = []
+    start = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={packages}"]
+    return [*start, '--aptopt=Acquire::Languages "none"', *proxies(), *slim, "trixie", tree, mirror]
+
+
+def proxies():
+    """Return mmdebstrap's options for the proxies that this machine's apt uses."""
+    found = []
     for scheme in ("http", "https"):
         if value := _output(["apt-config", "dump", "--format=%v", f"Acquire::{scheme}::Proxy"]):
-            proxies.append(f'--aptopt=Acquire::{scheme}::Proxy "{value}"')
-    start = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={packages}"]
-    return [*start, '--aptopt=Acquire::Languages "none"', *proxies, *slim, "trixie", tree, mirror]
+            found.append(f'--aptopt=Acquire::{scheme}::Proxy "{value}"')
+    return found
 
 
 def debian_mirror():

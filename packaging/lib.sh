@@ -156,6 +156,7 @@ install_agentctl() {
     for name in pyproject.toml README.md LICENSE watchdog systemd; do
         [ ! -e "$checkout/$name" ] || cp -R "$checkout/$name" "$copy/"
     done
+    mkdir "$copy/packaging" && cp -R "$checkout/packaging/docker" "$copy/packaging/"
     touch "$copy/README.md" # building fails without one
     # From a copy: setuptools leaves folders behind in the tree that it builds.
     if ! quietly "$python" -m venv --prompt agentctl "$1" ||

@@ -25,7 +25,7 @@ import box as machine  # noqa: E402
 SOURCE_INSIDE = "/opt/agentctl-src"
 VENV_INSIDE = "/opt/agentctl/venv"
 ROOTS = ("own", "debian13")
-SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "watchdog", "systemd")
+SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "watchdog", "systemd", "packaging/docker")
 LAYERS_KEPT = 6
 IN_BOX = {"PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
 
