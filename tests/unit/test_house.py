@@ -51,6 +51,10 @@ STORIES |= {"changes", "change_records", "check", "trial", "trying", "promotion"
 OWNERS["git"] = {"worktree"}
 OWNERS["tomllib"] = {"config", "syntax"}
 
+# The runtime `compose`.
+WORDS |= {"contradictions", "engine_kinds"}
+STORIES |= {"compose"}
+
 
 def modules():
     """Every module of the package with the names of ours and of others that it imports."""

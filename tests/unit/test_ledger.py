@@ -278,6 +278,22 @@ def test_an_older_ledger_is_read_as_it_is_and_written_as_a_new_one(path):
         assert ledger.generation(1)["on_failure"] == "" and ledger.generation(1)["confirm_by"] is None
 
 
+def test_a_ledger_from_before_images_gets_a_place_for_them(path):
+    make_old(path)
+    connection = sqlite3.connect(path)
+    for statement in ledgers.MIGRATIONS[2]:
+        connection.execute(statement)
+    connection.execute("UPDATE meta SET value='2' WHERE key='version'")
+    connection.commit()
+    connection.close()
+    with Ledger(path, read_only=True) as ledger:
+        assert ledger.version == 2 and "image" not in ledger.generation(1) and ledger.changes() == []
+    with Ledger(path) as ledger:
+        assert (ledger.version, ledger.generation(1)["image"], ledger.generation(1)["image_inputs"]) == (3, "", "")
+        ledger.update("generations", {"number": 1}, image="sha256:1")
+        assert ledger.last_known_good()["image"] == "sha256:1" and ledger.check() == ""
+
+
 def test_a_migration_is_all_or_nothing(path):
     line = 1
     seen = set()

@@ -23,10 +23,11 @@ from .vault import Vault, create_bare
 
 
 def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", user: str = "", state_dir: str = "",
-          settings: dict | None = None, preset: Preset | None = None) -> Station:
+          settings: dict | None = None, preset: Preset | None = None, image: str = "") -> Station:
     """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be.
 
-    `settings` are by section; those of a `preset` stand where they say nothing.
+    `settings` are by section; those of a `preset` stand where they say nothing. `image` is one that is there already,
+    for the runtime `compose`.
     """
     _refuse_second(places)
     code_dir = os.path.realpath(code_dir)
@@ -35,14 +36,15 @@ def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", u
     if preset is not None:
         home = owner.home if owner else os.path.expanduser("~")
         argv, settings = _with_preset(preset.settings_for(state_dir, home), argv, settings or {})
-    _refuse_command(argv, code_dir)
+    is_contained = (settings or {}).get("agent", {}).get("runtime") == "compose"
+    _refuse_command(argv, code_dir, is_contained=is_contained)
     commit, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
     _set_aside_cut_off(places)
     try:
-        return _build(places, values, made)
+        return _build(places, values, made, image)
     except BaseException:
         made.undo()
         raise
@@ -60,7 +62,7 @@ def _with_preset(known: dict[str, dict], argv: list[str], settings: dict) -> tup
     return argv, merged
 
 
-def _build(places: Places, values: dict, made: _Made) -> Station:
+def _build(places: Places, values: dict, made: _Made, image: str) -> Station:
     made.folder(places.config_dir, 0o755)
     made.folder(places.data_dir, 0o711)
     _make_state_dir(values["state"]["dir"], places, values["agent"].get("user"), made)
@@ -73,8 +75,14 @@ def _build(places: Places, values: dict, made: _Made) -> Station:
     station.vault.create()
     create_bare(places.staging_path, station.user)
     station.repository.hide()
+    if station.is_contained:
+        from .compose import beginning
+
+        beginning.write_files(station)
     with Ledger.create(places.ledger_path) as ledger:
         generation = first_generation(station, ledger)
+        if station.is_contained:
+            beginning.first_image(station, ledger, generation, image)
         jobs.standby(station, ledger, str(generation["number"]))
     durable.sync_filesystem(places.data_dir)  # a new repository's own files are synced by nobody else
     return station
@@ -173,9 +181,11 @@ def _refuse_shared(code_dir: str) -> None:
                                 "one repository has one agent; move that folder away if the other agent is gone")
 
 
-def _refuse_command(argv: list[str], code_dir: str) -> None:
+def _refuse_command(argv: list[str], code_dir: str, *, is_contained: bool) -> None:
     if not argv:
         raise AgentctlError("no command to start the agent with", "agentctl init PATH -- python3 agent.py")
+    if is_contained:
+        return  # it has to be found in the container, not here
     program = argv[0]
     found = shutil.which(program) if "/" not in program else os.path.join(code_dir, program)
     if not found or not os.path.exists(found):

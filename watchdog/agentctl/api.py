@@ -207,7 +207,9 @@ def _health(session, body: bytes):
     if facts.get("launch_id") != session.launch.id:
         return 409, problem("other-launch", "the heartbeat is not of the launch that runs",
                             "send AGENT_LAUNCH_ID as launch_id"), None
-    fields = {"WATCHDOG": "1", "READY": "1"}
+    told = facts.get("notify")  # from a container's entry: what the agent has said, as it said it
+    fields = {"WATCHDOG": "1", "READY": "1"} if not isinstance(told, dict) else \
+        {str(name): str(value) for name, value in told.items()}
     for key, name in (("progress", "X_AGENTCTL_PROGRESS"), ("phase", "X_AGENTCTL_PHASE"), ("status", "STATUS")):
         if key in facts:
             fields[name] = str(facts[key])

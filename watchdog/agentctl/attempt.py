@@ -137,6 +137,8 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
         with attempt.ledger.transaction():
             attempt.record_ended()
         return
+    if attempt.station.is_contained:
+        attempt.step("image", lambda: bring_image_back(attempt, journal.warning))
     diffstat = brief.Diffstat(attempt)
     attempt.is_short = room.is_short_for(attempt)
     attempt.step("snapshot", lambda: present_state.keep(attempt, journal.warning))
@@ -156,6 +158,10 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
 
 def stop(attempt: Attempt) -> str:
     """Prove that no process of any launch is left (the lock has proved that no runner is)."""
+    if attempt.station.is_contained:
+        from .compose.place import Place
+
+        Place(attempt.station).prove_stopped()
     left = process.end_all(lambda: _of_last_launch(attempt))
     if left:
         raise AgentctlError(f"cannot switch the tree: processes of the agent do not end: {left}",
@@ -172,6 +178,15 @@ def _of_last_launch(attempt: Attempt) -> list[int]:
 def keep_evidence(attempt: Attempt) -> str:
     """Gather what is known of the failure; return the facts later steps need."""
     return json.dumps(evidence.gather(attempt))
+
+
+def bring_image_back(attempt: Attempt, say) -> str:
+    """Have the target's image before anything moves: one that cannot be had leaves everything as it is."""
+    from .compose import images
+    from .compose.place import Place
+
+    image = images.ensure(Place(attempt.station), attempt.ledger, attempt.target, is_recovery=True, say=say)
+    return json.dumps({"image": image})
 
 
 def ask_again(attempt: Attempt) -> None:

@@ -62,6 +62,11 @@ class Jobs:
         from .incident import recover
 
         session = self.session
+        why_not = session.vouch()
+        if why_not:
+            session.stop()
+            session.ending = Ending(policy.FAILED, "wrong-image", why_not)
+            return
         recover(session.ledger, session.launch, session.first_beat_at)
         session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
                              f"{session.launch.generation['number']}")

@@ -52,6 +52,7 @@ class Config:
     rollback: Section
     offline: Section
     watchdog: Section
+    compose: Section
     retention: Section
 
     def __init__(self, values: dict[str, object], given: dict[str, object]) -> None:

@@ -1,4 +1,5 @@
 """The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog NAME`. No click.
+`inside` and `health` are those of an agent's container.
 
 `-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
 """
@@ -20,6 +21,14 @@ def main(argv: list[str]) -> int:
         from agentctl import runner
 
         return runner.main(name)
+    if part == "inside":
+        from agentctl.compose import inner
+
+        return inner.main()
+    if part == "health":
+        from agentctl.compose import health
+
+        return health.main()
     if part == "trial":
         from agentctl import trial
 

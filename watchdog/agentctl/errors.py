@@ -38,6 +38,10 @@ class LockHeld(AgentctlError):
     exit_code = EXIT_LOCK_HELD
 
 
+class CannotGoOn(AgentctlError):
+    """A recovery has moved nothing yet and never could: it ends halted, with everything as it is."""
+
+
 class CommandFailed(AgentctlError):
     """An outside program ended badly; carries its argv, status and what it said."""
 

@@ -13,7 +13,7 @@ import time
 from . import lean_json as json
 from .errors import AgentctlError
 
-VERSION = 2
+VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -57,6 +57,10 @@ MIGRATIONS = {
         "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
         "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
         "ended_at REAL)",
+    ),
+    3: (  # the image a generation runs in, and what it was built from (runtime `compose`)
+        "ALTER TABLE generations ADD COLUMN image TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN image_inputs TEXT NOT NULL DEFAULT ''",
     ),
 }  # fmt: skip
 

@@ -36,6 +36,8 @@ class Places:
         self.tmux_dir = f"{self.runtime_dir}/tmux"
         self.tmux_socket_path = f"{self.runtime_dir}/tmux/server"
         self.token_path = f"{self.runtime_dir}/tmux/token"
+        self.launch_path = f"{self.runtime_dir}/launch.json"  # what a container starts, in the runtime `compose`
+        self.compose_path = f"{self.config_dir}/compose.yaml"
         self.session_path = f"{self.data_dir}/session"
         self.watchdog_socket_path = f"{self.runtime_dir}/watchdog.sock"
         self.handover_socket_path = f"{self.runtime_dir}/watchdog-handover.sock"

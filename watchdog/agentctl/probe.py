@@ -148,11 +148,9 @@ class Probe:
         """Start the probe command as the agent's user; its end is read by the session's poll."""
         if self.running is not None:
             return
-        env = {**self.session.launch_env, "AGENT_PID": str(self.session.pane.pane_pid)}
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
-            self.running = command.start(["/usr/bin/env", "--", *argv], env=env, cwd=self.station.code_dir,
-                                         user=self.station.user, stdin_fd=null, stdout_fd=null, stderr_fd=null)
+            self.running = self.session.start_probe(argv, null)
         except CommandFailed:
             return
         finally:

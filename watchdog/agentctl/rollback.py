@@ -13,7 +13,7 @@ import time
 from . import incident, launch, policy, rebuild, room
 from . import lean_json as json
 from .attempt import Attempt, ask_ignored, carry_out, why_no_undo
-from .errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, in_words, is_no_storage
+from .errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, CannotGoOn, in_words, is_no_storage
 from .journal import Journal
 from .ledger import Ledger
 from .station import Lock, Station, find_places, open_journal
@@ -54,7 +54,10 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         attempt = Attempt.unfinished(station, ledger)
         if attempt is not None:
             journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
-            carry_on(attempt, journal)
+            try:
+                carry_on(attempt, journal)
+            except CannotGoOn as error:
+                return _halt_where_it_is(attempt, error, journal)
             if ledger.next_request() is None:
                 return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
             continue
@@ -154,7 +157,10 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     attempt = Attempt.decide(station, ledger, world, decision)
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
-    carry_out(attempt, journal)
+    try:
+        carry_out(attempt, journal)
+    except CannotGoOn as error:
+        return _halt_where_it_is(attempt, error, journal)
     if decision.action == policy.RESTART:
         page_if_asked(station, world)
     return EXIT_RELAUNCH
@@ -252,6 +258,15 @@ def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journa
         return EXIT_STAY_DOWN  # a start by hand that was refused; the alert has gone out already
     ledger.set_meta("halted_told", halted)
     return EXIT_HALTED
+
+
+def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> int:
+    """End an attempt before anything was moved: the agent stays down, and nothing of it is touched."""
+    ledger = attempt.ledger
+    with ledger.transaction():
+        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+    reason = error.message + (f" ({error.hint})" if error.hint else "")
+    return _halt(ledger, observe(attempt.station, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
 
 
 def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:

@@ -85,7 +85,7 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
     left_out = ledger.meta("left_out")
     if left_out:
         journal.warning(f"agentctl: the watchdog's copy of the tree lacks what git could not take: {left_out}")
-    session = Session(station, ledger, begun, notifier, journal)
+    session = _session_of(station)(station, ledger, begun, notifier, journal)
     ending = session.run()
     was_stopped = ending.end == policy.STOPPED
     _blame(ledger, begun, ending)
@@ -94,6 +94,15 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
         session.snapshot_at_stop()
         return 0
     return exit_status(ending)
+
+
+def _session_of(station: Station) -> type[Session]:
+    """A container is another kind of session; nobody else pays for its import."""
+    if not station.is_contained:
+        return Session
+    from .compose.session import ContainerSession
+
+    return ContainerSession
 
 
 def _blame(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from . import api, durable, policy, process, room
+from . import api, command, durable, policy, process, room
 from .agent_environment import build_environment, choose_command, keeps_own_sessions
 from .background import Jobs
 from .ending import Ending, judge_exit
@@ -61,7 +61,8 @@ class Session:
             self._start_agent()
         except (AgentctlError, OSError) as error:
             hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
-            self.ending = Ending(policy.FAILED, "cannot-launch", f"it could not be started: {error}{hint}")
+            trigger = getattr(error, "trigger", "cannot-launch")
+            self.ending = Ending(policy.FAILED, trigger, f"it could not be started: {error}{hint}")
         try:
             while self.ending is None:
                 self.loop.serve_once(lambda: self.ending is not None)
@@ -304,6 +305,16 @@ class Session:
             restart_without_waiting(self.station.places)
         except AgentctlError as error:
             self.journal.warning(f"agentctl: the restart that was asked for is refused: {error.message}")
+
+    def vouch(self) -> str:
+        """Return '' if what runs is what was wanted: in tmux the launch itself says so."""
+        return ""
+
+    def start_probe(self, argv: list[str], null: int) -> command.Running:
+        """Start a probe of the agent's, as its user and beside it."""
+        env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
+        return command.start(["/usr/bin/env", "--", *argv], env=env, cwd=self.station.code_dir,
+                             user=self.station.user, stdin_fd=null, stdout_fd=null, stderr_fd=null)
 
     # -- small parts ----------------------------------------------------------------------------------------
 

@@ -6,8 +6,7 @@ clock and no environment, and never guesses what a wrong value was meant to be.
 
 from __future__ import annotations
 
-from . import kinds
-from .durations import format_duration
+from . import contradictions, engine_kinds, kinds
 from .kinds import Argv, Choice, Duration, Listed, Ready, Size, Unfit, Variables, Whole
 from .mistake import Mistake
 
@@ -27,6 +26,7 @@ SECTIONS = {
     "rollback": "How often something is tried before the next rung, and where it ends.",
     "offline": "When the watchdog acts without systemd having seen a failure.",
     "watchdog": "The daemon with the API and the history.",
+    "compose": "For the runtime `compose`: which engine, which file, which image.",
     "retention": "What is kept of the past; `agentctl prune` frees what is over it. 0 is no limit.",
 }
 
@@ -55,6 +55,8 @@ TABLE = [
             "Starts the agent when there is something to resume; empty: same as command."),
     Setting("agent.user", kinds.USER, "agent", INSTALL,
             "The user the agent runs as in system mode."),
+    Setting("agent.runtime", Choice("systemd", "compose"), "systemd", INSTALL,
+            "What an agent runs in: systemd (or, without it, `agentctl supervise`), or a container made by Compose."),
     Setting("agent.slots", Choice("beside", "inside", "mounted"), "beside", INSTALL,
             "Where standby and quarantine are: beside the code, inside it (.agentctl) where it cannot be exchanged, or "
             "mounted: inside, and nothing is done while no file system is mounted there."),
@@ -149,6 +151,29 @@ TABLE = [
             "Time from offline to the watchdog starting the rollback unit."),
     Setting("watchdog.listen", kinds.LISTEN, "unix", RESTART,
             "Where the API is served."),
+    Setting("compose.engine", engine_kinds.ENGINE, "unix:///var/run/docker.sock", RESTART,
+            "The address of Docker Engine."),
+    Setting("compose.file", engine_kinds.MAYBE_PATH, "", RESTART,
+            "The compose file that counts, outside the repository; empty: compose.yaml beside this file."),
+    Setting("compose.project", engine_kinds.MAYBE_NAME, "", INSTALL,
+            "The name of the Compose project; empty: the agent's."),
+    Setting("compose.service", kinds.NAME, "agent", INSTALL,
+            "The service in that file that is the agent."),
+    Setting("compose.image", engine_kinds.IMAGE, "", AT_ONCE,
+            "The name that images are tagged with, as NAME:g<N> and NAME:lkg; empty: agentctl- and the agent's name."),
+    Setting("compose.dockerfile", engine_kinds.CODE_PATH, "Dockerfile", AT_ONCE,
+            "What images are built from; empty: none is built, the image stays as adopted."),
+    Setting("compose.base_image", engine_kinds.IMAGE, "", AT_ONCE,
+            "Goes into a build as BASE_IMAGE; empty: what the Dockerfile says."),
+    Setting("compose.inputs", kinds.CODE_PATHS,
+            ["Dockerfile", ".dockerignore", "requirements.txt", "pyproject.toml", "uv.lock"], AT_ONCE,
+            "The files and folders whose change asks for a new image."),
+    Setting("compose.build_timeout", Duration("1s", "1d"), "15m", AT_ONCE,
+            "Time a build has."),
+    Setting("compose.code", engine_kinds.MAYBE_PATH, "", RESTART,
+            "Where the code is inside the container; empty: where it is outside."),
+    Setting("compose.state", engine_kinds.MAYBE_PATH, "", RESTART,
+            "Where the state folder is inside the container; empty: where it is outside."),
     Setting("retention.quarantine_age", Duration("0s", "3650d"), "30d", AT_ONCE,
             "How long replaced trees are kept."),
     Setting("retention.quarantine_count", Whole(0, 1_000_000), 20, AT_ONCE,
@@ -205,7 +230,7 @@ def validate(document: dict) -> tuple[dict[str, object], list[Mistake]]:
         except Unfit as unfit:
             value = section.get(setting.name) if not unfit.where else unfit.item
             mistakes.append(Mistake(setting.key + unfit.where, value, unfit.allowed))
-    mistakes += _contradictions(values)
+    mistakes += contradictions.find(values)
     return values, mistakes
 
 
@@ -250,32 +275,3 @@ def _did_you_mean(word: str, known, prefix: str = "") -> str:
     near = difflib.get_close_matches(word[:80], list(known), 1)
     listed = known if len(known) < len(BY_KEY) else SECTIONS
     return f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(listed)}"
-
-
-def _contradictions(values: dict):
-    """Yield what is wrong between settings that are each right."""
-    timeout, wait = values.get("heartbeat.timeout"), values.get("heartbeat.longest_wait")
-    if timeout is not None and wait is not None and timeout >= wait:
-        rule = f"must be less than heartbeat.longest_wait ({format_duration(wait)})"
-        yield Mistake("heartbeat.timeout", format_duration(timeout), rule)
-    source = values.get("heartbeat.from")
-    for needed in ("file", "command"):
-        if source == needed and values.get(f"heartbeat.{needed}") in ("", []):
-            rule = f'is required by heartbeat.from = "{needed}"'
-            yield Mistake(f"heartbeat.{needed}", values[f"heartbeat.{needed}"], rule)
-    if source in ("file", "command", "output", "hook", "process") and values.get("heartbeat.progress") == "required":
-        rule = f'cannot be seen with heartbeat.from = "{source}"; no heartbeat would ever count'
-        yield Mistake("heartbeat.progress", "required", rule)
-    if source == "process" and values.get("agent.ready") == "notify":
-        yield Mistake("agent.ready", "notify",
-                      'must be a time or a command with heartbeat.from = "process", such as "5s"')
-    if values.get("resume.message") == "argument" and \
-            not any("{message}" in word for word in values.get("agent.resume_command", ())):
-        yield Mistake("agent.resume_command", values.get("agent.resume_command"),
-                      'has no {message}, which resume.message = "argument" needs')
-    code, state = values.get("agent.code"), values.get("state.dir")
-    if code and state and (code + "/").startswith(state + "/"):
-        yield Mistake("state.dir", state, f"must not be agent.code ({code}) or hold it")
-    for pattern in values.get("state.restore", ()):
-        if pattern in values.get("state.keep", ()):
-            yield Mistake("state.restore", pattern, "is also in state.keep; choose one of them")

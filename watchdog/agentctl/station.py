@@ -59,6 +59,11 @@ class Station:
         return ledgers.Ledger(self.places.ledger_path, read_only=read_only)
 
     @property
+    def is_contained(self) -> bool:
+        """Tell whether the agent runs in a container (runtime `compose`)."""
+        return self.config.agent.runtime == "compose"
+
+    @property
     def limits(self) -> Limits:
         settings = self.config.rollback
         return Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)

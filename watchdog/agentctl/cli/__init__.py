@@ -19,6 +19,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if "AGENTCTL_CONTAINER" in os.environ:
+        from .contained import run as run_contained
+
+        if (status := run_contained(words)) is not None:
+            return status
     from ..inside import recall
 
     recall(os.environ)

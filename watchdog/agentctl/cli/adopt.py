@@ -7,6 +7,8 @@ import os
 
 import click
 
+from ..errors import UsageError
+
 
 @click.command()
 @click.argument("path", default=".", type=click.Path())
@@ -15,10 +17,15 @@ import click
 @click.option("--user", default="", help="Who the agent runs as (root only; default: who owns PATH).")
 @click.option("--state-dir", default="", help="The agent's state folder.")
 @click.option("--preset", default="", help="Settings for an agent that is known: 'agentctl presets' lists them.")
+@click.option("--runtime", type=click.Choice(["systemd", "compose"]), default="systemd",
+              help="What it runs in: systemd (or 'agentctl supervise'), or a container made by Compose.")
+@click.option("--image", default="", help="compose: an image that is there already (default: built from PATH).")
+@click.option("--engine", default="", help="compose: the address of Docker Engine.")
+@click.option("--compose-file", default="", help="compose: your own compose file (default: one is written).")
 @click.option("--no-hooks", is_flag=True, help="Write no pre-commit hook and no SELF_MODIFICATION.md into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def init(ctx, path, command, branch, user, state_dir, preset, no_hooks, as_json):
+def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, engine, compose_file, no_hooks, as_json):
     """Adopt the git repository PATH; COMMAND... starts the agent in it."""
     from .. import adopt, station
     from .. import preset as presets
@@ -26,8 +33,9 @@ def init(ctx, path, command, branch, user, state_dir, preset, no_hooks, as_json)
 
     places = station.find_places(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
+    settings = _lint(os.path.abspath(path)) | _compose(runtime, image, engine, compose_file)
     adopted = adopt.adopt(places, os.path.abspath(path), list(command), branch=branch, user=user,
-                          state_dir=state_dir, preset=known, settings=_lint(os.path.abspath(path)))
+                          state_dir=state_dir, preset=known, settings=settings, image=image)
     lines = adopt.note(adopted)
     if adopted.config.change.lint == []:
         lines.append("no linter: ruff is not here; agentctl config set change.lint '[\"TOOL\", \"{files}\"]'")
@@ -51,6 +59,16 @@ def _lint(path: str) -> dict:
 
     has_ruff = shutil.which("ruff") or os.path.exists(f"{path}/.venv/bin/ruff")
     return {} if has_ruff else {"change": {"lint": []}}
+
+
+def _compose(runtime: str, image: str, engine: str, compose_file: str) -> dict:
+    """Return what is asked for about containers as settings."""
+    if runtime != "compose":
+        if image or engine or compose_file:
+            raise UsageError("--image, --engine and --compose-file are for --runtime compose")
+        return {}
+    given = {"engine": engine, "file": os.path.abspath(compose_file) if compose_file else ""}
+    return {"agent": {"runtime": runtime}, "compose": {name: value for name, value in given.items() if value}}
 
 
 def _install_hooks(station) -> list[str]:

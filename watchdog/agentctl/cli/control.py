@@ -78,6 +78,10 @@ def attach(ctx, read_only):
     from ..tmux import Tmux
 
     station = ctx.obj.station()
+    if station.is_contained:
+        from ..compose.attached import attach as attach_container
+
+        attach_container(station, read_only=read_only)
     tmux = Tmux(station.places.tmux_socket_path, station.user, {})
     if not tmux.has_server():
         raise AgentctlError(f"agent '{station.places.name}' has no session: it is not running",

@@ -1,0 +1,145 @@
+"""What the runtime `compose` decides: names, variables, which image, what a build would pull. Pure: touches nothing."""
+
+from __future__ import annotations
+
+KNOWN_HERE, TAGGED, SHARED, BUILD = "known", "tagged", "shared", "build"
+PLATFORM_WORDS = 2  # `FROM --platform=X IMAGE AS NAME`
+EXIT_OF_SIGNAL = 128
+LAST_SIGNAL = 64
+
+
+def project_of(settings, name: str) -> str:
+    """Name the Compose project: the agent's own name, unless the settings say another."""
+    return settings.project or name
+
+
+def image_of(settings, name: str) -> str:
+    """Name the image whose tags are `g<N>` and `lkg`."""
+    return settings.image or f"agentctl-{name}"
+
+
+def variables(*, name: str, image: str, uid: int, gid: int, code: str, code_inside: str, state: str,
+              state_inside: str, run: str, config: str) -> dict[str, str]:
+    """Return what the compose file may use, and the container is made of: nothing else of ours gets there."""
+    return {
+        "AGENT_NAME": name, "AGENT_IMAGE": image, "AGENT_UID": str(uid), "AGENT_GID": str(gid),
+        "AGENT_CODE_DIR": code, "AGENT_CODE_INSIDE": code_inside or code,
+        "AGENT_STATE_DIR": state, "AGENT_STATE_INSIDE": state_inside or state,
+        "AGENT_RUN_DIR": run, "AGENT_CONFIG_DIR": config,
+    }  # fmt: skip
+
+
+def moved_inside(env: dict[str, str], moves: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the contract's variables as they are inside: paths below a folder mounted elsewhere move along."""
+    moved = {}
+    for name, value in env.items():
+        for outside, inside in moves:
+            if inside and (value == outside or value.startswith(f"{outside}/")):
+                value = inside + value[len(outside):]
+                break
+        moved[name] = value
+    return moved
+
+
+def choose_image(generation: dict, inputs: str, others: list[dict], present: frozenset[str],
+                 tagged: str) -> tuple[str, str]:
+    """Choose where a generation's image comes from: (how, image id); ("build", "") where it has to be built.
+
+    `present` are the image ids that the engine has, `tagged` the id behind the generation's own tag if that was
+    built from the same inputs.
+    """
+    if generation["image"] in present and generation["image"]:
+        return KNOWN_HERE, generation["image"]
+    if tagged:
+        return TAGGED, tagged
+    for other in sorted(others, key=lambda row: row["number"], reverse=True):
+        if other["image"] in present and other["image"] and other["image_inputs"] == inputs:
+            return SHARED, other["image"]
+    return BUILD, ""
+
+
+def bases(dockerfile: str, arguments: dict[str, str]) -> list[str]:
+    """List the images that a build of this Dockerfile begins from, stages of its own left out.
+
+    A name with a variable that is not known stands as it is: no image is called so, and it counts as missing.
+    """
+    known, stages, found = dict(arguments), set(), []
+    is_before_from = True
+    for words in _instructions(dockerfile):
+        verb = words[0].upper()
+        if verb == "ARG" and is_before_from:
+            for word in words[1:]:
+                name, equals, default = word.partition("=")
+                if equals:
+                    known.setdefault(name, _unquoted(default))
+        if verb == "FROM":
+            is_before_from = False
+            plain = [word for word in words[1:] if not word.startswith("--")]
+            if not plain:
+                continue
+            image = _expanded(plain[0], known)
+            if image.lower() not in stages and image != "scratch" and image not in found:
+                found.append(image)
+            if len(plain) > PLATFORM_WORDS and plain[1].upper() == "AS":
+                stages.add(plain[2].lower())
+        if verb == "COPY":
+            found += [image for image in _copied_from(words, known) if image.lower() not in stages
+                      and not image.isdigit() and image not in found]
+    return found
+
+
+def _instructions(dockerfile: str):
+    """Yield each instruction's words; a line that ends in a backslash goes on in the next."""
+    joined = ""
+    for line in dockerfile.splitlines():
+        text = line.strip()
+        if text.startswith("#") or (not text and not joined):
+            continue
+        if text.endswith("\\"):
+            joined += f"{text[:-1]} "
+            continue
+        words = (joined + text).split()
+        joined = ""
+        if words:
+            yield words
+
+
+def _copied_from(words: list[str], known: dict[str, str]) -> list[str]:
+    return [_expanded(word.removeprefix("--from="), known) for word in words[1:] if word.startswith("--from=")]
+
+
+def _expanded(word: str, known: dict[str, str]) -> str:
+    for name, value in sorted(known.items(), key=lambda item: -len(item[0])):
+        word = word.replace(f"${{{name}}}", value).replace(f"${name}", value)
+    return _unquoted(word)
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
+def exit_of(code: int) -> tuple[int | None, int | None]:
+    """Read a container's exit status as (status, None) or (None, signal), the way the agent ended."""
+    if EXIT_OF_SIGNAL < code <= EXIT_OF_SIGNAL + LAST_SIGNAL:
+        return None, code - EXIT_OF_SIGNAL
+    return code, None
+
+
+def is_well(live: dict, launch: dict, now: float) -> str:
+    """Return '' if the launch in the container has a fresh heartbeat, else why it is not well."""
+    if not launch:
+        return "no launch is on record: the runner outside starts this container"
+    if live.get("launch_id") != launch.get("launch_id"):
+        return "the runner speaks of another launch"
+    last = live.get("last_heartbeat_at")
+    if last is None:
+        return "no heartbeat yet"
+    limit = max(last + float(launch.get("timeout_seconds", 0)), live.get("silent_until_at") or 0)
+    return "" if now <= limit else f"no heartbeat for {now - last:.1f}s"
+
+
+def describe_strays(found: list[str], file: str) -> str:
+    """Say that files in the repository differ from those that count, '' if none does."""
+    if not found:
+        return ""
+    return f"{', '.join(found)} in the agent's repository differ from the admin's {file}; they are not used"

@@ -1,0 +1,161 @@
+"""The image of a generation: find it, build it from the vault, bring it back. Nothing here ever removes an image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from ..errors import AgentctlError, CannotGoOn, CommandFailed, is_full_disk
+from . import choices
+from .engine import EngineAway
+from .place import Place
+
+FIXED = "fixed"  # the inputs of an image that is not built here
+SAID = 1500
+
+
+class ImageGone(CannotGoOn):
+    """The image of a generation is not there and cannot be made again."""
+
+
+class BuildFailed(AgentctlError):
+    """The image of a candidate cannot be built from its own source: its failure, as a crash would be."""
+
+    trigger = "build-failed"
+
+
+def inputs_of(station, generation: dict) -> str:
+    """Return what an image is built from, as one id: the same id means the same image."""
+    settings = station.config.compose
+    if not settings.dockerfile:
+        return FIXED
+    if not generation["vault_commit"]:
+        return generation["image_inputs"]
+    git = station.vault.git
+    listed = git.run("ls-tree", "-r", "-z", generation["vault_commit"], "--", settings.dockerfile, *settings.inputs)
+    told = listed.stdout + f"\0{settings.dockerfile}\0{settings.base_image}".encode()
+    return git.run("hash-object", "--stdin", stdin=told).text
+
+
+def find(place: Place, ledger, generation: dict) -> str:
+    """Return the id of the generation's image if the engine has it, else ''; what was found out is put on record."""
+    if generation["image"] and place.engine.image(generation["image"]):
+        return generation["image"]
+    if generation["number"] == 0:  # after a rescue, without a ledger
+        found = place.engine.image(f"{place.image_name}:lkg")
+        return found["Id"] if found else ""
+    inputs = inputs_of(place.station, generation)
+    others = [row for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
+    present = frozenset(i for i in {row["image"] for row in others} if place.engine.image(i))
+    how, image = choices.choose_image(generation, inputs, others, present, _tagged(place, generation, inputs))
+    if how == choices.BUILD:
+        return ""
+    record(place, ledger, generation, image, inputs)
+    return image
+
+
+def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=print) -> str:
+    """Return the id of the generation's image, built if it has to be.
+
+    In a recovery nothing is pulled and nothing is taken from the cache. Raise BuildFailed, or ImageGone in a recovery.
+    """
+    found = find(place, ledger, generation)
+    if found:
+        return found
+    number = generation["number"]
+    say(f"agentctl: building the image of generation {number}"
+        f"{' anew, from the vault: it is gone' if is_recovery else ''}")
+    try:
+        image = _build(place, generation, is_recovery)
+    except EngineAway:
+        raise
+    except (AgentctlError, OSError) as error:
+        if is_full_disk(error):
+            raise
+        kind = ImageGone if is_recovery else BuildFailed
+        what = "is gone, and cannot be built again" if is_recovery else "cannot be built"
+        raise kind(f"the image of generation {number} {what}: {_said(error)}",
+                   f"docker load or docker pull it and tag it {place.image_name}:g{number}, then agentctl rollback "
+                   f"{number}" if is_recovery else "") from error
+    record(place, ledger, generation, image, inputs_of(place.station, generation))
+    return image
+
+
+def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> None:
+    """Put a generation's image on record, and give it the generation's tag."""
+    number = generation["number"]
+    place.engine.tag(image, f"{place.image_name}:g{number}")
+    with ledger.transaction():
+        ledger.update("generations", {"number": number}, image=image, image_inputs=inputs)
+        if image != generation["image"]:
+            ledger.event("image", f"generation {number}: image {image.removeprefix('sha256:')[:12]}")
+    generation["image"], generation["image_inputs"] = image, inputs
+
+
+def mark_good(place: Place, ledger, number: int) -> None:
+    """Tag the image of the last known good generation."""
+    generation = ledger.generation(number)
+    if generation["image"] and place.engine.image(generation["image"]):
+        place.engine.tag(generation["image"], f"{place.image_name}:lkg")
+
+
+def _tagged(place: Place, generation: dict, inputs: str) -> str:
+    """Return the image behind the generation's own tag, if it was built for it from the same source."""
+    found = place.engine.image(f"{place.image_name}:g{generation['number']}")
+    if found is None:
+        return ""
+    labels = found["Config"].get("Labels") or {}
+    is_ours = labels.get("agentctl.inputs") == inputs and inputs != FIXED
+    is_put_back = found["Id"] == generation["image"]
+    by_hand = not labels.get("agentctl.inputs")  # tagged by a human, who was told to
+    return found["Id"] if is_ours or is_put_back or by_hand else ""
+
+
+def _build(place: Place, generation: dict, is_recovery: bool) -> str:
+    station, settings, number = place.station, place.settings, generation["number"]
+    if not settings.dockerfile:
+        raise AgentctlError("no Dockerfile is set (compose.dockerfile), so no image is built here")
+    if not generation["vault_commit"]:
+        raise AgentctlError(f"generation {number} was pruned; the vault has no source of it")
+    folder = f"{station.places.data_dir}/builds/g{number}"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, mode=0o700)
+    try:
+        station.vault.lay_out(generation["vault_commit"], folder)
+        _refuse_links(folder, (settings.dockerfile, ".dockerignore"))
+        arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
+        if is_recovery:
+            _refuse_pull(place, f"{folder}/{settings.dockerfile}", arguments)
+        labels = {"agentctl.agent": station.places.name, "agentctl.generation": str(number),
+                  "agentctl.inputs": inputs_of(station, generation)}
+        return place.engine.build(folder, settings.dockerfile, f"{place.image_name}:g{number}", labels=labels,
+                                  arguments=arguments, no_cache=is_recovery,
+                                  limit_seconds=settings.build_timeout)  # fmt: skip
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_links(folder: str, names: tuple[str, ...]) -> None:
+    """docker itself reads these two, as us: a link would have it read a file of ours."""
+    for name in names:
+        path = folder
+        for part in name.split("/"):
+            path = f"{path}/{part}"
+            if os.path.islink(path):
+                raise AgentctlError(f"{name} is a link; it has to be a file of the repository")
+
+
+def _refuse_pull(place: Place, dockerfile: str, arguments: dict[str, str]) -> None:
+    """A recovery asks no registry: every image that the build begins from has to be here."""
+    with open(dockerfile, encoding="utf-8", errors="replace") as file:
+        wanted = choices.bases(file.read(), arguments)
+    missing = [image for image in wanted if place.engine.image(image) is None]
+    if missing:
+        raise AgentctlError(f"it begins from {', '.join(missing)}, which is not here; a recovery pulls nothing")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, CommandFailed):
+        text = (error.stderr or error.stdout).decode("utf-8", "replace").strip()
+        return text[-SAID:] or str(error)
+    return getattr(error, "message", "") or str(error)
