@@ -98,7 +98,7 @@ def test_the_compose_files_are_read_by_both(engine, tmp_path, which, file):
         (tmp_path / name).touch()
     said = engine.run([*compose_call(which, "x", tmp_path, file), "config"], env={"AGENT_CONFIG_DIR": str(tmp_path)})
     assert "variable is not set" not in said.stderr
-    assert f"source: {tmp_path}/secret.env" in said.stdout
+    assert f"source: {tmp_path}" in said.stdout
 
 
 def test_the_shipped_compose_file_starts_as_it_is(engine, agent_image, tmp_path):
