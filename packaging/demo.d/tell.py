@@ -1,8 +1,7 @@
-"""The story that packaging/demo tells: run it with the Python that has agentctl.
+"""The door of packaging/demo: run it with the Python that has agentctl.
 
-It starts the example agent with a task, shows what everybody says as it happens, and takes the
-timeline from the ledger's answers (`agentctl incidents --json`) and from the journal. It refuses to
-guess: what it did not see it does not print, and a story that did not happen is exit status 1.
+It starts an agent, shows what everybody says as it happens, and takes the timeline from the ledger's answers
+(`agentctl incidents --json`) and from the journal. A story that did not happen is exit status 1.
 """
 
 import argparse
@@ -10,170 +9,77 @@ import pathlib
 import shutil
 import signal
 import sys
-import textwrap
-import time
 
-from stage import AGENTCTL, LAST, PACKAGING, Stage, StoryFailed
-from voices import HOLD_SECONDS, Events, instant
+from stage import PACKAGING, Stage, StoryFailed
+from story import Story, show_more
 
-LIMIT_SECONDS = 55
-DULL = ("Consumed ", "Deactivated successfully", "Main process exited", "Starting ", "Stopped ")
+sys.path.insert(0, str(PACKAGING.parent / "tests"))  # the stand-in for a model API is at home there
 
 
-class Story:
-    """Shows what happens until the task is done, and remembers what the ledger does not know."""
+def make_story(options):
+    """Choose who plays: the example agent, or a real one that is told what to do by a script in its model's place."""
+    if not options.agent:
+        return Story(Stage(options.runtime))
+    from agent_story import AgentStory
 
-    def __init__(self, stage):
-        self.stage, self.began_at = stage, time.time()
-        self.fired_at = self.finished_at = None
-
-    def follow(self, events):
-        print(f"\n{'second':>7}  {'who':<9} what", flush=True)
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while self.finished_at is None or not self.incident():
-            if self.finished_at and time.time() > self.finished_at + 10:
-                raise StoryFailed("the task was finished, and nothing had to be rolled back")
-            if any(process.poll() is not None for process in self.stage.processes):
-                self.show(events, 0)
-                raise StoryFailed("the supervisor has given up")
-            if time.monotonic() > deadline:
-                raise StoryFailed(f"the task was not finished within {LIMIT_SECONDS} s")
-            self.show(events)
-            time.sleep(0.05)
-        self.show(events, 0)
-
-    def show(self, events, hold_seconds=HOLD_SECONDS):
-        for event in events.due(hold_seconds):
-            self.take(*event)
-
-    def take(self, at, who, what):
-        if who in ("systemd", "watchdog") and (
-            "Watchdog timeout" in what or "no sign of life" in what
-        ):
-            self.fired_at = self.fired_at or at
-        if who == "agent" and what.startswith(f"{LAST}: "):
-            self.finished_at = at
-        if what and not (who == "systemd" and any(dull in what for dull in DULL)):
-            indent = " " * 19
-            text = textwrap.wrap(what, 80, initial_indent=indent, subsequent_indent=indent) or [""]
-            print(f"{at - self.began_at:7.2f}  {who:<9} " + "\n".join(text)[19:], flush=True)
-
-    def incident(self):
-        """Return the incident of the hang once it is over."""
-        found = [i for i in self.stage.ask("incidents") if i["trigger"] == "watchdog"]
-        return found[0] if found and found[0]["outcome"] == "recovered" else None
-
-    def timeline(self):
-        """Return (instant, what) of each part; an instant is None where nobody saw it."""
-        incident, status = self.incident(), self.stage.ask("status")
-        attempt, steps = incident["attempts"][-1], {s["name"]: s for s in incident["steps"]}
-        relaunch = status["started_at"] if status["generation"] == incident["to"] else None
-        return [
-            (incident["evidence"]["last_heartbeat_at"], "the agent hangs (its last heartbeat)"),
-            (self.fired_at, "the watchdog fires"),
-            (incident["at"], "the stack is taken, the agent has ended"),
-            (
-                attempt["at"],
-                f"decided: generation {incident['from']} -> {incident['to']}, {attempt['rung']}",
-            ),
-            (end(steps["switch"]), "the trees are switched"),
-            (max(end(step) for step in steps.values()), "state restored, brief written"),
-            (relaunch, f"the agent runs again, generation {incident['to']}"),
-            (instant(incident["at"]) + incident["seconds"], "its first heartbeat: recovered"),
-            (self.finished_at, "the task is finished"),
-        ]
+    return AgentStory(options.runtime, options.agent, options.agent_venv)
 
 
-def end(step):
-    return instant(step["at"]) + step["seconds"]
-
-
-def show_timeline(rows):
-    print(
-        f"\nThe timeline: seconds since the hang, and what each part took\n\n{'at':>8} {'took':>8}"
-    )
-    zero = before = instant(rows[0][0])
-    for at, what in rows:
-        if at is None:
-            print(f"{'not seen':>8} {'':>8}  {what}")
-            continue
-        at = instant(at)
-        print(f"{at - zero:8.3f} {at - before:8.3f}  {what}")
-        before = at
-
-
-def show_more(stage, incident, is_held):
-    for verb in ("status", "why"):
-        print(f"\n$ agentctl {verb}\n{stage.agentctl(verb, check=False).rstrip()}")
-    print("\nTo look further:\n")
-    prefix = f"AGENTCTL_ROOT={stage.env['AGENTCTL_ROOT']} {AGENTCTL} --name {stage.name}"
-    if is_held:
-        print(f"  alias agentctl='{prefix}'")
-    for words, what in (
-        ("incidents", "what went wrong so far"),
-        ("generations", "every version, and what became of it"),
-        (f"diff {incident['to']} {incident['from']}", "what the harmful change was"),
-        ("task show", "the task, with what was undone"),
-        ("history tail", "the conversation"),
-        ("logs -f", "the journal of all its units (with systemd)"),
-        ("attach", "the agent's terminal (C-b d leaves it)"),
-        ("rollback --dry-run", "what a rollback would do now"),
-    ):
-        print(f"  agentctl {words:<20} {what}")
-    print(
-        "\nThe agent of this demo ends now; --hold keeps it."
-        if not is_held
-        else "\nCtrl-C ends it."
-    )
-    sys.stdout.flush()
-
-
-def tell(runtime, is_held):
-    stage = Stage(runtime)
+def tell(options):
+    story = make_story(options)
     try:
-        stage.set_up()
-        story = Story(stage)
-        story.follow(Events(stage.start()))
-        show_timeline(story.timeline())
-        show_more(stage, story.incident(), is_held)
-        while is_held:
+        story.play()
+        show_more(story.stage, story.incident(), options.hold)
+        while options.hold:
             signal.pause()
+    except StoryFailed:
+        print(f"\n$ agentctl why\n{story.stage.agentctl('why', check=False).rstrip()}", flush=True)
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # cleaning up is not to be cut short
-        stage.tear_down()
+        story.stage.tear_down()
 
 
-def tell_in_box(is_held):
+def tell_in_box(options):
     """Boot a real systemd, and tell the story in there; what it writes ends with the box."""
     sys.path.insert(0, str(PACKAGING))
     import box
 
-    venv = pathlib.Path(sys.executable).parent.parent
-    shared = [(path, path) for path in (venv, PACKAGING.parent)]
-    with box.Box(name="demo", shared=shared) as machine:
+    folders = [pathlib.Path(sys.executable).parent.parent, PACKAGING.parent]
+    words = ["--hold"] if options.hold else []
+    if options.agent:
+        words += ["--agent", options.agent, "--agent-venv", options.agent_venv]
+        folders.append(pathlib.Path(options.agent_venv).resolve())
+    outside = [f for f in folders if not any(f != other and f.is_relative_to(other) for other in folders)]
+    with box.Box(name="demo", shared=[(path, path) for path in outside]) as machine:
         machine.boot()
         version = machine.run(["systemctl", "--version"]).stdout.splitlines()[0]
         print(f"booted {version} in namespaces, {machine.boot_seconds:.1f} s", flush=True)
-        if is_held:
+        if options.hold:
             print(f"to enter it: nsenter -a -t {machine.pid}", flush=True)
-        argv = [sys.executable, __file__, "--runtime", "systemd", *(["--hold"] if is_held else [])]
-        return machine.popen(argv).wait()
+        return machine.popen([sys.executable, __file__, "--runtime", "systemd", *words]).wait()
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runtime", choices=("systemd", "box", "direct"), required=True)
+    parser.add_argument("--agent", default="")
+    parser.add_argument("--agent-venv", default="")
+    parser.add_argument("--hold", action="store_true")
+    parser.add_argument("--remove", default="")
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runtime", choices=("systemd", "box", "direct"), required=True)
-    parser.add_argument("--hold", action="store_true")
-    parser.add_argument("--remove", default="")
-    options = parser.parse_args()
+    options = read_arguments()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         if options.runtime == "box":
-            return tell_in_box(options.hold)
-        return tell(options.runtime, options.hold) or 0
+            return tell_in_box(options)
+        return tell(options) or 0
     except KeyboardInterrupt:
         return 130
     except StoryFailed as error:

@@ -50,6 +50,13 @@ def make(monkeypatch):
         world.end()
 
 
+def test_the_first_sign_of_life_does_not_wait_for_a_quarter_of_the_timeout(make):
+    heartbeat = {"from": "process", "timeout": "60s", "longest_wait": "2m"}
+    world = make("import time\ntime.sleep(3600)", {"agent": {"ready": "200ms"}, "heartbeat": heartbeat})
+    world.start()
+    world.until_beating(1, limit_seconds=5)  # the next look is 10 s away
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ready", ["notify", "300ms"])
 def test_life_is_seen_and_so_is_its_end(make, kind, ready):

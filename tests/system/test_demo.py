@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import boxes
+import foreign_agent
 import pytest
 
 DEMO = boxes.CHECKOUT / "packaging/demo"
@@ -21,10 +22,16 @@ def what_is_left(box):
     return box.run(["sh", "-c", WHAT_IT_COULD_LEAVE], check=False).stdout
 
 
-def assert_told(output):
+def assert_in_order(output, told):
     """What a reader has to have seen, in this order."""
     place = 0
-    for words in (
+    for words in told:
+        place = output.find(words, place)
+        assert place >= 0, f"not told, or not in this order: {words}\n{output}"
+
+
+def assert_told(output):
+    assert_in_order(output, (
         "speed up: changed my source",
         "Watchdog timeout",
         "rollback  incident",
@@ -38,9 +45,7 @@ def assert_told(output):
         "is well: steady",
         "$ agentctl why",
         "To look further",
-    ):
-        place = output.find(words, place)
-        assert place >= 0, f"not told, or not in this order: {words}\n{output}"
+    ))  # fmt: skip
     assert "not seen" not in output
     assert all(len(line) <= 80 for line in output.splitlines())
 
@@ -59,6 +64,47 @@ def test_interrupted_under_systemd_it_leaves_nothing_behind(box):
     done = box.run(cut, check=False, timeout=90)
     assert done.returncode == 124
     assert "I am back, as generation 1." in done.stdout, done.stdout + done.stderr
+    assert what_is_left(box) == before
+
+
+MAKE_VENV = """
+set -e
+python3 -m venv --without-pip /opt/agent
+/opt/agent/bin/python "$(echo /opt/agent-wheels/pip-*.whl)/pip" install --isolated --quiet --no-index --no-cache-dir \
+    --find-links=/opt/agent-wheels -r "$1"
+"""
+REAL_AGENTS = ("nanobot", "llm") if os.environ.get("AGENTCTL_NIGHTLY") else ("nanobot",)
+
+
+@pytest.fixture(params=REAL_AGENTS)
+def real_agent(request):
+    """A box with that agent in /opt/agent; return (box, the agent's name)."""
+    pins = f"{boxes.SOURCE_INSIDE}/packaging/demo.d/agents/{request.param}/requirements.txt"
+    try:
+        root = boxes.find_root(boxes.wanted_roots()[0])
+        wheels = foreign_agent.wheels_for(root, request.param)
+        box = boxes.agentctl_box(root, shared=[(wheels, foreign_agent.WHEELS_INSIDE)])
+    except boxes.Unavailable as error:
+        boxes.give_up(str(error))
+    with box:
+        box.boot()
+        box.run(["sh", "-c", MAKE_VENV, "sh", pins], timeout=foreign_agent.BUILD_SECONDS)
+        yield box, request.param
+
+
+def test_a_real_agent_changes_itself_breaks_and_mends_the_change(real_agent):
+    box, name = real_agent
+    before = what_is_left(box)
+    words = ["--runtime", "systemd", "--python", PYTHON, "--agent", name, "--agent-venv", "/opt/agent"]
+    done = box.run([INSIDE, *words], check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_in_order(done.stdout, (
+        "the commit was refused: syntax: habits.py", "it held for 2s", "agentctl change promote feature/outbox",
+        "back.txt'", "the tree is generation 1", "I was rolled back; the brief tells why", "it held for 2s",
+        "generation 3 is good now", "Done: it is blessed", "What is claimed", "$ agentctl why",
+    ))  # fmt: skip
+    assert done.stdout.count("\n  ok ") >= 11 and "WRONG" not in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert what_is_left(box) == before
 
 

@@ -46,12 +46,13 @@ class Probe:
         self.look()
 
     def look(self) -> None:
-        """Look once and come again."""
-        if not self.session.judge.is_ready:
+        """Look once and come again; soon until the first sign of life, for 'recovered' and the like wait for that."""
+        is_new = not self.session.judge.is_ready
+        if is_new:
             self._look_for_ready()
         else:
             self._look_for_beat()
-        wait = self.every_seconds if self.session.judge.is_ready else min(self.every_seconds, 0.2)
+        wait = min(self.every_seconds, 0.2) if is_new else self.every_seconds
         self.session.loop.set_timer("probe", wait, self.look)
 
     def _look_for_ready(self) -> None:
