@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from agentctl.ledger import Ledger
 from agentctl.paths import USER, Places
+from agentctl.records.ledger import Ledger
 from agentctl.station import boot_id
 
 # What every incident shows in JSON (DESIGN, the command line).

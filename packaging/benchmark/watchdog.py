@@ -165,7 +165,7 @@ def settle(pid: int) -> None:
 
 def million(watchdog, world, count: int) -> dict[str, str]:
     """Ship a file of a million messages, read its end, and see what a relaunch pays for it."""
-    from agentctl import state
+    from agentctl.launching import state
 
     path = world.state / "history.jsonl"
     with open(path, "w") as file:

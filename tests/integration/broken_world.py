@@ -20,10 +20,15 @@ import time
 import traceback
 from pathlib import Path
 
-from agentctl import adopt, jobs, launch, process, requests, rollback, station
+from agentctl import station
+from agentctl.adoption import adopt
 from agentctl.errors import in_words
-from agentctl.ledger import Ledger
+from agentctl.launching import launch
+from agentctl.machine import process
 from agentctl.paths import SYSTEM, USER, Places
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import requests, rollback
+from agentctl.running import jobs
 from integration.world import QUICK, merged
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe

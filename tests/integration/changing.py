@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentctl import change_records
+from agentctl.records import change_records
 from integration.world import SOURCE, World, git, merged, write
 
 CTL = "import sys; from agentctl.cli import main; sys.exit(main())"

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import incident, launch, rollback, snapshots
-from agentctl.ledger import Ledger
+from agentctl import snapshots
+from agentctl.launching import incident, launch
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import rollback
 from agentctl.station import Station
 from integration.world import World, git, write
 from kit.acknowledged import Replay

@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from agentctl import launch, snapshots, station
-from agentctl.ledger import Ledger
+from agentctl import snapshots, station
+from agentctl.launching import launch
+from agentctl.records.ledger import Ledger
 from integration.world import SOURCE, World, git, write
 from kit.manifest import manifest, missing
 from kit.syscall_injection import Fault, Ran, run
@@ -22,7 +23,7 @@ ENTRY = f"{SOURCE}/agentctl/entry.py"
 PLAIN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from agentctl import launch
+from agentctl.launching import launch
 from agentctl.errors import in_words
 from agentctl.station import Station
 station = Station.open(sys.argv[2], lenient=True)

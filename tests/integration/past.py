@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
-from agentctl import launch, requests, rollback, snapshots
-from agentctl.archive import bring_back
-from agentctl.ledger import Ledger
+from agentctl import snapshots
+from agentctl.launching import launch
+from agentctl.pruning.archive import bring_back
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import requests, rollback
 from agentctl.station import Station
 from integration.world import World, git, write
 from kit.line_killer import fast_folder

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import adopt, jobs
+from agentctl.adoption import adopt
 from agentctl.errors import AgentctlError
 from agentctl.paths import USER, Places
+from agentctl.running import jobs
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 

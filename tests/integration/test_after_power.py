@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import launch, mend_staging
-from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
-from agentctl.ledger import Ledger
+from agentctl.launching import launch
+from agentctl.machine.command import CommandFailed
+from agentctl.records.ledger import Ledger
+from agentctl.repo import mend_staging
 from integration.test_vault import Store
 from integration.world import World, git, write
 from kit.manifest import manifest

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from agentctl import change_records, hooks, worktree
+from agentctl.records import change_records
+from agentctl.repo import worktree
+from agentctl.workflow import hooks
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
 from kit.manifest import manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import hooks, protocol
+from agentctl.workflow import hooks, protocol
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
 

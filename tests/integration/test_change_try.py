@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from agentctl import process
+from agentctl.machine import process
 from integration.changing import CTL, making
 from integration.world import SOURCE, write
 from kit.manifest import manifest

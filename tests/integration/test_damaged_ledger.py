@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.errors import EXIT_FAILED
-from agentctl.ledger import Ledger
+from agentctl.records.ledger import Ledger
 from integration.world import World, wait_until, write
 from kit.survival import survived
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import task, task_rebuild
+from agentctl.conversation import task, task_rebuild
 from integration.world import SOURCE, World, git, wait_until, write
 from kit.manifest import manifest
 

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import adopt, launch, requests, station
+from agentctl import station
+from agentctl.adoption import adopt
 from agentctl.errors import EXIT_NO_STORAGE, AgentctlError
+from agentctl.launching import launch
+from agentctl.recovery import requests
 from integration.world import SOURCE, World, git, write
 from kit import mounts
 from kit.manifest import manifest, missing
@@ -29,7 +32,8 @@ PHASES = {"out": "_take_out", "in": "_put_in"}
 CUT_ROLLBACK = """
 import os, signal, sys
 phase, left, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-from agentctl import moving, rollback
+from agentctl.recovery import rollback
+from agentctl.trees import moving
 ours = ("moving.py", "entries.py")
 depth = [0]
 def trace(frame, event, _):

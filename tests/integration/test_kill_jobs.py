@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import jobs, rebuild, requests
-from agentctl.ledger import Ledger
+from agentctl.launching import rebuild
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import requests
+from agentctl.running import jobs
 from agentctl.station import Lock, Station
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import write

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import launch, rebuild, runner
-from agentctl.ledger import Ledger
+from agentctl.launching import launch, rebuild
+from agentctl.records.ledger import Ledger
+from agentctl.running import runner
 from agentctl.station import Lock, Station, find_places, open_journal
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write

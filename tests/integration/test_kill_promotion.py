@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import promotion, rollback, worktree
-from agentctl.ledger import Ledger
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import promotion, rollback
+from agentctl.repo import worktree
 from agentctl.station import Station
 from integration.crash_world import CrashWorld, ask
 from integration.world import git, write

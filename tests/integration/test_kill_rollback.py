@@ -9,9 +9,11 @@ import time
 
 import pytest
 
-from agentctl import command, jobs, requests
-from agentctl.ledger import Ledger
-from agentctl.staging import Staging
+from agentctl.machine import command
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import requests
+from agentctl.repo.staging import Staging
+from agentctl.running import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
 from kit.exploration import ALL, explore_and_record

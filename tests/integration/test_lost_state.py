@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from agentctl import present_state
+from agentctl.launching import present_state
 from integration.world import World, write
 from kit.survival import survived
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agentctl.errors import AgentctlError
-from agentctl.slots import MOVED, Slots
 from agentctl.snapshots import filecopy
+from agentctl.trees.slots import MOVED, Slots
 from integration.world import write
 from kit import line_killer, mounts
 from kit.line_killer import killed_at

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.slots import MOVED, Slots
+from agentctl.trees.slots import MOVED, Slots
 from integration.world import write
 from kit import mounts, power_cut
 from kit.manifest import manifest, missing

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from agentctl import adopt, runner_client
+from agentctl.adoption import adopt
 from agentctl.errors import AgentctlError
+from agentctl.machine import runner_client
 from integration.world import World
 
 LOOP = """

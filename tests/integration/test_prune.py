@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import holdings, launch, prune, rebuild, requests
+from agentctl.launching import launch, rebuild
+from agentctl.pruning import holdings, prune
+from agentctl.recovery import requests
 from agentctl.station import Lock
 from integration.past import Past
 from integration.world import git, write

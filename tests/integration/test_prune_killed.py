@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from agentctl import prune
+from agentctl.pruning import prune
 from integration.past import Past
 from kit.line_killer import killed_at, run
 from kit.survival import survived

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import jobs, launch
-from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
+from agentctl.launching import launch
+from agentctl.machine.command import CommandFailed
+from agentctl.running import jobs
 from integration.test_vault import Store
 from integration.world import World, git, make_repository, write
 from kit.manifest import manifest

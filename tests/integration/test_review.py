@@ -12,26 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import (
-    after_rescue,
-    jobs,
-    launch,
-    policy,
-    requests,
-    rescue,
-    runner,
-    snapshots,
-    status_file,
-)
-from agentctl.command import Identity
-from agentctl.ending import Ending
+from agentctl import rescue, snapshots
+from agentctl.decisions import policy
+from agentctl.launching import launch
+from agentctl.machine import status_file
+from agentctl.machine.command import Identity
+from agentctl.recovery import after_rescue, requests
+from agentctl.running import jobs, runner
+from agentctl.running.ending import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, write
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
 QUICK_TRIAL = {"probation": {"duration": "0s", "heartbeats": 2}}
-RUNNER = "import os, sys\nfrom agentctl import runner\nos._exit(runner.main(sys.argv[1]))"
+RUNNER = "import os, sys\nfrom agentctl.running import runner\nos._exit(runner.main(sys.argv[1]))"
 
 
 @pytest.fixture
@@ -204,7 +199,7 @@ def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
 def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
-    code = "import sys\nfrom agentctl import launch\nfrom agentctl.station import Station\n" \
+    code = "import sys\nfrom agentctl.launching import launch\nfrom agentctl.station import Station\n" \
            "launch.take_snapshot(Station.open(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
             for _ in range(2)]

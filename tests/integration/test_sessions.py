@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import adopt, preset, resumption
+from agentctl.adoption import adopt
+from agentctl.configuration import preset
+from agentctl.running import resumption
 from integration.world import SOURCE, World
 
 AGENT = Path(__file__).with_name("talking_agent.py").read_text()
@@ -55,7 +57,7 @@ def relaunch(world, launch: dict) -> dict:
 
 
 def type_line(world, text: str) -> None:
-    from agentctl.tmux import Tmux
+    from agentctl.machine.tmux import Tmux
 
     tmux = Tmux(world.places.tmux_socket_path, None, dict(os.environ))
     tmux.type("agent", text)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import slots
-from agentctl.carrying import carry_over
 from agentctl.errors import AgentctlError
-from agentctl.slots import Slots
+from agentctl.trees import slots
+from agentctl.trees.carrying import carry_over
+from agentctl.trees.slots import Slots
 from integration.test_vault import Store, contents
 from integration.world import git, write
 from kit.manifest import manifest

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import process, tmux
-from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
+from agentctl.machine import process, tmux
+from agentctl.machine.command import CommandFailed
 
 pytestmark = pytest.mark.skipif(
     shutil.which("tmux") is None and not os.environ.get("CI"), reason="no tmux here"

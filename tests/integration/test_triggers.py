@@ -14,7 +14,9 @@ import time
 
 import pytest
 
-from agentctl import incident, jobs, launch, policy
+from agentctl.decisions import policy
+from agentctl.launching import incident, launch
+from agentctl.running import jobs
 from integration.world import ROLLBACK, SOURCE, World, git, write
 from kit.survival import survived
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.command import CommandFailed
 from agentctl.errors import AgentctlError
-from agentctl.repository import Repository
-from agentctl.staging import Capture, Staging
-from agentctl.vault import Vault, create_bare
+from agentctl.machine.command import CommandFailed
+from agentctl.repo.repository import Repository
+from agentctl.repo.staging import Capture, Staging
+from agentctl.repo.vault import Vault, create_bare
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 

@@ -15,22 +15,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from agentctl import adopt, process, requests
-from agentctl.ledger import Ledger, LedgerDamaged
+from agentctl.adoption import adopt
+from agentctl.machine import process
 from agentctl.paths import SYSTEM, USER, Places
+from agentctl.records.ledger import Ledger, LedgerDamaged
+from agentctl.recovery import requests
 
 HERE = Path(__file__).resolve()
-SOURCE = str(Path(adopt.__file__).resolve().parents[1])
+SOURCE = str(Path(adopt.__file__).resolve().parents[2])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys
 from agentctl.station import Station
-from agentctl.supervise import Supervisor
+from agentctl.running.supervise import Supervisor
 sys.exit(Supervisor(Station.open(sys.argv[1]), sys.argv[1], print).run())
 """
 ROLLBACK = """
 import os, sys
-from agentctl import rollback
+from agentctl.recovery import rollback
 os._exit(rollback.main(sys.argv[1]))
 """
 QUICK = {

@@ -21,7 +21,7 @@ import tempfile
 import traceback
 
 import agentctl
-from agentctl import ledger as ledgers
+from agentctl.records import ledger as ledgers
 
 HOME = os.path.dirname(agentctl.__file__) + os.sep
 HANG_SECONDS = 120.0

@@ -8,10 +8,14 @@ import json
 import os
 import time
 
-from agentctl import history, incident, jobs, launch, rebuild, requests, rollback, snapshots, task
+from agentctl import snapshots
 from agentctl.agent import Agent
+from agentctl.conversation import history, task
 from agentctl.errors import AgentctlError
-from agentctl.ledger import Ledger
+from agentctl.launching import incident, launch, rebuild
+from agentctl.records.ledger import Ledger
+from agentctl.recovery import requests, rollback
+from agentctl.running import jobs
 from agentctl.station import Station
 from integration.world import World, git, write
 from kit.manifest import manifest, missing

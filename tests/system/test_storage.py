@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import launch, room, snapshots
+from agentctl import snapshots
 from agentctl.errors import EXIT_NO_STORAGE
-from agentctl.ledger import Ledger
+from agentctl.launching import launch, room
 from agentctl.paths import USER, Places
+from agentctl.records.ledger import Ledger
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
 from kit.manifest import manifest, missing

@@ -10,8 +10,7 @@ import time
 import pytest
 
 import agentctl
-from agentctl.agent import Agent
-from agentctl.task import Task
+from agentctl.agent import Agent, Task
 
 SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))
 CONTRACT = ("AGENT_", "NOTIFY_SOCKET", "WATCHDOG_")
@@ -224,8 +223,7 @@ def script(text, tmp_path, **env):
 
 
 LOOP = """
-from agentctl.agent import Agent
-from agentctl.task import Task
+from agentctl.agent import Agent, Task
 agent = Agent()
 task = Task("goal")
 agent.on_save(lambda: agent.task.save(task))

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from agentctl import waiting
-from agentctl.ballast import LEAST_BYTES, Ballast, free_bytes, is_read_only
 from agentctl.errors import AgentctlError, is_full_disk, is_no_storage
+from agentctl.launching.ballast import LEAST_BYTES, Ballast, free_bytes, is_read_only
 
 MIB = 1 << 20
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from agentctl import change_records
-from agentctl.change_records import Author, handle
 from agentctl.errors import AgentctlError
-from agentctl.ledger import Ledger
+from agentctl.records import change_records
+from agentctl.records.change_records import Author, handle
+from agentctl.records.ledger import Ledger
 
 AGENT, HUMAN = Author("bot", is_agent=True), Author("ann", is_agent=False)
 ID, TREE = "a" * 40, "b" * 40

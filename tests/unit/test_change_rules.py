@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentctl import change
+from agentctl.decisions import change
 from agentctl.errors import UsageError
 
 PREFIXES = ["feature/", "hotfix/"]

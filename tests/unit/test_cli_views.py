@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from agentctl import errors
-from agentctl.cli import door, format, logs
+from agentctl import wording as format
+from agentctl.cli import door, logs
 from agentctl.cli.verbs import BY_NAME, TABLE
 from agentctl.paths import SYSTEM, USER, Places
-from agentctl.vault import create_bare
+from agentctl.repo.vault import create_bare
 from ledger_builder import INCIDENT_KEYS, ROOT, Home, agentctl
 
 DOC = Path(ROOT) / "docs/cli.md"

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import config, config_edit, config_text, durable, settings
+from agentctl import durable
 from agentctl.cli.config import group
+from agentctl.configuration import config, config_edit, config_text, settings
 from agentctl.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -481,7 +482,7 @@ def test_the_sample_says_the_defaults(path):
 
 
 def test_the_committed_reference_is_the_generated_one():
-    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.config_text > docs/configuration.md"""
+    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.configuration.config_text > docs/configuration.md"""
     assert (ROOT / "docs/configuration.md").read_text() == config_text.reference_markdown()
 
 
@@ -536,7 +537,7 @@ def test_the_import_is_cheap(path, cache):
     both(path, cache)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from agentctl import config\n"
+        "from agentctl.configuration import config\n"
         "config.load_compiled(sys.argv[2], sys.argv[3])\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )

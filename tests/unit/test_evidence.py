@@ -1,6 +1,6 @@
 """What is read out of an agent's last output."""
 
-from agentctl.evidence import STACK_LINES, find_stack
+from agentctl.recovery.evidence import STACK_LINES, find_stack
 
 CALLS = [f'  File "deep.py", line {number}, in call' for number in range(300)]
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import agentctl
-from agentctl.task import parse
+from agentctl.conversation.task import parse
 
 SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))
 EXAMPLE = os.path.join(os.path.dirname(SOURCE), "packaging", "example_agent")

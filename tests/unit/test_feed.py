@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from agentctl.feed import KEPT_LINES, PaneFeed
-from agentctl.journal import Journal
-from agentctl.loop import Loop
+from agentctl.machine.journal import Journal
+from agentctl.machine.loop import Loop
+from agentctl.running.feed import KEPT_LINES, PaneFeed
 
 
 @pytest.fixture

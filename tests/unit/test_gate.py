@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from agentctl import gate, process, syntax
+from agentctl.machine import process
+from agentctl.workflow import gate, syntax
 
 GOOD = {
     "a.py": "x: int = 1\n", "sub/b.pyi": "def f() -> int: ...\n", "tool.sh": "#!/bin/sh\nif true; then echo; fi\n",

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentctl import history, history_mend
+from agentctl.conversation import history, history_mend
 from agentctl.errors import AgentctlError
 
-SOURCE = os.path.dirname(os.path.dirname(history.__file__))
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(history.__file__)))
 
 
 def line(number, content="text"):
@@ -82,7 +82,7 @@ def test_damage_is_seen_where_json_was_never_imported(tmp_path):
     """CPython's C scanner can only say what is wrong if `json.decoder` is there: else SystemError."""
     path = file_of(tmp_path, ONE + b'{"id": "torn')
     text = (
-        f"import sys; sys.path.insert(0, {SOURCE!r}); from agentctl import history; "
+        f"import sys; sys.path.insert(0, {SOURCE!r}); from agentctl.conversation import history; "
         f"print(history.scan({path!r}).damaged, 'json' in sys.modules)"
     )
     argv = [sys.executable, "-I", "-S", "-c", text]
@@ -198,7 +198,7 @@ def test_append_refuses_what_is_no_json_and_writes_nothing(tmp_path, content):
 
 WRITER = """
 import sys
-from agentctl import history
+from agentctl.conversation import history
 path, name, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 for number in range(count):
     message = {"id": f"{name}{number}", "role": "user", "content": name * size}

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agentctl import state
+from agentctl.launching import state
 
 LINE = b'{"id": "%08d", "content": "' + b"x" * 200 + b'"}\n'
 

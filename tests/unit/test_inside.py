@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentctl import inside, process
+from agentctl.machine import inside, process
 
-SOURCE = str(Path(inside.__file__).parents[1])
-RECALL = "import json, os\nfrom agentctl.inside import recall\nrecall(os.environ)\nprint(json.dumps(dict(os.environ)))"
+SOURCE = str(Path(inside.__file__).parents[2])
+RECALL = ("import json, os\nfrom agentctl.machine.inside import recall\n"
+          "recall(os.environ)\nprint(json.dumps(dict(os.environ)))")
 AGENT = {"AGENT_NAME": "robin", "AGENTCTL_ROOT": "/x", "NOTIFY_SOCKET": "/x/notify", "AGENT_SECRET": "no"}
 
 

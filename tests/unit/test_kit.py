@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from agentctl import command, durable
+from agentctl import durable
+from agentctl.machine import command
 from kit import survival
 from kit.exploration import explore
 from kit.line_killer import run

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import ledger as ledgers
-from agentctl.ledger import Ledger, LedgerDamaged
+from agentctl.records import ledger as ledgers
+from agentctl.records.ledger import Ledger, LedgerDamaged
 from kit.line_killer import killed_at
 from kit.survival import survived
 
-SOURCE = str(Path(ledgers.__file__).resolve().parents[1])
+SOURCE = str(Path(ledgers.__file__).resolve().parents[2])
 WRITER = """
 import sys
-from agentctl.ledger import Ledger
+from agentctl.records.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 number = int(sys.argv[2])
 while True:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agentctl.mask import MASKED, Masker, given
+from agentctl.conversation.mask import MASKED, Masker, given
 
 SECRET = 'pa"ss\\word-12345'
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.notify import LONGEST_MESSAGE, Notifier, NotifyReceiver, parse
+from agentctl.machine.notify import LONGEST_MESSAGE, Notifier, NotifyReceiver, parse
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import offline
-from agentctl.offline import Facts, Limits, decide
+from agentctl.decisions import offline
+from agentctl.decisions.offline import Facts, Limits, decide
 
 LIMITS = Limits(timeout_seconds=60, after_seconds=180, grace_seconds=60)
 GONE = {"is_process_gone": True}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import offline, periods
-from agentctl.periods import Period, bridge, follow, share_up, slices, sums
+from agentctl.decisions import offline, periods
+from agentctl.decisions.periods import Period, bridge, follow, share_up, slices, sums
 
 DAY = 86400.0
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentctl import policy
-from agentctl.policy import (
+from agentctl.decisions import policy
+from agentctl.decisions.policy import (
     HALT,
     NOTHING,
     RESTART,

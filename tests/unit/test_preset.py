@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import preset, settings
+from agentctl.configuration import preset, settings
 from agentctl.errors import AgentctlError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "agents"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from agentctl import config_text
 from agentctl.cli.verbs import BY_NAME
+from agentctl.configuration import config_text
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import jobs, launch, rebuild
 from agentctl.errors import AgentctlError
-from agentctl.ledger import Ledger, LedgerDamaged, LedgerUnavailable
+from agentctl.launching import launch, rebuild
+from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
+from agentctl.running import jobs
 from integration.world import SOURCE, World, write
 from kit.line_killer import killed_at
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys
-from agentctl.ledger import Ledger
+from agentctl.records.ledger import Ledger
 Ledger(sys.argv[1]).set_meta("late", "only in the wal")
 os.kill(os.getpid(), signal.SIGKILL)
 """

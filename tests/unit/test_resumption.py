@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from agentctl import resumption
-from agentctl.http_look import is_well
+from agentctl.machine.http_look import is_well
+from agentctl.running import resumption
 
 FAILED = {"end": "failed", "trigger": "watchdog", "reason": "no heartbeat for 61.0s (limit 60s)"}
 MOVED = {"generation_from": 5, "generation_to": 4}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.retention import (
+from agentctl.decisions.retention import (
     Budget,
     Item,
     Sizes,

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import durations, settings
+from agentctl import durations
+from agentctl.configuration import settings
 
 REQUIRED = {"agent": {"code": "/srv/agent", "command": ["python3", "agent.py"]}}
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from agentctl import history, history_copy
-from agentctl.history_copy import HistoryCopy
+from agentctl.conversation import history, history_copy
+from agentctl.conversation.history_copy import HistoryCopy
 from agentctl.server.shipping import Shipper
 from agentctl.store import open_store
 

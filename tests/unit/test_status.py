@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import aliveness, config, policy
 from agentctl.cli import quick, status_document, status_facts, status_text
 from agentctl.cli.status_facts import Facts
+from agentctl.configuration import config
+from agentctl.decisions import policy
+from agentctl.machine import aliveness
 from agentctl.station import Lock
 from ledger_builder import ROOT, Home, agentctl
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from agentctl.periods import Period
+from agentctl.decisions.periods import Period
 from agentctl.store import StoreUnavailable, messages, open_store
 
 MANY = 1_000_000 if os.environ.get("AGENTCTL_NIGHTLY") else 100_000

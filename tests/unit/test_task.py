@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.task import Task, TaskDamaged, is_task, parse, parse_bytes
-from agentctl.task_rebuild import rebuild
+from agentctl.conversation.task import Task, TaskDamaged, is_task, parse, parse_bytes
+from agentctl.conversation.task_rebuild import rebuild
 
 PLAIN = """# Current Task
 Make it fast.

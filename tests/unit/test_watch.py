@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.notify import Notifier
+from agentctl.machine.notify import Notifier
 from agentctl.server.lives import Lives
 from agentctl.server.observe import Seen
 from agentctl.server.watch import Watch

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from agentctl import offline, periods
+from agentctl.decisions import offline, periods
 from agentctl.server.routes import ALL
 from agentctl.store.tables import metadata
 

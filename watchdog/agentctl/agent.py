@@ -16,8 +16,9 @@ import struct
 import sys
 import time
 
-from . import durable, history
-from .task import Task, parse_bytes
+from . import durable
+from .conversation import history
+from .conversation.task import Task, parse_bytes
 
 PHASES = ("working", "waiting", "idle")
 EXIT_RESTART = 75

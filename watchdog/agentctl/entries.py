@@ -15,7 +15,7 @@ from zlib import crc32
 
 from . import durable
 from .errors import AgentctlError
-from .mounts import mount_points
+from .machine.mounts import mount_points
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -18,23 +18,23 @@ def main(argv: list[str]) -> int:
     part, name, rest = argv[1], argv[2], argv[3:]
     os.umask(0o022)
     if part == "runner":
-        from agentctl import runner
+        from agentctl.running import runner
 
         return runner.main(name)
     if part == "inside":
-        from agentctl.compose import inner
+        from agentctl.running import inner
 
         return inner.main()
     if part == "health":
-        from agentctl.compose import health
+        from agentctl.running import health
 
         return health.main()
     if part == "trial":
-        from agentctl import trial
+        from agentctl.running import trial
 
         return trial.main(name, *rest)
     if part == "rollback":
-        from agentctl import rollback
+        from agentctl.recovery import rollback
 
         return rollback.main(name)
     if part == "rescue":
@@ -46,10 +46,10 @@ def main(argv: list[str]) -> int:
 
         return server.main(name)
     if part == "prune":
-        from agentctl import prune
+        from agentctl.pruning import prune
 
         return prune.main(name)
-    from agentctl import jobs
+    from agentctl.running import jobs
 
     return jobs.main(name, *rest)
 

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import os
+
 SYSTEM, USER = "system", "user"
+PACKAGE_DIR = os.path.dirname(os.path.abspath(__file__))
+ENTRY_PATH = f"{PACKAGE_DIR}/entry.py"  # the door of the units, run as a file
 
 
 class Places:

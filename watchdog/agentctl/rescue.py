@@ -221,7 +221,7 @@ def move(record: str, **what) -> bool:
     """Move entry by entry, or go on with such a move: the one thing for which a module of ours is needed."""
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     try:
-        from agentctl.moving import Move
+        from agentctl.trees.moving import Move
 
         if what:
             Move(record).begin(**what)

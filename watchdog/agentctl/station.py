@@ -9,17 +9,17 @@ import fcntl
 import os
 import time
 
-from . import config as configuration
-from . import ledger as ledgers
-from .command import Identity
+from .configuration import config as configuration
+from .decisions.policy import Limits
 from .errors import AgentctlError, LockHeld
-from .journal import Journal
+from .machine.command import Identity
+from .machine.journal import Journal
 from .paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, Places, slots_dir_of
-from .policy import Limits
-from .repository import Repository
-from .slots import Slots
-from .staging import Staging
-from .vault import Vault
+from .records import ledger as ledgers
+from .repo.repository import Repository
+from .repo.staging import Staging
+from .repo.vault import Vault
+from .trees.slots import Slots
 
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 

@@ -24,7 +24,7 @@ def _dispatch(words: list[str]) -> int:
 
         if (status := run_contained(words)) is not None:
             return status
-    from ..inside import recall
+    from ..machine.inside import recall
 
     recall(os.environ)
     if words[:1] == ["hook"] and not any(word.startswith("-") for word in words):

@@ -27,9 +27,10 @@ from ..errors import UsageError
 @click.pass_context
 def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, engine, compose_file, no_hooks, as_json):
     """Adopt the git repository PATH; COMMAND... starts the agent in it."""
-    from .. import adopt, station
-    from .. import preset as presets
-    from ..changes import prepare_folder
+    from .. import station
+    from ..adoption import adopt
+    from ..configuration import preset as presets
+    from ..workflow.changes import prepare_folder
 
     places = station.find_places(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
@@ -73,8 +74,8 @@ def _compose(runtime: str, image: str, engine: str, compose_file: str) -> dict:
 
 def _install_hooks(station) -> list[str]:
     """Leave the hook and the protocol in the repository, as the agent's user."""
-    from .. import hooks
-    from ..changes import Changes
+    from ..workflow import hooks
+    from ..workflow.changes import Changes
 
     variables = {"AGENTCTL_SCOPE": station.places.scope}
     if station.places.root:

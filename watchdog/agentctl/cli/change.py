@@ -8,8 +8,9 @@ import time
 
 import click
 
+from .. import wording as format
 from ..errors import AgentctlError, UsageError
-from . import change_text, format
+from . import change_text
 
 NAME = click.argument("change", metavar="[NAME]", default="")
 
@@ -21,7 +22,7 @@ def group() -> None:
 
 def opened(ctx):
     """Return the agent's changes."""
-    from ..changes import Changes
+    from ..workflow.changes import Changes
 
     return Changes(ctx.obj.station())
 
@@ -60,7 +61,7 @@ def start(ctx, change, source, about):
 @click.pass_context
 def list_(ctx, is_all):
     """List the changes and where they stand."""
-    from ..changes import prepare_folder
+    from ..workflow.changes import prepare_folder
 
     changes = opened(ctx)
     if changes.is_direct:
@@ -113,7 +114,7 @@ def abandon(ctx, change, reason):
 @click.pass_context
 def check(ctx, change, staged):
     """Run the gate on what is committed: syntax, linter, tests."""
-    from .. import check as gate
+    from ..workflow import check as gate
 
     changes = opened(ctx)
 
@@ -138,7 +139,7 @@ def check(ctx, change, staged):
 @click.pass_context
 def try_(ctx, change, duration):
     """Run the candidate for real, apart from the running agent and with a copy of its state."""
-    from .. import trying
+    from ..workflow import trying
 
     changes = opened(ctx)
 
@@ -174,7 +175,7 @@ def _seconds(duration: str) -> float | None:
 @click.pass_context
 def review(ctx, change, note, reject):
     """Show the difference, what check and trial said, the checklist; with --note, record the review."""
-    from .. import promoting
+    from ..workflow import promoting
 
     changes = opened(ctx)
     row = find(changes, change)
@@ -195,7 +196,7 @@ def review(ctx, change, note, reject):
 @click.pass_context
 def approve(ctx, change, note):
     """Approve exactly what the branch holds now; refused to the agent itself."""
-    from .. import promoting
+    from ..workflow import promoting
 
     changes = opened(ctx)
     row = promoting.approve(changes, find(changes, change), note)
@@ -215,7 +216,7 @@ def approve(ctx, change, note):
 @click.pass_context
 def promote(ctx, change, force, confirm, on_failure, wait):
     """Merge into the agent's branch, put the new version in place, begin its probation."""
-    from .. import promoting
+    from ..workflow import promoting
     from .control import supervisor_pid
 
     changes = opened(ctx)

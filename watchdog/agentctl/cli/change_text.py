@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .. import wording as format
 from ..errors import AgentctlError
-from . import format
 
 
 def next_in_words(changes, name: str) -> str:

@@ -1,6 +1,6 @@
-"""The verbs of `agentctl config`: show, check, sample, set.
+"""The verbs of `agentctl.configuration.config`: show, check, sample, set.
 
-Only words and printing: what is right or wrong is decided in `agentctl.config`, and a mistake is
+Only words and printing: what is right or wrong is decided in `agentctl.configuration.config`, and a mistake is
 raised to the door that turns errors into exit codes. Refuses to write anything but one setting.
 """
 
@@ -10,8 +10,8 @@ import json
 
 import click
 
-from agentctl import config as configuration
-from agentctl import config_edit, config_text, settings
+from agentctl.configuration import config as configuration
+from agentctl.configuration import config_edit, config_text, settings
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from . import format
+from .. import wording as format
 
 
 @click.command()
 @click.pass_context
 def confirm(ctx):
     """Lift the deadline of `change promote --confirm-within`: what runs now is to stay."""
-    from ..changes import Changes
+    from ..workflow.changes import Changes
 
     done = Changes(ctx.obj.station()).ask("confirm")
     if ctx.obj.as_json:

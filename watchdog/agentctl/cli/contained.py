@@ -14,11 +14,11 @@ def run(words: list[str]) -> int | None:
     """Run a verb of the container's; None if it is none of them."""
     plain = [word for word in words if word not in ("--json", "--read-only")]
     if plain == ["supervise"]:
-        from ..compose import inner
+        from ..running import inner
 
         return inner.main()
     if plain == ["status"]:
-        from ..compose import health
+        from ..running import health
 
         return health.main(as_json="--json" in words)
     if plain == ["attach"]:
@@ -27,8 +27,8 @@ def run(words: list[str]) -> int | None:
 
 
 def _attach(*, is_read_only: bool) -> int:
-    from ..compose.inner import SESSION_NAME, TMUX_SOCKET
-    from ..tmux import Tmux
+    from ..machine.tmux import Tmux
+    from ..running.inner import SESSION_NAME, TMUX_SOCKET
 
     tmux = Tmux(TMUX_SOCKET, None, {})
     if not tmux.has_server():

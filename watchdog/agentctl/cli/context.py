@@ -37,8 +37,8 @@ def default_name() -> str:
 
 def check_name(name: str) -> str:
     """Return the name; raise UsageError if no agent can be called so."""
-    from ..kinds import Unfit
-    from ..settings import BY_KEY
+    from ..configuration.kinds import Unfit
+    from ..configuration.settings import BY_KEY
 
     kind = BY_KEY["agent.name"].kind
     try:

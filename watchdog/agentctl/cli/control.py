@@ -18,7 +18,7 @@ WAIT_SECONDS = 150.0
 @click.pass_context
 def start(ctx):
     """Start the agent's unit."""
-    from .. import systemd
+    from ..machine import systemd
 
     station = ctx.obj.station()
     _refuse_halted(station)
@@ -31,7 +31,7 @@ def start(ctx):
 @click.pass_context
 def stop(ctx):
     """Stop the agent; it saves first, and this is no failure."""
-    from .. import systemd
+    from ..machine import systemd
 
     station = ctx.obj.station()
     supervisor = supervisor_pid(station)
@@ -50,7 +50,7 @@ def stop(ctx):
 @click.pass_context
 def restart(ctx, no_wait, as_json):
     """Save, snapshot state, restart; works from inside the agent too."""
-    from .. import runner_client
+    from ..machine import runner_client
     from ..station import find_places
 
     name = ctx.obj.name
@@ -74,12 +74,12 @@ def restart(ctx, no_wait, as_json):
 @click.pass_context
 def attach(ctx, read_only):
     """Open the agent's tmux session (detach with C-b d)."""
-    from ..session import SESSION_NAME
-    from ..tmux import Tmux
+    from ..machine.tmux import Tmux
+    from ..running.session import SESSION_NAME
 
     station = ctx.obj.station()
     if station.is_contained:
-        from ..compose.attached import attach as attach_container
+        from ..running.attached import attach as attach_container
 
         attach_container(station, read_only=read_only)
     tmux = Tmux(station.places.tmux_socket_path, station.user, {})
@@ -131,7 +131,7 @@ def _refuse_halted(station) -> None:
 
 
 def _need_unit(station) -> None:
-    from .. import systemd
+    from ..machine import systemd
 
     if not systemd.has_unit(station.places):
         raise AgentctlError(f"the unit {station.places.unit} is not installed here",

@@ -19,7 +19,7 @@ from ..errors import (
     EXIT_USAGE,
     AgentctlError,
 )
-from .format import clean, to_json
+from ..wording import clean, to_json
 
 CODES = {
     EXIT_FAILED: "failed",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import policy
-from .format import duration
+from ..decisions import policy
+from ..wording import duration
 from .status_facts import Facts
 
 LONGEST_CHAIN = 200

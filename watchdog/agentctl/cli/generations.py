@@ -7,10 +7,10 @@ import time
 
 import click
 
+from .. import wording as format
+from ..decisions.policy import is_pruned
 from ..errors import AgentctlError
-from ..git import Git
-from ..policy import is_pruned
-from . import format
+from ..repo.git import Git
 from .status_document import status_of
 
 

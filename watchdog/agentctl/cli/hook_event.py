@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from .. import hook_events
+from ..decisions import hook_events
 
 MOST_BYTES = 1 << 20  # a tool's whole answer may be in it; what is longer is still a sign of life
 
@@ -20,7 +20,7 @@ def send(words: list[str]) -> int:
     address = os.environ.get("NOTIFY_SOCKET", "")
     document = _event(words)
     if address:
-        from ..notify import Notifier
+        from ..machine.notify import Notifier
 
         Notifier(address).send(**hook_events.fields_of(*hook_events.read_event(document)))
     return 0

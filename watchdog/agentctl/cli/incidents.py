@@ -6,8 +6,8 @@ import time
 
 import click
 
-from .. import incident
-from . import format
+from .. import wording as format
+from ..launching import incident
 
 
 @click.command()

@@ -17,9 +17,9 @@ def install(ctx, as_user, no_watchdog, no_enable, as_json):
     """Write the units and drop-ins from agent.toml; run it again after changing settings."""
     import os
 
-    from .. import install as installer
-    from .. import systemd
+    from ..adoption import install as installer
     from ..errors import UsageError
+    from ..machine import systemd
 
     if as_user and os.geteuid() == 0:
         raise UsageError("--user as root would install for root's own manager",
@@ -43,7 +43,7 @@ def install(ctx, as_user, no_watchdog, no_enable, as_json):
 @click.pass_context
 def uninstall(ctx, as_json):
     """Stop the agent and remove its units; nothing of the agent's is removed."""
-    from .. import install as installer
+    from ..adoption import install as installer
 
     removed = installer.uninstall(ctx.obj.station())
     if as_json or ctx.obj.as_json:

@@ -12,10 +12,10 @@ from collections import deque
 
 import click
 
-from .. import systemd
+from .. import wording as format
 from ..errors import AgentctlError, UsageError
+from ..machine import systemd
 from ..paths import USER, Places
-from . import format
 
 JOURNALCTL = "/usr/bin/journalctl"
 DEFAULT_LINES = 200

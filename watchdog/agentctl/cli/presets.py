@@ -6,7 +6,7 @@ import os
 
 import click
 
-from .format import to_json
+from ..wording import to_json
 
 
 @click.group(invoke_without_command=True)
@@ -16,7 +16,7 @@ def presets(ctx, as_json):
     """List the presets, with the version each was verified with; your own are in the config folder's presets/."""
     if ctx.invoked_subcommand is not None:
         return
-    from .. import preset
+    from ..configuration import preset
 
     folder = config_folder()
     found = [preset.find(name, folder) for name in preset.names(folder)]
@@ -34,7 +34,7 @@ def presets(ctx, as_json):
 @click.pass_context
 def show(ctx, name, as_json):
     """Print one preset: its file, which is also the form of one of your own."""
-    from .. import preset
+    from ..configuration import preset
 
     found = preset.find(name, config_folder())
     if as_json or ctx.obj.as_json:

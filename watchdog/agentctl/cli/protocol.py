@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .. import protocol as document
-from . import format
+from .. import wording as format
+from ..workflow import protocol as document
 
 
 @click.command()

@@ -7,11 +7,11 @@ import time
 
 import click
 
-from .. import prune as pruning
-from ..archive import bring_back as write_back
+from .. import wording as format
+from ..decisions.retention import KINDS, as_size
 from ..errors import AgentctlError, UsageError
-from ..retention import KINDS, as_size
-from . import format
+from ..pruning import prune as pruning
+from ..pruning.archive import bring_back as write_back
 
 
 @click.command()

@@ -9,8 +9,8 @@ import sys
 import time
 
 from ..errors import EXIT_DONE, EXIT_NOT_WELL
+from ..wording import to_json
 from .context import check_name, default_name
-from .format import to_json
 
 
 def parse(words: list[str]) -> tuple[str, bool] | None:

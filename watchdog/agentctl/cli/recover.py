@@ -8,8 +8,8 @@ import time
 
 import click
 
+from ..decisions.policy import is_pruned
 from ..errors import AgentctlError, UsageError
-from ..policy import is_pruned
 
 RECOVERY_WAIT_SECONDS = 120.0
 
@@ -39,8 +39,8 @@ def rollback(ctx, target, dry_run, yes, reason, as_json):
 
 
 def _plan(station, ledger, verb: str, number: str) -> dict:
-    from .. import requests
-    from ..attempt import undo_source
+    from ..recovery import requests
+    from ..recovery.attempt import undo_source
 
     if verb == "undo":
         source = undo_source(ledger)
@@ -49,7 +49,7 @@ def _plan(station, ledger, verb: str, number: str) -> dict:
 
 
 def _carry_out(ctx, station, ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
-    from .. import requests
+    from ..recovery import requests
     from .control import supervisor_pid
 
     asked = requests.submit(ledger, verb, number, reason)
@@ -59,7 +59,7 @@ def _carry_out(ctx, station, ledger, verb: str, number: str, reason: str, as_jso
     if incident == "nothing-to-do":
         raise AgentctlError("nothing was done: there is no other good generation", "agentctl generations")
     requests.wait_until_switched(ledger, incident)
-    from .. import systemd
+    from ..machine import systemd
 
     runs = bool(supervisor) or systemd.has_unit(station.places)
     outcome = requests.wait_until_over(ledger, incident, RECOVERY_WAIT_SECONDS) if runs else ""
@@ -112,7 +112,7 @@ def _judge(ctx, number: int, status: str, reason: str):
         if row is None:
             raise AgentctlError(f"there is no generation {number}", "agentctl generations")
         if status == "good":
-            from .. import jobs
+            from ..running import jobs
 
             jobs.make_good(station, ledger, number, reason or "blessed by hand")
             ledger.set_meta("halted", None)

@@ -9,7 +9,7 @@ import time
 import click
 
 from ..errors import AgentctlError, UsageError
-from .format import clean
+from ..wording import clean
 
 
 @click.group()
@@ -23,7 +23,7 @@ def task():
 def show_task(ctx, as_json):
     """Print the task."""
     from .. import durable
-    from .. import task as tasks
+    from ..conversation import task as tasks
 
     station = ctx.obj.station()
     data = durable.read(station.task_path)
@@ -43,7 +43,7 @@ def show_task(ctx, as_json):
 def edit_task(ctx):
     """Open the task in $EDITOR; what is not a task file is refused and kept beside."""
     from .. import durable
-    from .. import task as tasks
+    from ..conversation import task as tasks
 
     station = ctx.obj.station()
     before = (durable.read(station.task_path) or TEMPLATE.encode()).decode("utf-8", "replace")
@@ -76,7 +76,7 @@ def history():
 @click.pass_context
 def tail_history(ctx, count, stored, as_json):
     """Print the newest messages."""
-    from .. import history as histories
+    from ..conversation import history as histories
 
     if stored:
         with _store(ctx) as store:
@@ -92,7 +92,7 @@ def tail_history(ctx, count, stored, as_json):
 @click.pass_context
 def search_history(ctx, words, stored, as_json):
     """Print the messages that contain WORDS (not case sensitive)."""
-    from .. import history as histories
+    from ..conversation import history as histories
 
     if stored:
         with _store(ctx) as store:
@@ -109,7 +109,7 @@ def search_history(ctx, words, stored, as_json):
 @click.pass_context
 def export_history(ctx, stored):
     """Write every whole message to standard output as JSON lines."""
-    from .. import history as histories
+    from ..conversation import history as histories
 
     if stored:
         with _store(ctx) as store:
@@ -125,7 +125,7 @@ def export_history(ctx, stored):
 @click.pass_context
 def import_history(ctx, source):
     """Append messages from JSON lines; a message whose id is there already is passed over."""
-    from .. import history as histories
+    from ..conversation import history as histories
 
     station = ctx.obj.station()
     known = {histories.id_of(m) for m in _messages(histories, station.history_path)}
@@ -186,7 +186,7 @@ def snapshot():
 @click.pass_context
 def take_snapshot(ctx):
     """Take a snapshot now."""
-    from .. import launch
+    from ..launching import launch
 
     click.echo(launch.take_snapshot(ctx.obj.station()))
 

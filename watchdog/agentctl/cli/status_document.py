@@ -5,7 +5,7 @@ The keys are an interface (DESIGN, command line). It renders nothing and reads n
 
 from __future__ import annotations
 
-from .. import policy
+from ..decisions import policy
 from . import status_next
 from .status_facts import Facts
 

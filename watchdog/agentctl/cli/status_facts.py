@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .. import aliveness, lean_json, process, status_file
-from .. import ledger as ledgers
-from ..config import Config
+from .. import lean_json
+from ..configuration.config import Config
+from ..decisions.policy import DAY_SECONDS
 from ..errors import AgentctlError
+from ..machine import aliveness, process, status_file
 from ..paths import SYSTEM, Places
-from ..policy import DAY_SECONDS
+from ..records import ledger as ledgers
 from ..station import boot_id, find_places
 
 LEDGER_HINT = (
@@ -85,7 +86,7 @@ def choose_places(name: str) -> Places:
 
 
 def _read_config(facts: Facts, places: Places) -> None:
-    from .. import config
+    from ..configuration import config
 
     try:
         facts.config, complaint = config.load_last_valid(
@@ -155,7 +156,7 @@ def _ask_budgets(facts: Facts, places: Places, ledger: ledgers.Ledger) -> None:
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..holdings import over_budget
+    from ..pruning.holdings import over_budget
     from ..station import Station
 
     with contextlib.suppress(AgentctlError, OSError):
@@ -187,7 +188,7 @@ def _read_live(facts: Facts, places: Places) -> None:
 
 def _ask_runner(facts: Facts, places: Places) -> bool:
     """Ask the runner itself, which answers root and the agent's user; False if nobody does."""
-    from .. import runner_client
+    from ..machine import runner_client
 
     is_inside = os.environ.get("AGENT_NAME") == facts.name and "AGENT_API_URL" in os.environ
     path = runner_client.socket_inside(facts.name) if is_inside else places.api_socket_path

@@ -5,9 +5,9 @@ The future is not guessed: it comes from the settings, the ledger and the policy
 
 from __future__ import annotations
 
-from .. import policy
+from ..decisions import policy
+from ..wording import duration, local
 from . import forecast
-from .format import duration, local
 from .status_facts import Facts
 
 STALE_FACTOR = 2.0  # systemd acts at the limit itself; twice that means that nobody has acted

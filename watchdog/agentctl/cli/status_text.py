@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .format import ago, duration, local, wrap
+from ..wording import ago, duration, local, wrap
 
 LABEL_WIDTH = 12
 

@@ -5,8 +5,8 @@ It invents nothing: what the evidence does not hold is not told.
 
 from __future__ import annotations
 
+from ..wording import duration, local
 from . import story_end
-from .format import duration, local
 from .story_known import Known
 
 TRIGGERS = {

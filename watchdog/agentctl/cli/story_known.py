@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..incident import rescue_branch
-from .format import duration
+from ..launching.incident import rescue_branch
+from ..wording import duration
 
 
 class Known:

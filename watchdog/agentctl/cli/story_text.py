@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .format import WIDTH, ago, clean, cut, local, wrap
+from ..wording import WIDTH, ago, clean, cut, local, wrap
 from .story import first_failure, tell
 from .story_known import Known, fine
 

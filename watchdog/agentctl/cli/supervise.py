@@ -11,7 +11,7 @@ import click
 @click.pass_context
 def supervise(ctx):
     """Run and keep the agent alive in the foreground (runtime `direct`)."""
-    from .. import supervise as supervisor
+    from ..running import supervise as supervisor
 
     station = ctx.obj.station()
     sys.exit(supervisor.Supervisor(station, ctx.obj.name, lambda text: click.echo(text, err=True)).run())

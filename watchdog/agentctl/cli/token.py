@@ -11,8 +11,8 @@ import time
 
 import click
 
+from .. import wording as format
 from ..errors import AgentctlError, UsageError
-from . import format
 
 SCOPES = ("beat", "append", "read", "admin")
 MOST_VALID = 2

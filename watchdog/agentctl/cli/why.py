@@ -8,9 +8,10 @@ import time
 
 import click
 
-from .. import incident as incidents
+from .. import wording as format
 from ..errors import AgentctlError
-from . import format, story, story_text
+from ..launching import incident as incidents
+from . import story, story_text
 from .story_known import Known
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-from .. import command
 from .. import lean_json as json
 from ..errors import AgentctlError, CommandFailed
+from ..machine import command
 
 PROGRAMS = ("/usr/bin/docker", "/usr/local/bin/docker", "/bin/docker")
 PLUGIN_FOLDERS = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins",

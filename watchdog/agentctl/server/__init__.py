@@ -12,10 +12,10 @@ import os
 import signal
 import time
 
-from .. import mask
+from ..conversation import mask
 from ..errors import EXIT_DONE, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_words
-from ..journal import Journal
-from ..notify import Notifier
+from ..machine.journal import Journal
+from ..machine.notify import Notifier
 from ..station import Lock, Station, find_places, open_journal
 from ..store import StoreUnavailable, open_store
 from .app import Server

@@ -10,8 +10,13 @@ import signal
 import sys
 import time
 
-from .. import command, durable, policy, requests, runner_client, systemd, task
+from .. import durable
+from ..conversation import task
+from ..decisions import policy
 from ..errors import AgentctlError
+from ..machine import command, runner_client, systemd
+from ..paths import ENTRY_PATH
+from ..recovery import requests
 from ..station import Station
 from . import observe
 
@@ -83,8 +88,7 @@ def start_rescue(station: Station) -> None:
     elif systemd.has_unit(station.places):
         systemd.run(station.places, "start", "--no-block", station.places.rollback_unit, limit_seconds=START_SECONDS)
     else:
-        entry = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "entry.py")
-        command.run([sys.executable, "-I", "-S", entry, "rollback", station.places.name],
+        command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
                     env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
 
 

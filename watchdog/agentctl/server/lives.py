@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..periods import Period
+from ..decisions.periods import Period
 
 REMEMBERED_LAUNCHES = 16
 MOST_AGENTS = 100_000

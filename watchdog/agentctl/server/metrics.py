@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .. import offline
+from ..decisions import offline
 
 
 def render(server) -> tuple[bytes, str]:

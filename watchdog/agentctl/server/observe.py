@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from .. import aliveness, offline, policy, process, runner_client, status_file
+from ..decisions import offline, policy
 from ..errors import AgentctlError
-from ..ledger import sqlite3
+from ..machine import aliveness, process, runner_client, status_file
+from ..records.ledger import sqlite3
 from ..station import Station, boot_id
 
 PROBE_SECONDS = 2.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from html import escape
 
-from ..cli.format import ago, clean, duration, stamp
+from ..wording import ago, clean, duration, stamp
 
 SPANS = ("day", "week", "month")
 WELL_WORDS = {"well": "is well", "late": "is late", "grace": "is silent", "offline": "is OFFLINE",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from .. import history
-from ..history_copy import SEAM_BYTES
+from ..conversation import history
+from ..conversation.history_copy import SEAM_BYTES
 from ..store import messages
 
 PIECE_BYTES = 2 << 20

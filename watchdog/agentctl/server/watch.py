@@ -11,9 +11,10 @@ import json
 import os
 import time
 
-from .. import offline, periods, runner_client, status_file
+from ..decisions import offline, periods
+from ..decisions.heartbeat import PHASES
 from ..errors import AgentctlError
-from ..heartbeat import PHASES
+from ..machine import runner_client, status_file
 from . import acts, observe
 
 ACT_AGAIN_SECONDS = 25 * 60.0  # longer than the one-shot may take

@@ -53,8 +53,8 @@ def backup(source: str, target: str, owner: tuple[int, int], limit_seconds: floa
     """
     import sys
 
-    from .. import command  # not above: as a program this file stands alone
     from ..errors import AgentctlError
+    from ..machine import command  # not above: as a program this file stands alone
 
     argv = [sys.executable, "-I", "-S", __file__, source, target, str(owner[0]), str(owner[1])]
     try:

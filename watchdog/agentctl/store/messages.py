@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from .. import history
+from ..conversation import history
 
 MOST_TEXT = 100_000  # of one message that search sees
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ... import periods
+from ...decisions import periods
 from ..access import READ, Refused
 from ..call import Call, Route
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ... import incident
 from ...durations import format_duration, parse_duration
+from ...launching import incident
 from .. import acts
 from ..access import ADMIN, READ, RESTART, Refused
 from ..call import MESSAGE_BYTES, SMALL_BYTES, Call, Route, field

@@ -7,7 +7,7 @@ import json
 
 from aiohttp import web
 
-from ... import history
+from ...conversation import history
 from ...store import messages
 from ..access import ADMIN, APPEND, READ, Refused
 from ..call import BODY_SECONDS, MESSAGE_BYTES, Call, Route, field

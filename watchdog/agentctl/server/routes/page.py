@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from ... import incident, periods
+from ...decisions import periods
 from ...errors import AgentctlError
+from ...launching import incident
 from .. import acts, page
 from ..access import ADMIN, READ, SESSION_COOKIE, SESSION_SECONDS, Refused, check_scope
 from ..call import SMALL_BYTES, Call, Route

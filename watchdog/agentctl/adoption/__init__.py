@@ -1,0 +1,1 @@
+"""Making a repository an agent, and its units."""

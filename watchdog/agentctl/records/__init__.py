@@ -1,0 +1,1 @@
+"""The ledger and the rows that stand in it."""

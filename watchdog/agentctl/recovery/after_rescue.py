@@ -1,0 +1,68 @@
+"""The launch after a rescue: the tree is a good one, the rollback routine is broken, the agent has to run all the same.
+
+The guard does not count here, because what it waits for cannot end. Without a usable ledger a bare one on the
+runtime folder serves this launch; the real one is left as it is for a human.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3
+import os
+import time
+
+from ..errors import AgentctlError
+from ..launching import launch, rebuild
+from ..records.ledger import Ledger
+from ..station import Station, boot_id, new_id
+
+
+def begin(station: Station, warn) -> tuple[Ledger, launch.Launch]:
+    """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
+    warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
+    try:
+        begun = _on_record(station, warn)
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        warn(f"agentctl: going on without the ledger: {error}")
+        begun = _off_record(station)
+    os.unlink(station.places.rescued_path)
+    return begun
+
+
+def _on_record(station: Station, warn) -> tuple[Ledger, launch.Launch]:
+    ledger = rebuild.open_or_rebuild(station, warn)
+    with ledger.transaction():
+        ledger.db.execute("UPDATE attempts SET is_open=0 WHERE is_open=1")
+        ledger.db.execute("UPDATE launches SET end='lost', ended_at=? WHERE end=''", (time.time(),))
+        ledger.db.execute("UPDATE requests SET incident='rescued' WHERE incident=''")
+        ledger.set_meta("switched", None)
+        ledger.set_meta("halted", None)
+        ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
+    _put_head(station, launch.identify(station, ledger), warn)
+    return ledger, launch.begin(station, ledger)
+
+
+def _put_head(station: Station, generation: dict, warn) -> None:
+    """Put the branch on the rescued tree's commit; what it was on is kept under a rescue branch."""
+    repository, commit = station.repository, generation["commit_id"]
+    try:
+        head, branch, _ = repository.survey()
+        if generation["status"] != "good" or not head or head == commit:
+            return
+        repository.put_on(station.config.agent.branch, commit, {f"rescue/{new_id()}": head},
+                          is_current=branch == station.config.agent.branch)
+        repository.take_index("")
+    except AgentctlError as error:
+        warn(f"agentctl: the branch could not be put back on {commit[:12]}: {error.message}")
+
+
+def _off_record(station: Station) -> tuple[Ledger, launch.Launch]:
+    path = f"{station.places.runtime_dir}/rescue-ledger.db"
+    for suffix in ("", "-wal", "-shm"):
+        if os.path.exists(path + suffix):
+            os.unlink(path + suffix)
+    ledger, now, launch_id = Ledger.create(path), time.time(), new_id()
+    ledger.insert("generations", number=0, vault_commit="", commit_id=station.repository.head()[0], tree="",
+                  branch=station.config.agent.branch, status="good", source="rescue", created_at=now, blessed_at=now,
+                  tries_left=1, is_golden=0)
+    ledger.insert("launches", id=launch_id, generation=0, started_at=now, boot_id=boot_id())
+    return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)

@@ -1,0 +1,133 @@
+"""Ask for a rollback: write the request down, start the one rescue path, wait for its outcome.
+
+The request is on disk before anything is started, so it is not lost if the asker dies, and a running one-shot sees it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import sys
+import time
+
+from ..decisions import policy
+from ..errors import AgentctlError
+from ..machine import command, systemd
+from ..paths import ENTRY_PATH
+from ..records.ledger import Ledger
+from ..repo.work_tree import but
+from ..station import Station
+from . import rollback
+
+WAIT_SECONDS = 300.0
+AGAIN_SECONDS = 3.0
+
+
+def submit(ledger: Ledger, verb: str, target: str = "", reason: str = "") -> int:
+    """Write a request down; return its number."""
+    return ledger.insert("requests", at=time.time(), verb=verb, target=target, author=author(), reason=reason)
+
+
+def author() -> str:
+    """Name who asks, for the record."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def trigger(station: Station, supervisor: int) -> None:
+    """Start the one rescue path by whatever runs this agent."""
+    if supervisor:
+        os.kill(supervisor, signal.SIGUSR1)
+    elif systemd.has_unit(station.places):
+        systemd.start_rollback(station.places)
+    else:
+        command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
+                    env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
+
+
+def wait_until_taken(ledger: Ledger, number: int, again) -> str:
+    """Wait until the one-shot has taken the request; return the incident's id or 'nothing-to-do'.
+
+    `again()` triggers it a second time: a start that came while one was ending, its last look done, started none.
+    """
+    def ask():
+        return ledger.one("SELECT incident FROM requests WHERE number=?", number)["incident"]
+
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while not ask() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not ask():
+        again()
+    return _poll(ask, "the rollback to begin")
+
+
+def wait_until_switched(ledger: Ledger, incident: str) -> None:
+    """Wait until no intent of the incident is open."""
+    _poll(lambda: ledger.one("SELECT 1 AS x FROM attempts WHERE incident=? AND is_open=1", incident) is None,
+          "the switch")
+
+
+def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:
+    """Wait for the incident's outcome; return it, '' if it is still open after the limit."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        outcome = ledger.one("SELECT outcome FROM incidents WHERE id=?", incident)["outcome"]
+        if outcome or time.monotonic() > deadline:
+            return outcome
+        time.sleep(0.02)
+
+
+def plan(station: Station, ledger: Ledger, target: str) -> dict:
+    """Say what a rollback would do and what it would take away, doing nothing."""
+    world = rollback.observe(station, ledger)
+    current = world.launch["generation"] if world.launch else None
+    goal = world.generation(int(target)) if target else policy.choose_manual_target(world)
+    if goal is None:
+        raise AgentctlError("there is no other good generation to go back to", "agentctl generations")
+    head, branch = station.repository.head()
+    return {
+        "from": current, "to": goal["number"], "commit": goal["commit_id"], "branch": station.config.agent.branch,
+        "head": head, "snapshot": goal["snapshot"], "restores": station.config.state.restore,
+        "keeps": station.config.state.keep, "commits_undone": _commits(station, goal["commit_id"], head),
+        "uncommitted": _uncommitted(station), "on_branch": branch,
+        "standby_ready": station.slots.standby_note().get("generation") == goal["number"],
+    }  # fmt: skip
+
+
+def _commits(station: Station, good: str, head: str) -> list[str]:
+    if not (good and head):
+        return []
+    listed = station.repository.git.run("log", "--format=%h %s", "-n", "50", f"{good}..{head}", check=False)
+    return listed.text.splitlines() if listed.status == 0 else []
+
+
+def _uncommitted(station: Station) -> list[str]:
+    """List changed and new files, judged by our own index so that nothing of the agent's runs."""
+    git = station.staging.git
+    git.run("add", "--all", "--ignore-errors", "--", ".", *but(station.staging.hidden), check=False)
+    head, _ = station.repository.head()
+    generation = station.repository.git.run("ls-tree", "-r", "-z", head, check=False)
+    listed = git.run("ls-files", "-s", "-z")
+    committed = {name: oid for oid, name in _entries(generation.stdout, 2)}
+    return sorted(name for oid, name in _entries(listed.stdout, 1) if committed.get(name) != oid)
+
+
+def _entries(raw: bytes, column: int):
+    for line in raw.decode("utf-8", "replace").split("\0"):
+        left, tab, name = line.partition("\t")
+        if tab:
+            yield left.split()[column], name
+
+
+def _poll(ask, what: str):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AgentctlError(f"waited {WAIT_SECONDS:g}s for {what} in vain", "agentctl status; agentctl logs")
+        time.sleep(0.02)

@@ -1,0 +1,261 @@
+"""One launch while it lives, in a container: the same judge, the same doors, the same end as in tmux.
+
+The container's entry (`inner`) runs the agent in tmux and passes its signs of life on to our API; what it prints is
+the container's output, which is followed here. Whether the container lives is the engine's word, not the entry's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import time
+
+from .. import durable
+from .. import lean_json as json
+from ..compose import choices, images
+from ..compose.engine import RUNNING, STOP_MARGIN_SECONDS
+from ..compose.place import Place
+from ..decisions import policy
+from ..errors import AgentctlError
+from ..launching.agent_environment import build_environment
+from ..machine.command import SIGKILL, Running
+from ..machine.tmux import Pane
+from . import session
+from .attached import InnerTmux
+from .ending import Ending, judge_exit
+from .probe import make_probe
+
+OF_THE_HOST = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+ENGINE_AGAIN_SECONDS = 1.0
+UNDER = ("AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE", "AGENT_HISTORY_FILE", "AGENT_BRIEF_FILE")
+
+
+class ContainerSession(session.Session):
+    """Runs one launch to its end in the agent's container."""
+
+    container = image = ""
+    waiting: Running | None = None
+    following: Running | None = None
+
+    # -- the start ------------------------------------------------------------------------------------------
+
+    def _start_agent(self) -> None:
+        self.place = Place(self.station)
+        self.place.prove_stopped()
+        self.image = self._find_image()
+        env = self._environment()
+        argv = self._choose_command(env)
+        self._leave_launch(argv, env)
+        self.began_at = time.time()
+        number = self.launch.generation["number"]
+        self.container = self.place.up(self.image, number)
+        facts = self.place.engine.inspect(self.container)
+        self._check_image(facts)
+        pid = facts["State"]["Pid"] or 0
+        self.pane = Pane(pid, 0, "")
+        self.tmux = InnerTmux(self.place.engine, self.container)
+        self._follow()
+        self._await_end()
+        self.status.write(pid=pid, phase="starting", container=self.container, image=self.image)
+        self.notifier.status(f"generation {number}: starting")
+        self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
+                          f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
+                          f"container "
+                          f"{self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}")
+        self.probe = make_probe(self.station, self)
+        self.jobs.after_launch()
+
+    def _find_image(self) -> str:
+        """A candidate's image is built here if nobody has; one of a good generation is only ever brought back."""
+        generation = self.ledger.generation(self.launch.generation["number"])
+        if generation is None:  # a trial: who asked for it has chosen the image
+            return self.launch.generation["image"]
+        self.notifier.extend(int((self.place.settings.build_timeout + self.station.config.agent.ready_timeout) * 1e6))
+        is_recovery = generation["status"] != "candidate" or bool(self.launch.incident)
+        return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info)
+
+    def _environment(self) -> dict[str, str]:
+        """The contract as it is inside; what the image says of its own world stays as it is there."""
+        env = build_environment(self.station, self.launch, {})
+        given = self.station.config.agent.environment
+        env = {name: value for name, value in env.items() if name not in OF_THE_HOST or name in given}
+        settings = self.place.settings
+        moves = [(self.station.state_dir, settings.state), (self.station.code_dir, settings.code)]
+        self.launch_env = {**env, **choices.moved_inside({n: env[n] for n in UNDER if n in env}, moves)}
+        return self.launch_env
+
+    def _leave_launch(self, argv: list[str], env: dict[str, str]) -> None:
+        """Write down what the container's entry is to start, where it alone reads it."""
+        settings = self.station.config
+        facts = {"launch_id": self.launch.id, "argv": argv, "env": env, "cwd": env["AGENT_CODE_DIR"],
+                 "stop_grace": settings.agent.stop_grace, "timeout_seconds": settings.heartbeat.timeout,
+                 "api": self.station.places.api_socket_path}
+        path = self.station.places.launch_path
+        durable.write(path, json.dumps(facts).encode(), 0o600, self.station.owner)
+
+    def _check_image(self, facts: dict) -> None:
+        if facts["Image"] != self.image:
+            self.place.prove_stopped()
+            raise AgentctlError(f"the container runs image {facts['Image'][:19]}, wanted is {self.image[:19]}",
+                                f"the service in {self.place.file} has to say: image: ${{AGENT_IMAGE}}")
+
+    def _follow(self) -> None:
+        """Have the container's output come in as if it were a pane's."""
+        fifo = os.open(self.station.places.pane_fifo_path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            words = ("container", "logs", "--follow", "--since", f"{self.began_at:.6f}", self.container)
+            self.following = self.place.engine.start(*words, stdout_fd=fifo, stderr_fd=fifo)
+        finally:
+            os.close(fifo)
+        if not self.feed.is_open:
+            self.loop.watch(self.feed.fd, self.feed.read)
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _await_end(self) -> None:
+        null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+        self.waiting = self.place.engine.start("container", "wait", self.container, stdout_fd=null, stderr_fd=null)
+        os.close(null)
+        self.wait_ended = os.pidfd_open(self.waiting.pid)
+        self.loop.watch(self.wait_ended, self._on_wait_end)
+
+    def _on_wait_end(self) -> None:
+        self._forget_wait()
+        self._look_at_container()
+
+    def _forget_wait(self) -> None:
+        if self.waiting is not None:
+            self.loop.forget(self.wait_ended)
+            os.close(self.wait_ended)
+            self.waiting.kill()
+            self.waiting = None
+
+    def _look_at_container(self) -> None:
+        """Ask the engine; one that does not answer says nothing of the agent, whose heartbeats may go on."""
+        try:
+            facts = self.place.engine.inspect(self.container)
+        except AgentctlError as error:
+            if not self.notes or self.notes[-1] != "the engine did not answer":
+                self.notes.append("the engine did not answer")
+                self.journal.warning(f"agentctl: {error.message}")
+            self.loop.set_timer("engine", ENGINE_AGAIN_SECONDS, self._look_at_container)
+            return
+        if facts["State"]["Status"] in RUNNING:
+            self._end_following()
+            self.began_at = time.time()
+            self._follow()
+            self._await_end()
+            return
+        self._tell_end(facts["State"])
+
+    def _tell_end(self, state: dict) -> None:
+        status, number = choices.exit_of(state["ExitCode"])
+        lived = time.time() - self.launch.started_at
+        self._let_output_come()
+        self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        if state.get("OOMKilled"):
+            self.ending.reason += "; the container was out of memory"
+        if state.get("Error"):
+            self.ending.reason += f"; the engine says: {state['Error'][:300]}"
+
+    def stop(self) -> None:
+        """End the agent the kind way: the engine's SIGTERM reaches the entry, which passes it on."""
+        self.notifier.stopping()
+        self.journal.info("agentctl: stopping: asking the agent to save")
+        self.loop.cancel("engine")
+        began = time.monotonic()
+        grace = self.station.config.agent.stop_grace
+        running = self.place.engine.start("container", "stop", "--time", str(math.ceil(grace)), self.container)
+        in_time = self._reap(running, grace + STOP_MARGIN_SECONDS)
+        killed = self._kill_agent()
+        took = time.monotonic() - began
+        in_time = in_time and not killed
+        reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
+        self.ending = Ending(policy.STOPPED, "stop", reason)
+        self.ending.by_agent = self.by_agent
+
+    def _abort_agent(self) -> None:
+        """SIGABRT to the container: its entry has the agent tell every stack, then ends it."""
+        running = self.place.engine.start("container", "kill", "--signal", "ABRT", self.container)
+        self._reap(running, STOP_MARGIN_SECONDS)
+        if self.waiting is not None:
+            self._serve_until(self.wait_ended, session.ABORT_GRACE_SECONDS + 1.0)
+        self._let_output_come()
+        self._kill_agent()
+
+    def _reap(self, running: Running, limit_seconds: float) -> bool:
+        """Wait for a docker command while the agent's last words are read; False if it had to be killed."""
+        for fd in (running.stdout, running.stderr):
+            os.close(fd)
+        ended = os.pidfd_open(running.pid)
+        in_time = self._serve_until(ended, limit_seconds)
+        os.close(ended)
+        running.kill()
+        return in_time
+
+    def _serve_until(self, ended: int, limit_seconds: float) -> bool:
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            watched = [ended, self.receiver, *([self.feed.fd] if self.feed.is_open else [])]
+            ready, _, _ = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))
+            if ended in ready:
+                return True
+            if not ready:
+                return False
+            self.feed.read()
+            self.receiver.receive()
+
+    def _let_output_come(self) -> None:
+        """The follower ends with the container, when all was handed over."""
+        if self.following is None:
+            return
+        ended = os.pidfd_open(self.following.pid)
+        self._serve_until(ended, session.ABORT_GRACE_SECONDS)
+        os.close(ended)
+
+    def _kill_agent(self) -> bool:
+        """End what is left; tell whether the agent had to be killed."""
+        try:
+            state = self.place.engine.inspect(self.container)["State"]
+            self.place.prove_stopped()
+        except AgentctlError as error:
+            self.journal.warning(f"agentctl: the container could not be looked at: {error.message}")
+            return True
+        return state["Status"] in RUNNING or state["ExitCode"] == 128 + SIGKILL
+
+    def _end_following(self) -> None:
+        if self.following is not None:
+            self.following.kill()
+            self.following = None
+
+    def _close(self) -> None:
+        self._forget_wait()
+        if self.container:
+            self._let_output_come()
+            self._kill_agent()
+        self._end_following()
+        if hasattr(self, "feed"):
+            self.feed.drain()
+        if hasattr(self, "jobs"):
+            self.jobs.end()
+
+    # -- what others ask ------------------------------------------------------------------------------------
+
+    def vouch(self) -> str:
+        """Return '' if the image that runs is the wanted one, else what is wrong: then nothing is recovered."""
+        try:
+            facts = self.place.engine.inspect(self.container)
+        except AgentctlError as error:
+            return error.message
+        if facts["Image"] == self.image and facts["State"]["Status"] == "running":
+            return ""
+        return f"container {self.container[:12]} is {facts['State']['Status']} of image {facts['Image'][:19]}, " \
+               f"wanted is {self.image[:19]}"
+
+    def start_probe(self, argv: list[str], null: int) -> Running:
+        """A probe looks from inside."""
+        told = [f"{name}={self.launch_env[name]}" for name in UNDER if name in self.launch_env]
+        words = [word for variable in told for word in ("--env", variable)]
+        return self.place.engine.start("exec", *words, self.container, "/usr/bin/env", "--", *argv, stdout_fd=null,
+                                       stderr_fd=null)

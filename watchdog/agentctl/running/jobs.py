@@ -1,0 +1,232 @@
+"""What the children of `background` do: bless a candidate, prepare the standby, save condemned work.
+
+Each can be killed at any line and is then simply done again.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3
+import os
+import time
+
+from .. import lean_json as json
+from ..decisions import policy
+from ..errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
+from ..launching import incident, room
+from ..launching.agent_environment import DEFAULT_PATH
+from ..launching.launch import take_snapshot
+from ..machine import command
+from ..records.ledger import Ledger
+from ..station import Lock, Station
+
+EXIT_CHECK_FAILED = 3
+KEPT = "refs/agentctl/kept/"
+KNOWN = ("refs/agentctl/commit/", KEPT)  # what the vault has of the agent's own history
+
+
+def main(name: str, job: str, *args: str) -> int:
+    """Run one job by name; return its exit status."""
+    os.nice(10)
+    try:
+        station = Station.open(name, lenient=True)
+        with station.ledger() as ledger:
+            known = {"bless": bless, "standby": standby, "save-work": save_work, "ballast": ballast,
+                     "change-snapshot": change_snapshot, "promote": promote, "page": page}
+            return known[job](station, ledger, *args)
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        print(f"agentctl: {job}: {in_words(error)}", flush=True)
+        return EXIT_FAILED
+
+
+def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
+    """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
+    settings = station.config.probation
+    complaint = failing_check(station, settings.advisory)
+    if complaint:
+        ledger.event("advice", complaint)
+        print(f"agentctl: advisory only: {complaint}", flush=True)
+    failed = failing_check(station, settings.required)
+    if failed:
+        ledger.set_meta(f"check {launch_id}", failed)
+        return EXIT_CHECK_FAILED
+    make_good(station, ledger, int(number), "passed its trial")
+    return standby(station, ledger, number)
+
+
+def change_snapshot(station: Station, ledger: Ledger, name: str) -> int:
+    """Snapshot the state at the departure of a change that the agent began."""
+    from ..workflow import changes  # needs what the rescue path must not load
+
+    changes.snapshot_for(station, ledger, name)
+    return 0
+
+
+def page(station: Station, ledger: Ledger, number: str) -> int:
+    """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
+    from ..machine.alert import send
+
+    ledger.event("page", f"generation {number} was not confirmed in time; it runs on, as its promotion asked")
+    ledger.update("generations", {"number": int(number)}, confirm_by=None)
+    send(station, f"running on unconfirmed (generation {number})")
+    return 0
+
+
+def promote(station: Station, ledger: Ledger, name: str) -> int:
+    """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
+    from ..recovery import promotion
+
+    why = promotion.prepare(station, ledger, name)
+    if why:
+        print(f"agentctl: change {name} is not promoted: {why}", flush=True)
+    return EXIT_FAILED if why else 0
+
+
+def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
+    """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
+    generation = ledger.generation(number)
+    if policy.is_pruned(generation):
+        raise AgentctlError(f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
+                            "put its code in place and restart: it becomes a new generation")
+    damage = station.vault.check([generation["vault_commit"]])
+    if damage:
+        raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
+    last = ledger.last_launch()
+    is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
+    snapshot = take_snapshot(station) if is_of_now else generation["snapshot"]
+    station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+    if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
+        station.vault.update({f"refs/agentctl/condemned/{number}": None})
+    with ledger.transaction():
+        ledger.update("generations", {"number": number}, status="good", blessed_at=time.time(), reason=reason,
+                      condemned_at=None, snapshot=snapshot, confirm_by=None)
+        ledger.event("bless", f"generation {number} is good: {reason}")
+
+
+def failing_check(station: Station, checks: list[list[str]]) -> str:
+    """Run checks as the agent's user; return the first that fails, in words, or ''."""
+    settings = station.config.probation
+    for argv in checks:
+        env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
+        try:
+            command.run(["/usr/bin/env", "--", *argv], env=env, cwd=station.code_dir, user=station.user,
+                        limit_seconds=settings.check_timeout)
+        except CommandFailed as error:
+            return f"check failed: {error.message}"
+    return ""
+
+
+def standby(station: Station, ledger: Ledger, number: str) -> int:
+    """Prepare the standby of the last known good generation, unless it stands already."""
+    good = ledger.last_known_good()
+    if good is None or station.slots.standby_note().get("generation") == good["number"]:
+        return 0
+    # The environment can only be copied while the tree it belongs to is the live one.
+    links = list(station.vault.links(good["vault_commit"]))  # the vault has no content of theirs
+    environment = [*station.config.environment.paths, *links] if good["number"] == int(number) else []
+    with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
+        station.slots.prepare(station.vault, good["number"], good["vault_commit"],
+                              station.vault.own_commit(good), environment)
+    station.vault.keep_branches(station.repository.git)
+    station.repository.hide()
+    return 0
+
+
+def ballast(station: Station, ledger: Ledger) -> int:
+    """Make the ballast as large as the settings say and the disk allows."""
+    room.ballast_of(station).refill()
+    return 0
+
+
+def tell_vault(station: Station, ledger: Ledger) -> None:
+    """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
+    known = station.vault.refs("refs/agentctl/condemned/")
+    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' "
+                      "AND vault_commit<>''")
+    wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
+    news = {ref: oid for ref, oid in wanted.items() if ref not in known}
+    station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
+
+
+def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
+    """Where the runner left no last lines (it was killed itself), take them from the journal."""
+    proof = ledger.evidence(incident_id)
+    if proof.get("last_lines") or not proof.get("launch"):
+        return
+    from ..recovery import evidence
+
+    argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-n", "60",
+            f"AGENTCTL_LAUNCH_ID={proof['launch']}"]
+    try:
+        lines = command.run(argv, env={"LC_ALL": "C"}, limit_seconds=10).text.splitlines()
+    except CommandFailed:
+        return  # no journal here; the evidence stays without its lines
+    ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
+
+
+def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+    """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
+    from ..repo import damage, salvage
+
+    repository, told = station.repository, {}
+    branch, aside = station.config.agent.branch, f"{quarantine}/git-state"
+    names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
+    rescue = incident.rescue_branch(attempt["incident"], 1)
+    for name in names:
+        if name.startswith("git-broken"):
+            told["salvaged"] = salvage.salvage(repository, f"{quarantine}/{name}", aside, branch, rescue)
+    damaged = damage.find(repository)
+    if damaged:
+        known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
+        told["damaged"] = damaged
+        told["set_aside"] = damage.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
+        for ref, oid in station.vault.refs(KEPT).items():
+            repository.git.run("update-ref", f"refs/{ref.removeprefix(KEPT)}", oid, "0" * len(oid), check=False)
+        told["left"] = damage.find(repository)
+    target = ledger.generation(attempt["target"])
+    for path, commit in station.vault.links(target["vault_commit"]).items():
+        salvage.put_submodule(repository, path, commit, rescue)
+    salvage.keep_launched(repository, station.vault.git, _launched_commit(ledger, attempt), f"{rescue}-launched")
+    return told
+
+
+def _launched_commit(ledger: Ledger, attempt: dict) -> str:
+    row = ledger.one("SELECT g.commit_id FROM incidents i JOIN generations g ON g.number = i.generation_from "
+                     "WHERE i.id=?", attempt["incident"])
+    return row["commit_id"] if row and attempt["rung"] != "undo" else ""
+
+
+def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+    """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
+    try:
+        told = mend(station, ledger, attempt, quarantine)
+    except (AgentctlError, OSError) as error:
+        told = {"not mended": str(error)[:1000]}
+    if told:
+        ledger.add_evidence(attempt["incident"], repository=told)
+
+
+def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
+    """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
+    add_journal(station, ledger, incident_id)
+    tell_vault(station, ledger)
+    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
+    for move, attempt in enumerate(moves, 1):
+        tell_mended(station, ledger, attempt, station.slots.quarantine_path(incident_id, move))
+    for move, attempt in enumerate(moves, 1):
+        tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
+        steps = {row["name"]: row["detail"] for row in ledger.all(
+            "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
+            incident_id, attempt["number"])}
+        if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
+            continue
+        told = json.loads(steps.get("repository", "{}"))
+        branch = told.get("rescue_branch") or incident.rescue_branch(incident_id, move)
+        head = told.get("head") or json.loads(steps["evidence"]).get("head", "")
+        message = f"Work set aside by incident {incident_id}\n"
+        try:
+            station.repository.commit_work(tree, branch, head, message, station.staging.path)
+        except CommandFailed:
+            if not head:
+                raise
+            station.repository.commit_work(tree, branch, "", message, station.staging.path)
+    return 0

@@ -1,0 +1,155 @@
+"""How a relaunched agent goes on: start or resume, its session's id, and the one message that tells it why.
+
+For agents that keep their own sessions (`[resume]`). The message goes in at most once a launch: it is on record
+before it is sent, and a launch that dies is another launch.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import durable
+from ..conversation import session_store
+from ..decisions import hook_events, policy
+from ..errors import CommandFailed
+from ..launching import state
+from ..launching.launch import Launch
+from ..records.ledger import Ledger
+from ..station import Station
+
+SESSION, MESSAGE = "{session}", "{message}"
+LONGEST_REASON, MOST_PENDING = 300, 5
+ENTER_AFTER_SECONDS = 0.3  # a terminal program that sees text and Enter at once takes them for a paste
+
+
+class Resumption:
+    """What one launch starts, and the message it is to be told ('' for none) and how."""
+
+    __slots__ = ("argv", "by", "message", "session")
+
+    def __init__(self, argv: list[str], session: str, message: str, by: str) -> None:
+        self.argv, self.session, self.message, self.by = argv, session, message, by
+
+
+def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
+    """Choose start or resume, and put the message on record where there is one."""
+    settings = station.config
+    session = read_session(station)
+    is_resumed = _has_session(station, session)
+    if not is_resumed and _uses(settings.agent.command, SESSION):
+        session = new_session_id()
+        keep_session(station, session)
+    message = ""
+    if is_resumed and settings.resume.message != "none":
+        message = compose(*_facts(station, ledger, launch))
+    argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
+    if message and settings.resume.message == "argument":
+        record(ledger, launch, message)
+    return Resumption(fill(argv, session, message), session, message, settings.resume.message)
+
+
+def fill(argv: list[str], session: str, message: str) -> list[str]:
+    """Put session and message into a command; a word that is nothing but an absent one is left out."""
+    words = [w for w in argv if not (w == MESSAGE and not message) and not (w == SESSION and not session)]
+    return [w.replace(SESSION, session).replace(MESSAGE, message) for w in words]
+
+
+def compose(last: dict | None, incident: dict | None, brief_path: str, pending: list[str]) -> str:
+    """Write the message on one line: why it was restarted, what was undone, what is pending. Pure."""
+    if last is None:
+        return ""
+    parts = [f"[agentctl] You were restarted: {_why(last)}."]
+    if incident is not None and incident["generation_to"] is not None and brief_path:
+        parts.append(f"Your code went back from generation {incident['generation_from']} to generation "
+                     f"{incident['generation_to']}; read {brief_path} first, it says what was undone and where it is.")
+    if pending:
+        more = f" (and {len(pending) - MOST_PENDING} more)" if len(pending) > MOST_PENDING else ""
+        parts.append(f"Still to do: {'; '.join(pending[:MOST_PENDING])}{more}.")
+    parts.append("Go on where you were.")
+    return " ".join(" ".join(parts).split())
+
+
+def _why(last: dict) -> str:
+    if last["end"] == policy.REBOOTED:
+        return "the machine went down while you ran"
+    if last["end"] in (policy.STOPPED, policy.ASKED):
+        return "a restart was asked for" if last["end"] == policy.ASKED else "you were stopped and started again"
+    reason = last["reason"] or last["trigger"] or "you ended"
+    return reason[:LONGEST_REASON].rstrip(". ")
+
+
+def _facts(station: Station, ledger: Ledger, launch: Launch) -> tuple:
+    rows = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 1", launch.id)
+    incident = ledger.one("SELECT * FROM incidents WHERE id=?", launch.incident) if launch.incident else None
+    brief_path = station.brief_path if os.path.exists(station.brief_path) else ""
+    return rows[0] if rows else None, incident, brief_path, state.pending_actions(station)
+
+
+def tell_after_ready(session) -> None:
+    """Type the message into the agent's terminal, once it is ready and its screen is drawn."""
+    told = session.resumption
+    if told.message and told.by == "keys":
+        session.loop.set_timer("message", session.station.config.resume.after, lambda: _type(session))
+
+
+def _type(session) -> None:
+    record(session.ledger, session.launch, session.resumption.message)
+    if _at_keyboard(session, session.tmux.type, session.resumption.message):
+        session.loop.set_timer("message", ENTER_AFTER_SECONDS,
+                               lambda: _at_keyboard(session, session.tmux.press, "Enter"))
+
+
+def _at_keyboard(session, act, what: str) -> bool:
+    """Do one thing at the terminal; one that is gone by now is the session's own affair."""
+    try:
+        act(session.pane_name, what)
+    except CommandFailed as error:
+        session.journal.warning(f"agentctl: the message could not be typed: {error.message}")
+        return False
+    return True
+
+
+def record(ledger: Ledger, launch: Launch, message: str) -> None:
+    """Put a message on record, durable, before it is sent."""
+    ledger.event("message", f"launch {launch.id}: {message}")
+
+
+# -- the session's id ---------------------------------------------------------------------------------------
+
+
+def read_session(station: Station) -> str:
+    """Return the id of the agent's session as last known, '' if none is."""
+    data = (durable.read(station.places.session_path) or b"").decode("utf-8", "replace").strip()
+    return data if hook_events.is_session_id(data) else ""
+
+
+def keep_session(station: Station, session: str) -> None:
+    """Keep the id of the session that runs: chosen by us, or told by a hook."""
+    if hook_events.is_session_id(session) and session != read_session(station):
+        durable.write(station.places.session_path, session.encode(), 0o600)
+
+
+def new_session_id() -> str:
+    """Return a random UUID (version 4); `uuid` would cost 10 ms of import."""
+    raw = bytearray(os.urandom(16))
+    raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _has_session(station: Station, session: str) -> bool:
+    """Tell whether there is a session to resume: its store says so, else a task or a history."""
+    if not station.config.resume.store:
+        from ..launching.agent_environment import has_something_to_resume
+
+        return has_something_to_resume(station)
+    return session_store.has_any(store_patterns(station, session), station.state_dir, station.home)
+
+
+def store_patterns(station: Station, session: str) -> list[str]:
+    """Return the patterns of the session's files, with its id in them; those that want one while none is known not."""
+    return [p.replace(SESSION, session) for p in station.config.resume.store if session or SESSION not in p]
+
+
+def _uses(argv: list[str], word: str) -> bool:
+    return any(word in w for w in argv)

@@ -1,0 +1,266 @@
+"""A candidate on trial: the same runner session as in real life, apart from the running agent in everything.
+
+It runs as the agent's user in a process of its own, with a copy of the state, its own terminal, sockets and token,
+below a root of its own (AGENTCTL_ROOT), so that agentctl called from inside finds no real agent. Standard output
+carries one JSON object a line for who asked; what the candidate prints goes into the log.
+"""
+
+from __future__ import annotations
+
+import _signal as signal
+import fcntl
+import os
+import sys
+import time
+
+from .. import lean_json as json
+from .. import snapshots
+from ..configuration import config
+from ..decisions import policy
+from ..errors import AgentctlError, in_words
+from ..launching.launch import Launch
+from ..machine import command
+from ..machine.journal import Journal
+from ..paths import Places
+from ..records.ledger import Ledger
+from ..station import Station, boot_id, new_id
+from .ending import Ending
+from .session import Session
+
+TELL_SECONDS = 1.0
+SHOWN_LINES = 15
+
+
+def main(name: str, plan_path: str) -> int:
+    """Run one trial by its plan; return 0 if the candidate held."""
+    with open(plan_path, encoding="utf-8") as file:
+        plan = json.loads(file.read())
+    teller = Teller(os.dup(1))
+    _log_to(plan["log"])
+    held = os.open(plan["folder"], os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(held, fcntl.LOCK_EX)  # so that the next trial does not take this one for a leftover
+    try:
+        copy_state(plan)
+        station = open_station(name, plan)
+        for folder in (station.places.runtime_dir, station.places.data_dir):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        ledger = Ledger.create(station.places.ledger_path)
+        trial = Trial(station, ledger, begin(ledger, plan), plan, teller)
+        ending = trial.run()
+    except (AgentctlError, OSError) as error:
+        teller.tell(ok=False, why=f"the trial could not be held: {in_words(error)}", lines=[])
+        return 1
+    ok = trial.has_held and ending.end == policy.STOPPED
+    why = "" if ok else trial.complaint or ending.reason
+    teller.tell(ok=ok, why=why, trigger="" if ok else ending.trigger, beats=ending.beats, lines=_last(ending.lines),
+                ready_seconds=_since(trial.launch.started_at, ending.ready_at))
+    return 0 if ok else 1
+
+
+def copy_state(plan: dict) -> None:
+    """Copy the state folder the way a snapshot does, databases included; what lies outside it stays outside."""
+    root, state = f"{plan['folder']}/snapshots", f"{plan['folder']}/state"
+    os.makedirs(state, mode=0o755, exist_ok=True)
+    if os.path.isdir(plan["state"]):
+        snapshots.take(plan["state"], root, "1")
+        snapshots.restore(root, "1", state, ["*"], f"{plan['folder']}/replaced", keep=[])
+
+
+def open_station(name: str, plan: dict) -> Station:
+    """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
+    given = config.load_last_valid(plan["config"], plan["cache"])[0]
+    copy = f"{plan['folder']}/state"
+    own = _led_to(given.values, plan["state"].rstrip("/"), copy)
+    variables = {**own["agent.environment"], "AGENT_TRIAL": "1"}
+    values = {**own, "agent.code": plan["worktree"], "state.dir": copy, "agent.environment": variables,
+              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], copy)}
+    places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
+    return Station(places, config.Config(values, given.given))
+
+
+def _led_to(value, state: str, copy: str):
+    """Return settings with the copy where they name the state folder: presets have it in commands and variables."""
+    if isinstance(value, str):
+        whole = value.replace(f"{state}/", f"{copy}/")
+        return whole[: -len(state)] + copy if whole.endswith(state) else whole
+    if isinstance(value, (list, tuple)):
+        return [_led_to(item, state, copy) for item in value]
+    if isinstance(value, dict):
+        return {key: _led_to(item, state, copy) for key, item in value.items()}
+    return value
+
+
+def _own_sessions(patterns: list[str], copy: str) -> list[str]:
+    """Return the patterns of sessions that were copied. Others are the running agent's: not to be resumed twice."""
+    copied = [p for p in patterns if p.startswith(f"{copy}/") or not p.startswith(("/", "~"))]
+    return copied or (["no-session-was-copied"] if patterns else [])
+
+
+def begin(ledger: Ledger, plan: dict) -> Launch:
+    """Record the launch in the trial's own ledger."""
+    generation = {"number": plan["generation"], "status": "trial", "commit_id": plan["commit"]}
+    launch_id, now = new_id(), time.time()
+    ledger.insert("launches", id=launch_id, generation=plan["generation"], started_at=now, boot_id=boot_id())
+    return Launch(launch_id, generation, "", "", now)
+
+
+class Trial(Session):
+    """A session that ends by itself: well, when the candidate has held for long enough."""
+
+    def __init__(self, station: Station, ledger: Ledger, launch: Launch, plan: dict, teller: Teller) -> None:
+        super().__init__(station, ledger, launch, Watch(self), Journal("trial", to_stdout=True))
+        self.plan, self.teller = plan, teller
+        self.has_held, self.complaint = False, ""
+
+    def _open_doors(self) -> None:
+        super()._open_doors()
+        self.jobs = NoJobs()
+        self.watch(self.station.config.agent.ready_timeout)
+
+    def watch(self, seconds: float) -> None:
+        """Play systemd's part: no sign of life within `seconds` ends it, with every stack in the log."""
+        self.loop.set_timer("watch", seconds, self._on_abort)
+
+    def _become_ready(self) -> None:
+        super()._become_ready()
+        self.teller.tell(ready=_since(self.launch.started_at, self.ready_at))
+        self.loop.set_timer("held", self.plan["seconds"], self._held)
+        self.loop.set_timer("tell", TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self.teller.tell(beats=self.judge.counted, seconds=_since(self.ready_at, time.time()))
+        self.loop.set_timer("tell", TELL_SECONDS, self._tell)
+
+    def _held(self) -> None:
+        """The time is over: it has beaten, or it still has its silence to fill."""
+        if self.judge.counted == 0:
+            self.loop.set_timer("held", 0.1, self._held)
+            return
+        if self.plan["smoke"]:
+            self._smoke()
+        else:
+            self._end_well()
+
+    def _smoke(self) -> None:
+        """Run the smoke check against the living candidate."""
+        env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.smoke = command.start(["/usr/bin/env", "--", *self.plan["smoke"]], env=env, cwd=self.station.code_dir,
+                                       stdin_fd=null, stdout_fd=1, stderr_fd=2)
+        finally:
+            os.close(null)
+        ended = os.pidfd_open(self.smoke.pid)
+        self.loop.watch(ended, lambda: self._smoked(ended))
+        self.loop.set_timer("smoke", self.plan["smoke_limit"], lambda: self._smoke_failed("took too long"))
+
+    def _smoked(self, ended: int) -> None:
+        self.loop.forget(ended)
+        os.close(ended)
+        self.loop.cancel("smoke")
+        status = os.waitstatus_to_exitcode(os.waitpid(self.smoke.pid, 0)[1])
+        if status == 0:
+            self._end_well()
+        else:
+            self._smoke_failed(f"ended with {status}")
+
+    def _smoke_failed(self, how: str) -> None:
+        self.complaint = f"the smoke check {how}: {' '.join(self.plan['smoke'])}"
+        self.stop()
+        self.ending.end, self.ending.trigger = policy.FAILED, "smoke"
+
+    def _end_well(self) -> None:
+        self.has_held = True
+        self.stop()
+
+    def _on_signal(self) -> None:
+        for number in os.read(self.wakeup, 64):
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self.complaint = "the trial was interrupted"
+                self.stop()
+
+    def restart(self, by_agent: bool) -> None:
+        """A candidate that wants to be restarted does not hold."""
+        self.stop()
+        self.ending = Ending(policy.ASKED, "asked", "it asked to be restarted")
+
+    def _close(self) -> None:
+        super()._close()
+        self._kill_agent()
+
+
+class Watch:
+    """Stands where systemd is in real life: hears the signs of life and sets the deadline anew."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.seconds = 0.0
+
+    def ready(self, status: str = "") -> None:
+        self.seconds = self.trial.station.config.heartbeat.timeout
+        self.keepalive()
+
+    def keepalive(self) -> None:
+        if self.seconds:
+            self.trial.watch(self.seconds)
+
+    def watchdog_usec(self, usec: int) -> None:
+        self.seconds = usec / 1e6
+        self.trial.watch(self.seconds)
+
+    def extend(self, usec: int) -> None:
+        self.trial.watch(usec / 1e6)
+
+    def status(self, text: str) -> None:
+        """What the candidate says of itself is in the log."""
+
+    def stopping(self) -> None:
+        self.trial.loop.cancel("watch")
+
+
+class NoJobs:
+    """A trial blesses nothing and saves nothing."""
+
+    def after_launch(self) -> None:
+        """Nothing follows."""
+
+    def after_ready(self) -> None:
+        """Nothing follows."""
+
+    def settle_incident(self) -> None:
+        """There is none."""
+
+    def end(self) -> None:
+        """Nothing runs."""
+
+
+class Teller:
+    """Writes what happens to who asked; once nobody listens, it says nothing more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        os.set_inheritable(fd, False)
+
+    def tell(self, **facts: object) -> None:
+        try:
+            os.write(self.fd, json.dumps(facts).encode() + b"\n")
+        except OSError:
+            return
+
+
+def _log_to(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout.flush()
+
+
+def _last(lines: list[str]) -> list[str]:
+    from ..recovery.evidence import find_stack
+
+    return [line[:300] for line in (find_stack(lines) or lines)[-SHOWN_LINES:]]
+
+
+def _since(start: float | None, end: float | None) -> float | None:
+    return round(end - start, 2) if start is not None and end is not None else None

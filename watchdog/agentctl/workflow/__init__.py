@@ -1,0 +1,1 @@
+"""The change workflow: from an idea to a promoted commit."""

@@ -1,0 +1,150 @@
+"""The story of `change try`: make a candidate ready beside the running agent, run it, tell, keep the verdict."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import sys
+import tempfile
+import time
+
+from ..decisions import change
+from ..errors import AgentctlError
+from ..machine import command
+from ..paths import ENTRY_PATH
+from ..repo import worktree
+from . import gate
+from .changes import prepare_folder
+from .check import log_path
+
+SAID_IN_RECORD = 600
+FRESH_SECONDS = 60.0
+MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
+
+
+def run(changes, row: dict, seconds: float | None, say) -> dict:
+    """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens."""
+    facts, known = changes.look(row)
+    lacks = change.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
+    early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
+    if early:
+        raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
+    settings = changes.station.config
+    folder = f"{prepare_folder(changes.station)}/.trials"
+    plan = {
+        "worktree": row["worktree"], "commit": facts.head, "state": changes.station.state_dir,
+        "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
+        "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
+        "config": changes.station.places.config_path, "cache": changes.station.places.config_cache_path,
+        "scope": changes.station.places.scope, "generation": 0,
+    }  # fmt: skip
+    made = json.loads(changes.as_agent(make_ready, folder, plan, _tools(changes)))
+    if made["complaint"]:
+        raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
+    try:
+        verdict = _follow(changes, made, _limit(settings, plan), say)
+    finally:
+        changes.as_agent(remove, made["folder"], made["run"])
+    record = {"commit": facts.head, "tree": facts.tree, "ok": verdict["ok"], "why": verdict["why"][:SAID_IN_RECORD],
+              "seconds": plan["seconds"], "beats": verdict.get("beats", 0), "log": plan["log"]}
+    changes.ask("try", row["name"], facts=record)
+    return {**record, "name": row["name"], "lines": verdict.get("lines", [])}
+
+
+def _tools(changes) -> dict:
+    """What has to be there besides the source: the declared environment, and how it is built."""
+    config, user = changes.station.config.environment, changes.station.user
+    return {"code": changes.station.code_dir, "paths": config.paths, "lockfiles": config.lockfiles,
+            "build": config.build, "home": user.home if user else os.path.expanduser("~")}
+
+
+def _limit(settings, plan: dict) -> float:
+    return (settings.agent.ready_timeout + settings.heartbeat.longest_wait + plan["seconds"] + plan["smoke_limit"]
+            + settings.agent.stop_grace + MARGIN_SECONDS)
+
+
+def make_ready(folder: str, plan: dict, tools: dict) -> str:
+    """As the agent's user: the folders of one trial, the plan, the environment in the worktree."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _clear(folder)
+    place = tempfile.mkdtemp(prefix="t", dir=folder)
+    run = tempfile.mkdtemp(prefix="agentctl-try-", dir="/tmp")  # sockets want a short path
+    plan = {**plan, "folder": place, "run": run}
+    env = gate.environment(plan["worktree"], tools["code"], tools["paths"], tools["home"])
+    ignored = [p for p in tools["paths"] if worktree.is_ignored(plan["worktree"], p)]
+    part = gate.prepare_environment(plan["worktree"], {**tools, "paths": ignored}, env, f"{plan['log'][:-4]}-build.log")
+    with open(f"{place}/plan.json", "w", encoding="utf-8") as file:
+        json.dump(plan, file)
+    return json.dumps({"folder": place, "run": run, "plan": f"{place}/plan.json",
+                       "complaint": "" if part.ok else part.said, "hint": part.hint})
+
+
+def _clear(folder: str) -> None:
+    """Remove what trials left that were killed; one that is under way holds a lock."""
+    for name in os.listdir(folder):
+        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if time.time() - os.fstat(fd).st_mtime < FRESH_SECONDS:
+                continue  # its process is about to start
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
+def remove(place: str, run: str) -> str:
+    """Remove the copies that a trial was made with."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
+    return ""
+
+
+def _follow(changes, made: dict, limit: float, say) -> dict:
+    """Run the trial in a process of its own and pass on what it tells; return its last word."""
+    argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
+    user = changes.station.user
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_", "WATCHDOG_"))}
+    env.update({"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {})
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    running = command.start(argv, env=env, user=user, stdin_fd=null, stderr_fd=null)
+    os.close(null)
+    verdict: dict = {}
+    try:
+        for facts in _lines(running.stdout, limit):
+            if "ok" in facts:
+                verdict = facts
+            else:
+                say(facts)
+        return verdict or {"ok": False, "why": "the trial ended without a verdict; its log tells more"}
+    finally:
+        _end(running)
+
+
+def _lines(fd: int, limit: float):
+    """Yield what the trial tells, until it has ended or has used up all its time."""
+    left = b""
+    while select.select([fd], [], [], limit)[0]:
+        data = os.read(fd, 65536)
+        if not data:
+            return
+        *whole, left = (left + data).split(b"\n")
+        yield from (json.loads(line) for line in whole)
+
+
+def _end(running: command.Running) -> None:
+    """See the trial's process off: asked first, so that the candidate ends with it."""
+    os.close(running.stdout)
+    ended = os.pidfd_open(running.pid)
+    if not select.select([ended], [], [], 1.0)[0]:
+        os.kill(running.pid, command.SIGTERM)
+        if not select.select([ended], [], [], 60.0)[0]:
+            running.kill()
+            os.close(ended)
+            return
+    os.close(ended)
+    os.waitpid(running.pid, 0)
