@@ -1,8 +1,8 @@
 """A stand-in for model APIs, on loopback: OpenAI (chat, responses), Anthropic, Gemini, whole or streamed.
 
 It has no memory of its own: it answers from the conversation in the request, so its answer shows what the
-agent really sent. What came in is on disk before the answer begins (`requests.jsonl`). It is told what to do
-by files in its folder (`orders.py`).
+agent really sent. What came in is on disk before the answer begins (`requests.jsonl`), and so is the end of an
+answer that went out whole. It is told what to do by files in its folder (`orders.py`).
 """
 
 import json
@@ -37,15 +37,17 @@ class Handler(BaseHTTPRequestHandler):
             return
         conversation = wire.read(body)
         answer = self.server.orders.answer(conversation)
-        self.server.record({"path": self.path, "stalls": answer.stall_after is not None, "asked": conversation.asked,
+        number = self.server.next_number()
+        is_stalling = answer.stall_after is not None
+        self.server.record({"id": number, "path": self.path, "stalls": is_stalling, "asked": conversation.asked,
                             "newest": conversation.newest, "calls": [vars(call) for call in answer.calls],
                             "tools": [tool.name for tool in conversation.tools], "body": body})  # fmt: skip
         if wire.is_streamed(path, body):
             self._stream(wire.stream(body, answer), answer)
-            return
-        if answer.stall_after is not None:
-            time.sleep(STALL_SECONDS)
-        self._send_json(wire.whole(body, answer))
+        else:
+            self._stall_if(is_stalling)
+            self._send_json(wire.whole(body, answer))
+        self.server.record({"answered": number})
 
     def _stream(self, parts, answer):
         """Send part by part; one that is a word of the text is a pair, and is counted."""
@@ -53,12 +55,16 @@ class Handler(BaseHTTPRequestHandler):
         last = None if answer.stall_after is None else min(answer.stall_after, len(answer.text.split()))
         words = 0
         for part in parts:
-            if words == last:
-                time.sleep(STALL_SECONDS)
-                return
+            self._stall_if(words == last)
             if isinstance(part, tuple):
                 part, words = part[0], words + 1
             self.wfile.write(part.encode())
+
+    def _stall_if(self, is_stalling):
+        """Say nothing more, ever: who waited that long gets no answer either."""
+        if is_stalling:
+            time.sleep(STALL_SECONDS)
+            raise ConnectionAbortedError
 
     def _send_beside(self, path):
         """Answer the questions around a conversation: how many tokens it has."""
@@ -88,6 +94,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.end_headers()
 
+    def handle_one_request(self):
+        try:
+            super().handle_one_request()
+        except ConnectionError:  # the agent was killed, or stalled for ever
+            self.close_connection = True
+
     def log_message(self, *_):
         """Say nothing: `requests.jsonl` is the record."""
 
@@ -100,8 +112,13 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port, folder):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.orders, self.lock = Orders(self.folder), threading.Lock()
+        self.orders, self.lock, self.count = Orders(self.folder), threading.Lock(), 0
         super().__init__(("127.0.0.1", port), Handler)
+
+    def next_number(self):
+        with self.lock:
+            self.count += 1
+            return self.count
 
     def record(self, facts):
         with self.lock, open(self.folder / "requests.jsonl", "a") as file:

@@ -81,14 +81,29 @@ class ModelApi:
                          what="the model API")  # fmt: skip
 
     def requests(self):
+        return [line for line in self._lines() if "path" in line]
+
+    def answered(self):
+        """Return the ids of the requests whose answers went out whole."""
+        return {line["answered"] for line in self._lines() if "answered" in line}
+
+    def _lines(self):
         with contextlib.suppress(FileNotFoundError):
             lines = (self.folder / "requests.jsonl").read_text().splitlines()
             return [json.loads(line) for line in lines]
         return []
 
-    def stall_next(self):
-        """Have the next answer stop half-way, for ever."""
-        (self.folder / "stall").touch()
+    def stall_next(self, pattern=""):
+        """Have the next answer, to a message that fits, stop half-way, for ever."""
+        (self.folder / "stall").write_text(pattern)
+
+    def script(self, *steps):
+        """Have the next answers be these steps (`model_api/orders.py`)."""
+        folder = self.folder / "script"
+        folder.mkdir(exist_ok=True)
+        for step in steps:
+            number = len(list(folder.iterdir()))
+            (folder / f"{number:04d}.json").write_text(json.dumps(step))
 
 
 def said_in(request):

@@ -88,11 +88,14 @@ class World:
     def write_settings(self):
         """Add to agent.toml what the test wants, as with an editor."""
         path, sections = self.box.path(self.config_path), dict(self.settings)
-        text = ""
+        text, replaced = "", {}
         for line in path.read_text().splitlines():
+            if line.startswith("["):
+                replaced = sections.pop(line.strip("[]"), {})
+                line += "".join(f"\n{key} = {json.dumps(value)}" for key, value in replaced.items())
+            elif line.partition(" = ")[0] in replaced:
+                continue
             text += line + "\n"
-            for key, value in sections.pop(line.strip("[]"), {}).items():
-                text += f"{key} = {json.dumps(value)}\n"
         for section, content in sections.items():
             text += f"\n[{section}]\n"
             text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())
