@@ -42,6 +42,12 @@ class CannotGoOn(AgentctlError):
     """A recovery has moved nothing yet and never could: it ends halted, with everything as it is."""
 
 
+class CannotBuild(AgentctlError):
+    """The image of a candidate cannot be built from its own source: its failure, as a crash would be."""
+
+    trigger = "build-failed"
+
+
 class CommandFailed(AgentctlError):
     """An outside program ended badly; carries its argv, status and what it said."""
 

@@ -21,6 +21,7 @@ GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_
 
 def main(name: str) -> int:
     """Rescue one agent; return the unit's exit status."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     status = os.environ.get("MONITOR_EXIT_STATUS", "")
     data, settings = find_data(name), {}
     try:
@@ -58,9 +59,11 @@ def step_in(settings: dict, data: str, name: str, status: str) -> int:
         alert(settings, name, "in need of a human: the rollback routine fails again and again")
         return 1
     give_ballast(data, code.rstrip("/"))
-    lock = take_lock(f"{data}/agent.lock")
-    if lock < 0:
+    if (lock := take_lock(f"{data}/agent.lock")) < 0:
         alert(settings, name, "in need of a human: the rollback routine failed, and something of the agent still runs")
+        return 1
+    if find(settings, "agent.runtime") == "compose" and (left := end_containers(settings, name)):
+        alert(settings, name, f"in need of a human: the rollback routine failed, and its container may run: {left}")
         return 1
     if not put_good_tree(data, code.rstrip("/"), find(settings, "agent.slots") or "beside"):
         alert(settings, name, "in need of a human: no good tree could be put in place")
@@ -79,7 +82,6 @@ def step_in(settings: dict, data: str, name: str, status: str) -> int:
 
 def wait_for_storage(settings: dict, data: str, name: str) -> int:
     """Tell, wait until the disk takes writes again, then have the rollback routine go on where it was."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     from agentctl import waiting
 
     homes = (data, find(settings, "agent.code"), find(settings, "state.dir"))
@@ -105,6 +107,16 @@ def take_lock(path: str) -> int:
         os.close(fd)
         return -1
     return fd
+
+
+def end_containers(settings: dict, name: str) -> str:
+    """End the agent's containers: nothing may be moved under a running one; return what hinders, '' if none runs."""
+    try:
+        from agentctl.compose.engine import end_by_settings
+
+        return end_by_settings(lambda key: find(settings, f"compose.{key}"), name)
+    except Exception as error:  # whatever it is, a human is told and nothing is moved
+        return str(error)
 
 
 def was_cut_off() -> bool:
@@ -218,8 +230,7 @@ def set_planted_aside(slots: str) -> None:
 
 
 def move(record: str, **what) -> bool:
-    """Move entry by entry, or go on with such a move: the one thing for which a module of ours is needed."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    """Move entry by entry, or go on with such a move: one of the things for which a module of ours is needed."""
     try:
         from agentctl.trees.moving import Move
 

@@ -106,6 +106,8 @@ def drop_in(template: str, station: Station) -> str:
              "[Service]", "ExecStart="]
     if part in ("runner", "rollback") and station.slots.is_mounted:
         lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(station.code_dir, has_variables=False)}", ""]
+    if part in ("runner", "rollback") and station.is_contained:
+        lines[2:2] = ["[Unit]", "Wants=docker.service", "After=docker.service", ""]
     if part:
         flags = "-I" if template == WATCHDOG else "-I -S"  # it alone needs site packages
         lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(ENTRY_PATH)} {part} "

@@ -44,6 +44,7 @@ def as_public(row: dict) -> dict:
         "source": row["source"],
         "tries_left": row["tries_left"],
         "pruned": is_pruned(row),
+        "image": row.get("image") or None,
     }
 
 

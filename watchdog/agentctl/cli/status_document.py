@@ -43,6 +43,8 @@ def compose(facts: Facts) -> dict:
             "pid": facts.live.get("pid") if facts.is_agent_alive and running else None,
             "alive": bool(facts.is_agent_alive and running),
             "phase": facts.live.get("agent_phase") if running else None,
+            "container": facts.live.get("container") if running else None,
+            "image": facts.live.get("image") if running else None,
         },
         "last_incident": _incident(facts.incident) if facts.incident else None,
         "over_budget": facts.over_budget,

@@ -72,6 +72,7 @@ def gather(name: str, now: float) -> Facts:
     _read_config(facts, places)
     _read_ledger(facts, places)
     _read_live(facts, places)
+    _read_strays(facts, places)
     return facts
 
 
@@ -183,7 +184,22 @@ def _read_live(facts: Facts, places: Places) -> None:
     facts.is_runner_alive = is_same_boot and aliveness.is_runner(
         facts.live.get("runner_pid", 0), facts.name
     )
-    facts.is_agent_alive = facts.is_runner_alive and process.is_alive(facts.live.get("pid") or 0)
+    is_contained = "container" in facts.live  # the runner sees its end; its process may be of another world
+    facts.is_agent_alive = facts.is_runner_alive and \
+        (is_contained or process.is_alive(facts.live.get("pid") or 0))
+
+
+def _read_strays(facts: Facts, places: Places) -> None:
+    """In a container: a compose file or .env in the repository that differs from the admin's is told."""
+    if facts.config is None or facts.config.agent.runtime != "compose":
+        return
+    from ..compose.evidence import strays
+    from ..station import Station
+
+    with contextlib.suppress(AgentctlError, OSError):
+        found = strays(Station(places, facts.config))
+        if found:
+            facts.add_problem(found, "look at the change, and copy over what you want of it")
 
 
 def _ask_runner(facts: Facts, places: Places) -> bool:

@@ -15,6 +15,7 @@ def render(document: dict, now: float) -> str:
         if problem["hint"]:
             lines += wrap(problem["hint"], _label("hint"))
     lines += _row("running" if document["agent"]["alive"] else "in place", _generation(document))
+    lines += _row("container", _container(document["agent"]))
     lines += _row("since", _since(document, now))
     lines += _row("heartbeat", _heartbeat(document, now))
     lines += _row("watchdog", _watchdog(document, now))
@@ -52,6 +53,12 @@ def _generation(document: dict) -> str:
     if document["commit"]:
         told += f", commit {document['commit'][:12]}"
     return told + (f" on {document['branch']}" if document["branch"] else "")
+
+
+def _container(agent: dict) -> str:
+    if not agent["container"]:
+        return ""
+    return f"{agent['container'][:12]} of image {agent['image'].removeprefix('sha256:')[:12]}"
 
 
 def _since(document: dict, now: float) -> str:

@@ -22,6 +22,8 @@ TRIGGERS = {
     "offline": "the watchdog could not reach it",
     "asked": "it restarted itself",
     "cannot-launch": "it could not be started",
+    "build-failed": "its image could not be built",
+    "wrong-image": "another image ran than the wanted one",
     "request:rollback": "a rollback was asked for",
     "request:undo": "the last rollback was to be undone",
 }
@@ -84,8 +86,21 @@ def _signs(known: Known) -> list[str]:
         sentences.append(f"Its last heartbeat{number} was at {local(proof['last_heartbeat_at'])}.")
     elif proof:
         sentences.append("It sent no heartbeat.")
+    sentences += _container(proof.get("container") or {})
+    if known.evidence.get("strays"):
+        sentences.append(f"Noted: {known.evidence['strays']}.")
     notes = proof.get("notes") or []
     return [*sentences, *(f"Noted: {note}." for note in notes)]
+
+
+def _container(facts: dict) -> list[str]:
+    """Tell of the container it ran in, as the engine had it."""
+    if not facts.get("id"):
+        return [f"Of its container: {facts['problem']}."] if facts.get("problem") else []
+    told = f"It ran in container {facts['id'][:12]} of image {facts['image'].removeprefix('sha256:')[:12]}"
+    more = [", out of memory" if facts.get("out_of_memory") else "",
+            f"; the engine says: {facts['error']}" if facts.get("error") else ""]
+    return [f"{told}{''.join(more)}."]
 
 
 def first_failure(known: Known) -> dict:

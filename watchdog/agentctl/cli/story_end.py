@@ -29,11 +29,20 @@ def cost(known: Known) -> list[str]:
     if public["outcome"] == "recovered":
         return [
             f"Recovered on generation {public['to']}: {fine(public['seconds'])} from the "
-            f"failure to the first heartbeat, {fine(worked)} of them our steps."
+            f"failure to the first heartbeat, {fine(worked)} of them our steps.",
+            *_what_runs(known.evidence.get("runs") or {}),
         ]
     if public["outcome"] == "halted":
         return [f"Halted: the agent stays down until a human acts ({public['reason']})."]
     return [f"Ended without more to do, {fine(public['seconds'])} after it began."]
+
+
+def _what_runs(facts: dict) -> list[str]:
+    """Name the container that was compared with what was wanted before it was called recovered."""
+    if not facts.get("container"):
+        return []
+    image = facts["image"].removeprefix("sha256:")[:12]
+    return [f"What ran then: container {facts['container'][:12]} of image {image}, as wanted."]
 
 
 def kept(known: Known) -> list[str]:

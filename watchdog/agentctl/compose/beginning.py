@@ -7,7 +7,7 @@ import os
 
 from .. import durable
 from ..errors import AgentctlError
-from . import images
+from . import evidence, images
 from .place import Place
 
 SHIPPED = ("agentctl.docker", "compose.yaml")
@@ -25,6 +25,7 @@ def write_files(station) -> None:
         path = f"{place.folder}/{name}"
         if not os.path.lexists(path):
             durable.write(path, b"", 0o600, station.owner)
+    evidence.remember_files(station)
 
 
 def filled_in(text: str, variables: dict[str, str]) -> str:

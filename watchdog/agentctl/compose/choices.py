@@ -138,8 +138,9 @@ def is_well(live: dict, launch: dict, now: float) -> str:
     return "" if now <= limit else f"no heartbeat for {now - last:.1f}s"
 
 
-def describe_strays(found: list[str], file: str) -> str:
-    """Say that files in the repository differ from those that count, '' if none does."""
+def describe_strays(found: list[str], folder: str) -> str:
+    """Say that files in the repository were changed that do not count, '' if none was."""
     if not found:
         return ""
-    return f"{', '.join(found)} in the agent's repository differ from the admin's {file}; they are not used"
+    has, are = ("was", "it is") if len(found) == 1 else ("were", "they are")
+    return f"{' and '.join(found)} in the agent's repository {has} changed; {are} not used: what counts is in {folder}"

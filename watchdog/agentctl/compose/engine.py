@@ -72,9 +72,10 @@ class Engine:
 
     # -- containers -----------------------------------------------------------------------------------------
 
-    def containers(self, project: str, service: str) -> list[str]:
-        """List the ids of a service's containers, also those of `compose run`, whatever their state."""
-        return self.run("ps", "--all", "--quiet", "--no-trunc",
+    def containers(self, project: str, service: str, states: tuple[str, ...] = ()) -> list[str]:
+        """List the ids of a service's containers, the newest first, also those of `compose run`."""
+        words = [word for state in states for word in ("--filter", f"status={state}")]
+        return self.run("ps", "--all", "--quiet", "--no-trunc", *words,
                         "--filter", f"label=com.docker.compose.project={project}",
                         "--filter", f"label=com.docker.compose.service={service}").text.split()
 
@@ -84,9 +85,10 @@ class Engine:
 
     def end_all(self, project: str, service: str) -> list[str]:
         """Kill what runs of a service, and prove it: return the ids that run all the same."""
-        for container in self._running(project, service):
+        running = self.containers(project, service, RUNNING)
+        for container in running:
             self.end(container)
-        return self._running(project, service)
+        return self.containers(project, service, RUNNING) if running else []
 
     def end(self, container: str) -> None:
         """Kill a container; one that is paused has to be woken for that."""
@@ -96,15 +98,6 @@ class Engine:
         self.run("container", "unpause", container, check=False)
         self.run("container", "kill", container, check=False)
         self.run("container", "wait", container, limit_seconds=STOP_MARGIN_SECONDS, check=False)
-
-    def _running(self, project: str, service: str) -> list[str]:
-        return [c for c in self.containers(project, service) if self._state(c) in RUNNING]
-
-    def _state(self, container: str) -> str:
-        try:
-            return self.inspect(container)["State"]["Status"]
-        except NotThere:
-            return "gone"
 
     # -- Compose --------------------------------------------------------------------------------------------
 
@@ -148,6 +141,12 @@ class Engine:
         if built is None:
             raise AgentctlError(f"docker build of {tag} ended well, and there is no such image")
         return built["Id"]
+
+
+def end_by_settings(find, name: str) -> str:
+    """For the rescue, which has settings and nothing else: end the agent's containers, name those that run on."""
+    engine = Engine(find("engine"))
+    return ", ".join(engine.end_all(find("project") or name, find("service")))
 
 
 def is_away(said: str) -> bool:

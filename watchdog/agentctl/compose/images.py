@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from ..errors import AgentctlError, CannotGoOn, CommandFailed, is_full_disk
+from ..errors import AgentctlError, CannotBuild, CannotGoOn, CommandFailed, is_full_disk
 from . import choices
 from .engine import EngineAway
 from .place import Place
@@ -16,12 +16,6 @@ SAID = 1500
 
 class ImageGone(CannotGoOn):
     """The image of a generation is not there and cannot be made again."""
-
-
-class BuildFailed(AgentctlError):
-    """The image of a candidate cannot be built from its own source: its failure, as a crash would be."""
-
-    trigger = "build-failed"
 
 
 def inputs_of(station, generation: dict) -> str:
@@ -57,7 +51,7 @@ def find(place: Place, ledger, generation: dict) -> str:
 def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=print) -> str:
     """Return the id of the generation's image, built if it has to be.
 
-    In a recovery nothing is pulled and nothing is taken from the cache. Raise BuildFailed, or ImageGone in a recovery.
+    In a recovery nothing is pulled and nothing is taken from the cache. Raise CannotBuild, or ImageGone in a recovery.
     """
     found = find(place, ledger, generation)
     if found:
@@ -72,7 +66,7 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     except (AgentctlError, OSError) as error:
         if is_full_disk(error):
             raise
-        kind = ImageGone if is_recovery else BuildFailed
+        kind = ImageGone if is_recovery else CannotBuild
         what = "is gone, and cannot be built again" if is_recovery else "cannot be built"
         raise kind(f"the image of generation {number} {what}: {_said(error)}",
                    f"docker load or docker pull it and tag it {place.image_name}:g{number}, then agentctl rollback "

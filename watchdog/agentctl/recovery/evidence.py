@@ -37,6 +37,10 @@ def collect(station, ledger, incident: str, number: int) -> tuple[dict, str, str
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
     if left_out:
         merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
+    if station.is_contained:
+        from .evidence import strays
+
+        merged["strays"] = strays(station)
     uncaptured = ledger.meta("left_out")
     if uncaptured:
         merged["uncaptured"] = uncaptured
@@ -62,6 +66,12 @@ def _of_launch(station, launch: dict) -> dict:
     left = _json(f"{folder}/evidence.json")
     pane = (durable.read(f"{folder}/pane.txt") or b"").decode("utf-8", "replace").rstrip("\n").split("\n")
     lines = [line for line in pane if line]
+    container = {}
+    if station.is_contained:
+        from .evidence import of_container
+
+        container, told = of_container(station, wants_lines=not lines)
+        lines = lines or told
     lived = (launch["ended_at"] or launch["started_at"]) - launch["started_at"]
     return {
         "launch": launch["id"], "trigger": launch["trigger"], "reason": launch["reason"],
@@ -70,7 +80,8 @@ def _of_launch(station, launch: dict) -> dict:
         "ready": launch["ready_at"] is not None, "last_heartbeat_at": left.get("last_beat_at"),
         "heartbeats": left.get("beats"), "agent_phase": left.get("phase"), "progress": left.get("progress"),
         "notes": left.get("notes", []), "last_lines": lines[-SHOWN_LINES:], "stack": find_stack(lines),
-        "pane": f"{folder}/pane.txt" if lines else None,
+        "pane": f"{folder}/pane.txt" if os.path.exists(f"{folder}/pane.txt") else None,
+        **({"container": container} if container else {}),
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import time
 
 from .. import lean_json as json
 from ..decisions import change, policy
-from ..errors import CommandFailed
+from ..errors import CannotBuild, CommandFailed
 from ..launching.launch import add_generation, boot_id
 from ..records import change_records
 from ..records.ledger import Ledger
@@ -37,7 +37,9 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
         try:
             why = _refusal(station, ledger, row)
             generation = None if why else _generation(station, ledger, row)
-        except CommandFailed as error:
+            if generation is not None and station.is_contained:
+                _build_image(station, ledger, generation)
+        except (CommandFailed, CannotBuild) as error:
             why = error.message[:500]
         if why:
             cancel(ledger, name, why)
@@ -104,6 +106,13 @@ def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
             ledger.event("forced", f"generation {made['number']} has a condemned tree; {wish['by']} asked for it "
                          f"with --force (change {row['name']})")
     return made
+
+
+def _build_image(station: Station, ledger: Ledger, generation: dict) -> None:
+    """Have the candidate's image while the agent still runs: a build may take minutes."""
+    from ..compose import images, place
+
+    images.ensure(place.Place(station), ledger, generation, is_recovery=False)
 
 
 def candidate_slot(station: Station) -> slots.Slots:

@@ -273,6 +273,7 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
     ledger = attempt.ledger
     with ledger.transaction():
         ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        ledger.update("incidents", {"id": attempt.incident}, reason=f"{attempt.reason}; then: {error.message}")
     reason = error.message + (f" ({error.hint})" if error.hint else "")
     return _halt(ledger, observe(attempt.station, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
 

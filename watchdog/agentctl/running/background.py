@@ -70,6 +70,8 @@ class Jobs:
             session.stop()
             session.ending = Ending(policy.FAILED, "wrong-image", why_not)
             return
+        if facts := session.running_facts():
+            session.ledger.add_evidence(session.launch.incident, runs=facts)
         recover(session.ledger, session.launch, session.first_beat_at)
         session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
                              f"{session.launch.generation['number']}")

@@ -15,6 +15,7 @@ from .. import durable
 from .. import lean_json as json
 from ..compose import choices, images
 from ..compose.engine import RUNNING, STOP_MARGIN_SECONDS
+from ..compose.evidence import strays
 from ..compose.place import Place
 from ..decisions import policy
 from ..errors import AgentctlError
@@ -35,6 +36,7 @@ class ContainerSession(session.Session):
     """Runs one launch to its end in the agent's container."""
 
     container = image = ""
+    has_ended = False  # by the engine's word
     waiting: Running | None = None
     following: Running | None = None
 
@@ -43,6 +45,7 @@ class ContainerSession(session.Session):
     def _start_agent(self) -> None:
         self.place = Place(self.station)
         self.place.prove_stopped()
+        self._tell_strays()
         self.image = self._find_image()
         env = self._environment()
         argv = self._choose_command(env)
@@ -65,6 +68,17 @@ class ContainerSession(session.Session):
                           f"{self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}")
         self.probe = make_probe(self.station, self)
         self.jobs.after_launch()
+
+    def _tell_strays(self) -> None:
+        """What the agent changed of the admin's files is told when it is new, and used by nobody."""
+        found = strays(self.station)
+        if found != (self.ledger.meta("strays") or ""):
+            with self.ledger.transaction():
+                self.ledger.set_meta("strays", found or None)
+                if found:
+                    self.ledger.event("strays", found)
+            if found:
+                self.journal.warning(f"agentctl: {found}")
 
     def _find_image(self) -> str:
         """A candidate's image is built here if nobody has; one of a good generation is only ever brought back."""
@@ -150,6 +164,7 @@ class ContainerSession(session.Session):
         self._tell_end(facts["State"])
 
     def _tell_end(self, state: dict) -> None:
+        self.has_ended = True
         status, number = choices.exit_of(state["ExitCode"])
         lived = time.time() - self.launch.started_at
         self._let_output_come()
@@ -222,6 +237,7 @@ class ContainerSession(session.Session):
         except AgentctlError as error:
             self.journal.warning(f"agentctl: the container could not be looked at: {error.message}")
             return True
+        self.has_ended = True
         return state["Status"] in RUNNING or state["ExitCode"] == 128 + SIGKILL
 
     def _end_following(self) -> None:
@@ -233,6 +249,7 @@ class ContainerSession(session.Session):
         self._forget_wait()
         if self.container:
             self._let_output_come()
+        if self.container and not self.has_ended:
             self._kill_agent()
         self._end_following()
         if hasattr(self, "feed"):
@@ -252,6 +269,10 @@ class ContainerSession(session.Session):
             return ""
         return f"container {self.container[:12]} is {facts['State']['Status']} of image {facts['Image'][:19]}, " \
                f"wanted is {self.image[:19]}"
+
+    def running_facts(self) -> dict:
+        """What an incident is told about what runs after it."""
+        return {"container": self.container, "image": self.image}
 
     def start_probe(self, argv: list[str], null: int) -> Running:
         """A probe looks from inside."""

@@ -96,6 +96,10 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
     station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
     if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
         station.vault.update({f"refs/agentctl/condemned/{number}": None})
+    if station.is_contained:
+        from ..compose import images, place
+
+        images.mark_good(place.Place(station), ledger, number)
     with ledger.transaction():
         ledger.update("generations", {"number": number}, status="good", blessed_at=time.time(), reason=reason,
                       condemned_at=None, snapshot=snapshot, confirm_by=None)

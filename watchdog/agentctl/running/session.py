@@ -314,6 +314,10 @@ class Session:
         """Return '' if what runs is what was wanted: in tmux the launch itself says so."""
         return ""
 
+    def running_facts(self) -> dict:
+        """What an incident is told about what runs after it, beyond the generation."""
+        return {}
+
     def start_probe(self, argv: list[str], null: int) -> command.Running:
         """Start a probe of the agent's, as its user and beside it."""
         env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
