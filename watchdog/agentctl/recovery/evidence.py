@@ -38,7 +38,7 @@ def collect(station, ledger, incident: str, number: int) -> tuple[dict, str, str
     if left_out:
         merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
     if station.is_contained:
-        from .evidence import strays
+        from ..compose.evidence import strays
 
         merged["strays"] = strays(station)
     uncaptured = ledger.meta("left_out")
@@ -68,7 +68,7 @@ def _of_launch(station, launch: dict) -> dict:
     lines = [line for line in pane if line]
     container = {}
     if station.is_contained:
-        from .evidence import of_container
+        from ..compose.evidence import of_container
 
         container, told = of_container(station, wants_lines=not lines)
         lines = lines or told

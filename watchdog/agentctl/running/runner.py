@@ -102,7 +102,7 @@ def _session_of(station: Station) -> type[Session]:
     """A container is another kind of session; nobody else pays for its import."""
     if not station.is_contained:
         return Session
-    from .session import ContainerSession
+    from .container import ContainerSession
 
     return ContainerSession
 
