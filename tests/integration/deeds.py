@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from agentctl import snapshots, station
-from agentctl.launching import launch
+from agentctl.launching import launch, state
 from agentctl.records.ledger import Ledger
 from integration.world import SOURCE, World, git, write
 from kit.manifest import manifest, missing
@@ -23,7 +23,7 @@ ENTRY = f"{SOURCE}/agentctl/entry.py"
 PLAIN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from agentctl.launching import launch
+from agentctl.launching import launch, state
 from agentctl.errors import in_words
 from agentctl.station import Station
 station = Station.open(sys.argv[2], lenient=True)
@@ -198,12 +198,12 @@ class Snapshot(Deed):
     """A snapshot of the state, the second one: most of it is linked."""
 
     def prepare(self) -> None:
-        self.argv = ["-c", PLAIN % "print('took', launch.take_snapshot(station))", SOURCE, self.world.name]
+        self.argv = ["-c", PLAIN % "print('took', state.take_snapshot(station))", SOURCE, self.world.name]
         database = sqlite3.connect(self.world.state / "agent.db")
         database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1);")
         database.close()
         write(self.world.state, {f"many/{n}": str(n) for n in range(40)})
-        launch.take_snapshot(self.world.station)
+        state.take_snapshot(self.world.station)
         write(self.world.state, {"many/3": "changed", "new": "new"})
 
     def check_after(self) -> None:

@@ -195,7 +195,8 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = {"standby": jobs, "keep_branches": adopt.Station.open.__globals__["Vault"]}.get(part, adopt.launch)
+    owner = {"standby": jobs, "take_snapshot": adopt.state,
+             "keep_branches": adopt.Station.open.__globals__["Vault"]}.get(part, adopt.launch)
     monkeypatch.setattr(owner, part, fail)
     before = manifest(yard.folder)
     with pytest.raises(OSError, match="No space"):

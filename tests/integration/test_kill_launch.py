@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.launching import launch, rebuild
+from agentctl.launching import launch, rebuild, state
 from agentctl.records.ledger import Ledger
 from agentctl.running import runner
 from agentctl.station import Lock, Station, find_places, open_journal
@@ -101,7 +101,7 @@ class LaunchAfterReboot(Launch):
             f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n' for n in range(1, 9)),
             "current_task.md": "# Current Task\ngo on\n\n## Pending Actions\n- [ ] more\n"})  # fmt: skip
         with Ledger(self.places.ledger_path) as ledger:
-            launch.take_snapshot(self.station)
+            state.take_snapshot(self.station)
             last = ledger.last_launch()
             ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another boot")
         write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "message 1"}\n'

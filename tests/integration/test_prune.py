@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.launching import launch, rebuild
+from agentctl.launching import launch, rebuild, state
 from agentctl.pruning import holdings, prune
 from agentctl.recovery import requests
 from agentctl.station import Lock
@@ -100,7 +100,7 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
             generation = launch.identify(past.station, ledger)
             past.station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
             ledger.update("generations", {"number": number}, status="good", blessed_at=float(number) + 1e12)
-            launch.take_snapshot(past.station)
+            state.take_snapshot(past.station)
     past.age(400).prune("--yes")
     with past.world.ledger() as ledger:
         assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby

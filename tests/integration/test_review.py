@@ -199,8 +199,8 @@ def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
 def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
-    code = "import sys\nfrom agentctl.launching import launch\nfrom agentctl.station import Station\n" \
-           "launch.take_snapshot(Station.open(sys.argv[1]))"
+    code = "import sys\nfrom agentctl.launching import state\nfrom agentctl.station import Station\n" \
+           "state.take_snapshot(Station.open(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
             for _ in range(2)]
     assert [taker.wait(60) for taker in both] == [0, 0]

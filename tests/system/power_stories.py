@@ -12,7 +12,7 @@ from agentctl import snapshots
 from agentctl.agent import Agent
 from agentctl.conversation import history, task
 from agentctl.errors import AgentctlError
-from agentctl.launching import incident, launch, rebuild
+from agentctl.launching import incident, launch, rebuild, state
 from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
@@ -355,16 +355,16 @@ class Snapshot(Story):
     def act(self, tell) -> None:
         for turn in range(3):
             write(self.world.state, {f"memory/{turn}-{n}": f"{turn} {n}" * 300 for n in range(4 + 40 * (turn == 2))})
-            tell(["snapshot", launch.take_snapshot(self.station())])
+            tell(["snapshot", state.take_snapshot(self.station())])
 
     def check(self, told: list) -> None:
         self.check_always()
         root = self.world.places.snapshots_dir
         assert {value for _, value in told} <= set(snapshots.list_ids(root))
-        number = launch.take_snapshot(self.station())
+        number = state.take_snapshot(self.station())
         assert snapshots.verify(root, number) == []
-        taken, state = manifest(f"{root}/{number}/tree"), manifest(self.world.state)
-        assert {p: w[2:] for p, w in taken.items()} == {p: w[2:] for p, w in state.items()}
+        taken, present = manifest(f"{root}/{number}/tree"), manifest(self.world.state)
+        assert {p: w[2:] for p, w in taken.items()} == {p: w[2:] for p, w in present.items()}
         self.come_up()
 
 

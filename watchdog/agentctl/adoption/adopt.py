@@ -14,7 +14,7 @@ from ..configuration import config
 from ..configuration import preset as presets
 from ..configuration.preset import Preset
 from ..errors import AgentctlError
-from ..launching import launch
+from ..launching import launch, state
 from ..machine.command import Identity
 from ..machine.mounts import mount_points
 from ..paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
@@ -100,7 +100,7 @@ def first_generation(station: Station, ledger: Ledger) -> dict:
     if not station.vault.own_commit(generation):
         raise AgentctlError(f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
                             f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone")
-    snapshot = launch.take_snapshot(station)
+    snapshot = state.take_snapshot(station)
     ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
     station.vault.keep_branches(station.repository.git)
     return generation

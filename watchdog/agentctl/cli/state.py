@@ -186,9 +186,9 @@ def snapshot():
 @click.pass_context
 def take_snapshot(ctx):
     """Take a snapshot now."""
-    from ..launching import launch
+    from ..launching import state
 
-    click.echo(launch.take_snapshot(ctx.obj.station()))
+    click.echo(state.take_snapshot(ctx.obj.station()))
 
 
 @snapshot.command("list")

@@ -10,17 +10,15 @@ import os
 import time
 
 from .. import lean_json as json
-from .. import snapshots
 from ..decisions import policy
 from ..errors import AgentctlError, CommandFailed, is_no_storage
 from ..records.ledger import Ledger
 from ..repo.staging import Capture
-from ..station import Lock, Station, boot_id, new_id
+from ..station import Station, boot_id, new_id
 from . import present_state, state
 
 EXIT_REFUSED = 65  # straight to OnFailure=
 SWITCH_IS_FRESH_SECONDS = 60.0
-SNAPSHOT_WAIT_SECONDS = 120.0  # for one that a person or the blessing takes at this moment
 
 
 class LaunchRefused(AgentctlError):
@@ -183,16 +181,6 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
         ledger.insert("generations", **row)
         ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
     return ledger.generation(number)
-
-
-def take_snapshot(station: Station) -> str:
-    """Snapshot the state folder; return the snapshot's id."""
-    with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
-        ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
-        snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
-        snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
-                       extra=station.extra_state, keep_patterns=station.config.state.keep)
-    return snapshot
 
 
 def _guard_intent(station: Station, ledger: Ledger) -> None:

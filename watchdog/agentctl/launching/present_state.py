@@ -25,15 +25,13 @@ SHORTER = "the history got shorter than it was"
 
 def keep_before_launch(station: Station, ledger: Ledger, say) -> str:
     """Return a fresh snapshot, '' where there is no room: an agent without one is better than one that does not run."""
-    from .launch import take_snapshot
-
     brought = bring_back(station, f"{station.places.incidents_dir}/state-{new_id()}")
     if brought:
         say(f"agentctl: {brought}")
         with ledger.transaction():
             _note(ledger, brought, ledger.open_incident())
     try:
-        return take_snapshot(station)
+        return state.take_snapshot(station)
     except AgentctlError as error:
         if not is_full_disk(error):
             raise
@@ -63,12 +61,10 @@ def _bring_back_in(attempt, say) -> None:
 
 def keep(attempt, say) -> str:
     """Snapshot the state that a rollback finds; without room it is left out: what gets replaced is kept in any case."""
-    from .launch import take_snapshot
-
     _bring_back_in(attempt, say)
     try:
         if not attempt.is_short:
-            return take_snapshot(attempt.station)
+            return state.take_snapshot(attempt.station)
     except (AgentctlError, OSError) as error:
         if not is_full_disk(error):
             raise

@@ -11,12 +11,23 @@ import time
 from .. import durable, snapshots
 from .. import lean_json as json
 from ..conversation import history, history_copy, history_mend, task
-from ..station import Station
+from ..station import Lock, Station
 
 READ_WHOLE_BYTES = 512 * 1024  # a few milliseconds
 SEAM_BYTES = 64 * 1024
 COMPARED_BYTES = 64 * 1024 * 1024  # with the newest copy, to the byte: some 30 ms; of a longer one only the seam
+SNAPSHOT_WAIT_SECONDS = 120.0  # for one that a person or the blessing takes at this moment
 UNSAVED_SECONDS = 1.0  # an agent that saves after every message is never this far behind
+
+
+def take_snapshot(station: Station) -> str:
+    """Snapshot the state folder; return the snapshot's id."""
+    with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
+        ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
+        snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
+        snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
+                       extra=station.extra_state, keep_patterns=station.config.state.keep)
+    return snapshot
 
 
 def restore(attempt) -> str:

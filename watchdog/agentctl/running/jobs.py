@@ -12,9 +12,8 @@ import time
 from .. import lean_json as json
 from ..decisions import policy
 from ..errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
-from ..launching import incident, room
+from ..launching import incident, room, state
 from ..launching.agent_environment import DEFAULT_PATH
-from ..launching.launch import take_snapshot
 from ..machine import command
 from ..records.ledger import Ledger
 from ..station import Lock, Station
@@ -92,7 +91,7 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
     last = ledger.last_launch()
     is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
-    snapshot = take_snapshot(station) if is_of_now else generation["snapshot"]
+    snapshot = state.take_snapshot(station) if is_of_now else generation["snapshot"]
     station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
     if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
         station.vault.update({f"refs/agentctl/condemned/{number}": None})

@@ -15,9 +15,9 @@ from .. import durable
 from ..decisions import policy
 from ..decisions.heartbeat import Judge
 from ..errors import AgentctlError
-from ..launching import room
+from ..launching import room, state
 from ..launching.agent_environment import build_environment, choose_command, keeps_own_sessions
-from ..launching.launch import Launch, take_snapshot
+from ..launching.launch import Launch
 from ..machine import command, process
 from ..machine.journal import Journal
 from ..machine.loop import Loop
@@ -290,7 +290,7 @@ class Session:
     def snapshot_at_stop(self) -> None:
         """Keep the state as the agent left it; after the end is on record, as it may take longer than a stop may."""
         try:
-            take_snapshot(self.station)
+            state.take_snapshot(self.station)
         except AgentctlError as error:
             self.journal.warning(f"agentctl: no snapshot at the stop: {error.message}")
 

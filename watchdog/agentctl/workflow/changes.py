@@ -13,7 +13,7 @@ from .. import durable
 from ..conversation import task
 from ..decisions import change
 from ..errors import AgentctlError
-from ..launching import launch
+from ..launching import state
 from ..machine import command, process, runner_client
 from ..records import change_records
 from ..records.change_records import Author
@@ -148,7 +148,7 @@ def prepare_folder(station: Station) -> str:
 
 def snapshot_for(station: Station, ledger, name: str) -> str:
     """Snapshot the state and note it with the change it was taken for; return its id."""
-    snapshot = launch.take_snapshot(station)
+    snapshot = state.take_snapshot(station)
     ledger.update("changes", {"name": name}, snapshot=snapshot)
     return snapshot
 
