@@ -22,6 +22,7 @@ import threading
 from urllib.parse import parse_qs, unquote, urlsplit
 
 HEAD_LIMIT, BODY_LIMIT, BLOCK = 64 << 10, 1 << 20, 64 << 10
+LINGER_SECONDS, LINGER_BLOCKS = 5.0, 16384
 PROJECT = "com.docker.compose.project"
 ID = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 IMAGE = r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*"
@@ -229,6 +230,11 @@ class Door(socketserver.BaseRequestHandler):
         text = json.dumps({"message": f"agentctl's proxy refuses: {why}"}).encode()
         self.request.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n"
                              b"Content-Length: %d\r\n\r\n" % len(text) + text)  # fmt: skip
+        self.request.shutdown(socket.SHUT_WR)
+        self.request.settimeout(LINGER_SECONDS)
+        for _ in range(LINGER_BLOCKS):  # who is still sending reads no answer before that is done
+            if not self.request.recv(BLOCK):
+                break
 
 
 def _send_rest(reader, engine: socket.socket, size: int) -> None:
