@@ -1,0 +1,122 @@
+"""A world whose agent runs in a container: adopted with the runtime `compose`, on a real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from agentctl import adopt
+from compose.images import AGENT
+from integration.world import World, merged, write
+from kit.engine import Engine
+from kit.manifest import manifest, missing
+
+OWNER = "nobody"
+DOCKERFILE = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
+IN_A_CONTAINER = {
+    "agent": {"runtime": "compose", "ready_timeout": "8s", "stop_grace": "3s"},
+    "heartbeat": {"timeout": "3s", "longest_wait": "6s"},
+}
+BEHAVIOUR = """
+import pathlib
+
+MODE_OF_IMAGE = pathlib.Path("/opt/mode")  # what the image brings along, as a library would be
+MODE = MODE_OF_IMAGE.read_text().strip() if MODE_OF_IMAGE.exists() else "healthy"
+"""
+TASK = "# Current Task\nKeep going.\n\n## Conversation Context\n\n## Pending Actions\n- [ ] go on\n\n## State\n"
+
+
+class ComposeWorld(World):
+    """One agent in a container, adopted and breakable."""
+
+    def __init__(self, monkeypatch, engine: Engine, settings: dict | None = None, *, which: str = "v2",
+                 image: str = AGENT) -> None:
+        """`which` Compose is used is told by the docker settings that agentctl finds; `image` is what is built on."""
+        monkeypatch.setenv("DOCKER_CONFIG", str(engine.folder / ("config" if which == "v2" else "none")))
+        own = {"compose": {"engine": engine.host, "base_image": image}}
+        super().__init__(monkeypatch, merged(merged(IN_A_CONTAINER, own), settings or {}), owner=OWNER)
+        self.engine, self.project = engine, f"com.docker.compose.project={self.name}"
+        self.commit({"behaviour.py": BEHAVIOUR, "Dockerfile": DOCKERFILE, "notes/kept.txt": "kept\n"}, "in a container")
+        write(self.state, {"current_task.md": TASK})
+        self.first = self.head()
+        self.give()
+
+    def adopt(self) -> ComposeWorld:
+        self.station = adopt.adopt(self.places, str(self.code), ["python3", "agent.py"], user=self.owner,
+                                   state_dir=str(self.state), settings=self.settings)
+        return self
+
+    def commit(self, files: dict[str, str | bytes], message: str = "change") -> str:
+        made = super().commit(files, message)
+        self.give()
+        return made
+
+    def new_image(self, mode: str = "healthy", more: str = "") -> str:
+        """Commit another Dockerfile, whose image has the agent behave that way; return the commit."""
+        lines = f"{DOCKERFILE}USER root\nRUN echo {mode} > /opt/mode\nUSER agent\n{more}"
+        return self.commit({"Dockerfile": lines}, mode)
+
+    def restart(self) -> None:
+        """Have the supervisor stop and start again, as a person's `agentctl restart` does."""
+        if self.supervisors:
+            assert self.stop() == 0, self.log
+        self.start()
+
+    # -- look -----------------------------------------------------------------------------------------------
+
+    def container(self) -> dict:
+        """Return what the engine knows of the one container of the agent that runs."""
+        found = [json.loads(self.engine.ask("{{json .}}", name)) for name in self.engine.containers(self.project)]
+        running = [facts for facts in found if facts["State"]["Running"]]
+        assert len(running) == 1, [(facts["Name"], facts["State"]["Status"]) for facts in found]
+        return running[0]
+
+    def generation(self, number: int) -> dict:
+        return self.one("SELECT * FROM generations WHERE number=?", number)
+
+    def image_of(self, number: int) -> str:
+        return self.generation(number)["image"]
+
+    def photograph(self) -> dict:
+        """Remember what is in the volumes now."""
+        return {"code": manifest(self.code, without=(".git",)), "state": manifest(self.state),
+                "history": self.history(), "config": manifest(self.places.config_dir)}  # fmt: skip
+
+    # -- hold -----------------------------------------------------------------------------------------------
+
+    def assert_nothing_lost(self, before: dict) -> None:
+        """Each file of before is in the volumes or, whole, in a quarantine; the conversation went on, unbroken."""
+        kept = [manifest(place) for place in (self.code, *Path(self.station.slots.folder).glob("quarantine/*/tree"))]
+        lost = missing(before["code"], *kept)
+        assert {name: what for name, what in lost.items() if "__pycache__" not in name} == {}
+        changing = {"starts", "history.jsonl", "saved", "current_task.md"}  # the last is mended where the agent died
+        assert {name for name in missing(before["state"], manifest(self.state)) if name not in changing} == set()
+        assert self.history()[: len(before["history"])] == before["history"]
+        assert missing(before["config"], manifest(self.places.config_dir)) == {}
+
+    def assert_conversation_back(self) -> None:
+        """The newest start resumed: the task was there, and the history goes on."""
+        start = self.starts()[-1]
+        assert start["resumed"] == "1" and "Keep going." in start["task"]
+        count = len(self.history())
+        self.until(lambda: len(self.history()) > count, "the history to go on")
+
+    def assert_told_truly(self, incident: dict, number: int) -> None:
+        """What runs is what the incident, the ledger, the live status and the engine say, to the image's id."""
+        facts, launch = self.container(), self.until_beating(number)
+        assert (incident["outcome"], incident["generation_to"]) == ("recovered", number)
+        assert facts["Image"] == self.image_of(number) == self.live()["image"]
+        assert facts["Id"] == self.live()["container"]
+        assert launch["id"] == self.live()["launch_id"]
+        assert self.starts()[-1]["launch"] == launch["id"]
+
+    def end(self) -> None:
+        super().end()
+        for name in self.engine.containers(self.project):
+            self.engine.docker("rm", "--force", name, check=False)
+
+
+def uses(engine: Engine, which: str) -> bool:
+    """Tell whether the engine's machine has this Compose."""
+    return which == "v2" or os.path.exists("/usr/bin/docker-compose")
