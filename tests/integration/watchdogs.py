@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agentctl.machine import runner_client
 from integration.world import SOURCE, wait_until
 
 PATIENCE_SECONDS = 60.0
@@ -36,9 +37,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE_SECONDS)
-        self.sock.connect(self.path)
+        self.sock = runner_client.connect(self.path, PATIENCE_SECONDS)
 
 
 def ask(door, method: str, route: str, body=None, **headers) -> Answer:

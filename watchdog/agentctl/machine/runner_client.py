@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 
 from ..errors import AgentctlError
 
 LIMIT_SECONDS = 10.0
+AGAIN_SECONDS = 0.02
 
 
 def socket_inside(name: str) -> str:
@@ -24,9 +26,7 @@ def ask(path: str, method: str, route: str, body: dict | None = None, limit_seco
     payload = json.dumps(body or {}).encode()
     request = f"{method} {route} HTTP/1.1\r\nHost: agentctl\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(limit_seconds)
-            connection.connect(path)
+        with connect(path, limit_seconds) as connection:
             connection.sendall(request + payload)
             data = bytearray()
             while chunk := connection.recv(65536):
@@ -39,6 +39,28 @@ def ask(path: str, method: str, route: str, body: dict | None = None, limit_seco
     if b" 20" not in head[:13]:
         raise AgentctlError(found.get("message", "refused"), found.get("hint", ""))
     return found
+
+
+def connect(path: str, limit_seconds: float = LIMIT_SECONDS) -> socket.socket:
+    """Connect to a unix socket, also through a crowd at its door; raise OSError if that takes too long.
+
+    With a time limit Python's connect does not wait where the queue is full: it fails with EAGAIN (unix(7)).
+    """
+    deadline = time.monotonic() + limit_seconds
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(limit_seconds)
+    while True:
+        try:
+            connection.connect(path)
+            return connection
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                connection.close()
+                raise
+            time.sleep(AGAIN_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def has_new_launch(path: str, old_launch: str) -> bool:

@@ -1,0 +1,56 @@
+"""Asking the runner at its socket: a crowd at the door is no runner that is away."""
+
+import socket
+import threading
+
+import pytest
+
+from agentctl.errors import AgentctlError
+from agentctl.machine import runner_client
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"phase": "x"}'
+
+
+@pytest.fixture
+def door(tmp_path):
+    """A listener whose queue is full: the next one who comes gets EAGAIN."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        crowd = []
+        while True:
+            crowd.append(socket.socket(socket.AF_UNIX))
+            crowd[-1].setblocking(False)
+            try:
+                crowd[-1].connect(str(tmp_path / "s"))
+            except BlockingIOError:
+                break
+        yield listener, str(tmp_path / "s"), crowd
+        for one in crowd:
+            one.close()
+
+
+def test_it_waits_its_turn(door):
+    listener, path, crowd = door
+    waits = threading.Event()
+
+    def serve():
+        waits.wait(20)
+        for _ in crowd:  # all but the last one came in; the next is ours
+            connection, _ = listener.accept()
+            with connection:
+                if connection.recv(65536):
+                    connection.sendall(ANSWER)
+
+    for one in crowd:
+        one.close()
+    server = threading.Thread(target=serve)
+    server.start()
+    threading.Timer(0.2, waits.set).start()
+    assert runner_client.ask(path, "GET", "/health") == {"phase": "x"}
+    server.join(20)
+
+
+def test_it_gives_up_in_the_end(door):
+    with pytest.raises(AgentctlError, match="does not answer"):
+        runner_client.ask(door[1], "GET", "/health", limit_seconds=0.1)
