@@ -4,12 +4,14 @@
 
 Like the real ones: resuming a session that is not there is an error, a message is written down when it comes,
 and it says nothing about its life. `work` makes it busy for ever (a turn that gets nowhere),
-`think` busy with progress. `Escape` ends a turn. With HOOK set it runs that command at each step, as they do.
+`think` busy with progress, `stubborn` busy and deaf; `suspend` runs a program that
+stops itself (SIGSTOP). `Escape` ends a turn. With HOOK set it runs that command at each step, as they do.
 """
 
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -45,12 +47,16 @@ def turn(path, session, message):
     hook("UserPromptSubmit", session)
     with open(path, "a") as file:
         file.write(json.dumps({"at": time.time(), "launch": os.environ.get("AGENT_LAUNCH_ID"), "said": message}) + "\n")
-    while message in ("work", "think"):
+    if message == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if message == "suspend":
+        subprocess.run(["sh", "-c", "kill -STOP $$"])
+    while message in ("work", "think", "stubborn"):
         if message == "think":
             with open(path, "a") as file:
                 file.write(json.dumps({"thought": time.time()}) + "\n")
         readable, _, _ = select.select([0], [], [], 0.1)
-        if readable and b"\x1b" in os.read(0, 1024):
+        if readable and b"\x1b" in os.read(0, 1024) and message != "stubborn":
             print("interrupted", flush=True)
             break
     hook("Stop", session)

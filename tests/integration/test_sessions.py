@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from agentctl.adoption import adopt
 from agentctl.configuration import preset
+from agentctl.machine import process
 from agentctl.running import resumption
 from integration.world import SOURCE, World
 
@@ -123,9 +125,16 @@ HOOKED = {"agent": {"environment": {}}, "heartbeat": {"from": "hook"}, "resume":
 def hooked(make, monkeypatch):
     monkeypatch.setitem(HOOKED["agent"]["environment"], "HOOK", f"PYTHONPATH={SOURCE} {sys.executable} -c "
                         "'import sys; from agentctl.cli import main; sys.exit(main([\"hook\"]))'")  # fmt: skip
-    return lambda **heartbeat: make([sys.executable, "agent.py", "../state/talk"], {
+    return lambda message="none", **heartbeat: make([sys.executable, "agent.py", "../state/talk"], {
         **HOOKED, "agent": {**HOOKED["agent"], "ready": "notify", "ready_timeout": "20s"},
-        "heartbeat": {**HOOKED["heartbeat"], **heartbeat}})  # fmt: skip
+        "heartbeat": {**HOOKED["heartbeat"], **heartbeat},
+        "resume": {**HOOKED["resume"], "message": message, "after": "100ms"}})  # fmt: skip
+
+
+def end_of(world, launch: dict) -> dict:
+    """Wait until a launch has ended; return it."""
+    return world.until(lambda: next((x for x in world.launches() if x["id"] == launch["id"] and x["end"]), None),
+                       "its end")
 
 
 def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
@@ -143,10 +152,36 @@ def test_a_turn_that_gets_nowhere_is_a_failure(hooked):
     world.start()
     first = world.until_beating(1)
     type_line(world, "work")
-    ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
-                        "the wedge to be seen")
-    assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
+    ended = end_of(world, first)
+    assert (ended["end"], ended["trigger"]) == ("failed", "wedged")
+    assert "killed by SIGTERM" in ended["reason"]
     assert world.until_beating(after=first["id"])
+    (incident,) = world.all("SELECT * FROM incidents")
+    (agent,) = [p for p in json.loads(incident["evidence"])["processes"] if "agent.py" in p["command"]]
+    assert agent["state"] == "S" and agent["waits_in"]
+
+
+def test_a_wedge_that_heeds_nothing_is_killed(hooked):
+    world = hooked(timeout="2s", interrupt="Escape")
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "stubborn")
+    ended = end_of(world, first)
+    assert (ended["end"], ended["trigger"]) == ("failed", "wedged")
+    assert "Escape was pressed" in ended["reason"]
+    assert world.until_beating(after=first["id"])
+    assert len(world.all("SELECT * FROM generations")) == 1
+
+
+def test_one_that_is_stopped_is_silent_not_wedged(hooked):
+    world = hooked()
+    world.start()
+    first = world.until_beating(1)
+    child = world.live()["pid"]
+    os.kill(child, signal.SIGSTOP)
+    world.until(lambda: process.state(child) != "T", "tmux to wake it up")  # what tmux itself started it wakes
+    type_line(world, "suspend")
+    assert end_of(world, first)["trigger"] == "watchdog"
 
 
 def test_a_long_turn_with_progress_is_none(hooked):
@@ -158,14 +193,18 @@ def test_a_long_turn_with_progress_is_none(hooked):
     assert world.launches()[-1]["id"] == first["id"]
 
 
-def test_a_wedged_turn_is_interrupted_first(hooked):
-    world = hooked(interrupt="Escape", timeout="2s")
+def test_a_wedged_turn_is_interrupted_first_and_told_why(hooked):
+    world = hooked(interrupt="Escape", timeout="5s", longest_wait="20s", message="keys")
     world.start()
     first = world.until_beating(1)
     type_line(world, "work")
-    world.until(lambda: "pressing Escape" in world.log, "the key")
+    world.until(lambda: len(told(world, first["id"])) > 1, "the message")
+    (message,) = told(world, first["id"])[1:]
+    assert "so Escape was pressed to end your turn" in message
+    assert [e["text"] for e in world.all("SELECT * FROM events WHERE kind='message'")] == [
+        f"launch {first['id']}: {message}"]  # fmt: skip
     type_line(world, "hello")
-    world.until(lambda: "hello" in told(world, first["id"]), "the next turn")
+    world.until(lambda: told(world, first["id"])[2:] == ["hello"], "the next turn")
     assert world.launches()[-1]["id"] == first["id"]
 
 
@@ -190,8 +229,7 @@ def test_a_health_address_is_asked(make):
         world.start()
         first = world.until_beating(1)
         Health.status = 503
-        ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
-                            "the unwell agent to be seen")
+        ended = end_of(world, first)
         assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
         Health.status = 200
         assert world.until_beating(after=first["id"])

@@ -64,7 +64,7 @@ LKG = "last known good"
 # --- a candidate
 
 
-@pytest.mark.parametrize("trigger", CRASHES)
+@pytest.mark.parametrize("trigger", [*CRASHES, "wedged"])
 @pytest.mark.parametrize(("tries", "expected"), [
     (2, (RESTART, "restart", 4, None)), (1, (RESTART, "restart", 4, None)), (0, (ROLLBACK, LKG, 3, 4)),
 ])
@@ -81,7 +81,7 @@ def test_what_a_restart_cannot_help_goes_to_the_next_rung_at_once(name, status, 
     assert told(decide(seen)) == (ROLLBACK, LKG, 3, condemned)
 
 
-@pytest.mark.parametrize("trigger", CRASHES)
+@pytest.mark.parametrize("trigger", [*CRASHES, "wedged"])
 def test_a_condemned_generation_is_never_restarted(trigger):
     seen = world(launch(4, trigger), [*GOODS, generation(4, "condemned", tries=9)])
     assert told(decide(seen)) == (ROLLBACK, LKG, 3, None)
@@ -122,6 +122,19 @@ def test_after_a_rollback_that_was_not_seen_well_comes_the_next_rung(rung, trigg
     seen = world(launch(3, trigger), GOODS, attempts=[attempt(rung, 3)])
     assert told(decide(seen)) == (ROLLBACK, "older good", 2, 3)
     assert "before it was seen well" in decide(seen).reason
+
+
+# --- a good one that is busy and gets nowhere
+
+
+@pytest.mark.parametrize(("restarts", "expected"), [
+    (0, (RESTART, "restart", 3, None)), (2, (RESTART, "restart", 3, None)), (3, (HALT, "halted", None, None)),
+])
+@pytest.mark.parametrize("more", [[], [attempt(LKG, 3)]], ids=["by itself", "after a rollback"])
+def test_a_wedge_does_not_move_code_that_was_good(restarts, expected, more):
+    recent = [attempt("restart", 3)] * restarts
+    seen = world(launch(3, "wedged"), GOODS, attempts=more, recent=[*recent, *more])
+    assert told(decide(seen)) == expected
 
 
 # --- we could not start it
@@ -349,7 +362,7 @@ class Simulation:
 
 
 ENDINGS = st.sampled_from([
-    *({"trigger": trigger} for trigger in CRASHES), *AT_ONCE.values(), {"trigger": "cannot-launch"},
+    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"},
     {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
 ])
 

@@ -11,6 +11,7 @@ from .story_known import Known
 
 TRIGGERS = {
     "watchdog": "it went silent",
+    "wedged": "it was busy and got nowhere",
     "not-ready": "it did not become ready in time",
     "crash": "it crashed",
     "crash-at-start": "it crashed before it was ready",

@@ -87,7 +87,7 @@ TABLE = [
     Setting("heartbeat.url", kinds.LOCAL_URL, "", RESTART,
             'The agent\'s own health address: an answer 2xx is a heartbeat, for from = "http" (empty: it posts them).'),
     Setting("heartbeat.interrupt", kinds.TMUX_KEY, "", RESTART,
-            'A key such as "Escape", pressed once when a busy agent has got nowhere for three quarters of timeout.'),
+            'A key such as "Escape", pressed once when a busy agent has got nowhere for six tenths of timeout.'),
     Setting("resume.store", kinds.ANYWHERE, [], RESTART,
             "The files of the agent's own sessions ({session}: the id); with none it is started, not resumed."),
     Setting("resume.message", Choice("none", "argument", "keys"), "none", RESTART,

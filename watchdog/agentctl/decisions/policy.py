@@ -146,6 +146,8 @@ def _decide_failed(world: World, launch: dict) -> Decision:
         return _next_rung(world, running, why)
     if launch["trigger"] in ("check-failed", "not-confirmed"):
         return _next_rung(world, running, why)
+    if launch["trigger"] == "wedged" and running["status"] == "good":
+        return _decide_wedged(world, running, why)
     if _is_open_rollback(world):
         return _next_rung(world, running, f"{why}, before it was seen well again")
     if running["status"] == "candidate":
@@ -162,6 +164,13 @@ def _decide_unlaunched(world: World, running: dict, why: str) -> Decision:
     if _restarts(world, running) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=running["number"])
     return _halt(f"{why}; tried {world.limits.restarts} times")
+
+
+def _decide_wedged(world: World, running: dict, why: str) -> Decision:
+    """It works but gets nowhere, on code that was good: whoever it waits for is to blame, so code is not moved."""
+    if _restarts(world, running) < world.limits.restarts:
+        return Decision(RESTART, why, rung="restart", target=running["number"])
+    return _halt(f"{why}; restarted {world.limits.restarts} times already, and its code is as it was when it was good")
 
 
 def _is_open_rollback(world: World) -> bool:

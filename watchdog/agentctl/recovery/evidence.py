@@ -79,7 +79,8 @@ def _of_launch(station, launch: dict) -> dict:
         "exit_class": classify(lines, launch), "lived_seconds": round(lived, 3),
         "ready": launch["ready_at"] is not None, "last_heartbeat_at": left.get("last_beat_at"),
         "heartbeats": left.get("beats"), "agent_phase": left.get("phase"), "progress": left.get("progress"),
-        "notes": left.get("notes", []), "last_lines": lines[-SHOWN_LINES:], "stack": find_stack(lines),
+        "notes": left.get("notes", []), "processes": left.get("processes", []),
+        "last_lines": lines[-SHOWN_LINES:], "stack": find_stack(lines),
         "pane": f"{folder}/pane.txt" if os.path.exists(f"{folder}/pane.txt") else None,
         **({"container": container} if container else {}),
     }  # fmt: skip
@@ -116,8 +117,8 @@ def _shorten(stack: list[str]) -> list[str]:
 
 def classify(lines: list[str], launch: dict) -> str:
     """Name the end in a few words: the exception's line, the signal, the status."""
-    if launch["trigger"] in ("watchdog", "offline", "not-ready", "tmux-killed", "runner-killed", "check-failed",
-                             "refused"):
+    if launch["trigger"] in ("watchdog", "wedged", "offline", "not-ready", "tmux-killed", "runner-killed",
+                             "check-failed", "refused"):
         return launch["trigger"]
     for line in reversed(lines[-30:]):
         name, colon, _ = line.partition(":")

@@ -29,6 +29,7 @@ class Ending:
         self.beats = 0
         self.phase, self.progress = "", None
         self.notes: list[str] = []
+        self.processes: list[dict] = []  # of a wedged agent, while it was there
         self.lines: list[str] = []
 
     def facts(self) -> dict:

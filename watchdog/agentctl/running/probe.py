@@ -14,7 +14,6 @@ from ..station import Station
 
 BEAT = {"WATCHDOG": "1"}
 READY = {"READY": "1"}
-INTERRUPT_SHARE = 0.75  # of the timeout
 
 
 def make_probe(station: Station, session) -> Probe | None:
@@ -39,8 +38,11 @@ class Probe:
         self.output_seen_at = self.began
         self.running: command.Running | None = None
         self.look_under_way = None
-        self.interrupted_after: float | None = -1.0
+        self.soonest = self.every_seconds
         if self.source in ("hook", "process"):
+            from .wedge import Wedge  # most agents need none of it
+
+            session.wedge = Wedge(station, session)
             session.judge.phase = "idle"  # until a hook says that it has something to do
             self.store_seen = self._store()
         self.look()
@@ -52,7 +54,7 @@ class Probe:
             self._look_for_ready()
         else:
             self._look_for_beat()
-        wait = min(self.every_seconds, 0.2) if is_new else self.every_seconds
+        wait = min(self.every_seconds, 0.2 if is_new else self.soonest)
         self.session.loop.set_timer("probe", wait, self.look)
 
     def _look_for_ready(self) -> None:
@@ -88,25 +90,11 @@ class Probe:
         if process.is_stopped(self.session.pane.pane_pid):
             return
         store, seen = self._store(), self.store_seen
-        self.store_seen = store
+        self.store_seen, self.soonest = store, self.every_seconds
         if self.session.judge.phase == "idle" or store != seen:
             self.session.hear(meaning)
-            return
-        self._interrupt_when_due()
-
-    def _interrupt_when_due(self) -> None:
-        """Before a wedged agent is killed, press the key that ends its turn, once for each silence."""
-        judge, key = self.session.judge, self.station.config.heartbeat.interrupt
-        due_at = (judge.last_counted_at or self.began) + INTERRUPT_SHARE * judge.timeout_seconds
-        if not key or time.monotonic() < due_at or self.interrupted_after == judge.last_counted_at:
-            return
-        self.interrupted_after = judge.last_counted_at
-        self.session.notes.append(f"busy without progress: {key} was pressed")
-        self.session.journal.warning(f"agentctl: busy without progress; pressing {key}")
-        try:
-            self.session.tmux.press(self.session.pane_name, key)
-        except CommandFailed as error:
-            self.session.journal.warning(f"agentctl: {key} could not be pressed: {error.message}")
+        else:
+            self.soonest = self.session.wedge.look()
 
     def _store(self) -> tuple:
         from ..conversation.session_store import newest_change

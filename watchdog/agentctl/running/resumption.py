@@ -11,7 +11,7 @@ import os
 from .. import durable
 from ..conversation import session_store
 from ..decisions import hook_events, policy
-from ..errors import CommandFailed
+from ..errors import AgentctlError, CommandFailed
 from ..launching import state
 from ..launching.launch import Launch
 from ..records.ledger import Ledger
@@ -85,16 +85,28 @@ def _facts(station: Station, ledger: Ledger, launch: Launch) -> tuple:
     return rows[0] if rows else None, incident, brief_path, state.pending_actions(station)
 
 
+def compose_interrupt(silent_seconds: float, key: str) -> str:
+    """Write the message that follows the key which ended a turn. Pure."""
+    return (f"[agentctl] You were busy for {silent_seconds:.0f} seconds without any progress, so {key} was pressed to "
+            "end your turn. Look what held you up, and go on in smaller steps.")
+
+
 def tell_after_ready(session) -> None:
     """Type the message into the agent's terminal, once it is ready and its screen is drawn."""
     told = session.resumption
     if told.message and told.by == "keys":
-        session.loop.set_timer("message", session.station.config.resume.after, lambda: _type(session))
+        session.loop.set_timer("message", session.station.config.resume.after,
+                               lambda: type_message(session, told.message))
 
 
-def _type(session) -> None:
-    record(session.ledger, session.launch, session.resumption.message)
-    if _at_keyboard(session, session.tmux.type, session.resumption.message):
+def type_message(session, message: str) -> None:
+    """Put a message on record and type it; what cannot be recorded is not sent, as it might be sent again."""
+    try:
+        record(session.ledger, session.launch, message)
+    except (AgentctlError, OSError) as error:
+        session.journal.warning(f"agentctl: it is not told why, as that could not be written down: {error}")
+        return
+    if _at_keyboard(session, session.tmux.type, message):
         session.loop.set_timer("message", ENTER_AFTER_SECONDS,
                                lambda: _at_keyboard(session, session.tmux.press, "Enter"))
 

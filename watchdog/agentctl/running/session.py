@@ -54,7 +54,8 @@ class Session:
         self.ready_at = self.first_beat_at = self.last_beat_at = None
         self.notes: list[str] = []
         self.by_agent = self.is_extended = False
-        self.pane_name, self.resumption = SESSION_NAME, None
+        self.pane_name, self.resumption, self.wedge = SESSION_NAME, None, None
+        self.processes: list[dict] = []
 
     # -- the story ------------------------------------------------------------------------------------------
 
@@ -205,7 +206,8 @@ class Session:
             self._on_server_end()  # it took the agent along
             return
         lived = time.time() - self.launch.started_at
-        self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        self.ending = self.wedge.ended(ending) if self.wedge else ending
 
     def _on_server_end(self) -> None:
         if process.is_alive(self.pane.pane_pid):
@@ -224,6 +226,8 @@ class Session:
         if self.ready_at is None:
             seconds = self.station.config.agent.ready_timeout
             trigger, reason = "not-ready", f"it was not ready within {seconds:g}s"
+        elif self.wedge and self.wedge.is_under_way():
+            trigger, reason = "wedged", self.wedge.reason()
         else:
             silent = time.time() - (self.last_beat_at or self.ready_at)
             trigger = "watchdog"
@@ -284,6 +288,7 @@ class Session:
         ending.ready_at, ending.first_beat_at, ending.last_beat_at = (
             self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
         ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
+        ending.processes = self.processes
         ending.notes, ending.lines = self.notes, list(self.feed.lines) if hasattr(self, "feed") else []
         return ending
 

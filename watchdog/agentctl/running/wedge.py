@@ -1,0 +1,111 @@
+"""Deal with an agent that is busy and gets nowhere, before systemd's limit ends it.
+
+Evidence while it is there to be seen, the key that ends its turn, a message that tells it why, SIGTERM so that it can
+save. Each step once for one silence; any progress ends the matter.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # `signal` imports enum, 5 ms on the way to a running agent
+import os
+import time
+
+from ..decisions import policy, wedge
+from ..errors import CommandFailed
+from ..machine import process
+from . import resumption
+from .ending import Ending
+
+LONGEST_COMMAND = 200
+
+
+class Wedge:
+    """The steps of one launch against its wedges."""
+
+    def __init__(self, station, session) -> None:
+        self.station, self.session = station, session
+        self.silence: float | None = None  # the last sign of life of the silence that is dealt with
+        self.taken: list[str] = []
+        self.interrupts = 0
+
+    def look(self) -> float:
+        """Take what is due while it is busy without progress; return in how many seconds the next step is."""
+        judge = self.session.judge
+        if self.silence != judge.last_counted_at:
+            self.silence, self.taken = judge.last_counted_at, []
+        silent = time.monotonic() - (judge.last_counted_at or judge.ready_at or time.monotonic())
+        while True:
+            step, share = wedge.next_step(self.taken, may_interrupt=self._may_interrupt())
+            left = share * judge.timeout_seconds - silent
+            if not step or left > 0:
+                return max(left, 0.05)
+            self.taken.append(step)
+            getattr(self, f"_{step}")(silent)
+
+    def is_under_way(self) -> bool:
+        """Tell whether the present silence is a wedge: busy, no progress, and steps were taken."""
+        return bool(self.taken) and self.silence == self.session.judge.last_counted_at
+
+    def ended(self, ending: Ending) -> Ending:
+        """Return how it ended, with the wedge as the reason where SIGTERM was ours."""
+        if not self.is_under_way() or wedge.TERMINATE not in self.taken:
+            return ending
+        status = f"; it ended with {ending.reason.partition(' after ')[0]} at SIGTERM"
+        return Ending(policy.FAILED, "wedged", self.reason() + status, exit_status=ending.exit_status,
+                      exit_signal=ending.exit_signal)
+
+    def reason(self) -> str:
+        """Say what is the matter."""
+        judge = self.session.judge
+        silent = time.monotonic() - (judge.last_counted_at or judge.ready_at or time.monotonic())
+        done = f"; {self.session.notes[-1]}" if self.session.notes and wedge.INTERRUPT in self.taken else ""
+        return f"busy without progress for {silent:.1f}s (limit {judge.timeout_seconds:g}s){done}"
+
+    # -- the steps --------------------------------------------------------------------------------------------
+
+    def _may_interrupt(self) -> bool:
+        return bool(self.station.config.heartbeat.interrupt) and self.interrupts < wedge.MOST_INTERRUPTS
+
+    def _evidence(self, silent: float) -> None:
+        """Keep what runs and what it waits for, while it can still be seen."""
+        pids = process.with_variable("AGENT_LAUNCH_ID", self.session.launch.id)
+        self.session.processes = [describe(pid) for pid in pids]
+        self.session.journal.warning(f"agentctl: busy without progress for {silent:.0f}s, {len(pids)} processes")
+
+    def _interrupt(self, silent: float) -> None:
+        """Press the key that ends a turn, and say why it was pressed."""
+        key = self.station.config.heartbeat.interrupt
+        self.interrupts += 1
+        self.session.notes.append(f"busy without progress: {key} was pressed")
+        self.session.journal.warning(f"agentctl: busy without progress; pressing {key}")
+        try:
+            self.session.tmux.press(self.session.pane_name, key)
+        except CommandFailed as error:
+            self.session.journal.warning(f"agentctl: {key} could not be pressed: {error.message}")
+            return
+        if self.station.config.resume.message != "none":
+            message = resumption.compose_interrupt(silent, key)
+            self.session.loop.set_timer("message", self.station.config.resume.after,
+                                        lambda: resumption.type_message(self.session, message))
+
+    def _terminate(self, _silent: float) -> None:
+        """Ask it to save and end; what does not, is killed when the limit is reached."""
+        self.session.journal.warning("agentctl: busy without progress; SIGTERM")
+        self.session.loop.cancel("message")
+        leader = self.session.pane.pane_pid
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid in process.in_group(process.foreground_group(leader)) or [leader]:
+                process.signal_quietly(pid, number)
+
+
+def describe(pid: int) -> dict:
+    """Return what /proc tells of one process: what it is, its state, what it waits for, the CPU time it had."""
+    fields = process.stat_fields(pid)
+    ticks = sum(int(field) for field in fields[11:13]) if len(fields) > 12 else 0
+    try:
+        with open(f"/proc/{pid}/wchan", encoding="ascii", errors="replace") as file:
+            waits_in = file.read()
+    except OSError:
+        waits_in = ""
+    return {"pid": pid, "command": " ".join(process.words(pid)).strip()[:LONGEST_COMMAND], "state": fields[0] if fields
+            else "", "waits_in": waits_in, "cpu_seconds": round(ticks / os.sysconf("SC_CLK_TCK"), 2)}
