@@ -1,8 +1,12 @@
 """What the runtime `compose` decides: images, variables, what a build begins from, exit statuses, health."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
-from agentctl.compose import beginning, choices, engine
+from agentctl import cli
+from agentctl.compose import beginning, choices, engine, evidence
 from agentctl.compose.choices import BUILD, KNOWN_HERE, SHARED, TAGGED
 
 
@@ -88,3 +92,55 @@ def test_the_shipped_file_is_filled_in_for_people():
 def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
     assert engine.is_away(said)
     assert not engine.is_away("Error response from daemon: No such container: x")
+
+
+@pytest.mark.parametrize("verb", ["rollback", "change", "generations", "init", "task", "config"])
+def test_what_needs_the_records_says_that_it_is_for_outside(monkeypatch, capfd, verb):
+    monkeypatch.setenv("AGENTCTL_CONTAINER", "/run/agentctl/agent")
+    assert cli.main([verb, "list"]) == 1
+    said = capfd.readouterr().err
+    assert f"'{verb}' does not work inside" in said and f"outside: agentctl {verb} list" in said
+
+
+@pytest.mark.parametrize(("live", "status"), [
+    ('{"launch_id": "a", "last_heartbeat_at": 1e12, "generation": 1, "phase": "steady"}', 0),
+    ('{"launch_id": "a", "last_heartbeat_at": 1.0}', 3), ("{torn", 3), ("", 3),
+])  # fmt: skip
+def test_status_inside_reads_what_the_runner_wrote(monkeypatch, capfd, tmp_path, live, status):
+    monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
+    (tmp_path / "launch.json").write_text('{"launch_id": "a", "timeout_seconds": 5}')
+    (tmp_path / "live.json").write_text(live)
+    assert cli.main(["status", "--json"]) == status
+    assert json.loads(capfd.readouterr().out)["well"] is (status == 0)
+
+
+def test_a_container_that_nobody_has_started_says_so(monkeypatch, capfd, tmp_path):
+    monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
+    assert cli.main(["supervise"]) == 65
+    assert "no launch is wanted here" in capfd.readouterr().out
+
+
+def seen_by(tmp_path, **files):
+    code, config = tmp_path / "code", tmp_path / "config"
+    for name, text in files.items():
+        (code / name.replace("__", ".").replace("_", "-")).write_text(text)
+    settings = SimpleNamespace(compose=SimpleNamespace(file=str(config / "compose.yaml")))
+    return SimpleNamespace(config=settings, code_dir=str(code), places=SimpleNamespace(data_dir=str(tmp_path)))
+
+
+def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/compose.yaml").write_text("services: admin")
+    (tmp_path / "config/.env").write_text("A=1")
+    station = seen_by(tmp_path, compose__yaml="services: own")
+    evidence.remember_files(station)
+    assert evidence.strays(station) == ""
+    seen_by(tmp_path, compose__yaml="services: evil")
+    assert evidence.strays(station) == "compose.yaml in the agent's repository was changed; it is not used: " \
+                                       f"what counts is in {tmp_path}/config"
+    seen_by(tmp_path, compose__yaml="services: admin", __env="A=1")
+    assert evidence.strays(station) == ""
+    seen_by(tmp_path, __env="A=2")
+    (tmp_path / "code/docker-compose.yml").symlink_to("/etc/shadow")
+    assert evidence.strays(station).startswith("docker-compose.yml and .env in the agent's repository were changed")

@@ -9,6 +9,8 @@ import os
 
 from ..errors import AgentctlError
 
+WORK_INSIDE = ("restart", "hook", "protocol")
+
 
 def run(words: list[str]) -> int | None:
     """Run a verb of the container's; None if it is none of them."""
@@ -23,6 +25,10 @@ def run(words: list[str]) -> int | None:
         return health.main(as_json="--json" in words)
     if plain == ["attach"]:
         return _attach(is_read_only="--read-only" in words)
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if verb and verb not in WORK_INSIDE:
+        raise AgentctlError(f"'{verb}' does not work inside the agent's container: the records are outside",
+                            f"outside: agentctl {' '.join(words)}")
     return None
 
 

@@ -20,7 +20,7 @@ def write_files(station) -> None:
     if not os.path.exists(place.file):
         if station.config.compose.file:
             raise AgentctlError(f"the compose file {place.file} is missing", "name one that is there, or none")
-        durable.write(place.file, filled_in(_shipped(), place.variables("")).encode(), 0o644)
+        durable.write(place.file, filled_in(_shipped(), place.variables(f"{place.image_name}:lkg")).encode(), 0o644)
     for name in CONFIG_FILES:
         path = f"{place.folder}/{name}"
         if not os.path.lexists(path):

@@ -123,20 +123,29 @@ class Engine:
         except NotThere:
             return None
 
+    def labelled(self, labels: dict[str, str]) -> str:
+        """Return the id of the newest image that has these labels, '' if there is none."""
+        words = [word for name, value in labels.items() for word in ("--filter", f"label={name}={value}")]
+        return next(iter(self.run("image", "ls", "--quiet", "--no-trunc", *words).text.split()), "")
+
     def tag(self, image: str, name: str) -> None:
         """Give an image one more name; a name that was another's is moved, no image goes."""
         self.run("image", "tag", image, name)
 
     def build(self, folder: str, dockerfile: str, tag: str, *, labels: dict[str, str], arguments: dict[str, str],
-              no_cache: bool, limit_seconds: float) -> str:
-        """Build an image from a folder, never asking a registry for a newer base; return its id."""
-        words = ["image", "build", "--tag", tag, "--file", f"{folder}/{dockerfile}"]
+              no_cache: bool, limit_seconds: float, on_idle=None) -> str:
+        """Build an image from a folder, never asking a registry for a newer base; return its id.
+
+        `on_idle` is called every second; where it returns true, the build is given up.
+        """
+        words = ["image", "build", "--quiet", "--tag", tag, "--file", f"{folder}/{dockerfile}"]
         words += ["--no-cache"] if no_cache else []
         for name, value in labels.items():
             words += ["--label", f"{name}={value}"]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
-        self.run(*words, folder, limit_seconds=limit_seconds)
+        running = self.start(*words, folder)
+        self._judge(running.finish(limit_seconds=limit_seconds, check=False, on_idle=on_idle), True)
         built = self.image(tag)
         if built is None:
             raise AgentctlError(f"docker build of {tag} ended well, and there is no such image")

@@ -48,10 +48,11 @@ def find(place: Place, ledger, generation: dict) -> str:
     return image
 
 
-def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=print) -> str:
+def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=print, on_idle=None) -> str:
     """Return the id of the generation's image, built if it has to be.
 
-    In a recovery nothing is pulled and nothing is taken from the cache. Raise CannotBuild, or ImageGone in a recovery.
+    In a recovery nothing is pulled and nothing is taken from the cache. `on_idle` is called every second of a build,
+    and ends it where it returns true. Raise CannotBuild, or ImageGone in a recovery.
     """
     found = find(place, ledger, generation)
     if found:
@@ -60,7 +61,7 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     say(f"agentctl: building the image of generation {number}"
         f"{' anew, from the vault: it is gone' if is_recovery else ''}")
     try:
-        image = _build(place, generation, is_recovery)
+        image = _build(place, generation, is_recovery, on_idle)
     except EngineAway:
         raise
     except (AgentctlError, OSError) as error:
@@ -73,6 +74,19 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
                    f"{number}" if is_recovery else "") from error
     record(place, ledger, generation, image, inputs_of(place.station, generation))
     return image
+
+
+def of_commit(place: Place, ledger, commit: str, repository) -> str:
+    """Return the id of the image of a commit that is no generation yet: one from the same source, else a new one."""
+    place.station.vault.take(commit, repository)
+    trial = {"number": 0, "vault_commit": commit, "image": "", "image_inputs": ""}
+    inputs = inputs_of(place.station, trial)
+    known = [row["image"] for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
+    found = next((image for image in reversed(known) if place.engine.image(image)), "") or \
+        place.engine.labelled(_labels(place.station, inputs))
+    if found:
+        return found
+    return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")
 
 
 def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> None:
@@ -96,8 +110,8 @@ def mark_good(place: Place, ledger, number: int) -> None:
 def _tagged(place: Place, generation: dict, inputs: str) -> str:
     """Return the image behind the generation's own tag, if it was built for it from the same source."""
     found = place.engine.image(f"{place.image_name}:g{generation['number']}")
-    if found is None:
-        return ""
+    if found is None:  # one that a trial was held with, most likely
+        return place.engine.labelled(_labels(place.station, inputs)) if inputs not in ("", FIXED) else ""
     labels = found["Config"].get("Labels") or {}
     is_ours = labels.get("agentctl.inputs") == inputs and inputs != FIXED
     is_put_back = found["Id"] == generation["image"]
@@ -105,13 +119,17 @@ def _tagged(place: Place, generation: dict, inputs: str) -> str:
     return found["Id"] if is_ours or is_put_back or by_hand else ""
 
 
-def _build(place: Place, generation: dict, is_recovery: bool) -> str:
+def _labels(station, inputs: str) -> dict[str, str]:
+    return {"agentctl.agent": station.places.name, "agentctl.inputs": inputs}
+
+
+def _build(place: Place, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> str:
     station, settings, number = place.station, place.settings, generation["number"]
     if not settings.dockerfile:
         raise AgentctlError("no Dockerfile is set (compose.dockerfile), so no image is built here")
     if not generation["vault_commit"]:
         raise AgentctlError(f"generation {number} was pruned; the vault has no source of it")
-    folder = f"{station.places.data_dir}/builds/g{number}"
+    folder = f"{station.places.data_dir}/builds/{tag.rpartition(':')[2] or f'g{number}'}"
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder, mode=0o700)
     try:
@@ -120,11 +138,10 @@ def _build(place: Place, generation: dict, is_recovery: bool) -> str:
         arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
         if is_recovery:
             _refuse_pull(place, f"{folder}/{settings.dockerfile}", arguments)
-        labels = {"agentctl.agent": station.places.name, "agentctl.generation": str(number),
-                  "agentctl.inputs": inputs_of(station, generation)}
-        return place.engine.build(folder, settings.dockerfile, f"{place.image_name}:g{number}", labels=labels,
+        labels = _labels(station, inputs_of(station, generation))
+        return place.engine.build(folder, settings.dockerfile, tag or f"{place.image_name}:g{number}", labels=labels,
                                   arguments=arguments, no_cache=is_recovery,
-                                  limit_seconds=settings.build_timeout)  # fmt: skip
+                                  limit_seconds=settings.build_timeout, on_idle=on_idle)  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

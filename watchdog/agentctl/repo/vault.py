@@ -75,6 +75,13 @@ class Vault:
             return False
         return True
 
+    def take(self, commit: str, repository: Git) -> None:
+        """Bring a commit in without a name for it; raise AgentctlError if the repository has it not whole."""
+        with self.writing():
+            if not self._take_commit(commit, repository, list(self.refs("refs/agentctl/commit/").values())):
+                raise AgentctlError(f"commit {commit[:12]} is not whole in the agent's repository",
+                                    "'git fsck --full' there tells what is missing")
+
     def keep_branches(self, repository: Git) -> None:
         """Keep a copy of the agent's branches and tags, for the day its own repository is gone."""
         with self.writing():

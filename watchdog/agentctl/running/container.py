@@ -32,6 +32,12 @@ ENGINE_AGAIN_SECONDS = 1.0
 UNDER = ("AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE", "AGENT_HISTORY_FILE", "AGENT_BRIEF_FILE")
 
 
+class StoppedEarly(AgentctlError):
+    """A stop came while the image was built: no failure of anybody's."""
+
+    end, trigger = policy.STOPPED, "stop"
+
+
 class ContainerSession(session.Session):
     """Runs one launch to its end in the agent's container."""
 
@@ -55,12 +61,11 @@ class ContainerSession(session.Session):
         self.container = self.place.up(self.image, number)
         facts = self.place.engine.inspect(self.container)
         self._check_image(facts)
-        pid = facts["State"]["Pid"] or 0
-        self.pane = Pane(pid, 0, "")
+        self.pane = Pane(facts["State"]["Pid"] or 0, 0, "")
         self.tmux = InnerTmux(self.place.engine, self.container)
         self._follow()
         self._await_end()
-        self.status.write(pid=pid, phase="starting", container=self.container, image=self.image)
+        self.status.write(pid=self.pane.pane_pid, phase="starting", container=self.container, image=self.image)
         self.notifier.status(f"generation {number}: starting")
         self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
                           f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
@@ -85,9 +90,22 @@ class ContainerSession(session.Session):
         generation = self.ledger.generation(self.launch.generation["number"])
         if generation is None:  # a trial: who asked for it has chosen the image
             return self.launch.generation["image"]
-        self.notifier.extend(int((self.place.settings.build_timeout + self.station.config.agent.ready_timeout) * 1e6))
-        is_recovery = generation["status"] != "candidate" or bool(self.launch.incident)
-        return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info)
+        is_recovery = generation["status"] != "candidate"
+        try:
+            return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info,
+                                 on_idle=self._go_on_building)
+        except AgentctlError as error:
+            if self._is_asked_to_stop():
+                raise StoppedEarly("stopped while its image was built") from error
+            raise
+
+    def _go_on_building(self) -> bool:
+        """While a build goes on the time to become ready begins anew; tell whether to give up."""
+        self.notifier.extend(int(self.station.config.agent.ready_timeout * 1e6))
+        return self._is_asked_to_stop()
+
+    def _is_asked_to_stop(self) -> bool:
+        return bool(select.select([self.wakeup], [], [], 0)[0])
 
     def _environment(self) -> dict[str, str]:
         """The contract as it is inside; what the image says of its own world stays as it is there."""

@@ -66,8 +66,8 @@ class Session:
             self._start_agent()
         except (AgentctlError, OSError) as error:
             hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
-            trigger = getattr(error, "trigger", "cannot-launch")
-            self.ending = Ending(policy.FAILED, trigger, f"it could not be started: {error}{hint}")
+            end, trigger = getattr(error, "end", policy.FAILED), getattr(error, "trigger", "cannot-launch")
+            self.ending = Ending(end, trigger, f"it could not be started: {error}{hint}")
         try:
             while self.ending is None:
                 self.loop.serve_once(lambda: self.ending is not None)

@@ -37,19 +37,36 @@ def main(name: str, plan_path: str) -> int:
         plan = json.loads(file.read())
     teller = Teller(os.dup(1))
     _log_to(plan["log"])
-    held = os.open(plan["folder"], os.O_RDONLY | os.O_CLOEXEC)
+    held = os.open(plan["folder"], os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
     fcntl.flock(held, fcntl.LOCK_EX)  # so that the next trial does not take this one for a leftover
+    if "image" in plan:
+        from . import container_trial
+
+        return _verdict_of(teller, lambda: container_trial.main(name, plan, teller))
+    return _verdict_of(teller, lambda: _on_host(name, plan, teller))
+
+
+def _on_host(name: str, plan: dict, teller: Teller) -> int:
+    copy_state(plan)
+    station = open_station(name, plan)
+    return hold(station, plan, teller, lambda ledger: Trial(station, ledger, begin(ledger, plan), plan, teller))
+
+
+def _verdict_of(teller: Teller, work) -> int:
     try:
-        copy_state(plan)
-        station = open_station(name, plan)
-        for folder in (station.places.runtime_dir, station.places.data_dir):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        ledger = Ledger.create(station.places.ledger_path)
-        trial = Trial(station, ledger, begin(ledger, plan), plan, teller)
-        ending = trial.run()
+        return work()
     except (AgentctlError, OSError) as error:
         teller.tell(ok=False, why=f"the trial could not be held: {in_words(error)}", lines=[])
         return 1
+
+
+def hold(station: Station, plan: dict, teller: Teller, make) -> int:
+    """Hold the trial that `make(ledger)` makes, and tell how it went."""
+    for folder, mode in ((station.places.runtime_dir, 0o755 if "image" in plan else 0o700),
+                         (station.places.data_dir, 0o700)):
+        os.makedirs(folder, mode=mode, exist_ok=True)
+    trial = make(Ledger.create(station.places.ledger_path))
+    ending = trial.run()
     ok = trial.has_held and ending.end == policy.STOPPED
     why = "" if ok else trial.complaint or ending.reason
     teller.tell(ok=ok, why=why, trigger="" if ok else ending.trigger, beats=ending.beats, lines=_last(ending.lines),
@@ -96,9 +113,9 @@ def _own_sessions(patterns: list[str], copy: str) -> list[str]:
     return copied or (["no-session-was-copied"] if patterns else [])
 
 
-def begin(ledger: Ledger, plan: dict) -> Launch:
+def begin(ledger: Ledger, plan: dict, **more: str) -> Launch:
     """Record the launch in the trial's own ledger."""
-    generation = {"number": plan["generation"], "status": "trial", "commit_id": plan["commit"]}
+    generation = {"number": plan["generation"], "status": "trial", "commit_id": plan["commit"], **more}
     launch_id, now = new_id(), time.time()
     ledger.insert("launches", id=launch_id, generation=plan["generation"], started_at=now, boot_id=boot_id())
     return Launch(launch_id, generation, "", "", now)
@@ -143,16 +160,19 @@ class Trial(Session):
 
     def _smoke(self) -> None:
         """Run the smoke check against the living candidate."""
-        env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self.smoke = command.start(["/usr/bin/env", "--", *self.plan["smoke"]], env=env, cwd=self.station.code_dir,
-                                       stdin_fd=null, stdout_fd=1, stderr_fd=2)
-        finally:
-            os.close(null)
+        self.smoke = self._start_smoke()
         ended = os.pidfd_open(self.smoke.pid)
         self.loop.watch(ended, lambda: self._smoked(ended))
         self.loop.set_timer("smoke", self.plan["smoke_limit"], lambda: self._smoke_failed("took too long"))
+
+    def _start_smoke(self) -> command.Running:
+        env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return command.start(["/usr/bin/env", "--", *self.plan["smoke"]], env=env, cwd=self.station.code_dir,
+                                 stdin_fd=null, stdout_fd=1, stderr_fd=2)
+        finally:
+            os.close(null)
 
     def _smoked(self, ended: int) -> None:
         self.loop.forget(ended)

@@ -16,7 +16,7 @@ from ..errors import AgentctlError
 from ..machine import command
 from ..paths import ENTRY_PATH
 from ..repo import worktree
-from . import gate
+from . import container_try, gate
 from .changes import prepare_folder
 from .check import log_path
 
@@ -32,7 +32,7 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
     if early:
         raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
-    settings = changes.station.config
+    settings, is_contained = changes.station.config, container_try.is_wanted(changes)
     folder = f"{prepare_folder(changes.station)}/.trials"
     plan = {
         "worktree": row["worktree"], "commit": facts.head, "state": changes.station.state_dir,
@@ -45,8 +45,12 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
     if made["complaint"]:
         raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
     try:
+        if is_contained:
+            made = container_try.complete(changes, plan, made)
         verdict = _follow(changes, made, _limit(settings, plan), say)
     finally:
+        if "own_run" in made:
+            container_try.keep_log(changes, made, plan["log"])
         changes.as_agent(remove, made["folder"], made["run"])
     record = {"commit": facts.head, "tree": facts.tree, "ok": verdict["ok"], "why": verdict["why"][:SAID_IN_RECORD],
               "seconds": plan["seconds"], "beats": verdict.get("beats", 0), "log": plan["log"]}
@@ -107,7 +111,7 @@ def remove(place: str, run: str) -> str:
 def _follow(changes, made: dict, limit: float, say) -> dict:
     """Run the trial in a process of its own and pass on what it tells; return its last word."""
     argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
-    user = changes.station.user
+    user = None if "own_run" in made else changes.station.user  # a trial in a container asks the engine
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_", "WATCHDOG_"))}
     env.update({"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {})
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
