@@ -311,3 +311,16 @@ def test_a_migration_is_all_or_nothing(path):
             break
         line += 1
     assert seen == {1, ledgers.VERSION} and line > 15
+
+
+def test_a_ledger_that_cannot_be_opened_is_not_held_open(path):
+    """Nor by the error: whoever keeps it would keep the file system busy."""
+    Path(path).write_bytes(b"no database" * 1000)
+    kept = []
+    for read_only in (False, True):
+        with pytest.raises(LedgerDamaged) as caught:
+            Ledger(path, read_only=read_only)
+        kept.append(caught.value)
+    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+            if os.path.lexists(f"/proc/self/fd/{fd}")]
+    assert kept and path not in held

@@ -99,6 +99,8 @@ class Ledger:
             if 0 < version < VERSION and not read_only:
                 version = self._bring_up_to_date()
         except (sqlite3.Error, ValueError) as error:
+            if hasattr(self, "db"):
+                self.close()  # not when the error is forgotten: an open file keeps its file system busy
             if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
                 raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error)}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
