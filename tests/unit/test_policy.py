@@ -141,10 +141,11 @@ def test_a_wedge_does_not_move_code_that_was_good(restarts, expected, more):
 
 
 @pytest.mark.parametrize(("status", "tries"), [("good", 0), ("candidate", 0), ("candidate", 2), ("condemned", 0)])
+@pytest.mark.parametrize("trigger", ["cannot-launch", "engine-away"])
 @pytest.mark.parametrize(("restarts", "expected"), [(0, RESTART), (2, RESTART), (3, HALT), (9, HALT)])
-def test_what_cannot_be_launched_keeps_its_code(status, tries, restarts, expected):
+def test_what_cannot_be_launched_keeps_its_code(status, tries, restarts, expected, trigger):
     recent = [attempt("restart", 4)] * restarts
-    seen = world(launch(4, "cannot-launch"), [*GOODS, generation(4, status, tries=tries)], recent=recent)
+    seen = world(launch(4, trigger), [*GOODS, generation(4, status, tries=tries)], recent=recent)
     assert told(decide(seen))[0] == expected
     assert decide(seen).condemn is None
 
@@ -362,7 +363,7 @@ class Simulation:
 
 
 ENDINGS = st.sampled_from([
-    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"},
+    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"}, {"trigger": "engine-away"},
     {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
 ])
 

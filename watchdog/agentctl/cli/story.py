@@ -23,8 +23,9 @@ TRIGGERS = {
     "offline": "the watchdog could not reach it",
     "asked": "it restarted itself",
     "cannot-launch": "it could not be started",
+    "engine-away": "Docker Engine ended, and the agent with it",
     "build-failed": "its image could not be built",
-    "wrong-image": "another image ran than the wanted one",
+    "not-as-wanted": "what ran was not what was wanted",
     "request:rollback": "a rollback was asked for",
     "request:undo": "the last rollback was to be undone",
 }

@@ -7,6 +7,7 @@ removes a volume, an image or a container of the agent's.
 from __future__ import annotations
 
 import os
+import time
 
 from .. import lean_json as json
 from ..errors import AgentctlError, CommandFailed
@@ -21,7 +22,7 @@ NOT_THERE = ("No such container", "No such image", "No such object", "no such im
 RUNNING = ("running", "paused", "restarting")
 LIMIT_SECONDS = 60.0
 STOP_MARGIN_SECONDS = 10.0
-SIGKILL = 9
+AGAIN_SECONDS = 0.2
 
 
 class EngineAway(AgentctlError):
@@ -35,8 +36,10 @@ class NotThere(AgentctlError):
 class Engine:
     """One Docker Engine, by the address of its socket."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_seconds: float = 0.0) -> None:
         self.address = address
+        self.patience_seconds = patience_seconds  # with one that does not answer: it may be restarted at this moment
+        self.on_wait = lambda: False  # called at every wait; true ends it
         self.program = _find(PROGRAMS, "docker", "apt-get install docker.io docker-compose")
         home = os.environ.get("HOME") or "/root"
         self.settings = os.environ.get("DOCKER_CONFIG") or f"{home}/.docker"
@@ -45,8 +48,14 @@ class Engine:
 
     def run(self, *words: str, limit_seconds: float = LIMIT_SECONDS, check: bool = True) -> command.Result:
         """Run `docker WORDS`; raise EngineAway, NotThere or CommandFailed if `check` and it failed."""
-        return self._judge(command.run([self.program, *words], env=self.env, limit_seconds=limit_seconds,
-                                       check=False), check)
+        deadline = time.monotonic() + self.patience_seconds
+        while True:
+            done = command.run([self.program, *words], env=self.env, limit_seconds=limit_seconds, check=False)
+            if done.status == 0 or not is_away(done.stderr.decode("utf-8", "replace")):
+                return self._judge(done, check)
+            if time.monotonic() >= deadline or self.on_wait():
+                return self._judge(done, check=True)
+            time.sleep(AGAIN_SECONDS)
 
     def _judge(self, done: command.Result, check: bool) -> command.Result:
         if done.status == 0 or not check:

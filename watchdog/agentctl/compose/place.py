@@ -18,10 +18,10 @@ STARTABLE = ("exited", "created")
 class Place:
     """The agent of a station as Compose knows it."""
 
-    def __init__(self, station) -> None:
+    def __init__(self, station, *, patience_seconds: float = 0.0) -> None:
         settings = station.config.compose
         self.station, self.settings = station, settings
-        self.engine = Engine(settings.engine)
+        self.engine = Engine(settings.engine, patience_seconds)
         self.project = choices.project_of(settings, station.places.name)
         self.service = settings.service
         self.image_name = choices.image_of(settings, station.places.name)

@@ -18,6 +18,7 @@ RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
 
 BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
 OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
+ENGINE_AWAY = "engine-away"  # Docker Engine ended, and took the agent along: nobody's code is to blame
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
@@ -140,7 +141,7 @@ def _decide_failed(world: World, launch: dict) -> Decision:
     why = launch["reason"] or launch["trigger"] or "it ended without a word"
     if running is None:
         return _next_rung(world, None, why)
-    if launch["trigger"] == "cannot-launch":
+    if launch["trigger"] in ("cannot-launch", ENGINE_AWAY):
         return _decide_unlaunched(world, running, why)
     if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or running["status"] == "condemned":
         return _next_rung(world, running, why)

@@ -22,6 +22,8 @@ from ..trees import carrying, slots
 from . import brief, evidence
 from .ignored import ask_ignored, choose_carried
 
+ENGINE_PATIENCE_SECONDS = 600.0  # Docker Engine may be updated at this moment; the unit has twice that
+
 
 class Attempt:
     """An attempt on record: its incident, its rung, its target generation."""
@@ -153,7 +155,7 @@ def stop(attempt: Attempt) -> str:
     if attempt.station.is_contained:
         from ..compose.place import Place
 
-        Place(attempt.station).prove_stopped()
+        Place(attempt.station, patience_seconds=ENGINE_PATIENCE_SECONDS).prove_stopped()
     left = process.end_all(lambda: _of_last_launch(attempt))
     if left:
         raise AgentctlError(f"cannot switch the tree: processes of the agent do not end: {left}",
@@ -177,7 +179,8 @@ def bring_image_back(attempt: Attempt, say) -> str:
     from ..compose import images
     from ..compose.place import Place
 
-    image = images.ensure(Place(attempt.station), attempt.ledger, attempt.target, is_recovery=True, say=say)
+    place = Place(attempt.station, patience_seconds=ENGINE_PATIENCE_SECONDS)
+    image = images.ensure(place, attempt.ledger, attempt.target, is_recovery=True, say=say)
     return json.dumps({"image": image})
 
 

@@ -68,7 +68,7 @@ class Jobs:
         why_not = session.vouch()
         if why_not:
             session.stop()
-            session.ending = Ending(policy.FAILED, "wrong-image", why_not)
+            session.ending = Ending(policy.FAILED, "not-as-wanted", why_not)
             return
         if facts := session.running_facts():
             session.ledger.add_evidence(session.launch.incident, runs=facts)

@@ -11,25 +11,22 @@ import os
 import select
 import time
 
-from .. import durable
-from .. import lean_json as json
 from ..compose import choices, images
-from ..compose.engine import RUNNING, STOP_MARGIN_SECONDS
+from ..compose.engine import RUNNING, STOP_MARGIN_SECONDS, NotThere
 from ..compose.evidence import strays
 from ..compose.place import Place
 from ..decisions import policy
 from ..errors import AgentctlError
-from ..launching.agent_environment import build_environment
 from ..machine.command import SIGKILL, Running
 from ..machine.tmux import Pane
-from . import session
+from . import container_launch, session
 from .attached import InnerTmux
 from .ending import Ending, judge_exit
+from .inner import ABORT_SIGNAL
 from .probe import make_probe
 
-OF_THE_HOST = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 ENGINE_AGAIN_SECONDS = 1.0
-UNDER = ("AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE", "AGENT_HISTORY_FILE", "AGENT_BRIEF_FILE")
+ENGINE_PATIENCE_SECONDS = 60.0
 
 
 class StoppedEarly(AgentctlError):
@@ -43,19 +40,21 @@ class ContainerSession(session.Session):
 
     container = image = ""
     has_ended = False  # by the engine's word
+    was_engine_away = is_away_told = False
     waiting: Running | None = None
     following: Running | None = None
 
     # -- the start ------------------------------------------------------------------------------------------
 
     def _start_agent(self) -> None:
-        self.place = Place(self.station)
+        self.place = Place(self.station, patience_seconds=ENGINE_PATIENCE_SECONDS)
+        self.place.engine.on_wait = self._go_on_waiting
         self.place.prove_stopped()
+        self.place.engine.patience_seconds = 0.0  # from here on the loop asks again
         self._tell_strays()
         self.image = self._find_image()
-        env = self._environment()
-        argv = self._choose_command(env)
-        self._leave_launch(argv, env)
+        env = self.launch_env = container_launch.environment(self.station, self.launch)
+        container_launch.leave(self.station, self.launch.id, self._choose_command(env), env)
         self.began_at = time.time()
         number = self.launch.generation["number"]
         self.container = self.place.up(self.image, number)
@@ -93,38 +92,19 @@ class ContainerSession(session.Session):
         is_recovery = generation["status"] != "candidate"
         try:
             return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info,
-                                 on_idle=self._go_on_building)
+                                 on_idle=self._go_on_waiting)
         except AgentctlError as error:
             if self._is_asked_to_stop():
                 raise StoppedEarly("stopped while its image was built") from error
             raise
 
-    def _go_on_building(self) -> bool:
-        """While a build goes on the time to become ready begins anew; tell whether to give up."""
+    def _go_on_waiting(self) -> bool:
+        """While a build goes on, or the engine is restarted, the time to become ready begins anew; true: give up."""
         self.notifier.extend(int(self.station.config.agent.ready_timeout * 1e6))
         return self._is_asked_to_stop()
 
     def _is_asked_to_stop(self) -> bool:
         return bool(select.select([self.wakeup], [], [], 0)[0])
-
-    def _environment(self) -> dict[str, str]:
-        """The contract as it is inside; what the image says of its own world stays as it is there."""
-        env = build_environment(self.station, self.launch, {})
-        given = self.station.config.agent.environment
-        env = {name: value for name, value in env.items() if name not in OF_THE_HOST or name in given}
-        settings = self.place.settings
-        moves = [(self.station.state_dir, settings.state), (self.station.code_dir, settings.code)]
-        self.launch_env = {**env, **choices.moved_inside({n: env[n] for n in UNDER if n in env}, moves)}
-        return self.launch_env
-
-    def _leave_launch(self, argv: list[str], env: dict[str, str]) -> None:
-        """Write down what the container's entry is to start, where it alone reads it."""
-        settings = self.station.config
-        facts = {"launch_id": self.launch.id, "argv": argv, "env": env, "cwd": env["AGENT_CODE_DIR"],
-                 "stop_grace": settings.agent.stop_grace, "timeout_seconds": settings.heartbeat.timeout,
-                 "api": self.station.places.api_socket_path}
-        path = self.station.places.launch_path
-        durable.write(path, json.dumps(facts).encode(), 0o600, self.station.owner)
 
     def _check_image(self, facts: dict) -> None:
         if facts["Image"] != self.image:
@@ -153,7 +133,12 @@ class ContainerSession(session.Session):
         self.loop.watch(self.wait_ended, self._on_wait_end)
 
     def _on_wait_end(self) -> None:
-        self._forget_wait()
+        """`docker wait` ends well with the container, badly with the engine."""
+        running, self.waiting = self.waiting, None
+        self.loop.forget(self.wait_ended)
+        os.close(self.wait_ended)
+        if os.waitpid(running.pid, 0)[1] != 0:
+            self.was_engine_away = True
         self._look_at_container()
 
     def _forget_wait(self) -> None:
@@ -167,13 +152,18 @@ class ContainerSession(session.Session):
         """Ask the engine; one that does not answer says nothing of the agent, whose heartbeats may go on."""
         try:
             facts = self.place.engine.inspect(self.container)
+        except NotThere:
+            self.has_ended, self.was_engine_away = True, False
+            self.ending = Ending(policy.FAILED, "crash", "its container was removed")
+            return
         except AgentctlError as error:
-            if not self.notes or self.notes[-1] != "the engine did not answer":
-                self.notes.append("the engine did not answer")
+            if not self.is_away_told:
+                self.is_away_told = True
                 self.journal.warning(f"agentctl: {error.message}")
             self.loop.set_timer("engine", ENGINE_AGAIN_SECONDS, self._look_at_container)
             return
         if facts["State"]["Status"] in RUNNING:
+            self.was_engine_away = self.is_away_told = False
             self._end_following()
             self.began_at = time.time()
             self._follow()
@@ -209,8 +199,8 @@ class ContainerSession(session.Session):
         self.ending.by_agent = self.by_agent
 
     def _abort_agent(self) -> None:
-        """SIGABRT to the container: its entry has the agent tell every stack, then ends it."""
-        running = self.place.engine.start("container", "kill", "--signal", "ABRT", self.container)
+        """Have the container's entry send SIGABRT: the agent tells every stack, then it is ended."""
+        running = self.place.engine.start("container", "kill", "--signal", ABORT_SIGNAL, self.container)
         self._reap(running, STOP_MARGIN_SECONDS)
         if self.waiting is not None:
             self._serve_until(self.wait_ended, session.ABORT_GRACE_SECONDS + 1.0)
@@ -275,6 +265,12 @@ class ContainerSession(session.Session):
         if hasattr(self, "jobs"):
             self.jobs.end()
 
+    def _complete(self, ending: Ending) -> Ending:
+        """An end that came with the engine's is not the agent's fault."""
+        if self.was_engine_away and ending.end == policy.FAILED:
+            ending.trigger, ending.reason = policy.ENGINE_AWAY, f"Docker Engine was away: {ending.reason}"
+        return super()._complete(ending)
+
     # -- what others ask ------------------------------------------------------------------------------------
 
     def vouch(self) -> str:
@@ -294,7 +290,7 @@ class ContainerSession(session.Session):
 
     def start_probe(self, argv: list[str], null: int) -> Running:
         """A probe looks from inside."""
-        told = [f"{name}={self.launch_env[name]}" for name in UNDER if name in self.launch_env]
+        told = [f"{name}={self.launch_env[name]}" for name in container_launch.UNDER if name in self.launch_env]
         words = [word for variable in told for word in ("--env", variable)]
         return self.place.engine.start("exec", *words, self.container, "/usr/bin/env", "--", *argv, stdout_fd=null,
                                        stderr_fd=null)

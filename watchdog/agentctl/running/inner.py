@@ -28,6 +28,7 @@ EXIT_NOBODY_WAITS = 65
 ABORT_GRACE_SECONDS = 2.0
 KILL_SECONDS = 5.0
 LOOK_SECONDS = 0.02
+ABORT_SIGNAL = "USR1"  # an init such as tini passes this on to us, and SIGABRT not
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -103,7 +104,7 @@ class Inside:
 
     def _on_signal(self) -> None:
         for number in os.read(self.wakeup, 64):
-            if number == signal.SIGABRT:
+            if number == signal.SIGUSR1:
                 self._abort()
             elif number in STOP_SIGNALS and self.stop_asked_at is None:
                 self._stop()
@@ -139,7 +140,7 @@ class Inside:
         self.wakeup, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end)
-        for number in (*STOP_SIGNALS, signal.SIGABRT):
+        for number in (*STOP_SIGNALS, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         self.loop.watch(self.wakeup, self._on_signal)
 
