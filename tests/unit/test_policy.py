@@ -363,7 +363,8 @@ class Simulation:
 
 
 ENDINGS = st.sampled_from([
-    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"}, {"trigger": "engine-away"},
+    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"},
+    {"trigger": "engine-away"},
     {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
 ])
 
