@@ -46,6 +46,35 @@ def test_hung_it_is_ended_with_all_it_started(agent):
         assert "no heartbeat for" in message
 
 
+@pytest.mark.parametrize("agent", ["hermes"], indirect=True)  # its hooks tell busy from idle
+def test_a_wedged_turn_is_interrupted_and_told_why(agent):
+    launch, count = agent.status()["launch_id"], len(agent.api.requests())
+    agent.begin_answer("My code word is DUNLIN")
+    assert agent.wait_until(lambda: agent.status()["agent"]["phase"] == "working", "its hook to say that it is busy")
+    request = agent.wait_request("[agentctl] You were busy for", count)
+    assert "C-c was pressed to end your turn" in asked_in(request)[-1]
+    assert knows(request, "DUNLIN")
+    assert agent.status()["launch_id"] == launch
+    assert "of your messages and know" in agent.screen()
+    agent.wait_prompt()
+
+
+@pytest.mark.parametrize("agent", ["hermes"], indirect=True)
+def test_a_wedge_that_no_key_ends_is_ended_and_the_code_stays(agent):
+    agent.ctl("config", "set", "heartbeat.interrupt", "")
+    agent.ctl("restart")
+    agent.wait_steady()
+    launch, count = agent.status()["launch_id"], len(agent.incidents())
+    agent.begin_answer("My code word is EIDER")
+    message, request = relaunched(agent, launch, commit=agent.good)
+    assert "busy without progress for" in message
+    assert "SIGTERM ended it" in message
+    assert knows(request, "EIDER")
+    incident = agent.wait_outcome(count=count + 1)
+    assert (incident["trigger"], incident["decision"]) == ("wedged", "restart: restart")
+    assert any("hermes chat" in row["command"] for row in incident["evidence"]["processes"])
+
+
 def test_a_bad_commit_is_undone_with_what_it_did_to_the_store(agent):
     agent.converse("My code word is CORMORANT")
     launch, count = agent.status()["launch_id"], len(agent.incidents())

@@ -198,6 +198,9 @@ class ContainerSession(session.Session):
         self.ending = Ending(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
+    def ask_to_end(self) -> None:
+        """Leave it to the limit: the processes inside are the engine's, by numbers that may be others' here."""
+
     def _abort_agent(self) -> None:
         """Have the container's entry send SIGABRT: the agent tells every stack, then it is ended."""
         running = self.place.engine.start("container", "kill", "--signal", ABORT_SIGNAL, self.container)

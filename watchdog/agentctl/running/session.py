@@ -238,14 +238,24 @@ class Session:
         self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
-        """SIGABRT to the foreground group for every stack; not to a shell, which would take the terminal along."""
-        leader = self.pane.pane_pid
-        group = process.in_group(process.foreground_group(leader))
-        targets = [pid for pid in group if pid != leader or not process.is_shell(pid)] or [leader]
+        """SIGABRT to the foreground group for every stack."""
+        targets = self.in_front()
         for number in (signal.SIGABRT, signal.SIGCONT):
             for pid in targets:
                 process.signal_quietly(pid, number)
         self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS)
+
+    def in_front(self) -> list[int]:
+        """List the agent's foreground group, without a shell that started it: its end would take the terminal along."""
+        leader = self.pane.pane_pid
+        group = process.in_group(process.foreground_group(leader))
+        return [pid for pid in group if pid != leader or not process.is_shell(pid)] or [leader]
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the agent, waking what is stopped; nobody waits for it."""
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid in self.in_front():
+                process.signal_quietly(pid, number)
 
     def stop(self) -> None:
         """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""

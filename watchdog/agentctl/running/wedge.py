@@ -6,7 +6,6 @@ save. Each step once for one silence; any progress ends the matter.
 
 from __future__ import annotations
 
-import _signal as signal  # `signal` imports enum, 5 ms on the way to a running agent
 import os
 import time
 
@@ -50,8 +49,7 @@ class Wedge:
         """Return how it ended, with the wedge as the reason where SIGTERM was ours."""
         if not self.is_under_way() or wedge.TERMINATE not in self.taken:
             return ending
-        status = f"; it ended with {ending.reason.partition(' after ')[0]} at SIGTERM"
-        return Ending(policy.FAILED, "wedged", self.reason() + status, exit_status=ending.exit_status,
+        return Ending(policy.FAILED, "wedged", f"{self.reason()}; SIGTERM ended it", exit_status=ending.exit_status,
                       exit_signal=ending.exit_signal)
 
     def reason(self) -> str:
@@ -92,10 +90,7 @@ class Wedge:
         """Ask it to save and end; what does not, is killed when the limit is reached."""
         self.session.journal.warning("agentctl: busy without progress; SIGTERM")
         self.session.loop.cancel("message")
-        leader = self.session.pane.pane_pid
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in process.in_group(process.foreground_group(leader)) or [leader]:
-                process.signal_quietly(pid, number)
+        self.session.ask_to_end()
 
 
 def describe(pid: int) -> dict:
