@@ -123,3 +123,13 @@ class Place:
         if left:
             raise AgentctlError(f"containers of the agent do not end: {', '.join(c[:12] for c in left)}",
                                 "docker inspect tells what they hang at")
+
+
+def pid_here(facts: dict) -> int:
+    """Return the container's first process if it is of our own pid namespace, else 0: a number may be another's."""
+    pid = facts["State"]["Pid"] or 0
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            return pid if facts["Id"] in file.read() else 0
+    except OSError:
+        return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..compose.place import Place
-from ..errors import AgentctlError
+from ..errors import AgentctlError, CommandFailed
 from ..machine.tmux import Tmux
 from .inner import SESSION_NAME, TMUX_SOCKET
 
@@ -19,8 +19,13 @@ class InnerTmux(Tmux):
         self.was_drained = False
 
     def _run(self, words: list[str], env: dict[str, str], cwd: str, limit_seconds: float = 10.0) -> str:
-        return self.engine.run("exec", self.container, self.program, "-u", "-S", self.socket_path, *words,
-                               limit_seconds=limit_seconds).text
+        argv = ["exec", self.container, self.program, "-u", "-S", self.socket_path, *words]
+        try:
+            return self.engine.run(*argv, limit_seconds=limit_seconds).text
+        except CommandFailed:
+            raise
+        except AgentctlError as error:  # whoever asks tmux something knows what to do when that fails
+            raise CommandFailed(argv, 1, b"", b"", error.message) from error
 
     def attach_argv(self, session: str, *, read_only: bool = False) -> list[str]:
         """Return what a person's terminal has to run to see the agent in its container."""

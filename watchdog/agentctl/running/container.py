@@ -1,7 +1,7 @@
 """One launch while it lives, in a container: the same judge, the same doors, the same end as in tmux.
 
-The container's entry (`inner`) runs the agent in tmux and passes its signs of life on to our API; what it prints is
-the container's output, which is followed here. Whether the container lives is the engine's word, not the entry's.
+The container's entry (`inner`) runs the agent in tmux and passes its signs of life on to our API; what it prints is the
+container's output, which is followed here. Whether the container lives is the engine's word, not the entry's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from ..compose import choices, images
 from ..compose.engine import RUNNING, STOP_MARGIN_SECONDS, NotThere
 from ..compose.evidence import strays
-from ..compose.place import Place
+from ..compose.place import Place, pid_here
 from ..decisions import policy
 from ..errors import AgentctlError
 from ..machine.command import SIGKILL, Running
@@ -30,7 +30,7 @@ ENGINE_PATIENCE_SECONDS = 60.0
 
 
 class StoppedEarly(AgentctlError):
-    """A stop came while the image was built: no failure of anybody's."""
+    """A stop came while the image was built: no failure."""
 
     end, trigger = policy.STOPPED, "stop"
 
@@ -55,12 +55,11 @@ class ContainerSession(session.Session):
         self.image = self._find_image()
         env = self.launch_env = container_launch.environment(self.station, self.launch)
         container_launch.leave(self.station, self.launch.id, self._choose_command(env), env)
-        self.began_at = time.time()
-        number = self.launch.generation["number"]
+        number, self.began_at = self.launch.generation["number"], time.time()
         self.container = self.place.up(self.image, number)
         facts = self.place.engine.inspect(self.container)
         self._check_image(facts)
-        self.pane = Pane(facts["State"]["Pid"] or 0, 0, "")
+        self.pane = Pane(pid_here(facts), 0, "")
         self.tmux = InnerTmux(self.place.engine, self.container)
         self._follow()
         self._await_end()
@@ -68,8 +67,7 @@ class ContainerSession(session.Session):
         self.notifier.status(f"generation {number}: starting")
         self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
                           f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
-                          f"container "
-                          f"{self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}")
+                          f"container {self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}")
         self.probe = make_probe(self.station, self)
         self.jobs.after_launch()
 
@@ -108,7 +106,6 @@ class ContainerSession(session.Session):
 
     def _check_image(self, facts: dict) -> None:
         if facts["Image"] != self.image:
-            self.place.prove_stopped()
             raise AgentctlError(f"the container runs image {facts['Image'][:19]}, wanted is {self.image[:19]}",
                                 f"the service in {self.place.file} has to say: image: ${{AGENT_IMAGE}}")
 
@@ -145,8 +142,7 @@ class ContainerSession(session.Session):
         if self.waiting is not None:
             self.loop.forget(self.wait_ended)
             os.close(self.wait_ended)
-            self.waiting.kill()
-            self.waiting = None
+            self.waiting = self.waiting.kill()
 
     def _look_at_container(self) -> None:
         """Ask the engine; one that does not answer says nothing of the agent, whose heartbeats may go on."""
@@ -177,6 +173,7 @@ class ContainerSession(session.Session):
         lived = time.time() - self.launch.started_at
         self._let_output_come()
         self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        self.ending = self.wedge.ended(self.ending) if self.wedge else self.ending
         if state.get("OOMKilled"):
             self.ending.reason += "; the container was out of memory"
         if state.get("Error"):
@@ -199,7 +196,11 @@ class ContainerSession(session.Session):
         self.ending.by_agent = self.by_agent
 
     def ask_to_end(self) -> None:
-        """Leave it to the limit: the processes inside are the engine's, by numbers that may be others' here."""
+        """SIGTERM by the engine, which the entry passes on: by number a process inside may be another's here."""
+        try:
+            self.place.engine.run("container", "kill", "--signal", "TERM", self.container)
+        except AgentctlError as error:
+            self.journal.warning(f"agentctl: SIGTERM did not reach the container: {error.message}")
 
     def _abort_agent(self) -> None:
         """Have the container's entry send SIGABRT: the agent tells every stack, then it is ended."""
@@ -260,8 +261,8 @@ class ContainerSession(session.Session):
         self._forget_wait()
         if self.container:
             self._let_output_come()
-        if self.container and not self.has_ended:
-            self._kill_agent()
+            if not self.has_ended:
+                self._kill_agent()
         self._end_following()
         if hasattr(self, "feed"):
             self.feed.drain()
@@ -294,6 +295,6 @@ class ContainerSession(session.Session):
     def start_probe(self, argv: list[str], null: int) -> Running:
         """A probe looks from inside."""
         told = [f"{name}={self.launch_env[name]}" for name in container_launch.UNDER if name in self.launch_env]
-        words = [word for variable in told for word in ("--env", variable)]
+        words = ["--workdir", self.launch_env["AGENT_CODE_DIR"], *(w for one in told for w in ("--env", one))]
         return self.place.engine.start("exec", *words, self.container, "/usr/bin/env", "--", *argv, stdout_fd=null,
                                        stderr_fd=null)

@@ -111,11 +111,29 @@ def failing_check(station: Station, checks: list[list[str]]) -> str:
     for argv in checks:
         env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
         try:
+            if station.is_contained:
+                _check_inside(station, argv, settings.check_timeout)
+                continue
             command.run(["/usr/bin/env", "--", *argv], env=env, cwd=station.code_dir, user=station.user,
                         limit_seconds=settings.check_timeout)
         except CommandFailed as error:
             return f"check failed: {error.message}"
     return ""
+
+
+def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> None:
+    """Run a check in the agent's container; raise CommandFailed where it fails there."""
+    from ..compose.place import Place
+
+    place, settings = Place(station), station.config.compose
+    variables = (f"AGENT_CODE_DIR={settings.code or station.code_dir}",
+                 f"AGENT_STATE_DIR={settings.state or station.state_dir}")
+    words = [word for variable in variables for word in ("--env", variable)]
+    try:
+        place.engine.run("exec", "--workdir", settings.code or station.code_dir, *words, place.known_container(),
+                         "/usr/bin/env", "--", *argv, limit_seconds=limit_seconds)
+    except CommandFailed as error:  # what failed is the check, not docker
+        raise CommandFailed(argv, error.status, error.stdout, error.stderr) from error
 
 
 def standby(station: Station, ledger: Ledger, number: str) -> int:
