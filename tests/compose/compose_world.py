@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
-from agentctl import adopt
+from agentctl.adoption import adopt
+from agentctl.compose import choices
+from agentctl.machine import process
 from compose.images import AGENT
 from integration.world import World, merged, write
 from kit.engine import Engine
@@ -57,11 +60,19 @@ class ComposeWorld(World):
         lines = f"{DOCKERFILE}USER root\nRUN echo {mode} > /opt/mode\nUSER agent\n{more}"
         return self.commit({"Dockerfile": lines}, mode)
 
-    def restart(self) -> None:
-        """Have the supervisor stop and start again, as a person's `agentctl restart` does."""
-        if self.supervisors:
-            assert self.stop() == 0, self.log
-        self.start()
+    def start(self):
+        os.environ.update(self.environment)  # of the world that was made last otherwise
+        return super().start()
+
+    def kill_everything(self, supervisor) -> None:
+        """SIGKILL the supervisor and all that it started outside the container: runner, one-shot, docker, Compose."""
+        tree = [supervisor.pid]
+        for pid in tree:
+            process.signal_quietly(pid, signal.SIGSTOP)  # or it would start another meanwhile
+            tree += process.children(pid)
+        for pid in tree:
+            process.signal_quietly(pid, signal.SIGKILL)
+        supervisor.wait()
 
     # -- look -----------------------------------------------------------------------------------------------
 
@@ -72,11 +83,15 @@ class ComposeWorld(World):
         assert len(running) == 1, [(facts["Name"], facts["State"]["Status"]) for facts in found]
         return running[0]
 
+    @property
+    def image_name(self) -> str:
+        return choices.image_of(self.station.config.compose, self.name)
+
     def generation(self, number: int) -> dict:
         return self.one("SELECT * FROM generations WHERE number=?", number)
 
     def image_of(self, number: int) -> str:
-        return self.generation(number)["image"]
+        return (self.generation(number) or {"image": ""})["image"]
 
     def photograph(self) -> dict:
         """Remember what is in the volumes now."""
@@ -103,9 +118,13 @@ class ComposeWorld(World):
         self.until(lambda: len(self.history()) > count, "the history to go on")
 
     def assert_told_truly(self, incident: dict, number: int) -> None:
-        """What runs is what the incident, the ledger, the live status and the engine say, to the image's id."""
-        facts, launch = self.container(), self.until_beating(number)
+        """The incident says what runs."""
         assert (incident["outcome"], incident["generation_to"]) == ("recovered", number)
+        self.assert_runs(number)
+
+    def assert_runs(self, number: int) -> None:
+        """What runs is what the ledger, the live status and the engine say, to the image's id."""
+        launch, facts = self.until_beating(number), self.container()
         assert facts["Image"] == self.image_of(number) == self.live()["image"]
         assert facts["Id"] == self.live()["container"]
         assert launch["id"] == self.live()["launch_id"]
@@ -117,6 +136,19 @@ class ComposeWorld(World):
             self.engine.docker("rm", "--force", name, check=False)
 
 
-def uses(engine: Engine, which: str) -> bool:
-    """Tell whether the engine's machine has this Compose."""
-    return which == "v2" or os.path.exists("/usr/bin/docker-compose")
+def begin(world: ComposeWorld) -> dict:
+    """Start the agent, wait until it works and has a conversation; return what is in its volumes, stopped."""
+    world.start()
+    world.until_beating(1)
+    world.until(lambda: len(world.history()) > 3, "a conversation")
+    assert world.stop() == 0
+    return world.photograph()
+
+
+def assert_back(world: ComposeWorld, before: dict, number: int = 1) -> dict:
+    """The agent is well on that generation, nothing is lost, and the incident tells the truth; return it."""
+    incident = world.until_outcome("recovered", 60)
+    world.assert_told_truly(incident, number)
+    world.assert_conversation_back()
+    world.assert_nothing_lost(before)
+    return incident

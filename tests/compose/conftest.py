@@ -3,6 +3,7 @@
 import pytest
 
 from compose import images
+from compose.compose_world import ComposeWorld
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,17 @@ def agent_image(engine):
 def watchdog_image(engine):
     """The id of the watchdog's image."""
     return images.build(engine, "watchdog", images.WATCHDOG)
+
+
+@pytest.fixture
+def make(monkeypatch, engine, agent_image):
+    """Make worlds with an agent in a container: `make(settings, which="v1")`."""
+    worlds = []
+
+    def build(settings=None, **more):
+        worlds.append(ComposeWorld(monkeypatch, engine, settings, **more).adopt())
+        return worlds[-1]
+
+    yield build
+    for world in worlds:
+        world.end()

@@ -60,9 +60,11 @@ def test_compose_works_through_the_proxy(engine, through, tmp_path, which):
     (second,) = engine.containers("com.docker.compose.project=bot")
     assert second != first and engine.ask('{{index .Config.Labels "generation"}}', second) == "2"
     assert through("docker", "ps", "-q", "--no-trunc").stdout.split() == [second]
+    said = through("docker", "exec", "-i", second, "sh", "-c", "cat; exit 5", input="talk\n", check=False)
+    assert (said.stdout, said.returncode) == ("talk\n", 5)
     through(*call, "stop", "-t", "1")
     assert through("docker", "wait", second).stdout.strip() in ("143", "0")
-    through(*call, "rm", "-f")
+    through(*call, "down")
     assert engine.volume_path("bot_data").is_dir()
 
 
@@ -83,7 +85,8 @@ def test_what_is_not_the_agents_is_out_of_reach(engine, through, tmp_path):
     bind, label = f"{tmp_path}:/x", "com.docker.compose.project=bot"
     (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\n")
     for words in (
-        ["stop", other], ["rm", "-f", other], ["exec", other, "true"], ["volume", "rm", "theirs"], ["pull", "python"],
+        ["stop", other], ["rm", "-f", other], ["exec", other, "true"], ["network", "rm", "none"],
+        ["volume", "rm", "theirs"], ["pull", "python"],
         ["run", BASE, "true"], ["run", "--label", label, "--privileged", BASE, "true"],
         ["run", "--label", label, "-v", bind, BASE, "true"], ["image", "rm", BASE], ["volume", "prune", "-f"],
         ["build", "-t", BASE, tmp_path], ["cp", f"{other}:/etc/passwd", tmp_path / "stolen"], ["tag", BASE, "other:1"],

@@ -1,6 +1,7 @@
 """What the runtime `compose` decides: images, variables, what a build begins from, exit statuses, health."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -144,3 +145,17 @@ def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_pat
     seen_by(tmp_path, __env="A=2")
     (tmp_path / "code/docker-compose.yml").symlink_to("/etc/shadow")
     assert evidence.strays(station).startswith("docker-compose.yml and .env in the agent's repository were changed")
+
+
+@pytest.mark.parametrize(("name", "image"), [
+    ("bot", "agentctl-bot"), ("my_bot-2", "agentctl-my_bot-2"), ("a__b", "agentctl-a__b"), ("a--b", "agentctl-a--b"),
+    ("bot_", "agentctl-x626f745f"), ("_bot", "agentctl-x5f626f74"), ("b_-c", "agentctl-x625f2d63"),
+    ("a___b", "agentctl-x615f5f5f62"), ("a-", "agentctl-x612d"),
+])  # fmt: skip
+def test_every_agent_has_an_image_name_of_its_own_that_docker_takes(name, image):
+    assert choices.image_of(SimpleNamespace(image=""), name) == image
+    assert re.fullmatch(r"[a-z0-9]+((_|__|-+)[a-z0-9]+)*", image), "Docker's own rule"
+
+
+def test_the_image_name_of_the_settings_counts():
+    assert choices.image_of(SimpleNamespace(image="registry:5000/mine"), "bot_") == "registry:5000/mine"

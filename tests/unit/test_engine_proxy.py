@@ -8,19 +8,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "packaging/docker"))
 
-import proxy  # noqa: E402
+import engine_rules  # noqa: E402
 
 OURS = {"com.docker.compose.project": "bot"}
 TRIAL = {"com.docker.compose.project": "bot-try-7"}
-CONTAINERS = {"mine": OURS, "trial": TRIAL, "theirs": {"com.docker.compose.project": "botany"}}
+THEIRS = {"com.docker.compose.project": "botany"}
+KNOWN = {
+    "containers": {"mine": OURS, "trial": TRIAL, "theirs": THEIRS}, "networks": {"bot_default": OURS, "bridge": {}},
+    "exec": {"e1": OURS, "e2": THEIRS},
+}  # fmt: skip
 
 
 @pytest.fixture
 def rules(tmp_path):
     (tmp_path / "home/code").mkdir(parents=True)
     (tmp_path / "home/escape").symlink_to("/etc")
-    return proxy.Rules("bot", "agentctl-bot", [str(tmp_path / "home"), "/var/lib/agentctl/bot"],
-                       lambda name: CONTAINERS.get(name, {}))  # fmt: skip
+    return engine_rules.Rules("bot", "agentctl-bot", [str(tmp_path / "home"), "/var/lib/agentctl/bot"],
+                              lambda kind, name: KNOWN[kind].get(name, {}))  # fmt: skip
 
 
 def container(**config) -> bytes:
@@ -33,7 +37,8 @@ def container(**config) -> bytes:
     "GET /events?since=1", "GET /volumes",
     "POST /v1.41/containers/mine/start", "POST /containers/trial/stop?t=10", "POST /containers/mine/wait",
     "POST /containers/mine/rename?name=x", "GET /containers/mine/logs?stdout=1", "DELETE /containers/mine?force=1&v=0",
-    "DELETE /containers/mine", "POST /images/abc/tag?repo=agentctl-bot&tag=g3",
+    "DELETE /containers/mine", "DELETE /networks/bot_default", "POST /exec/e1/start",
+    "POST /images/abc/tag?repo=agentctl-bot&tag=g3",
     "POST /build?t=agentctl-bot:g3&networkmode=none",
 ])  # fmt: skip
 def test_what_is_needed_is_let_through(rules, asked):
@@ -43,10 +48,11 @@ def test_what_is_needed_is_let_through(rules, asked):
 @pytest.mark.parametrize("asked", [
     "POST /containers/theirs/stop", "POST /containers/nobody/stop", "GET /containers/theirs/logs",
     "DELETE /containers/theirs", "DELETE /containers/mine?v=1", "DELETE /containers/mine?v=true",
-    "DELETE /containers/mine?v=0&v=1", "POST /containers/mine/exec", "POST /containers/mine/attach",
+    "DELETE /containers/mine?v=0&v=1", "POST /containers/theirs/exec", "POST /containers/mine/attach",
     "PUT /containers/mine/archive?path=/", "GET /containers/mine/archive?path=/", "GET /containers/mine/export",
     "POST /containers/mine/update", "GET /containers/mine", "POST /containers/mine/logs", "GET /containers/mine/start",
-    "POST /exec/1/start", "POST /images/create?fromImage=x", "POST /images/load", "DELETE /images/agentctl-bot:g1",
+    "POST /exec/e2/start", "POST /exec/1/start", "GET /exec/e2/json", "DELETE /networks/bridge",
+    "POST /images/create?fromImage=x", "POST /images/load", "DELETE /images/agentctl-bot:g1",
     "POST /images/abc/tag?repo=python", "POST /commit?container=mine", "POST /containers/prune", "POST /volumes/prune",
     "DELETE /volumes/data", "POST /images/prune", "POST /networks/prune", "DELETE /networks/x", "POST /session",
     "POST /grpc", "GET /secrets", "POST /swarm/init", "POST /plugins/pull", "POST /build?t=python",
@@ -120,3 +126,11 @@ def test_volumes_and_networks_are_plain_and_of_the_project(rules):
     assert rules.verdict("POST", "/networks/create", new(Driver="macvlan", Options={"parent": "eth0"}))
     assert rules.verdict("POST", "/networks/x/connect", b'{"Container": "mine"}') == ""
     assert rules.verdict("POST", "/networks/x/connect", b'{"Container": "theirs"}')
+
+
+def test_a_command_in_the_agents_container_has_its_rights_and_no_more(rules):
+    plain = b'{"Cmd": ["true"], "User": "", "Privileged": false}'
+    assert rules.verdict("POST", "/v1.41/containers/mine/exec", plain) == ""
+    assert rules.verdict("POST", "/containers/mine/exec", b'{"Cmd": ["true"], "User": "root"}')
+    assert rules.verdict("POST", "/containers/mine/exec", b'{"Cmd": ["true"], "privileged": true}')
+    assert rules.verdict("POST", "/containers/theirs/exec", b'{"Cmd": ["true"]}')

@@ -14,8 +14,11 @@ def project_of(settings, name: str) -> str:
 
 
 def image_of(settings, name: str) -> str:
-    """Name the image whose tags are `g<N>` and `lkg`."""
-    return settings.image or f"agentctl-{name}"
+    """Name the image whose tags are `g<N>` and `lkg`; what an agent may be called, an image may not always be."""
+    if settings.image:
+        return settings.image
+    is_fit = all(name[0].isalnum() and name[-1].isalnum() and odd not in name for odd in ("___", "_-", "-_"))
+    return f"agentctl-{name}" if is_fit else f"agentctl-x{name.encode().hex()}"
 
 
 def variables(*, name: str, image: str, uid: int, gid: int, code: str, code_inside: str, state: str,

@@ -1,0 +1,211 @@
+"""What happens around the agent's container: the engine dies, images vanish, we are killed, others are there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from compose.compose_world import ComposeWorld, assert_back, begin
+from integration.world import wait_until, write
+
+ONE_TRY = {"probation": {"tries": 1}}
+STEPS = range(1, 9) if os.environ.get("AGENTCTL_NIGHTLY") else (1, 2, 4)
+
+
+# --- the image of the last known good is gone
+
+
+def test_an_image_that_was_pruned_is_built_again_from_the_vault(make):
+    world = make(ONE_TRY)
+    begin(world)
+    world.new_image("crash")
+    before = world.photograph()
+    gone = world.image_of(1)
+    forget_image(world, 1)
+    world.start()
+    assert_back(world, before)
+    assert world.image_of(1) not in ("", gone)
+    assert "building the image of generation 1 anew" in world.log
+
+
+def test_an_image_that_cannot_be_made_again_ends_halted_with_nothing_moved(make, engine):
+    base = f"lonely-{os.urandom(4).hex()}:1"
+    engine.docker("build", "--network", "none", "--tag", base, "-",
+                  input="FROM agentctl-agent:test\nENV LONELY=1\n")  # fmt: skip
+    world = make(ONE_TRY, image=base)
+    begin(world)
+    world.new_image("crash")
+    before, head = world.photograph(), world.head()
+    forget_image(world, 1)
+    world.start()
+    world.until(lambda: world.image_of(2), "the candidate's image", 60)
+    engine.docker("image", "rm", "--force", base)
+    incident = world.until_outcome("halted", 60)
+    assert "cannot be built again" in incident["reason"] + world.log
+    assert world.head() == head
+    world.assert_nothing_lost(before)
+    engine.docker("tag", world.image_of(2), base)
+
+
+def forget_image(world: ComposeWorld, number: int) -> None:
+    """Remove a generation's image with all its names and what was made from it, as a prune does."""
+    image = world.image_of(number)
+    for container in world.engine.containers(world.project):
+        world.engine.docker("rm", "--force", container)
+    world.engine.docker("image", "rm", "--force", image)
+    world.engine.docker("image", "prune", "--force")
+    assert world.engine.docker("image", "inspect", image, check=False).returncode != 0
+
+
+# --- the engine dies
+
+
+def test_an_engine_that_is_killed_and_comes_back_has_its_agent_again(make, engine):
+    world = make()
+    world.start()
+    first = world.until_beating(1)
+    before = world.photograph()
+    engine.kill()
+    engine.start()
+    world.until_beating(1, after=first["id"], limit_seconds=60)
+    world.assert_runs(1)
+    assert {rung for rung, _ in world.rungs()} <= {"restart", "asked"}, "code is not moved for what the engine did"
+    world.assert_conversation_back()
+    world.assert_nothing_lost(before)
+
+
+def test_an_engine_that_dies_in_a_rollback_does_not_end_it(make, engine):
+    world = make(ONE_TRY)
+    begin(world)
+    world.new_image("crash")
+    before = world.photograph()
+    world.start()
+    world.until(lambda: ("last known good", 1) in world.rungs(), "the rollback", 60)
+    engine.kill()
+    engine.start()
+    assert_back(world, before)
+
+
+# --- we die
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_we_may_be_killed_at_each_step_of_up(make, engine, step):
+    """All of ours outside the container dies at the n-th thing that the engine does for us, then begins again."""
+    world = make(ONE_TRY)
+    begin(world)
+    world.new_image("crash")
+    before = world.photograph()
+    events = subprocess.Popen(["docker", "events", "--format", "{{.Type}} {{.Action}}", "--filter", "type=container",
+                               "--filter", "type=network"], env=engine.environment, stdout=subprocess.PIPE)  # fmt: skip
+    try:
+        running = world.start()
+        for _ in range(step):
+            events.stdout.readline()
+        world.kill_everything(running)
+    finally:
+        events.kill()
+        events.communicate()
+    world.start()
+    assert_back(world, before)
+
+
+# --- others
+
+
+def test_two_projects_side_by_side_leave_each_other_alone(make):
+    one, other = make(ONE_TRY), make(ONE_TRY)
+    begin(one)
+    other.start()
+    launch = other.until_beating(1)
+    container, before = other.container()["Id"], other.photograph()
+    one.new_image("crash")
+    lost = one.photograph()
+    one.start()
+    assert_back(one, lost)
+    assert other.container()["Id"] == container and other.until_beating(1)["id"] == launch["id"]
+    assert other.incidents() == []
+    other.assert_nothing_lost(before)
+    assert other.stop() == 0
+    assert one.container()
+
+
+# --- the agent writes where it should not
+
+
+def test_what_the_agent_writes_into_its_repository_is_not_what_counts(make):
+    world = make(ONE_TRY)
+    begin(world)
+    world.commit({"compose.yaml": "services: {agent: {image: evil, privileged: true}}\n", ".env": "AGENT_IMAGE=evil\n",
+                  "docker-compose.override.yml": "services: {agent: {privileged: true}}\n"}, "mine now")
+    world.start()
+    world.until_beating(2)
+    facts = world.container()
+    assert facts["Image"] == world.image_of(1) == world.image_of(2)
+    assert not facts["HostConfig"]["Privileged"] and "evil" not in str(facts["Config"])
+
+
+def test_the_admins_files_cannot_be_written_from_inside(make):
+    world = make()
+    write(world.state, {"mode": "run", "run.py": TRESPASS})
+    world.start()
+    told = world.state / "trespass"
+    world.until(told.exists, "the agent's attempts", 30)
+    world.until(lambda: told.read_text().endswith("done\n"), "the last of them")
+    assert told.read_text() == "done\n"
+
+
+TRESPASS = """
+import glob
+for name in ("/srv/config/.env", "/srv/config/secret.env", "/etc/agentctl/x", "/opt/agentctl/lib/agentctl/entry.py"):
+    try:
+        open(name, "a").close()
+        append(f"{STATE}/trespass", f"wrote {name}\\\\n")
+    except OSError:
+        pass
+for name in ("/var/run/docker.sock", "/run/docker.sock", *glob.glob("/run/**/docker.sock", recursive=True)):
+    if os.path.exists(name):
+        append(f"{STATE}/trespass", f"sees {name}\\\\n")
+append(f"{STATE}/trespass", "done\\\\n")
+""".replace("\\\\", "\\")
+
+
+def test_an_agent_that_spoils_the_runners_folder_comes_back_all_the_same(make):
+    world = make()
+    write(world.state, {"mode": "run", "run.py": SPOIL})
+    world.start()
+    first = world.until_beating(1)
+    wait_until((world.state / "spoiled").exists, "the agent to spoil it", 30)
+    write(world.state, {"mode": ""})
+    before = world.photograph()
+    world.until_beating(1, after=first["id"], limit_seconds=60)
+    world.assert_told_truly(world.until_outcome("recovered", 60), 1)
+    world.assert_conversation_back()
+    world.assert_nothing_lost(before)
+
+
+SPOIL = """
+import shutil
+folder = os.environ["AGENTCTL_CONTAINER"]
+for name in os.listdir(folder):
+    path = os.path.join(folder, name)
+    try:
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    except OSError:
+        pass
+append(f"{STATE}/spoiled", "1")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_paused_container_is_a_hang_and_is_ended(make, engine):
+    world = make()
+    world.start()
+    first = world.until_beating(1)
+    before = world.photograph()
+    engine.docker("pause", world.container()["Id"])
+    world.until_beating(1, after=first["id"], limit_seconds=60)
+    world.assert_told_truly(world.until_outcome("recovered", 60), 1)
+    world.assert_nothing_lost(before)
