@@ -12,7 +12,7 @@ import pytest
 
 from agentctl.machine import process
 from integration.changing import CTL, making
-from integration.world import SOURCE, write
+from integration.world import SOURCE, git, write
 from kit.manifest import manifest
 
 
@@ -162,3 +162,49 @@ def test_the_environment_comes_along(make):
     world.ctl("change", "try")
     assert (folder / ".venv/version").read_text() == "newer\n"
     assert (world.code / ".venv/version").read_text() == "old\n"
+
+
+INTRUDER = """
+import json, os, socket
+FOUND = {}
+def attempt(name, act):
+    try:
+        FOUND[name] = act() or "done"
+    except OSError as error:
+        FOUND[name] = type(error).__name__
+attempt("state", lambda: open(%(state)r + "/config/plan.json", "w").write("spoilt") and "done")
+attempt("remove", lambda: os.rename(%(state)r + "/history.jsonl", %(state)r + "/gone"))
+attempt("code", lambda: open(%(code)r + "/planted.py", "w").close())
+attempt("door", lambda: socket.socket(socket.AF_UNIX).connect(%(door)r))
+attempt("token", lambda: open(%(token)r).read())
+attempt("outside", lambda: open(%(outside)r + "/session.db").read())
+attempt("write outside", lambda: open(%(outside)r + "/session.db", "a").write("!") and "done")
+attempt("worktree", lambda: open("mine", "w").write("x") and "done")
+attempt("git", lambda: os.system("git update-ref refs/heads/mine HEAD") or "done")
+json.dump(FOUND, open(%(spied)r, "w"))
+MODE = "healthy"
+"""
+
+
+@pytest.mark.parametrize("slots", ["beside", "inside"])
+def test_the_running_agent_is_out_of_its_reach(make, slots):
+    world = make({"agent": {"slots": slots}} if slots == "inside" else {})
+    write(world.folder, {"elsewhere/session.db": "a session", "elsewhere/other": "another's"})
+    world.ctl("config", "set", "state.extra", json.dumps([f"{world.folder}/elsewhere/*.db"]))
+    world.start()
+    world.until_beating(1)
+    spied = str(world.folder / "spied")
+    paths = {"state": str(world.state), "code": str(world.code), "door": world.places.api_socket_path,
+             "token": world.places.token_path, "outside": f"{world.folder}/elsewhere", "spied": spied}
+    begin(world, {"behaviour.py": INTRUDER % paths})
+    told = world.ctl("change", "try", "--for", "1s").stdout
+    assert "not closed off" not in told
+    found = json.loads((world.folder / "spied").read_text())
+    assert found == {"state": "done", "remove": "done", "code": "OSError", "door": "FileNotFoundError",
+                     "token": "FileNotFoundError", "outside": "a session", "write outside": "done", "worktree": "done",
+                     "git": "done"}
+    assert (world.state / "config/plan.json").read_text() == "the good plan"
+    assert world.history() and not (world.state / "gone").exists()
+    assert not (world.code / "planted.py").exists()
+    assert (world.folder / "elsewhere/session.db").read_text() == "a session"
+    assert git(world.code, "branch", "--list", "mine") == "  mine"

@@ -62,6 +62,8 @@ def part(facts: dict) -> list[str]:
 
 def progress(facts: dict) -> str:
     """Tell what the candidate does."""
+    if "lacks" in facts:
+        return f"  not closed off from the running agent, only led elsewhere: {format.clean(facts['lacks'])}"
     if "ready" in facts:
         return f"  ready after {format.duration(facts['ready'] or 0)}"
     return f"  {format.duration(facts['seconds'] or 0)}: {facts['beats']} heartbeats"
@@ -81,6 +83,7 @@ def material(seen: dict) -> list[str]:
     lines += seen["diff"].rstrip("\n").split("\n") + ["", *seen["stat"].rstrip("\n").split("\n"), ""]
     lines += [f"check: {part['name']}: {format.one_line(part['said'])[:60]}" for part in checked.get("parts", [])]
     lines += [f"try:   held for {format.duration(tried.get('seconds', 0))}, {tried.get('beats', 0)} heartbeats", ""]
+    lines += [f"       not closed off from the running agent: {tried['lacks']}", ""] if tried.get("lacks") else []
     lines += [f"[ ] {question}" for question in seen["checklist"]]
     return [*lines, "", f"next: agentctl change review {seen['name']} --note 'what you looked at, what you think'",
             "      (--reject if it must not be promoted)"]

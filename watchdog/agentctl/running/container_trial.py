@@ -15,7 +15,8 @@ from ..machine import command
 from ..paths import Places
 from ..station import Station, find_identity
 from .container import ContainerSession
-from .trial import Teller, Trial, begin, copy_state, hold
+from .seclusion import bring_state, take_state
+from .trial import Teller, Trial, begin, hold
 
 DOWN_SECONDS = 60.0
 
@@ -36,7 +37,8 @@ def main(name: str, plan: dict, teller: Teller) -> int:
 
 
 def _copy_state_as_agent(plan: str) -> str:
-    copy_state(json.loads(plan))
+    take_state(json.loads(plan), [])
+    bring_state(json.loads(plan), [])
     return ""
 
 

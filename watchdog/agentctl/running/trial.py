@@ -14,7 +14,6 @@ import sys
 import time
 
 from .. import lean_json as json
-from .. import snapshots
 from ..configuration import config
 from ..decisions import policy
 from ..errors import AgentctlError, in_words
@@ -25,6 +24,7 @@ from ..paths import Places
 from ..records.ledger import Ledger
 from ..station import Station, boot_id, new_id
 from .ending import Ending
+from .seclusion import bring_state, outside, seclude, take_state
 from .session import Session
 
 TELL_SECONDS = 1.0
@@ -47,8 +47,13 @@ def main(name: str, plan_path: str) -> int:
 
 
 def _on_host(name: str, plan: dict, teller: Teller) -> int:
-    copy_state(plan)
-    station = open_station(name, plan)
+    take_state(plan, plan["extra"])
+    lacks = seclude(plan)
+    if lacks:
+        teller.tell(lacks=lacks)
+    extra = [] if lacks else plan["extra"]
+    bring_state(plan, extra)
+    station = open_station(name, plan, outside(extra))
     return hold(station, plan, teller, lambda ledger: Trial(station, ledger, begin(ledger, plan), plan, teller))
 
 
@@ -74,23 +79,17 @@ def hold(station: Station, plan: dict, teller: Teller, make) -> int:
     return 0 if ok else 1
 
 
-def copy_state(plan: dict) -> None:
-    """Copy the state folder the way a snapshot does, databases included; what lies outside it stays outside."""
-    root, state = f"{plan['folder']}/snapshots", f"{plan['folder']}/state"
-    os.makedirs(state, mode=0o755, exist_ok=True)
-    if os.path.isdir(plan["state"]):
-        snapshots.take(plan["state"], root, "1")
-        snapshots.restore(root, "1", state, ["*"], f"{plan['folder']}/replaced", keep=[])
+def open_station(name: str, plan: dict, aside: list[str]) -> Station:
+    """Open the candidate as an agent of its own: its worktree is the code, the copy is the state.
 
-
-def open_station(name: str, plan: dict) -> Station:
-    """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
+    What it finds and writes in the folders `aside` is its own, too.
+    """
     given = config.load_last_valid(plan["config"], plan["cache"])[0]
     copy = f"{plan['folder']}/state"
     own = _led_to(given.values, plan["state"].rstrip("/"), copy)
     variables = {**own["agent.environment"], "AGENT_TRIAL": "1"}
     values = {**own, "agent.code": plan["worktree"], "state.dir": copy, "agent.environment": variables,
-              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], copy)}
+              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], [copy, *aside])}
     places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
     return Station(places, config.Config(values, given.given))
 
@@ -107,9 +106,10 @@ def _led_to(value, state: str, copy: str):
     return value
 
 
-def _own_sessions(patterns: list[str], copy: str) -> list[str]:
+def _own_sessions(patterns: list[str], copies: list[str]) -> list[str]:
     """Return the patterns of sessions that were copied. Others are the running agent's: not to be resumed twice."""
-    copied = [p for p in patterns if p.startswith(f"{copy}/") or not p.startswith(("/", "~"))]
+    copied = [p for p in patterns if not p.startswith(("/", "~"))
+              or any(os.path.expanduser(p).startswith(f"{copy}/") for copy in copies)]
     return copied or (["no-session-was-copied"] if patterns else [])
 
 

@@ -32,30 +32,38 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
     if early:
         raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
-    settings, is_contained = changes.station.config, container_try.is_wanted(changes)
-    folder = f"{prepare_folder(changes.station)}/.trials"
-    plan = {
-        "worktree": row["worktree"], "commit": facts.head, "state": changes.station.state_dir,
-        "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
-        "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
-        "config": changes.station.places.config_path, "cache": changes.station.places.config_cache_path,
-        "scope": changes.station.places.scope, "generation": 0,
-    }  # fmt: skip
+    is_contained = container_try.is_wanted(changes)
+    folder, plan = f"{prepare_folder(changes.station)}/.trials", _plan(changes, row, facts.head, seconds)
     made = json.loads(changes.as_agent(make_ready, folder, plan, _tools(changes)))
     if made["complaint"]:
         raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
     try:
         if is_contained:
             made = container_try.complete(changes, plan, made)
-        verdict = _follow(changes, made, _limit(settings, plan), say)
+        verdict = _follow(changes, made, _limit(changes.station.config, plan), say)
     finally:
         if "own_run" in made:
             container_try.keep_log(changes, made, plan["log"])
         changes.as_agent(remove, made["folder"], made["run"])
     record = {"commit": facts.head, "tree": facts.tree, "ok": verdict["ok"], "why": verdict["why"][:SAID_IN_RECORD],
-              "seconds": plan["seconds"], "beats": verdict.get("beats", 0), "log": plan["log"]}
+              "seconds": plan["seconds"], "beats": verdict.get("beats", 0), "log": plan["log"],
+              "lacks": verdict["lacks"]}
     changes.ask("try", row["name"], facts=record)
     return {**record, "name": row["name"], "lines": verdict.get("lines", [])}
+
+
+def _plan(changes, row: dict, commit: str, seconds: float | None) -> dict:
+    """What the trial's process has to know: it runs as the agent's user, and asks nobody."""
+    station = changes.station
+    settings, places = station.config, station.places
+    in_code = [f"{station.code_dir}/.git", *([station.slots.folder] if station.slots.is_inside else [])]
+    return {
+        "worktree": row["worktree"], "commit": commit, "state": station.state_dir, "extra": station.extra_state,
+        "code": station.code_dir, "in_code": in_code, "doors": places.runtime_dir, "generation": 0,
+        "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
+        "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
+        "config": places.config_path, "cache": places.config_cache_path, "scope": places.scope,
+    }  # fmt: skip
 
 
 def _tools(changes) -> dict:
@@ -118,13 +126,16 @@ def _follow(changes, made: dict, limit: float, say) -> dict:
     running = command.start(argv, env=env, user=user, stdin_fd=null, stderr_fd=null)
     os.close(null)
     verdict: dict = {}
+    lacks = ""
     try:
         for facts in _lines(running.stdout, limit):
             if "ok" in facts:
                 verdict = facts
             else:
+                lacks = facts.get("lacks", lacks)
                 say(facts)
-        return verdict or {"ok": False, "why": "the trial ended without a verdict; its log tells more"}
+        verdict = verdict or {"ok": False, "why": "the trial ended without a verdict; its log tells more"}
+        return {**verdict, "lacks": lacks}
     finally:
         _end(running)
 
