@@ -420,6 +420,7 @@ def test_the_rungs_go_down_to_halted_and_the_alert_is_called_once(make):
     world = make(adopted=False)
     alerts = world.folder / "alerts"
     world.settings["rollback"]["alert"] = ["/bin/sh", "-c", f"cat >>{alerts}; echo >>{alerts}.count"]
+    world.settings["agent"]["environment"] = {"MY_API_KEY": "hidden-in-the-night"}
     world.adopt()
     write(world.state, {"mode": "crash", "current_task.md": "# Current Task\nKeep this.\n"})
     running = world.start()
@@ -427,7 +428,9 @@ def test_the_rungs_go_down_to_halted_and_the_alert_is_called_once(make):
     assert world.rungs() == [("restart", 1), ("last known good", 1), ("golden without the task", 1)]
     assert world.incidents()[-1]["outcome"] == "halted"
     assert world.processes() == []
-    assert "halted" in alerts.read_text()
+    told = alerts.read_text()
+    assert told.startswith(f"agentctl: agent '{world.name}' is halted\n")
+    assert "What was decided" in told and "told to crash" in told and "hidden-in-the-night" not in told
     assert (world.folder / "alerts.count").read_text() == "\n"
     assert [bool(s["task"]) for s in world.starts()] == [True, True, True, False]
     kept = Path(world.station.incident_dir(world.incidents()[-1]["id"])).glob("replaced-*/current_task.md")

@@ -166,7 +166,8 @@ def test_what_fails_again_and_again_goes_down_the_rungs_and_halts(box):
         assert "halted" in told.stderr
         assert "agentctl resume" in told.stderr
         world.wait_phase("halted")
-        assert world.box.path("/srv/alerts").read_text().count("halted") == 1
+        assert world.box.path("/srv/alerts").read_text().count("' is halted") == 1
+        assert "What was decided" in world.box.path("/srv/alerts").read_text()
     finally:
         path.unlink()
     assert "halted" in world.ctl("resume").stdout

@@ -1,4 +1,4 @@
-"""The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog NAME`. No click.
+"""The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog|story NAME`. No click.
 `inside` and `health` are those of an agent's container.
 
 `-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
@@ -45,6 +45,10 @@ def main(argv: list[str]) -> int:
         from agentctl import server
 
         return server.main(name)
+    if part == "story":  # as the watchdog: what it is told with is in site packages
+        from agentctl.cli import told
+
+        return told.main(name)
     if part == "prune":
         from agentctl.pruning import prune
 

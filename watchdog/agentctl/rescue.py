@@ -297,9 +297,20 @@ def alert(settings: dict, name: str, what: str) -> None:
     say(f"agent '{name}' is {what}")
     if argv := find(settings, "rollback.alert"):
         try:
-            subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n", text=True, timeout=60, check=False)
+            subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n{story_of(name)}", text=True, timeout=60,
+                           check=False)
         except (OSError, subprocess.SubprocessError) as error:
             say(f"the alert command failed: {error}")
+
+
+def story_of(name: str) -> str:
+    """Return what `agentctl why` tells, '' if it cannot: nothing here depends on it."""
+    entry = f"{os.path.dirname(os.path.abspath(__file__))}/entry.py"
+    try:
+        return "\n" + subprocess.run([sys.executable, "-I", entry, "story", name], capture_output=True, text=True,
+                                     timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ""
 
 
 def say(text: str) -> None:

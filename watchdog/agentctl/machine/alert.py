@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ..errors import CommandFailed
+from ..paths import ENTRY_PATH
 from . import command
 
 LIMIT_SECONDS = 60.0
+STORY_SECONDS = 20.0
 
 
 def send(station, what: str) -> None:
@@ -15,9 +18,19 @@ def send(station, what: str) -> None:
     argv = station.config.rollback.alert
     if not argv:
         return
-    story = f"agentctl: agent '{station.places.name}' is {what}. 'agentctl why' tells the story.\n"
+    name = station.places.name
+    text = f"agentctl: agent '{name}' is {what}\n\n{story_of(name)}'agentctl --name {name} why' tells it again.\n"
     try:
         command.run(["/usr/bin/env", "--", *argv], env={**os.environ, "AGENTCTL_EVENT": what},
-                    stdin=story.encode(), limit_seconds=LIMIT_SECONDS)
+                    stdin=text.encode(), limit_seconds=LIMIT_SECONDS)
     except CommandFailed as error:
         print(f"agentctl: the alert command failed: {error.message}", flush=True)
+
+
+def story_of(name: str) -> str:
+    """Return the newest incident's story, '' where it cannot be told: the alert goes out all the same."""
+    try:
+        argv = [sys.executable, "-I", ENTRY_PATH, "story", name]
+        return command.run(argv, env=dict(os.environ), limit_seconds=STORY_SECONDS).text + "\n"
+    except CommandFailed:
+        return ""
