@@ -1,0 +1,156 @@
+"""What happens inside and around the agent's container: stacks, checks, trials, other verbs; on a real engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compose.compose_world import ComposeWorld
+from integration.world import SOURCE, git, write
+
+BLESSED = {"probation": {"duration": "0s", "heartbeats": 3}}
+
+
+@pytest.fixture
+def world(monkeypatch, engine, agent_image, request):
+    world = ComposeWorld(monkeypatch, engine, getattr(request, "param", None)).adopt()
+    world.start()
+    world.until_beating(1)
+    yield world
+    world.end()
+
+
+def library(world) -> str:
+    """Return a folder with our code and what `change` needs, that the agent's user may read wherever the tests lie."""
+    folder = world.folder / "library"
+    if not folder.exists():
+        shutil.copytree(f"{SOURCE}/agentctl", folder / "agentctl", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(Path(SOURCE).parent / "packaging/docker", folder / "agentctl/docker")
+        for name in ("git", "gitdb", "smmap"):
+            shutil.copytree(Path(importlib.util.find_spec(name).origin).parent, folder / name)
+    return str(folder)
+
+
+def agentctl(world, *words: str, check: bool = True) -> str:
+    """Call agentctl outside, as a person would."""
+    program = "import sys; from agentctl.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program, "--name", world.name, *words], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": library(world)}, timeout=150)
+    assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def inside(world, *words: str):
+    """Run a command in the agent's container; return (exit status, what it said)."""
+    done = world.engine.docker("exec", world.live()["container"], *words, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_hang_tells_its_stack_through_the_containers_init(world):
+    first = world.launches()[-1]
+    write(world.state, {"run.py": "stuck_in_the_work_loop()\n", "mode": "run"})
+    world.until(lambda: world.launches()[0]["end"], "the hang to be seen", 40)
+    (world.state / "mode").unlink()
+    incident = world.until_outcome("recovered", 60)
+    evidence = world.evidence(incident)
+    assert incident["trigger"] == "watchdog" and incident["launch"] == first["id"]
+    assert any("in stuck_in_the_work_loop" in line for line in evidence["stack"])
+    assert evidence["container"]["image"] == world.image_of(1)
+    assert evidence["runs"]["image"] == world.image_of(1) == world.container()["Image"]
+    assert "stuck_in_the_work_loop" in agentctl(world, "why")
+
+
+@pytest.mark.parametrize("world", [{"probation": {"duration": "0s", "heartbeats": 2, "tries": 1,
+                                                  "required": [["test", "-e", "/opt/agentctl", "-a", "!", "-e", "bad"]]}}],
+                         indirect=True, ids=["required"])  # fmt: skip
+def test_a_required_check_looks_from_inside_and_in_the_code(world):
+    world.commit({"good": "yes"})
+    agentctl(world, "restart", "--no-wait")
+    world.until(lambda: world.status_of(2) == "good", "the good one to be blessed", 40)
+    assert world.engine.ask("{{.Id}}", f"agentctl-{world.name}:lkg") == world.image_of(2)
+    world.commit({"bad": "yes"})
+    agentctl(world, "restart", "--no-wait")
+    incident = world.until_outcome("recovered", 60)
+    assert incident["trigger"] == "check-failed" and "test -e /opt/agentctl" in incident["reason"]
+    assert world.status_of(3) == "condemned"
+
+
+def test_a_change_is_tried_in_a_container_of_its_own_and_promoted_with_its_image(world):
+    image, running = world.image_of(1), world.live()["container"]
+    agentctl(world, "config", "set", "change.lint", "[]")
+    agentctl(world, "change", "start", "feature/better")
+    tree = json.loads(agentctl(world, "--json", "change", "list"))[0]["worktree"]
+    write(tree, {"Dockerfile": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nLABEL better=yes\n"})
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "a better image")
+    world.give()
+    agentctl(world, "change", "check", "feature/better")
+    starts = len(world.starts())
+    tried = json.loads(agentctl(world, "--json", "change", "try", "feature/better", "--for", "1s"))
+    assert tried["ok"] and tried["beats"] > 2
+    assert len(world.starts()) == starts, "the trial wrote into its copy"
+    assert world.live()["container"] == running, "the agent ran on"
+    built = world.engine.ask("{{.Id}}", f"agentctl-{world.name}:try-{tried['commit'][:12]}")
+    assert built and built != image
+    assert "-try-" not in world.engine.docker("ps", "--all", "--format", "{{.Names}}").stdout
+    agentctl(world, "change", "review", "feature/better", "--note", "looked at")
+    agentctl(world, "change", "promote", "feature/better")
+    world.until_beating(2, limit_seconds=60)
+    assert world.image_of(2) == built == world.container()["Image"]
+    agentctl(world, "rollback", "--yes")
+    world.until_beating(1, limit_seconds=60)
+    assert world.container()["Image"] == image
+    world.assert_conversation_back()
+
+
+def test_a_candidate_that_fails_on_trial_disturbs_nobody(world):
+    running = world.live()["container"]
+    agentctl(world, "config", "set", "change.lint", "[]")
+    agentctl(world, "change", "start", "feature/bad")
+    tree = json.loads(agentctl(world, "--json", "change", "list"))[0]["worktree"]
+    write(tree, {"behaviour.py": "MODE = 'crash'\n"})
+    git(tree, "commit", "-qam", "crashes")
+    world.give()
+    agentctl(world, "change", "check", "feature/bad")
+    said = agentctl(world, "change", "try", "feature/bad", "--for", "1s", check=False)
+    assert "told to crash" in said
+    assert (world.live()["container"], world.incidents()) == (running, [])
+
+
+def test_the_verbs_inside(world):
+    world.until(lambda: inside(world, "agentctl", "status")[0] == 0, "a heartbeat that is seen from inside")
+    status, said = inside(world, "agentctl", "status", "--json")
+    assert json.loads(said)["well"] and json.loads(said)["launch_id"] == world.live()["launch_id"]
+    status, said = inside(world, "agentctl", "rollback")
+    assert status == 1 and "outside" in said
+    assert inside(world, "sh", "-c", "test ! -e /var/run/docker.sock && test ! -e $AGENTCTL_CONTAINER/ledger.db")[0] == 0
+    launch = world.live()["launch_id"]
+    told = f"AGENT_NAME={world.name} AGENT_LAUNCH_ID={launch} AGENT_API_URL=http+unix://" \
+           f"{world.places.api_socket_path.replace('/', '%2F')} agentctl --name {world.name} restart"
+    assert inside(world, "sh", "-c", told)[0] == 0
+    world.until_beating(1, after=launch, limit_seconds=40)
+    assert world.incidents() == []
+
+
+def test_a_container_that_was_removed_comes_back(world):
+    first = world.launches()[-1]
+    world.engine.docker("rm", "--force", world.live()["container"])
+    world.until_beating(1, after=first["id"], limit_seconds=40)
+    assert "removed" in world.until_outcome("recovered")["reason"]
+    world.assert_conversation_back()
+
+
+def test_a_container_started_by_hand_without_a_runner_starts_nothing(world):
+    container = world.live()["container"]
+    assert world.stop() == 0
+    starts = len(world.starts())
+    world.engine.docker("start", container)
+    code = world.engine.docker("wait", container).stdout.strip()
+    assert code == "65" and len(world.starts()) == starts
