@@ -98,9 +98,9 @@ def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
 @pytest.mark.parametrize("verb", ["rollback", "change", "generations", "init", "task", "config"])
 def test_what_needs_the_records_says_that_it_is_for_outside(monkeypatch, capfd, verb):
     monkeypatch.setenv("AGENTCTL_CONTAINER", "/run/agentctl/agent")
-    assert cli.main([verb, "list"]) == 1
+    assert cli.main(["--name", "agent", verb, "list"]) == 1
     said = capfd.readouterr().err
-    assert f"'{verb}' does not work inside" in said and f"outside: agentctl {verb} list" in said
+    assert f"'{verb}' does not work inside" in said and f"outside: agentctl --name agent {verb} list" in said
 
 
 @pytest.mark.parametrize(("live", "status"), [

@@ -25,11 +25,34 @@ def run(words: list[str]) -> int | None:
         return health.main(as_json="--json" in words)
     if plain == ["attach"]:
         return _attach(is_read_only="--read-only" in words)
-    verb = next((word for word in words if not word.startswith("-")), "")
+    verb = _verb_of(words)
     if verb and verb not in WORK_INSIDE:
         raise AgentctlError(f"'{verb}' does not work inside the agent's container: the records are outside",
                             f"outside: agentctl {' '.join(words)}")
+    _know_the_launch()
     return None
+
+
+def _verb_of(words: list[str]) -> str:
+    rest = iter(words)
+    for word in rest:
+        if word == "--name":
+            next(rest, "")
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _know_the_launch() -> None:
+    """Somebody who came in by `docker exec` means the agent that runs here."""
+    from ..running.inner import VARIABLE, read_launch
+
+    try:
+        told = read_launch(os.environ[VARIABLE])["env"]
+    except AgentctlError:
+        return  # another user's; the verb says what it lacks
+    for name in ("AGENT_NAME", "AGENT_API_URL", "AGENT_LAUNCH_ID"):
+        os.environ.setdefault(name, told[name])
 
 
 def _attach(*, is_read_only: bool) -> int:
