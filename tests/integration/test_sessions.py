@@ -102,6 +102,58 @@ def test_with_no_session_left_a_new_one_is_started(make):
     assert list(talk(world)) == [after]
 
 
+def test_a_session_that_cannot_be_resumed_does_not_keep_it_down(make):
+    world = make(START, {"agent": {"resume_command": [*RESUME, "{message}"]}, "rollback": {"restarts": 3},
+                         "resume": {"store": ["talk/"], "message": "argument"}})  # fmt: skip
+    world.start()
+    first = world.until_beating(1)
+    (world.state / "talk").mkdir(exist_ok=True)
+    (world.state / "talk" / "index").write_text("there before any session is")
+    last = relaunch(world, first)
+    ends = [launch["trigger"] for launch in world.launches() if launch["id"] not in (first["id"], last["id"])]
+    assert ends == ["crash-at-start", "crash-at-start"]
+    assert last["generation"] == first["generation"]
+    type_line(world, "new")
+    world.until(lambda: told(world, last["id"]) == ["new"], "the line")
+
+
+def test_what_proves_a_session_is_looked_for(make):
+    world = make(START, {"agent": {"resume_command": [*RESUME, "{message}"]},
+                         "resume": {"store": ["talk/"], "proof": ["talk/{session}.jsonl"], "message": "argument"}})
+    world.start()
+    first = world.until_beating(1)
+    (world.state / "talk").mkdir(exist_ok=True)
+    (world.state / "talk" / "index").write_text("there before any session is")
+    second = relaunch(world, first)
+    assert [launch["id"] for launch in world.launches()] == [first["id"], second["id"]]
+
+
+def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
+    world = make([sys.executable, "agent.py", "../state/talk"],
+                 {"resume": {"store": ["talk/"], "message": "keys", "after": "1s"}, "heartbeat": {"timeout": "20s",
+                  "longest_wait": "30s"}})  # fmt: skip
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "hello")
+    world.until(lambda: told(world, first["id"]), "the line")
+    second = relaunch(world, first)
+    os.kill(process.parent(world.live()["pid"]), signal.SIGSTOP)  # its tmux server: what is typed waits there
+    world.until(lambda: recorded(world, second), "the message on record")
+    os.kill(world.live()["runner_pid"], signal.SIGKILL)
+    third = world.until_beating(after=second["id"])
+    world.until(lambda: told(world, third["id"]), "the message")
+    type_line(world, "and on")
+    world.until(lambda: told(world, third["id"])[1:] == ["and on"], "the line after it")
+    assert told(world, second["id"]) == []
+    assert "the runner was killed" in told(world, third["id"])[0]
+    assert (len(recorded(world, second)), len(recorded(world, third))) == (1, 1)
+
+
+def recorded(world, launch: dict) -> list[dict]:
+    """Return the messages that are on record for a launch."""
+    return world.all("SELECT * FROM events WHERE kind='message' AND text LIKE ?", f"launch {launch['id']}: %")
+
+
 def test_a_message_is_typed_once(make):
     world = make([sys.executable, "agent.py", "../state/talk"],
                  {"resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}})
@@ -145,6 +197,20 @@ def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
     world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 4, "beats for longer than the timeout")
     assert world.launches()[-1]["id"] == first["id"]
     assert resumption.read_session(world.station) == "last"
+
+
+def test_another_session_than_was_resumed_is_told(make, hooked):
+    command = ["sh", "-c", f"{sys.executable} agent.py ../state/talk --session s$$"]  # whatever it is to resume
+    world = make(command, {**HOOKED, "agent": {**HOOKED["agent"], "ready": "notify", "ready_timeout": "20s"}})
+    world.start()
+    first = world.until_beating(1)
+    type_line(world, "hello")
+    world.until(lambda: told(world, first["id"]), "the line")
+    before = resumption.read_session(world.station)
+    second = relaunch(world, first)
+    (event,) = world.until(lambda: world.all("SELECT * FROM events WHERE kind='session'"), "the event")
+    assert event["text"].startswith(f"launch {second['id']}: session {before} was to be resumed, the agent is in s")
+    assert resumption.read_session(world.station) != before
 
 
 def test_a_turn_that_gets_nowhere_is_a_failure(hooked):

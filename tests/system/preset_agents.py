@@ -59,7 +59,7 @@ print(urllib.request.urlopen(request, timeout=60).read().decode())
 BREAK_HERMES = """.venv/bin/python -c 'import sqlite3
 store = sqlite3.connect("'$HERMES_HOME'/state.db")
 store.executescript("DROP TABLE messages; DROP TABLE sessions")'"""
-DETACHED = 'subprocess.Popen(["sleep", "4444"], start_new_session=True, stdout=subprocess.DEVNULL)'
+DETACHED = 'subprocess.Popen(["sleep", "4444"], start_new_session=True, stdout=-3, stderr=-3)'  # to DEVNULL
 STRAY = f"tmux -L stray new-session -d 'sleep 3333'; python3 -c 'import subprocess; {DETACHED}'"
 
 
@@ -75,12 +75,14 @@ class Kind:
     code: dict[str, str] = field(default_factory=dict)  # in the repository
     break_store: str = ""  # what a bad new version does to its session store
     keeps_unanswered: bool = True
+    begins_with_store: bool = False  # it makes its session files when it starts, not when something is said
     has_tools: bool = True
 
 
 KINDS = {
     "llm": Kind("llm", r"^>\s*\Z", '.venv/bin/llm "$@" -m stand-in --functions tools.py', ["./start.sh", "chat"],
                 {"llm/extra-openai-models.yaml": LLM_MODELS}, {"tools.py": LLM_TOOLS}, keeps_unanswered=False,
+                begins_with_store=True,
                 break_store='for table in turns messages responses; do .venv/bin/sqlite-utils drop-table '
                             '"$LLM_USER_PATH/logs.db" $table --ignore; done'),
     "nanobot": Kind("nanobot", r"^You:\s*\Z", '.venv/bin/nanobot "$@"', ["./start.sh"],
@@ -88,7 +90,7 @@ KINDS = {
     "aider": Kind("aider", r"^>\s*\Z",
                   f"export OPENAI_API_BASE={API} OPENAI_API_KEY=none\n"
                   '.venv/bin/aider "$@" --model openai/stand-in --no-show-model-warnings --map-tokens 0',
-                  ["./start.sh"], has_tools=False),
+                  ["./start.sh"], has_tools=False, begins_with_store=True),
     "hermes": Kind("hermes", r"^❯\s*$", '.venv/bin/hermes "$@"', ["./start.sh"],
                    {"hermes/config.yaml": HERMES_CONFIG + HERMES_HOOKS}, break_store=BREAK_HERMES),
     "hermes-gateway": Kind("hermes", "", '.venv/bin/hermes "$@"', ["./start.sh"],
@@ -108,6 +110,7 @@ class PresetAgent(ForeignAgent):
     def __init__(self, box, api, preset, kind):
         super().__init__(box, api, kind.source, kind.prompt, **SETTINGS)
         self.preset, self.kind = preset, kind
+        self.told = []  # the messages it was to get, one for each launch
 
     def make_repository(self):
         super().make_repository()

@@ -18,6 +18,8 @@ MOVED = {"generation_from": 5, "generation_to": 4}
         (FAILED, None, "", [], ["no heartbeat for 61.0s", "Go on where you were."], ["generation", "Still to do"]),
         (FAILED, MOVED, "/s/BRIEF.md", ["a", "b"],
          ["from generation 5 to generation 4", "/s/BRIEF.md", "Still to do: a; b."], []),
+        (FAILED, {"generation_from": 4, "generation_to": 4}, "/s/BRIEF.md", [],
+         ["Your state went back", "/s/BRIEF.md"], ["generation 4"]),
         (FAILED, MOVED, "", [], [], ["generation"]),  # a plain restart undid nothing
         ({"end": "rebooted", "reason": "x", "trigger": ""}, None, "", [], ["the machine went down"], []),
         ({"end": "asked", "reason": "", "trigger": "asked"}, None, "", [], ["a restart was asked for"], []),
@@ -64,3 +66,25 @@ def test_a_new_session_is_a_random_uuid():
 )  # fmt: skip
 def test_which_answer_is_a_sign_of_life(answer, well):
     assert is_well(answer) == well
+
+
+AT_START = {"generation": 3, "end": "failed", "trigger": "crash-at-start", "exit_status": 1}
+GOOD = {"number": 3, "status": "good"}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "generation", "unresumable"),
+    [
+        ([AT_START, AT_START], GOOD, True),
+        ([AT_START, AT_START, AT_START | {"generation": 2}], GOOD, True),
+        ([AT_START], GOOD, False),
+        ([], GOOD, False),
+        ([AT_START, AT_START | {"trigger": "crash"}], GOOD, False),
+        ([AT_START, AT_START | {"generation": 4}], GOOD, False),  # another code's failure says nothing of the session
+        ([AT_START, AT_START | {"exit_status": None}], GOOD, False),  # killed
+        ([AT_START, AT_START], GOOD | {"status": "candidate"}, False),  # there the code is to be blamed first
+        ([AT_START | {"end": "stopped"}, AT_START], GOOD, False),
+    ],
+)
+def test_when_resuming_was_in_vain(earlier, generation, unresumable):
+    assert resumption.is_unresumable(earlier, generation) == unresumable

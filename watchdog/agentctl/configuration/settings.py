@@ -90,6 +90,8 @@ TABLE = [
             'A key such as "Escape", pressed once when a busy agent has got nowhere for six tenths of timeout.'),
     Setting("resume.store", kinds.ANYWHERE, [], RESTART,
             "The files of the agent's own sessions ({session}: the id); with none it is started, not resumed."),
+    Setting("resume.proof", kinds.ANYWHERE, [], RESTART,
+            "The files that are there only if there is a session to resume; empty: those of resume.store."),
     Setting("resume.message", Choice("none", "argument", "keys"), "none", RESTART,
             "How a resumed agent is told why: as {message} in resume_command, typed into its terminal, or not at all."),
     Setting("resume.after", Duration("0s", "10m"), "1s", RESTART,

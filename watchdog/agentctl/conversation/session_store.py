@@ -13,14 +13,18 @@ MOST_ENTRIES = 100_000  # a pattern that means a whole disk must not hold up a l
 
 
 def newest_change(patterns: list[str], state_dir: str, home: str) -> tuple[int, int, int]:
-    """Return (newest mtime in ns, number of files, their bytes): it changes when any of the files does."""
+    """Return (newest mtime in ns, number of files, their bytes): it changes when any of the files does.
+
+    What was committed to an SQLite database may be in its write-ahead log alone for a long time.
+    """
     newest = count = size = 0
     for path in find(patterns, state_dir, home):
-        try:
-            found = os.stat(path)
-        except OSError:
-            continue
-        newest, count, size = max(newest, found.st_mtime_ns), count + 1, size + found.st_size
+        for file in (path, f"{path}-wal"):
+            try:
+                found = os.stat(file)
+            except OSError:
+                continue
+            newest, count, size = max(newest, found.st_mtime_ns), count + 1, size + found.st_size
     return newest, count, size
 
 

@@ -98,10 +98,10 @@ class Probe:
 
     def _store(self) -> tuple:
         from ..conversation.session_store import newest_change
-        from .resumption import read_session, store_patterns
+        from .resumption import read_session, with_session
 
-        return newest_change(store_patterns(self.station, read_session(self.station)), self.station.state_dir,
-                             self.station.home)
+        patterns = with_session(self.station.config.resume.store, read_session(self.station))
+        return newest_change(patterns, self.station.state_dir, self.station.home)
 
     def _ask_address(self, meaning: dict[str, str]) -> None:
         """Ask the agent's own health address; the next look ends one that got no answer."""

@@ -25,17 +25,18 @@ ENTER_AFTER_SECONDS = 0.3  # a terminal program that sees text and Enter at once
 class Resumption:
     """What one launch starts, and the message it is to be told ('' for none) and how."""
 
-    __slots__ = ("argv", "by", "message", "session")
+    __slots__ = ("argv", "by", "expected", "message", "session")
 
-    def __init__(self, argv: list[str], session: str, message: str, by: str) -> None:
+    def __init__(self, argv: list[str], session: str, message: str, by: str, expected: str = "") -> None:
         self.argv, self.session, self.message, self.by = argv, session, message, by
+        self.expected = expected  # the session that is resumed, until the agent has told which one it is in
 
 
 def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
     """Choose start or resume, and put the message on record where there is one."""
     settings = station.config
     session = read_session(station)
-    is_resumed = _has_session(station, session)
+    is_resumed = _has_session(station, session) and not _is_in_vain(ledger, launch)
     if not is_resumed and _uses(settings.agent.command, SESSION):
         session = new_session_id()
         keep_session(station, session)
@@ -45,7 +46,18 @@ def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
     argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
     if message and settings.resume.message == "argument":
         record(ledger, launch, message)
-    return Resumption(fill(argv, session, message), session, message, settings.resume.message)
+    return Resumption(fill(argv, session, message), session, message, settings.resume.message,
+                      session if is_resumed else "")
+
+
+def is_unresumable(earlier: list[dict], generation: dict) -> bool:
+    """Tell whether a good generation was resumed in vain: it ended at its last two starts, so its session is why. Pure.
+
+    `earlier` are the launches before this one, newest first.
+    """
+    ends = [row for row in earlier[:2] if row["generation"] == generation["number"] and row["exit_status"]
+            and row["end"] == policy.FAILED and row["trigger"] == "crash-at-start"]
+    return generation["status"] == "good" and len(ends) == 2
 
 
 def fill(argv: list[str], session: str, message: str) -> list[str]:
@@ -60,8 +72,10 @@ def compose(last: dict | None, incident: dict | None, brief_path: str, pending: 
         return ""
     parts = [f"[agentctl] You were restarted: {_why(last)}."]
     if incident is not None and incident["generation_to"] is not None and brief_path:
-        parts.append(f"Your code went back from generation {incident['generation_from']} to generation "
-                     f"{incident['generation_to']}; read {brief_path} first, it says what was undone and where it is.")
+        before, now = incident["generation_from"], incident["generation_to"]
+        moved = "Your state went back to what it was with this code" if before == now else \
+            f"Your code went back from generation {before} to generation {now}"
+        parts.append(f"{moved}; read {brief_path} first, it says what was undone and where it is.")
     if pending:
         more = f" (and {len(pending) - MOST_PENDING} more)" if len(pending) > MOST_PENDING else ""
         parts.append(f"Still to do: {'; '.join(pending[:MOST_PENDING])}{more}.")
@@ -76,6 +90,16 @@ def _why(last: dict) -> str:
         return "a restart was asked for" if last["end"] == policy.ASKED else "you were stopped and started again"
     reason = last["reason"] or last["trigger"] or "you ended"
     return reason[:LONGEST_REASON].rstrip(". ")
+
+
+def _is_in_vain(ledger: Ledger, launch: Launch) -> bool:
+    """Start instead of resuming where resuming was no use, and where the rung says that the task is not to go on."""
+    if launch.incident:
+        last = ledger.one("SELECT rung FROM attempts WHERE incident=? ORDER BY number DESC LIMIT 1", launch.incident)
+        if last is not None and last["rung"] == "golden without the task":
+            return True
+    earlier = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 2", launch.id)
+    return is_unresumable(earlier, launch.generation)
 
 
 def _facts(station: Station, ledger: Ledger, launch: Launch) -> tuple:
@@ -135,6 +159,20 @@ def read_session(station: Station) -> str:
     return data if hook_events.is_session_id(data) else ""
 
 
+def hear_session(session, told: str) -> None:
+    """Keep what the agent says of its session; if it is in another one than was resumed, say so."""
+    resumed = session.resumption
+    expected = resumed.expected if resumed is not None else ""
+    if expected and hook_events.is_session_id(told):
+        resumed.expected = ""  # from here on it may change its session as it likes
+        if told != expected:
+            note = f"session {expected} was to be resumed, the agent is in {told}"
+            session.notes.append(note)
+            session.journal.warning(f"agentctl: {note}")
+            session.record(lambda: session.ledger.event("session", f"launch {session.launch.id}: {note}"))
+    keep_session(session.station, told)
+
+
 def keep_session(station: Station, session: str) -> None:
     """Keep the id of the session that runs: chosen by us, or told by a hook."""
     if hook_events.is_session_id(session) and session != read_session(station):
@@ -151,16 +189,17 @@ def new_session_id() -> str:
 
 def _has_session(station: Station, session: str) -> bool:
     """Tell whether there is a session to resume: its store says so, else a task or a history."""
-    if not station.config.resume.store:
+    proof = station.config.resume.proof or station.config.resume.store
+    if not proof:
         from ..launching.agent_environment import has_something_to_resume
 
         return has_something_to_resume(station)
-    return session_store.has_any(store_patterns(station, session), station.state_dir, station.home)
+    return session_store.has_any(with_session(proof, session), station.state_dir, station.home)
 
 
-def store_patterns(station: Station, session: str) -> list[str]:
-    """Return the patterns of the session's files, with its id in them; those that want one while none is known not."""
-    return [p.replace(SESSION, session) for p in station.config.resume.store if session or SESSION not in p]
+def with_session(patterns: list[str], session: str) -> list[str]:
+    """Return the patterns with the session's id in them; those that want one while none is known not."""
+    return [p.replace(SESSION, session) for p in patterns if session or SESSION not in p]
 
 
 def _uses(argv: list[str], word: str) -> bool:

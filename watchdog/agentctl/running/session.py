@@ -134,9 +134,9 @@ class Session:
         """Take one notification of the agent, whatever way it came, and pass on what counts."""
         verdict = self.judge.judge(fields, time.monotonic())
         if "X_AGENTCTL_SESSION" in fields:
-            from .resumption import keep_session
+            from .resumption import hear_session
 
-            keep_session(self.station, fields["X_AGENTCTL_SESSION"])
+            hear_session(self, fields["X_AGENTCTL_SESSION"])
         if verdict.status:
             self.notifier.status(verdict.status)
         if verdict.note and verdict.note not in self.notes:

@@ -89,7 +89,8 @@ def open_station(name: str, plan: dict, aside: list[str]) -> Station:
     own = _led_to(given.values, plan["state"].rstrip("/"), copy)
     variables = {**own["agent.environment"], "AGENT_TRIAL": "1"}
     values = {**own, "agent.code": plan["worktree"], "state.dir": copy, "agent.environment": variables,
-              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], [copy, *aside])}
+              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], [copy, *aside]),
+              "resume.proof": _own_sessions(own["resume.proof"], [copy, *aside])}
     places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
     return Station(places, config.Config(values, given.given))
 
