@@ -153,3 +153,17 @@ def test_a_container_started_by_hand_without_a_runner_starts_nothing(world):
     world.engine.docker("start", container)
     code = world.engine.docker("wait", container).stdout.strip()
     assert code == "65" and len(world.starts()) == starts
+
+
+@pytest.mark.parametrize("world", [{"probation": {"tries": 1}}], indirect=True, ids=["one try"])
+def test_an_engine_that_ends_is_not_the_candidates_fault(world):
+    world.commit({"another": "tree"})
+    agentctl(world, "restart", "--no-wait")
+    launch = world.until_beating(2, limit_seconds=40)
+    world.engine.stop()
+    world.engine.start()
+    world.until_beating(2, after=launch["id"], limit_seconds=90)
+    row = world.one("SELECT * FROM launches WHERE id=?", launch["id"])
+    assert (row["end"], row["trigger"]) == ("failed", "engine-away")
+    assert world.status_of(2) == "candidate"
+    world.assert_conversation_back()

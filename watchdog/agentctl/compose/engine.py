@@ -70,9 +70,12 @@ class Engine:
             raise CommandFailed(done.argv, done.status, done.stdout, done.stderr, "No space left on device")
         raise CommandFailed(done.argv, done.status, done.stdout, done.stderr)
 
-    def start(self, *words: str, stdout_fd: int | None = None, stderr_fd: int | None = None) -> command.Running:
-        """Start `docker WORDS` and return it running; pipes stand where no descriptor was given."""
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    def start(self, *words: str, stdout_fd: int | None = None, stderr_fd: int | None = None,
+              is_mute: bool = False) -> command.Running:
+        """Start `docker WORDS` and return it running; pipes stand where no descriptor was given, unless it is mute."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        if is_mute:
+            stdout_fd = stderr_fd = null
         try:
             return command.start([self.program, *words], env=self.env, stdin_fd=null, stdout_fd=stdout_fd,
                                  stderr_fd=stderr_fd)

@@ -65,7 +65,7 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     except EngineAway:
         raise
     except (AgentctlError, OSError) as error:
-        if is_full_disk(error):
+        if is_full_disk(error) and is_recovery:  # waited for; a candidate's image is done without instead
             raise
         kind = ImageGone if is_recovery else CannotBuild
         what = "is gone, and cannot be built again" if is_recovery else "cannot be built"

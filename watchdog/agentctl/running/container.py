@@ -123,9 +123,7 @@ class ContainerSession(session.Session):
     # -- the end --------------------------------------------------------------------------------------------
 
     def _await_end(self) -> None:
-        null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-        self.waiting = self.place.engine.start("container", "wait", self.container, stdout_fd=null, stderr_fd=null)
-        os.close(null)
+        self.waiting = self.place.engine.start("container", "wait", self.container, is_mute=True)
         self.wait_ended = os.pidfd_open(self.waiting.pid)
         self.loop.watch(self.wait_ended, self._on_wait_end)
 
@@ -271,8 +269,9 @@ class ContainerSession(session.Session):
 
     def _complete(self, ending: Ending) -> Ending:
         """An end that came with the engine's is not the agent's fault."""
-        if self.was_engine_away and ending.end == policy.FAILED:
-            ending.trigger, ending.reason = policy.ENGINE_AWAY, f"Docker Engine was away: {ending.reason}"
+        if self.was_engine_away and ending.end in (policy.FAILED, policy.ASKED):  # at its SIGTERM the agent ends with 0
+            ending.end, ending.trigger = policy.FAILED, policy.ENGINE_AWAY
+            ending.reason = f"Docker Engine was away: {ending.reason}"
         return super()._complete(ending)
 
     # -- what others ask ------------------------------------------------------------------------------------

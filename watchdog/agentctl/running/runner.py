@@ -33,8 +33,8 @@ def main(name: str) -> int:
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     places = find_places(name)
     journal = open_journal(name, places)
+    signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(places))  # first: who sees the mark may stop us
     mark(places)
-    signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(places))
     try:
         station = Station.open(name, lenient=True)
         if station.complaint:
