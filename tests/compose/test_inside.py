@@ -9,10 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agentctl.compose import choices
 from compose.compose_world import ComposeWorld
+from compose.images import AGENT
 from integration.world import SOURCE, git, write
 
 BLESSED = {"probation": {"duration": "0s", "heartbeats": 3}}
@@ -167,3 +170,23 @@ def test_an_engine_that_ends_is_not_the_candidates_fault(world):
     assert (row["end"], row["trigger"]) == ("failed", "engine-away")
     assert world.status_of(2) == "candidate"
     world.assert_conversation_back()
+
+
+def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(monkeypatch, engine, agent_image):
+    world = ComposeWorld(monkeypatch, engine)
+    try:
+        words = ("init", "--runtime", "compose", "--engine", engine.host, "--image", AGENT, "--user", world.owner,
+                 "--state-dir", str(world.state), "--no-hooks", str(world.code), "--", "python3", "agent.py")
+        agentctl(world, *words)
+        folder = Path(world.places.config_dir)
+        text = (folder / "compose.yaml").read_text()
+        image = choices.image_of(SimpleNamespace(image=""), world.name)
+        assert f"{{AGENT_CODE_DIR:-{world.code}}}" in text and f"{{AGENT_IMAGE:-{image}:lkg}}" in text
+        assert [(folder / name).stat().st_mode & 0o777 for name in (".env", "secret.env")] == [0o600, 0o600]
+        world.start()
+        world.until_beating(1, limit_seconds=40)
+        assert world.container()["Image"] == agent_image == world.image_of(1)
+        said = agentctl(world, "init", "--image", "x", str(world.code), "--", "true", check=False)
+        assert "are for --runtime compose" in said
+    finally:
+        world.end()
