@@ -190,3 +190,19 @@ def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(mon
         assert "are for --runtime compose" in said
     finally:
         world.end()
+
+
+@pytest.mark.parametrize("world", [{"probation": {"tries": 1}}], indirect=True, ids=["one try"])
+def test_an_undo_whose_image_cannot_be_had_leaves_the_agent_as_it_is(world):
+    world.new_image("healthy", "RUN exit 3\n")
+    agentctl(world, "restart", "--no-wait")
+    incident = world.until_outcome("recovered", 60)
+    assert incident["trigger"] == "build-failed"
+    launch, image = world.until_beating(1), world.container()["Image"]
+    said = agentctl(world, "rollback", "undo", "--yes", check=False)
+    world.until_beating(1, after=launch["id"], limit_seconds=40)
+    assert world.container()["Image"] == image
+    told = world.incidents()[-1]
+    assert (told["outcome"], "cannot be built again" in told["reason"]) == ("nothing-to-do", True), (told, said)
+    assert "could not be had" in agentctl(world, "why")
+    assert json.loads(agentctl(world, "--json", "status"))["phase"] == "steady"

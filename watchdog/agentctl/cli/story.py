@@ -120,5 +120,6 @@ def _decision(attempt: dict) -> str:
         "restart": f"restart generation {target}",
         "undo": f"undo, back to generation {target} as it was",
         "by hand": f"back to generation {target}, by hand",
+        "halted": f"nothing was moved: generation {target} could not be had",
     }.get(rung, f"back to generation {target} ({rung})")
     return f"{attempt['number']}. {what}, because: {attempt['reason']}."

@@ -269,11 +269,18 @@ def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journa
 
 
 def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> int:
-    """End an attempt before anything was moved: the agent stays down, and nothing of it is touched."""
-    ledger = attempt.ledger
+    """End an attempt before anything was moved: the agent stays down, and nothing of it is touched.
+
+    What a human asked for is only not done: what was there before is started again.
+    """
+    ledger, is_asked = attempt.ledger, attempt.rung in ("undo", "by hand")
     with ledger.transaction():
-        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0, rung="halted")
         ledger.update("incidents", {"id": attempt.incident}, reason=f"{attempt.reason}; then: {error.message}")
+    if is_asked:
+        incident.end(ledger, attempt.incident, "nothing-to-do", time.time())
+        journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
+        return EXIT_RELAUNCH
     reason = error.message + (f" ({error.hint})" if error.hint else "")
     return _halt(ledger, observe(attempt.station, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
 
