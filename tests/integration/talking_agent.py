@@ -29,6 +29,9 @@ def main():
     os.makedirs(store, exist_ok=True)
     tty.setcbreak(0, termios.TCSANOW)
     hook("SessionStart", session)
+    if os.environ.get("DRAWS_LATE"):  # as terminal programs do: what was typed before is gone
+        time.sleep(1.5)
+        termios.tcflush(0, termios.TCIFLUSH)
     print("ready", flush=True)
     for message in words:
         turn(path, session, message)

@@ -170,6 +170,17 @@ def test_a_message_is_typed_once(make):
     assert told(world, first["id"]) == ["hello"]
 
 
+def test_a_screen_that_is_drawn_late_is_waited_for(make):
+    world = make([sys.executable, "agent.py", "../state/talk"],
+                 {"agent": {"environment": {"DRAWS_LATE": "1"}},
+                  "resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}})  # fmt: skip
+    (world.state / "talk").mkdir(parents=True)
+    (world.state / "talk/last.jsonl").write_text("{}\n")
+    world.start()
+    second = relaunch(world, world.until_beating(1))
+    world.until(lambda: told(world, second["id"]), "the message")
+
+
 HOOKED = {"agent": {"environment": {}}, "heartbeat": {"from": "hook"}, "resume": {"store": ["talk/"]}}
 
 

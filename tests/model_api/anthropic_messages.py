@@ -16,7 +16,7 @@ def is_streamed(path, body):
 def read(body):
     """Return the conversation in a request; a tool's result comes as a message of the user, and is none."""
     asked = [text_of(blocks_of(m, "text")) for m in body["messages"] if m["role"] == "user" and blocks_of(m, "text")]
-    last = body["messages"][-1]
+    last = [m for m in body["messages"] if m["role"] != "system"][-1]  # a client may put a reminder behind it
     results = [text_of(block.get("content")) for block in blocks_of(last, "tool_result")]
     newest = "\n".join([*results, text_of(blocks_of(last, "text"))]).strip("\n")
     tools = [Tool(t["name"], t["input_schema"]) for t in body.get("tools") or () if "input_schema" in t]

@@ -95,7 +95,7 @@ TABLE = [
     Setting("resume.message", Choice("none", "argument", "keys"), "none", RESTART,
             "How a resumed agent is told why: as {message} in resume_command, typed into its terminal, or not at all."),
     Setting("resume.after", Duration("0s", "10m"), "1s", RESTART,
-            'Time from ready to typing, for message = "keys".'),
+            'For message = "keys": time to typing, from when it is ready and has drawn its screen.'),
     Setting("probation.duration", Duration("0s", "7d"), "2m", RESTART,
             "How long a candidate has to hold out before it is blessed."),
     Setting("probation.heartbeats", Whole(0, 100_000), 5, RESTART,

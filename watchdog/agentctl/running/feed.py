@@ -24,6 +24,7 @@ class PaneFeed:
         self._stream = LineStream()
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.last_output_at = time.monotonic()
+        self.drawn_at: float | None = None  # when its first line came: no mere control codes
         if os.path.isdir(path) and not os.path.islink(path):  # the agent made it; it must not hinder a launch
             os.rename(path, f"{path}.{os.urandom(4).hex()}")
         elif os.path.lexists(path):
@@ -70,6 +71,8 @@ class PaneFeed:
         self._emit(self._stream.flush())
 
     def _emit(self, lines: list[str]) -> None:
+        if lines and self.drawn_at is None:
+            self.drawn_at = time.monotonic()
         for line in lines:
             self.lines.append(line)
             self._journal.line(line)

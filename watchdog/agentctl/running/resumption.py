@@ -7,6 +7,7 @@ before it is sent, and a launch that dies is another launch.
 from __future__ import annotations
 
 import os
+import time
 
 from .. import durable
 from ..conversation import session_store
@@ -19,6 +20,7 @@ from ..station import Station
 
 SESSION, MESSAGE = "{session}", "{message}"
 LONGEST_REASON, MOST_PENDING = 300, 5
+DRAWN_AT_LATEST_SECONDS, LOOK_SECONDS = 20.0, 0.2
 ENTER_AFTER_SECONDS = 0.3  # a terminal program that sees text and Enter at once takes them for a paste
 
 
@@ -119,8 +121,19 @@ def tell_after_ready(session) -> None:
     """Type the message into the agent's terminal, once it is ready and its screen is drawn."""
     told = session.resumption
     if told.message and told.by == "keys":
-        session.loop.set_timer("message", session.station.config.resume.after,
-                               lambda: type_message(session, told.message))
+        _type_when_drawn(session, time.monotonic(), session.station.config.resume.after)
+
+
+def _type_when_drawn(session, ready_at: float, after: float) -> None:
+    """Terminal programs throw away what was typed before they drew their screen; some draw it long after the start."""
+    drawn_at, now = session.feed.drawn_at, time.monotonic()
+    longest = ready_at + after + DRAWN_AT_LATEST_SECONDS  # some draw nothing at all
+    due_at = longest if drawn_at is None else min(max(ready_at, drawn_at) + after, longest)
+    if now < due_at:
+        session.loop.set_timer("message", min(due_at - now, LOOK_SECONDS),
+                               lambda: _type_when_drawn(session, ready_at, after))
+    else:
+        type_message(session, session.resumption.message)
 
 
 def type_message(session, message: str) -> None:

@@ -1,0 +1,2 @@
+#!/bin/sh
+# Nothing to build: the agent and its node are installed beside.
