@@ -150,7 +150,7 @@ KINDS = {
     "gemini": Kind("npm", r"Type your message", START + 'gemini "$@" -m gemini-2.5-flash', ["./start.sh"],
                    {"~/.gemini/settings.json": json.dumps(GEMINI_SETTINGS)}),
     "opencode": Kind("npm", r"ctrl\+p", START + 'opencode "$@"', ["./start.sh"],
-                     {"~/.config/opencode/opencode.json": json.dumps(OPENCODE_CONFIG)}),
+                     {"~/.config/opencode/opencode.json": json.dumps(OPENCODE_CONFIG)}, begins_with_store=True),
     "openclaw": Kind("npm", "", START + 'openclaw "$@"', ["./start.sh"],
                      {"openclaw/openclaw.json": json.dumps(OPENCLAW_CONFIG)}),
 }  # fmt: skip

@@ -24,6 +24,18 @@ def agent(request):
             print(f"{request.param}: {incident['reason']}: {incident['outcome']} in {incident['seconds']:.1f} s")
 
 
+def test_killed_before_anything_was_said_it_is_started(agent):
+    """Gemini makes its chat at the start, cannot resume it (exit status 42), and is started at the third launch."""
+    if agent.preset != "gemini":
+        same.test_killed_before_anything_was_said_it_is_started(agent)
+        return
+    agent.wait_prompt()
+    agent.wait_back(agent.kill())
+    agent.wait_prompt()
+    agent.wait_outcome(count=1)
+    assert agent.rollback_runs() == 3
+
+
 test_killed_in_mid_turn = same.test_killed_in_mid_turn_it_is_resumed_and_told_why
 test_hung = same.test_hung_it_is_ended_with_all_it_started
 test_a_bad_commit = same.test_a_bad_commit_is_undone_with_what_it_did_to_the_store
