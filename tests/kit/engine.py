@@ -42,13 +42,21 @@ def why_not() -> str:
 class Engine:
     """One engine; `with Engine() as engine:` starts it and ends it with all that it ran."""
 
-    def __init__(self, parent: str = "/tmp", plugin: Path | None = None) -> None:
-        """Make its folder; with `plugin` (a Compose v2 program) `environment` lets docker find it."""
+    def __init__(self, parent: str = "/tmp", plugin: Path | None = None, disk: str = "") -> None:
+        """Make its folder; with `plugin` (a Compose v2 program) `environment` lets docker find it.
+
+        `disk` is the size of a disk of its own, in memory; who asks for it is in a mount namespace (`kit.mounts`).
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="age", dir=parent))
         self.host = f"unix://{self.folder}/sock"
         self.log_path = self.folder / "log"
         self.environment = {"PATH": PATH, "DOCKER_HOST": self.host, "DOCKER_CONFIG": str(self.folder / "config")}
         (self.folder / "config/cli-plugins").mkdir(parents=True)
+        if disk:
+            from . import mounts
+
+            mounts.tmpfs(self.folder / "data", disk)
+        self._has_disk = bool(disk)
         if plugin is not None:
             (self.folder / "config/cli-plugins/docker-compose").symlink_to(plugin)
         self._keeper: subprocess.Popen | None = None
@@ -105,6 +113,10 @@ class Engine:
         for depth in ("", "*/"):  # cgroup v2, and v1 with its many trees
             for folder in glob.glob(f"/sys/fs/cgroup/{depth}{self.folder.name}"):
                 _remove_cgroup(folder)
+        if self._has_disk:
+            from . import mounts
+
+            mounts.release(self.folder / "data")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _tell(self, word: str) -> None:

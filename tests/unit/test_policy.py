@@ -150,6 +150,13 @@ def test_what_cannot_be_launched_keeps_its_code(status, tries, restarts, expecte
     assert decide(seen).condemn is None
 
 
+@pytest.mark.parametrize("tries", [0, 1, 2])
+def test_who_had_no_room_to_build_its_image_goes_back_and_is_not_condemned(tries):
+    seen = world(launch(4, "no-room-for-image"), [*GOODS, generation(4, "candidate", tries=tries)])
+    assert told(decide(seen))[1:3] == (LKG, 3)
+    assert decide(seen).condemn is None
+
+
 # --- the ladder
 
 
@@ -364,7 +371,7 @@ class Simulation:
 
 ENDINGS = st.sampled_from([
     *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"},
-    {"trigger": "engine-away"},
+    {"trigger": "engine-away"}, {"trigger": "no-room-for-image"},
     {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
 ])
 

@@ -48,6 +48,12 @@ class CannotBuild(AgentctlError):
     trigger = "build-failed"
 
 
+class NoRoomForImage(AgentctlError):
+    """The image of a candidate cannot be built now: the engine's disk is full."""
+
+    trigger = "no-room-for-image"
+
+
 class CommandFailed(AgentctlError):
     """An outside program ended badly; carries its argv, status and what it said."""
 

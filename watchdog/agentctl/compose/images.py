@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 
-from ..errors import AgentctlError, CannotBuild, CannotGoOn, CommandFailed, is_full_disk
+from ..errors import (
+    AgentctlError,
+    CannotBuild,
+    CannotGoOn,
+    CommandFailed,
+    NoRoomForImage,
+    is_full_disk,
+)
 from . import choices
 from .engine import EngineAway
 from .place import Place
@@ -67,6 +74,9 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     except (AgentctlError, OSError) as error:
         if is_full_disk(error) and is_recovery:  # waited for; a candidate's image is done without instead
             raise
+        if is_full_disk(error):
+            raise NoRoomForImage(f"no room at the engine to build the image of generation {number}: {_said(error)}",
+                                 "make room ('docker system df'); then this version may be started again") from error
         kind = ImageGone if is_recovery else CannotBuild
         what = "is gone, and cannot be built again" if is_recovery else "cannot be built"
         raise kind(f"the image of generation {number} {what}: {_said(error)}",

@@ -19,6 +19,7 @@ RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
 BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
 OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
 ENGINE_AWAY = "engine-away"  # Docker Engine ended, and took the agent along: nobody's code is to blame
+NO_ROOM = "no-room-for-image"  # the engine has no room to build a candidate's image: its code is not to blame
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
@@ -143,6 +144,10 @@ def _decide_failed(world: World, launch: dict) -> Decision:
         return _next_rung(world, None, why)
     if launch["trigger"] in ("cannot-launch", ENGINE_AWAY):
         return _decide_unlaunched(world, running, why)
+    if launch["trigger"] == NO_ROOM:  # what is good has its image already, and need not wait for room
+        decision = _next_rung(world, running, why)
+        decision.condemn = None
+        return decision
     if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or running["status"] == "condemned":
         return _next_rung(world, running, why)
     if launch["trigger"] in ("check-failed", "not-confirmed"):

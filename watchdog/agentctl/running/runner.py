@@ -163,7 +163,8 @@ def _refund(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:
     """A stop by a human or a reboot is no failure of the agent's, so it does not use up a trial's try."""
     generation = ledger.generation(begun.generation["number"])
     is_stop = ending.end == policy.STOPPED and not ending.by_agent
-    if (is_stop or ending.trigger == policy.ENGINE_AWAY) and generation["status"] == "candidate":
+    is_of_engine = ending.trigger in (policy.ENGINE_AWAY, policy.NO_ROOM)
+    if (is_stop or is_of_engine) and generation["status"] == "candidate":
         ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] + 1)
 
 
