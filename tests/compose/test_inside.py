@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from agentctl import rescue
 from agentctl.compose import choices
 from compose.compose_world import ComposeWorld
 from compose.images import AGENT
@@ -51,6 +52,11 @@ def agentctl(world, *words: str, check: bool = True) -> str:
     return done.stdout + done.stderr
 
 
+def image_name(world) -> str:
+    """Return the name that the agent's images are tagged with."""
+    return choices.image_of(SimpleNamespace(image=""), world.name)
+
+
 def inside(world, *words: str):
     """Run a command in the agent's container; return (exit status, what it said)."""
     done = world.engine.docker("exec", world.live()["container"], *words, check=False)
@@ -77,7 +83,7 @@ def test_a_required_check_looks_from_inside_and_in_the_code(world):
     world.commit({"good": "yes"})
     agentctl(world, "restart", "--no-wait")
     world.until(lambda: world.status_of(2) == "good", "the good one to be blessed", 40)
-    assert world.engine.ask("{{.Id}}", f"agentctl-{world.name}:lkg") == world.image_of(2)
+    assert world.engine.ask("{{.Id}}", f"{image_name(world)}:lkg") == world.image_of(2)
     world.commit({"bad": "yes"})
     agentctl(world, "restart", "--no-wait")
     incident = world.until_outcome("recovered", 60)
@@ -100,7 +106,7 @@ def test_a_change_is_tried_in_a_container_of_its_own_and_promoted_with_its_image
     assert tried["ok"] and tried["beats"] > 2
     assert len(world.starts()) == starts, "the trial wrote into its copy"
     assert world.live()["container"] == running, "the agent ran on"
-    built = world.engine.ask("{{.Id}}", f"agentctl-{world.name}:try-{tried['commit'][:12]}")
+    built = world.engine.ask("{{.Id}}", f"{image_name(world)}:try-{tried['commit'][:12]}")
     assert built and built != image
     assert "-try-" not in world.engine.docker("ps", "--all", "--format", "{{.Names}}").stdout
     agentctl(world, "change", "review", "feature/better", "--note", "looked at")
@@ -180,8 +186,7 @@ def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(mon
         agentctl(world, *words)
         folder = Path(world.places.config_dir)
         text = (folder / "compose.yaml").read_text()
-        image = choices.image_of(SimpleNamespace(image=""), world.name)
-        assert f"{{AGENT_CODE_DIR:-{world.code}}}" in text and f"{{AGENT_IMAGE:-{image}:lkg}}" in text
+        assert f"{{AGENT_CODE_DIR:-{world.code}}}" in text and f"{{AGENT_IMAGE:-{image_name(world)}:lkg}}" in text
         assert [(folder / name).stat().st_mode & 0o777 for name in (".env", "secret.env")] == [0o600, 0o600]
         world.start()
         world.until_beating(1, limit_seconds=40)
@@ -206,3 +211,14 @@ def test_an_undo_whose_image_cannot_be_had_leaves_the_agent_as_it_is(world):
     assert (told["outcome"], "cannot be built again" in told["reason"]) == ("nothing-to-do", True), (told, said)
     assert "could not be had" in agentctl(world, "why")
     assert json.loads(agentctl(world, "--json", "status"))["phase"] == "steady"
+
+
+def test_the_rescue_moves_nothing_under_a_running_container(world):
+    settings = {"values": {"compose.engine": world.engine.host, "compose.project": "", "compose.service": "agent"}}
+    container, supervisor = world.live()["container"], world.supervisors[-1]
+    world.kill_everything(supervisor)
+    assert world.engine.ask("{{.State.Running}}", container) == "true", "it outlives what kept it"
+    assert rescue.end_containers(settings, world.name) == ""
+    assert world.engine.ask("{{.State.Running}}", container) == "false"
+    settings["values"]["compose.engine"] = "unix:///nowhere/docker.sock"
+    assert "does not answer" in rescue.end_containers(settings, world.name)
