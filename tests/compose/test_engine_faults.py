@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
 
+from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
 from integration.world import wait_until, write
 
@@ -110,6 +112,18 @@ def test_we_may_be_killed_at_each_step_of_up(make, engine, step):
         events.communicate()
     world.start()
     assert_back(world, before)
+
+
+def test_a_runner_that_is_aborted_in_a_build_has_failed_and_was_not_stopped(make):
+    world = make(ONE_TRY)
+    begin(world)
+    world.new_image("healthy", "RUN sleep 600\n")
+    before = world.photograph()
+    running = world.start()
+    world.until(lambda: "building the image of generation 2" in world.log, "the build")
+    (runner,) = process.children(running.pid)
+    os.kill(runner, signal.SIGABRT)  # as systemd does, and the supervisor, when no sign of life came in time
+    assert assert_back(world, before)["trigger"] == "not-ready"
 
 
 # --- others

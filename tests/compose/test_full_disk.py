@@ -12,6 +12,7 @@ from integration.world import git
 from kit import mounts
 
 SIZE_MIB, LEFT_MIB, WANTED_MIB = 900, 8, 40
+SETTINGS = {"probation": {"tries": 1}, "agent": {"ready_timeout": "1m"}}
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def tight(monkeypatch):
     world = None
     try:
         images.build(engine, "agent", images.AGENT)
-        world = ComposeWorld(monkeypatch, engine, {"probation": {"tries": 1}}).adopt()
+        world = ComposeWorld(monkeypatch, engine, SETTINGS).adopt()
         yield world, engine.folder / "data/filler"
     finally:
         if world:

@@ -21,18 +21,13 @@ from ..machine.command import SIGKILL, Running
 from ..machine.tmux import Pane
 from . import container_launch, session
 from .attached import InnerTmux
+from .container_launch import BuiltTooLong, StoppedEarly
 from .ending import Ending, judge_exit
 from .inner import ABORT_SIGNAL
 from .probe import make_probe
 
 ENGINE_AGAIN_SECONDS = 1.0
 ENGINE_PATIENCE_SECONDS = 60.0
-
-
-class StoppedEarly(AgentctlError):
-    """A stop came while the image was built: no failure."""
-
-    end, trigger = policy.STOPPED, "stop"
 
 
 class ContainerSession(session.Session):
@@ -92,9 +87,11 @@ class ContainerSession(session.Session):
             return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info,
                                  on_idle=self._go_on_waiting)
         except AgentctlError as error:
-            if self._is_asked_to_stop():
-                raise StoppedEarly("stopped while its image was built") from error
-            raise
+            if not self._is_asked_to_stop():
+                raise
+            is_abort = session.signal.SIGABRT in os.read(self.wakeup, 64)
+            kind, what = (BuiltTooLong, "not ready in time:") if is_abort else (StoppedEarly, "stopped")
+            raise kind(f"{what} while its image was built") from error
 
     def _go_on_waiting(self) -> bool:
         """While a build goes on, or the engine is restarted, the time to become ready begins anew; true: give up."""

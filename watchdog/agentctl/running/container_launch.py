@@ -5,10 +5,24 @@ from __future__ import annotations
 from .. import durable
 from .. import lean_json as json
 from ..compose import choices
+from ..decisions import policy
+from ..errors import AgentctlError
 from ..launching.agent_environment import build_environment
 
 OF_THE_HOST = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 UNDER = ("AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE", "AGENT_HISTORY_FILE", "AGENT_BRIEF_FILE")
+
+
+class StoppedEarly(AgentctlError):
+    """A stop came while the image was built: no failure."""
+
+    end, trigger = policy.STOPPED, "stop"
+
+
+class BuiltTooLong(AgentctlError):
+    """Whoever watches us lost patience while the image was built: a failure."""
+
+    trigger = "not-ready"
 
 
 def environment(station, launch) -> dict[str, str]:
