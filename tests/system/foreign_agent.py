@@ -5,18 +5,14 @@ installed without network; the model API is a stand-in on the box's own loopback
 """
 
 import contextlib
-import hashlib
 import json
 import re
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
+import agent_wheels
 import boxes
 from world import World
 
-SOURCES = Path(__file__).with_name("foreign")
+SOURCES = agent_wheels.SOURCES
 WHEELS_INSIDE = "/opt/agent-wheels"
 API_INSIDE = f"{boxes.SOURCE_INSIDE}/tests"
 API_FOLDER, API_PORT = "/var/lib/model-api", 8100
@@ -48,25 +44,10 @@ Fresh.
 
 def wheels_for(root, name):
     """Return a folder of wheels of what `name` pins, for the Python of that root. Raise Unavailable."""
-    pins = SOURCES / name / "requirements.txt"
-    python = Path(root, "usr/bin/python3").resolve().name.removeprefix("python")
-    key = hashlib.sha256(f"{python}\n{pins.read_text()}".encode()).hexdigest()[:12]
-    folder = boxes.machine.cache_folder() / f"wheels-{name}-{key}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as place:
-            _download(Path(place) / "wheels", python, pins)
-            with contextlib.suppress(OSError):  # somebody else was faster
-                (Path(place) / "wheels").rename(folder)
-    return folder
-
-
-def _download(folder, python, pins):
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
-    command += ["--python-version", python, "--dest", str(folder), "-r", str(pins), "pip"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise boxes.Unavailable(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    try:
+        return agent_wheels.fetch(root, name, boxes.machine.cache_folder())
+    except agent_wheels.CannotDownload as error:
+        raise boxes.Unavailable(str(error)) from error
 
 
 class ModelApi:
@@ -132,6 +113,8 @@ class ForeignAgent(World):
         inside = f"{boxes.SOURCE_INSIDE}/{self.source.relative_to(boxes.CHECKOUT)}"
         self.box.run(["cp", "-r", inside, self.code])
         self.box.run(["chown", "-R", f"{self.owner}:", self.code])
+        wheels = self.box.run(["ls", WHEELS_INSIDE]).stdout.splitlines()
+        self.write(f"{self.code}/requirements.txt", agent_wheels.pins_of(wheels, self.source.name))
         self.shell(MAKE_REPOSITORY)
         self.box.run(["./build.sh"], user=self.owner, cwd=self.code, timeout=BUILD_SECONDS)
         self.good = self.head

@@ -1,7 +1,11 @@
 """Agents from PyPI under the preset of their name: killed, hung, rolled back, they are resumed and told why, once."""
 
+import contextlib
 import os
+import shutil
+import sqlite3
 
+import agent_wheels
 import boxes
 import foreign_agent
 import preset_agents
@@ -13,14 +17,17 @@ NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 
 
 @pytest.fixture(scope="module", params=preset_agents.KINDS)
-def agent(request):
+def agent(request, record_testsuite_property):
     """An agent of that kind, adopted by its preset, running, its model API beside it; on one systemd."""
+    source = preset_agents.KINDS[request.param].source
     try:
         root = boxes.find_root(boxes.wanted_roots()[0])
-        wheels = foreign_agent.wheels_for(root, preset_agents.KINDS[request.param].source)
+        wheels = foreign_agent.wheels_for(root, source)
         box = boxes.agentctl_box(root, shared=[(wheels, foreign_agent.WHEELS_INSIDE)])
     except boxes.Unavailable as error:
         return give_up(str(error))
+    tried = agent_wheels.pins_of([path.name for path in wheels.iterdir()], source).split()[0]
+    record_testsuite_property(f"version {request.param}", f"{tried} | {agent_wheels.pins(source).split()[0]}")
     with box:
         box.boot()
         yield preset_agents.make(request.param, box, ModelApi(box)).make().start()
@@ -91,6 +98,20 @@ if NIGHTLY:  # 40 s; test_sessions has it with an agent of our own
         incident = agent.wait_outcome(count=count + 1)
         assert (incident["trigger"], incident["decision"]) == ("wedged", "restart: restart")
         assert any("hermes chat" in row["command"] for row in incident["evidence"]["processes"])
+
+
+@pytest.mark.parametrize("agent", ["llm", "hermes", "hermes-gateway"], indirect=True)  # they keep theirs in SQLite
+def test_its_store_is_copied_whole_while_it_runs(agent, tmp_path):
+    agent.begin_answer("My code word is FULMAR")  # in mid-turn: the store is open, and in its write-ahead log
+    snapshot = agent.ctl("snapshot", "take").stdout.strip()
+    (store,) = [path for path in agent.box.path(f"{agent.data}/snapshots").glob(f"**/{snapshot}/**/*.db")
+                if path.name in ("logs.db", "state.db")]  # fmt: skip
+    for path in store.parent.glob(f"{store.name}*"):  # SQLite does not find its way into the box
+        shutil.copy(path, tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / store.name)) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert any("ALBATROSS" in line for line in copy.iterdump())
+    relaunched(agent, agent.kill())
 
 
 def test_a_bad_commit_is_undone_with_what_it_did_to_the_store(agent):
