@@ -313,6 +313,22 @@ def test_a_migration_is_all_or_nothing(path):
     assert seen == {1, ledgers.VERSION} and line > 15
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_log_of_a_broken_ledger_stays(path, read_only):
+    """It may hold what nothing else does: looking at the ruin must not remove it."""
+    writer = subprocess.run([sys.executable, "-c", "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
+                             "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)", path],
+                            env={**os.environ, "PYTHONPATH": SOURCE})
+    log = Path(f"{path}-wal").read_bytes()
+    assert writer.returncode == 0 and log
+    whole = bytearray(Path(path).read_bytes())
+    for broken in (b"no database" * 1000, whole[:16] + b"\1" + whole[17:]):
+        Path(path).write_bytes(broken)
+        with pytest.raises(LedgerDamaged):
+            Ledger(path, read_only=read_only)
+        assert Path(f"{path}-wal").read_bytes() == log
+
+
 def test_a_ledger_that_cannot_be_opened_is_not_held_open(path):
     """Nor by the error: whoever keeps it would keep the file system busy."""
     Path(path).write_bytes(b"no database" * 1000)

@@ -12,58 +12,7 @@ import time
 
 from .. import lean_json as json
 from ..errors import AgentctlError
-
-VERSION = 3
-
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE generations (
-    number INTEGER PRIMARY KEY, vault_commit TEXT NOT NULL, commit_id TEXT NOT NULL, tree TEXT NOT NULL,
-    branch TEXT NOT NULL, status TEXT NOT NULL, source TEXT NOT NULL, created_at REAL NOT NULL,
-    blessed_at REAL, condemned_at REAL, reason TEXT NOT NULL DEFAULT '', tries_left INTEGER NOT NULL,
-    snapshot TEXT NOT NULL DEFAULT '', is_golden INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX generations_tree ON generations (tree);
-CREATE TABLE launches (
-    id TEXT PRIMARY KEY, generation INTEGER NOT NULL, started_at REAL NOT NULL, boot_id TEXT NOT NULL,
-    snapshot TEXT NOT NULL DEFAULT '', incident TEXT NOT NULL DEFAULT '', ready_at REAL, first_beat_at REAL,
-    ended_at REAL, end TEXT NOT NULL DEFAULT '', trigger TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
-    exit_status INTEGER, exit_signal INTEGER);
-CREATE INDEX launches_started ON launches (started_at);
-CREATE TABLE incidents (
-    id TEXT PRIMARY KEY, at REAL NOT NULL, trigger TEXT NOT NULL, reason TEXT NOT NULL, launch TEXT NOT NULL,
-    generation_from INTEGER, generation_to INTEGER, decision TEXT NOT NULL DEFAULT '',
-    evidence TEXT NOT NULL DEFAULT '{}', outcome TEXT NOT NULL DEFAULT '', ended_at REAL);
-CREATE TABLE attempts (
-    incident TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, rung TEXT NOT NULL, target INTEGER,
-    reason TEXT NOT NULL, is_open INTEGER NOT NULL, PRIMARY KEY (incident, number));
-CREATE TABLE steps (
-    incident TEXT NOT NULL, attempt INTEGER NOT NULL, name TEXT NOT NULL, started_at REAL NOT NULL,
-    ended_at REAL, detail TEXT NOT NULL DEFAULT '', PRIMARY KEY (incident, attempt, name));
-CREATE TABLE requests (
-    number INTEGER PRIMARY KEY, at REAL NOT NULL, verb TEXT NOT NULL, target TEXT NOT NULL, author TEXT NOT NULL,
-    reason TEXT NOT NULL, incident TEXT NOT NULL DEFAULT '');
-CREATE TABLE events (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
-"""
-
-# What each version added; a ledger that lacks it is brought up to date when it is opened for writing.
-MIGRATIONS = {
-    2: (
-        "ALTER TABLE generations ADD COLUMN change TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE generations ADD COLUMN on_failure TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE generations ADD COLUMN confirm_by REAL",
-        "CREATE TABLE changes (name TEXT PRIMARY KEY, about TEXT NOT NULL, author TEXT NOT NULL, "
-        "started_at REAL NOT NULL, base TEXT NOT NULL, worktree TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '', "
-        "status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', checked TEXT NOT NULL DEFAULT '{}', "
-        "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
-        "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
-        "ended_at REAL)",
-    ),
-    3: (  # the image a generation runs in, and what it was built from (runtime `compose`)
-        "ALTER TABLE generations ADD COLUMN image TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE generations ADD COLUMN image_inputs TEXT NOT NULL DEFAULT ''",
-    ),
-}  # fmt: skip
-
+from .schema import MIGRATIONS, SCHEMA, VERSION
 
 REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
 
@@ -94,10 +43,12 @@ class Ledger:
         if not os.path.isfile(path):
             raise LedgerDamaged(f"ledger {path} is no file", REBUILT)
         try:
-            self._connect(read_only)
-            version = int(self.meta("version") or 0)
-            if 0 < version < VERSION and not read_only:
-                version = self._bring_up_to_date()
+            version = self._look(read_only)
+            if not read_only:
+                self.close()
+                self._connect(read_only=False)
+                if 0 < version < VERSION:
+                    version = self._bring_up_to_date()
         except (sqlite3.Error, ValueError) as error:
             if hasattr(self, "db"):
                 self.close()  # not when the error is forgotten: an open file keeps its file system busy
@@ -133,6 +84,21 @@ class Ledger:
         os.fsync(folder)
         os.close(folder)
         return cls(path)
+
+    def _look(self, read_only: bool) -> int:
+        """Return the file's version, seen by a connection that may not write.
+
+        One that may would, at its end, remove the log of a file that is broken, and with it what only the log holds.
+        """
+        try:
+            self._connect(read_only=True)
+            return int(self.meta("version") or 0)
+        except sqlite3.Error as error:
+            if read_only or _is_the_file_s_fault(error.sqlite_errorcode):
+                raise
+        self.close()
+        self._connect(read_only=False)  # it may be allowed more
+        return int(self.meta("version") or 0)
 
     def _connect(self, read_only: bool) -> None:
         mode = "ro" if read_only else "rw"
