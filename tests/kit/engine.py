@@ -195,6 +195,7 @@ class Keeper:
         off = ("iptables", "ip6tables", "ip-forward", "ip-masq", "userland-proxy")
         argv = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
                 "--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.folder}/sock", "--bridge=none",
+                "--default-address-pool", "base=172.16.0.0/12,size=26",  # nobody removes the networks of a test
                 "--cgroup-parent", f"/{Path(self.folder).name}", *(f"--{name}=false" for name in off)]
         self.engine = subprocess.Popen(argv, env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=2)
 

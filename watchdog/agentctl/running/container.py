@@ -28,6 +28,8 @@ from .probe import make_probe
 
 ENGINE_AGAIN_SECONDS = 1.0
 ENGINE_PATIENCE_SECONDS = 60.0
+LOOK_TWICE_SECONDS = 0.5
+OF_SIGTERM = (0, 143)  # how an agent ends that was asked to
 
 
 class ContainerSession(session.Session):
@@ -35,7 +37,7 @@ class ContainerSession(session.Session):
 
     container = image = ""
     has_ended = False  # by the engine's word
-    was_engine_away = is_away_told = False
+    was_engine_away = is_away_told = has_looked_twice = False
     waiting: Running | None = None
     following: Running | None = None
 
@@ -52,8 +54,7 @@ class ContainerSession(session.Session):
         container_launch.leave(self.station, self.launch.id, self._choose_command(env), env)
         number, self.began_at = self.launch.generation["number"], time.time()
         self.container = self.place.up(self.image, number)
-        facts = self.place.engine.inspect(self.container)
-        self._check_image(facts)
+        self._check_image(facts := self.place.engine.inspect(self.container))
         self.pane = Pane(pid_here(facts), 0, "")
         self.tmux = InnerTmux(self.place.engine, self.container)
         self._follow()
@@ -149,16 +150,20 @@ class ContainerSession(session.Session):
             return
         except AgentctlError as error:
             if not self.is_away_told:
-                self.is_away_told = True
                 self.journal.warning(f"agentctl: {error.message}")
+            self.is_away_told = self.was_engine_away = True  # also where `docker wait` was still told of the end
             self.loop.set_timer("engine", ENGINE_AGAIN_SECONDS, self._look_at_container)
             return
         if facts["State"]["Status"] in RUNNING:
-            self.was_engine_away = self.is_away_told = False
+            self.was_engine_away = self.is_away_told = self.has_looked_twice = False
             self._end_following()
             self.began_at = time.time()
             self._follow()
             self._await_end()
+            return
+        if facts["State"]["ExitCode"] in OF_SIGTERM and not self.has_looked_twice:
+            self.has_looked_twice = True  # an engine that ends asks its containers first, and still answers
+            self.loop.set_timer("engine", LOOK_TWICE_SECONDS, self._look_at_container)
             return
         self._tell_end(facts["State"])
 
@@ -249,8 +254,7 @@ class ContainerSession(session.Session):
 
     def _end_following(self) -> None:
         if self.following is not None:
-            self.following.kill()
-            self.following = None
+            self.following = self.following.kill()
 
     def _close(self) -> None:
         self._forget_wait()
