@@ -70,8 +70,8 @@ class ModelApi:
 
     def _lines(self):
         with contextlib.suppress(FileNotFoundError):
-            lines = (self.folder / "requests.jsonl").read_text().splitlines()
-            return [json.loads(line) for line in lines]
+            whole = (self.folder / "requests.jsonl").read_text().rpartition("\n")[0]  # the last may be half written
+            return [json.loads(line) for line in whole.splitlines()]
         return []
 
     def stall_next(self, pattern=""):

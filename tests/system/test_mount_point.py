@@ -6,12 +6,20 @@ from boxes import new_box
 from world import World
 
 PLACE = "/srv/agent"
-PLANT = """
+# In one step: a worker of the runner makes the folder anew as soon as it is missing.
+EXCHANGE = """
+import ctypes, os
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.renameat2(AT_FDCWD, b".agentctl", AT_FDCWD, b"mine", RENAME_EXCHANGE):
+    raise OSError(ctypes.get_errno(), "renameat2")
+"""
+PLANT = f"""
 cd "$1"
-mv .agentctl mine
 mkdir /tmp/elsewhere /tmp/elsewhere/standby
 echo precious >/tmp/elsewhere/standby/precious
-ln -s /tmp/elsewhere .agentctl
+ln -s /tmp/elsewhere mine
+python3 -c '{EXCHANGE}'
 """
 
 
