@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 
 # Each package and module at the top imports only what stands before it.
 ORDER = (
-    "durations", "errors", "mistake", "lean_json", "durable", "paths", "wording",  # words
+    "durations", "errors", "mistake", "lean_json", "durable", "paths", "shipped", "wording",  # words
     "decisions",
     "configuration",
     "machine", "snapshots", "entries", "records", "repo", "trees", "conversation", "store",

@@ -5,11 +5,10 @@ Uninstalling removes what was installed and nothing of the agent's.
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import sys
 
-from .. import durable
+from .. import durable, shipped
 from ..errors import AgentctlError
 from ..machine import systemd
 from ..paths import ENTRY_PATH, PACKAGE_DIR, SYSTEM
@@ -153,12 +152,6 @@ def _quoted(text: str, *, has_variables: bool = True) -> str:
 
 def _template(name: str) -> str:
     try:
-        return importlib.resources.files("agentctl.units").joinpath(name).read_text(encoding="utf-8")
-    except ModuleNotFoundError:
-        pass
-    folder = os.path.join(PACKAGE_DIR, "..", "..", "systemd")
-    try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return file.read()
+        return shipped.read("agentctl.units", name)
     except OSError as error:
         raise AgentctlError(f"the unit template {name} is not installed: {error}", "install agentctl again") from None

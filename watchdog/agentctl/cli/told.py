@@ -23,8 +23,6 @@ def main(name: str) -> int:
         if row is None:
             return 1
         known = gather(station, ledger, row)
-    settings = station.config.agent
-    passed = {variable: os.environ.get(variable, "") for variable in settings.pass_environment}
-    masker = mask.Masker(mask.given({**settings.environment, **passed}))
+    masker = mask.Masker(mask.of_agent(station.config.agent, dict(os.environ)))
     print(masker.all("\n".join(story_text.render(known, time.time()))))
     return 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 
-from .. import durable
+from .. import durable, shipped
 from ..errors import AgentctlError
 from . import evidence, images
 from .place import Place
@@ -56,15 +55,8 @@ def first_image(station, ledger, generation: dict, name: str) -> None:
 
 
 def _shipped() -> str:
-    package, name = SHIPPED
     try:
-        return importlib.resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    except ModuleNotFoundError:
-        pass
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "packaging", "docker", name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return shipped.read(*SHIPPED)
     except OSError as error:
         raise AgentctlError(f"the shipped compose file is not installed: {error}",
                             "name your own: --compose-file PATH") from None

@@ -111,6 +111,12 @@ class Engine:
         self.run("container", "kill", container, check=False)
         self.run("container", "wait", container, limit_seconds=STOP_MARGIN_SECONDS, check=False)
 
+    @staticmethod
+    def words_inside(container: str, argv: list[str], folder: str, variables: dict[str, str]) -> list[str]:
+        """Return what has docker run a command in a container, in a folder there and with these variables."""
+        told = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+        return ["exec", "--workdir", folder, *told, container, "/usr/bin/env", "--", *argv]
+
     # -- Compose --------------------------------------------------------------------------------------------
 
     def compose(self, project: str, file: str, folder: str, *words: str, variables: dict[str, str],

@@ -68,7 +68,7 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     say(f"agentctl: building the image of generation {number}"
         f"{' anew, from the vault: it is gone' if is_recovery else ''}")
     try:
-        image = _build(place, generation, is_recovery, on_idle)
+        image, inputs = _build(place, generation, is_recovery, on_idle)
     except EngineAway:
         raise
     except (AgentctlError, OSError) as error:
@@ -82,7 +82,7 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
         raise kind(f"the image of generation {number} {what}: {_said(error)}",
                    f"docker load or docker pull it and tag it {place.image_name}:g{number}, then agentctl rollback "
                    f"{number}" if is_recovery else "") from error
-    record(place, ledger, generation, image, inputs_of(place.station, generation))
+    record(place, ledger, generation, image, inputs)
     return image
 
 
@@ -96,7 +96,7 @@ def of_commit(place: Place, ledger, commit: str, repository) -> str:
         place.engine.labelled(_labels(place.station, inputs))
     if found:
         return found
-    return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")
+    return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")[0]
 
 
 def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> None:
@@ -133,7 +133,8 @@ def _labels(station, inputs: str) -> dict[str, str]:
     return {"agentctl.agent": station.places.name, "agentctl.inputs": inputs}
 
 
-def _build(place: Place, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> str:
+def _build(place: Place, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> tuple[str, str]:
+    """Build an image from the vault; return its id and what it was built from."""
     station, settings, number = place.station, place.settings, generation["number"]
     if not settings.dockerfile:
         raise AgentctlError("no Dockerfile is set (compose.dockerfile), so no image is built here")
@@ -148,10 +149,11 @@ def _build(place: Place, generation: dict, is_recovery: bool, on_idle=None, tag:
         arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
         if is_recovery:
             _refuse_pull(place, f"{folder}/{settings.dockerfile}", arguments)
-        labels = _labels(station, inputs_of(station, generation))
-        return place.engine.build(folder, settings.dockerfile, tag or f"{place.image_name}:g{number}", labels=labels,
-                                  arguments=arguments, no_cache=is_recovery,
-                                  limit_seconds=settings.build_timeout, on_idle=on_idle)  # fmt: skip
+        inputs = inputs_of(station, generation)
+        image = place.engine.build(folder, settings.dockerfile, tag or f"{place.image_name}:g{number}",
+                                   labels=_labels(station, inputs), arguments=arguments, no_cache=is_recovery,
+                                   limit_seconds=settings.build_timeout, on_idle=on_idle)  # fmt: skip
+        return image, inputs
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

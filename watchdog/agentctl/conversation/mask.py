@@ -42,6 +42,11 @@ def given(variables: dict[str, str]) -> list[str]:
     return [value for name, value in variables.items() if SECRET_NAMES.search(name)]
 
 
+def of_agent(settings, variables: dict[str, str]) -> list[str]:
+    """Return what is secret among the agent's variables: those that are set, and of `variables` those passed on."""
+    return given(settings.environment) + given({name: variables.get(name, "") for name in settings.pass_environment})
+
+
 def _shapes(secret: str) -> list[str]:
     """A secret as it is, and as it stands inside a JSON string."""
     import json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-SIGKILL = 9
+SIGKILL, SIGCONT = 9, 18
 SHELLS = (b"sh", b"dash", b"bash", b"zsh", b"ksh", b"mksh", b"busybox", b"fish")
 
 
@@ -37,6 +37,13 @@ def signal_quietly(pid: int, number: int) -> bool:
     return True
 
 
+def signal_and_wake(pids: list[int], number: int) -> None:
+    """Send a signal to processes, and SIGCONT: one that is stopped takes it only then."""
+    for sent in (number, SIGCONT):
+        for pid in pids:
+            signal_quietly(pid, sent)
+
+
 def state(pid: int) -> str:
     """Return the one-letter state (R, S, T, Z ...), '' if it is gone."""
     fields = stat_fields(pid)
@@ -61,6 +68,16 @@ def in_group(group: int | None) -> list[int]:
     if group is None or group <= 1:
         return []
     return [pid for pid in _pids() if stat_fields(pid)[2:3] == [str(group)]]
+
+
+def in_front(leader: int) -> list[int]:
+    """List the foreground group of the process's terminal, the process itself where there is none."""
+    return in_group(foreground_group(leader)) or [leader]
+
+
+def in_front_of_shell(leader: int) -> list[int]:
+    """List the same without a shell that leads it: its end would take the terminal along."""
+    return [pid for pid in in_front(leader) if pid != leader or not is_shell(pid)] or [leader]
 
 
 def children(parent: int) -> list[int]:

@@ -44,8 +44,13 @@ def trigger(station: Station, supervisor: int) -> None:
     elif systemd.has_unit(station.places):
         systemd.start_rollback(station.places)
     else:
-        command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
-                    env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
+        run_directly(station)
+
+
+def run_directly(station: Station) -> None:
+    """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
+    command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
+                env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
 
 
 def wait_until_taken(ledger: Ledger, number: int, again) -> str:

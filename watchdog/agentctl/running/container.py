@@ -294,7 +294,6 @@ class ContainerSession(session.Session):
 
     def start_probe(self, argv: list[str], null: int) -> Running:
         """A probe looks from inside."""
-        told = [f"{name}={self.launch_env[name]}" for name in container_launch.UNDER if name in self.launch_env]
-        words = ["--workdir", self.launch_env["AGENT_CODE_DIR"], *(w for one in told for w in ("--env", one))]
-        return self.place.engine.start("exec", *words, self.container, "/usr/bin/env", "--", *argv, stdout_fd=null,
-                                       stderr_fd=null)
+        told = {name: self.launch_env[name] for name in container_launch.UNDER if name in self.launch_env}
+        words = self.place.engine.words_inside(self.container, argv, told["AGENT_CODE_DIR"], told)
+        return self.place.engine.start(*words, stdout_fd=null, stderr_fd=null)

@@ -8,13 +8,14 @@ import time
 from .. import lean_json as json
 from ..compose.choices import is_well
 from ..errors import EXIT_DONE, EXIT_NOT_WELL
+from ..machine import status_file
 from .inner import VARIABLE
 
 
 def main(*, as_json: bool = False) -> int:
     """Print whether the launch in this container has a fresh heartbeat; return 0 if it has, else 3."""
     folder = os.environ.get(VARIABLE, "")
-    launch, live = _read(f"{folder}/launch.json"), _read(f"{folder}/live.json")
+    launch, live = status_file.read(f"{folder}/launch.json"), status_file.read(f"{folder}/live.json")
     why_not = is_well(live, launch, time.time())
     facts = {"well": not why_not, "why": why_not, "launch_id": launch.get("launch_id"),
              "generation": live.get("generation"), "phase": live.get("phase"),
@@ -22,11 +23,3 @@ def main(*, as_json: bool = False) -> int:
     said = why_not or f"generation {facts['generation']}: {facts['phase']}, its heartbeat is fresh"
     os.write(1, (json.dumps(facts) if as_json else said).encode() + b"\n")
     return EXIT_NOT_WELL if why_not else EXIT_DONE
-
-
-def _read(path: str) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.loads(file.read())
-    except (OSError, ValueError):
-        return {}

@@ -112,24 +112,15 @@ class Inside:
     def _stop(self) -> None:
         """Ask the agent to save, also below a shell; what does not end in time is killed."""
         self.stop_asked_at = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in self._agent():
-                process.signal_quietly(pid, number)
+        process.signal_and_wake(process.in_front(self.pane.pane_pid), signal.SIGTERM)
         self.loop.set_timer("grace", self.launch["stop_grace"], self._kill_rest)
 
     def _abort(self) -> None:
         """Have the agent tell where it hangs; not a shell, which would take the terminal along."""
-        leader = self.pane.pane_pid
-        targets = [pid for pid in self._agent() if pid != leader or not process.is_shell(pid)] or [leader]
-        for number in (signal.SIGABRT, signal.SIGCONT):
-            for pid in targets:
-                process.signal_quietly(pid, number)
+        process.signal_and_wake(process.in_front_of_shell(self.pane.pane_pid), signal.SIGABRT)
         self.loop.set_timer("grace", ABORT_GRACE_SECONDS, self._kill_rest)
 
     # -- small parts ----------------------------------------------------------------------------------------
-
-    def _agent(self) -> list[int]:
-        return process.in_group(process.foreground_group(self.pane.pane_pid)) or [self.pane.pane_pid]
 
     def _kill_rest(self) -> None:
         """End every process of the launch; the end of the agent's own is seen by the loop."""

@@ -126,12 +126,11 @@ def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> No
     from ..compose.place import Place
 
     place, settings = Place(station), station.config.compose
-    variables = (f"AGENT_CODE_DIR={settings.code or station.code_dir}",
-                 f"AGENT_STATE_DIR={settings.state or station.state_dir}")
-    words = [word for variable in variables for word in ("--env", variable)]
+    code, state_dir = settings.code or station.code_dir, settings.state or station.state_dir
+    words = place.engine.words_inside(place.known_container(), argv, code,
+                                      {"AGENT_CODE_DIR": code, "AGENT_STATE_DIR": state_dir})
     try:
-        place.engine.run("exec", "--workdir", settings.code or station.code_dir, *words, place.known_container(),
-                         "/usr/bin/env", "--", *argv, limit_seconds=limit_seconds)
+        place.engine.run(*words, limit_seconds=limit_seconds)
     except CommandFailed as error:  # what failed is the check, not docker
         raise CommandFailed(argv, error.status, error.stdout, error.stderr) from error
 

@@ -38,13 +38,14 @@ def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
     """Choose start or resume, and put the message on record where there is one."""
     settings = station.config
     session = read_session(station)
-    is_resumed = _has_session(station, session) and not _is_in_vain(ledger, launch)
+    earlier = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 2", launch.id)
+    is_resumed = _has_session(station, session) and not _is_in_vain(ledger, launch, earlier)
     if not is_resumed and _uses(settings.agent.command, SESSION):
         session = new_session_id()
         keep_session(station, session)
     message = ""
     if is_resumed and settings.resume.message != "none":
-        message = compose(*_facts(station, ledger, launch))
+        message = compose(*_facts(station, ledger, launch, earlier))
     argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
     if message and settings.resume.message == "argument":
         record(ledger, launch, message)
@@ -94,21 +95,19 @@ def _why(last: dict) -> str:
     return reason[:LONGEST_REASON].rstrip(". ")
 
 
-def _is_in_vain(ledger: Ledger, launch: Launch) -> bool:
+def _is_in_vain(ledger: Ledger, launch: Launch, earlier: list[dict]) -> bool:
     """Start instead of resuming where resuming was no use, and where the rung says that the task is not to go on."""
     if launch.incident:
         last = ledger.one("SELECT rung FROM attempts WHERE incident=? ORDER BY number DESC LIMIT 1", launch.incident)
         if last is not None and last["rung"] == "golden without the task":
             return True
-    earlier = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 2", launch.id)
     return is_unresumable(earlier, launch.generation)
 
 
-def _facts(station: Station, ledger: Ledger, launch: Launch) -> tuple:
-    rows = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 1", launch.id)
+def _facts(station: Station, ledger: Ledger, launch: Launch, earlier: list[dict]) -> tuple:
     incident = ledger.one("SELECT * FROM incidents WHERE id=?", launch.incident) if launch.incident else None
     brief_path = station.brief_path if os.path.exists(station.brief_path) else ""
-    return rows[0] if rows else None, incident, brief_path, state.pending_actions(station)
+    return earlier[0] if earlier else None, incident, brief_path, state.pending_actions(station)
 
 
 def compose_interrupt(silent_seconds: float, key: str) -> str:

@@ -239,34 +239,21 @@ class Session:
 
     def _abort_agent(self) -> None:
         """SIGABRT to the foreground group for every stack."""
-        targets = self.in_front()
-        for number in (signal.SIGABRT, signal.SIGCONT):
-            for pid in targets:
-                process.signal_quietly(pid, number)
+        targets = process.in_front_of_shell(self.pane.pane_pid)
+        process.signal_and_wake(targets, signal.SIGABRT)
         self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS)
-
-    def in_front(self) -> list[int]:
-        """List the agent's foreground group, without a shell that started it: its end would take the terminal along."""
-        leader = self.pane.pane_pid
-        group = process.in_group(process.foreground_group(leader))
-        return [pid for pid in group if pid != leader or not process.is_shell(pid)] or [leader]
 
     def ask_to_end(self) -> None:
         """SIGTERM to the agent, waking what is stopped; nobody waits for it."""
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in self.in_front():
-                process.signal_quietly(pid, number)
+        process.signal_and_wake(process.in_front_of_shell(self.pane.pane_pid), signal.SIGTERM)
 
     def stop(self) -> None:
         """End the agent the kind way: SIGTERM, time to save, then SIGKILL. Nothing of this is a failure."""
         self.notifier.stopping()
         self.journal.info("agentctl: stopping: asking the agent to save")
         began = time.monotonic()
-        leader = self.pane.pane_pid
-        agent = process.in_group(process.foreground_group(leader)) or [leader]  # below a shell or npm, too
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid in agent:
-                process.signal_quietly(pid, number)
+        agent = process.in_front(self.pane.pane_pid)  # below a shell or npm, too
+        process.signal_and_wake(agent, signal.SIGTERM)
         in_time = self._wait_for_end(self.station.config.agent.stop_grace, agent)
         self._kill_agent()
         took = time.monotonic() - began

@@ -103,9 +103,7 @@ async def _ship(server: Server) -> None:
 
 def _secrets(station: Station) -> list[str]:
     """List what is secret and was given to us: by variables that are called so, and by systemd's credentials."""
-    settings = station.config.agent
-    known = mask.given(settings.environment)
-    known += mask.given({name: os.environ.get(name, "") for name in settings.pass_environment})
+    known = mask.of_agent(station.config.agent, dict(os.environ))
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     if folder:
         for entry in os.scandir(folder):

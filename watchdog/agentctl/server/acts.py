@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 
 from .. import durable
 from ..conversation import task
 from ..decisions import policy
 from ..errors import AgentctlError
-from ..machine import command, runner_client, systemd
-from ..paths import ENTRY_PATH
+from ..machine import runner_client, systemd
 from ..recovery import requests
 from ..station import Station
 from . import observe
@@ -88,8 +86,7 @@ def start_rescue(station: Station) -> None:
     elif systemd.has_unit(station.places):
         systemd.run(station.places, "start", "--no-block", station.places.rollback_unit, limit_seconds=START_SECONDS)
     else:
-        command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
-                    env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
+        requests.run_directly(station)
 
 
 def pause(station: Station, until: float | None) -> None:
