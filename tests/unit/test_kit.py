@@ -1,12 +1,13 @@
 """The kit that judges the others: manifests see every difference, the line killer every gap, the table its counts."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from agentctl import durable
 from agentctl.machine import command
-from kit import survival
+from kit import second_look, survival
 from kit.exploration import explore
 from kit.line_killer import run
 from kit.manifest import describe, manifest, missing
@@ -149,3 +150,44 @@ def _environ(pid):
 
 def test_what_a_killed_run_had_started_ends_with_it(tmp_path):
     assert explore(lambda: Starter(tmp_path, [f"{os.getpid()}"]), stride=10).points > 1
+
+
+def case(file, name, inside=""):
+    return f'<testcase classname="{file.replace("/", ".").removesuffix(".py")}" name="{name}">{inside}</testcase>'
+
+
+A, B, C = (f"tests/system/test_{name}.py" for name in ("units", "users", "change"))
+
+
+@pytest.mark.parametrize(
+    ("failures", "again"),
+    [
+        ([], []),
+        ([(A, "one")], [A]),
+        ([(A, "one"), (B, "two"), (A, "three")], [A, B]),
+        ([(A, "one"), (A, "two"), (A, "three"), (A, "four")], []),  # no accident
+        ([(A, "one"), (B, "two"), (C, "three")], []),
+        ([("tests/unit/test_kit.py", "one")], []),
+        ([(A, "one"), ("tests/system/test_power_cuts.py", "two")], []),
+        ([("tests/integration/test_kill_launch.py", "one")], []),
+        ([("tests/integration/test_triggers.py", "one")], []),
+    ],
+)
+def test_which_files_get_a_second_look(failures, again):
+    assert second_look.files_to_run_again(failures) == again
+
+
+def test_what_failed_is_read_from_the_results(tmp_path):
+    results = tmp_path / "results.xml"
+    results.write_text(f"<testsuites><testsuite>{case(A, 'well')}{case(A, 'bad', '<failure/>')}"
+                       f"{case(B, 'no set-up', '<error/>')}{case(C, 'left', '<skipped/>')}</testsuite></testsuites>")
+    assert second_look.failed(results) == [(A, "bad"), (B, "no set-up")]
+
+
+def test_every_file_that_records_survival_is_looked_at_once():
+    folder = Path(__file__).resolve().parents[1]
+    recording = [path for part in second_look.PARTS for path in (folder / part).glob("test_*.py")
+                 if "survived(" in path.read_text()]  # fmt: skip
+    assert recording
+    names = [f"tests/{path.relative_to(folder)}" for path in recording]
+    assert [name for name in names if second_look.files_to_run_again([(name, "test")])] == []
