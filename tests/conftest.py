@@ -3,10 +3,16 @@
 import os
 import signal
 
+from hypothesis import HealthCheck, settings
+
 from kit import survival
 
 # A shell starts what it runs in the background with SIGINT ignored, and every program that a test starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes is the machine's affair: on a busy one the default, 200 ms, is passed now and then.
+settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_sessionfinish():

@@ -91,8 +91,8 @@ def test_a_tool_that_is_missing_is_named_with_what_to_do(tmp_path):
 
 def test_a_hanging_test_is_killed_with_all_its_children(tmp_path):
     script = "setsid sh -c 'echo $$ >away; exec sleep 600' & echo $$ >here; sleep 600"
-    part = run(tmp_path, "sh", "-c", script, limit=1.5)
-    assert not part.ok and "no end after 1.5s" in part.said
+    part = run(tmp_path, "sh", "-c", script, limit=5)
+    assert not part.ok and "no end after 5s" in part.said
     for name in ("here", "away"):
         assert not process.is_alive(int((tmp_path / name).read_text()))
 

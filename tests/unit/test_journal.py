@@ -30,14 +30,14 @@ def folder():
 def daemon(folder):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(folder / "j"))
-        server.settimeout(5)
+        server.settimeout(60)
         yield server
 
 
 @pytest.fixture
 def journal(daemon):
     fields = {"AGENTCTL_LAUNCH_ID": "abc", "AGENTCTL_GENERATION": "42"}
-    hand = Journal("agent", fields, socket_path=daemon.getsockname(), patience_seconds=0.2)
+    hand = Journal("agent", fields, socket_path=daemon.getsockname(), patience_seconds=2)
     yield hand
     hand.close()
 
@@ -102,6 +102,7 @@ def test_a_tiny_send_buffer_gets_a_shorter_message(journal, daemon):
 
 
 def fill(journal) -> int:
+    """Write until the daemon's queue is full; return how many lines it took."""
     placed = 0
     while journal.line("filler"):
         placed += 1
@@ -111,12 +112,11 @@ def fill(journal) -> int:
 def test_a_stuck_journal_is_waited_for_once_and_the_loss_is_told(journal, daemon):
     began, busy = time.monotonic(), time.process_time()
     placed = fill(journal)
-    waited = time.monotonic() - began
-    assert 0.15 < waited < 2
-    assert time.process_time() - busy < 0.15  # waited, not spun
+    assert time.monotonic() - began > 1.5
+    assert time.process_time() - busy < 1  # waited, not spun
     began = time.monotonic()
     assert not any(journal.line("lost") for _ in range(50))
-    assert time.monotonic() - began < 0.15
+    assert time.monotonic() - began < 50  # not twice as long for each
     assert journal.dropped == 51
     for _ in range(placed):
         assert heard(daemon)["MESSAGE"] == "filler"
@@ -172,12 +172,12 @@ def pipe():
 
 
 def test_a_reader_of_stdout_that_does_not_read_blocks_nobody(pipe):
-    journal = Journal("agent", to_stdout=True, patience_seconds=0.1)
+    journal = Journal("agent", to_stdout=True, patience_seconds=1)
     began = time.monotonic()
     with stdout_into(pipe[1]):
         placed = [journal.line("z" * 5000) for _ in range(50)]
     assert placed[:5] == [True] * 5 and placed[-5:] == [False] * 5
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # not a second for each of them
     assert journal.dropped == placed.count(False)
 
 
@@ -204,7 +204,7 @@ def test_the_copy_is_rotated_while_it_is_written_by_several(folder):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=env, stdout=subprocess.DEVNULL)
                for name in ("one", "two")]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     assert sorted(p.name for p in folder.iterdir()) == ["agent.log", "agent.log.1"]
     lines = (folder / "agent.log.1").read_text().splitlines() + path.read_text().splitlines()
     assert all(len(line) == 30 and line.endswith(" " + "x" * 20) for line in lines)

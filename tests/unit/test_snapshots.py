@@ -468,7 +468,7 @@ while True:
 
 def rows_after(path, before):
     """Wait until the writer has acknowledged more rows than `before`; return how many."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not os.path.exists(path) or os.path.getsize(path) <= before + 10:
         assert time.monotonic() < deadline
         time.sleep(0.01)

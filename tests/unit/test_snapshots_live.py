@@ -80,7 +80,7 @@ def run():
 
 
 def until(ask) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not ask():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -112,7 +112,7 @@ def test_what_a_process_rewrites_in_place_is_tried_a_few_times_and_then_said(pla
     until(lambda: size(f"{state}/file") == 3_200_000)
     began = time.monotonic()
     report = snapshots.take(state, root, "000001")
-    assert time.monotonic() - began < 60  # bounded
+    assert time.monotonic() - began < 300  # bounded
     data = snapshots.read_file(root, "000001", "file")
     versions = {data[at : at + 8] for at in range(0, len(data), 8)}
     assert report.skipped or len(versions) == 1  # one state, or it says that it may not be one
@@ -160,7 +160,7 @@ def test_odd_things_do_not_hang_it(places, kind, request):
     ended = []
     worker = threading.Thread(target=lambda: ended.append(snapshots.take(state, root, "000001")), daemon=True)
     worker.start()
-    worker.join(60)
+    worker.join(300)
     assert ended, "it hangs"
     assert snapshots.read_file(root, "000001", "plain") == b"plain"
     assert snapshots.verify(root, "000001") == []

@@ -74,12 +74,13 @@ def test_search_takes_any_words(store, words, found):
     assert store.search("other", words, 10) == []
 
 
-def test_writes_that_wait_together_are_committed_together(store):
+def test_writes_that_wait_together_are_committed_together(store, monkeypatch):
+    monkeypatch.setattr("agentctl.store.writer.GROUP_SECONDS", 60.0)  # to gather 200 takes a busy machine a moment
     commits = []
     store._connection.connection.driver_connection.set_trace_callback(
         lambda sql: commits.append(sql) if sql.startswith("COMMIT") else None)  # fmt: skip
     gate = threading.Event()
-    first = store.writer.submit(lambda _: gate.wait(10) and None)
+    first = store.writer.submit(lambda _: gate.wait(60) and None)
     waiting = [store.append([row(n)]) for n in range(200)]
     gate.set()
     for future in (first, *waiting):
@@ -117,7 +118,7 @@ def test_periods_events_tokens_and_facts_by_key(store):
 
 def test_what_waits_together_is_written_in_the_order_of_asking(store):
     gate = threading.Event()
-    first = store.writer.submit(lambda _: gate.wait(10) and None)
+    first = store.writer.submit(lambda _: gate.wait(60) and None)
     futures = [store.add_period("agent", Period("up", "", 100.0)), store.end_period("agent", 150.0, 50.0),
                store.add_period("agent", Period("late", "", 150.0)), store.add_period("other", Period("up", "", 1.0))]
     gate.set()
@@ -258,7 +259,7 @@ def test_one_bad_write_does_not_take_the_others_along(store):
     def refuse(_):
         raise StoreUnavailable("not this one")
 
-    blocker = store.writer.submit(lambda _: gate.wait(10) and None)
+    blocker = store.writer.submit(lambda _: gate.wait(60) and None)
     good, bad, after = store.append([row(1)]), store.writer.submit(refuse), store.append([row(2)])
     gate.set()
     blocker.result()
