@@ -30,9 +30,9 @@ def main(argv: list[str]) -> int:
 
         return health.main()
     if part == "trial":
-        from agentctl.running import trial
+        from agentctl.running import on_trial
 
-        return trial.main(name, *rest)
+        return on_trial.main(name, *rest)
     if part == "rollback":
         from agentctl.recovery import rollback
 

@@ -213,8 +213,8 @@ def _health(session, body: bytes):
     for key, name in (("progress", "X_AGENTCTL_PROGRESS"), ("phase", "X_AGENTCTL_PHASE"), ("status", "STATUS")):
         if key in facts:
             fields[name] = str(facts[key])
-    session.hear(fields)
-    return 200, {"ok": True, "deadline_seconds": session.judge.timeout_seconds, "pending": []}, None
+    session.life.hear(fields)
+    return 200, {"ok": True, "deadline_seconds": session.life.judge.timeout_seconds, "pending": []}, None
 
 
 def _changes(session, body: bytes, uid: int):

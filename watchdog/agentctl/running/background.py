@@ -54,7 +54,7 @@ class Jobs:
     def settle_incident(self) -> None:
         """Write `recovered`, once the first heartbeat is here and the condemned work is saved."""
         session = self.session
-        if self.is_settled or session.first_beat_at is None or not self.is_work_saved:
+        if self.is_settled or session.life.first_beat_at is None or not self.is_work_saved:
             return
         self.is_settled = True
         if not session.launch.incident:
@@ -72,7 +72,7 @@ class Jobs:
             return
         if facts := session.running_facts():
             session.ledger.add_evidence(session.launch.incident, runs=facts)
-        recover(session.ledger, session.launch, session.first_beat_at)
+        recover(session.ledger, session.launch, session.life.first_beat_at)
         session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
                              f"{session.launch.generation['number']}")
 
@@ -80,7 +80,7 @@ class Jobs:
 
     def _look_at_trial(self) -> None:
         session, settings = self.session, self.station.config.probation
-        judge = session.judge
+        judge = session.life.judge
         last_beat = judge.last_counted_at or 0.0
         is_proven = policy.is_proven(  # by a clock that nobody can set, and up to the last beat: silence proves nothing
             now=last_beat if settings.heartbeats else time.monotonic(), ready_at=judge.ready_at, beats=judge.counted,
@@ -133,7 +133,7 @@ class Jobs:
                                          "it is whole in quarantine")
         self.is_work_saved = True
         self.settle_incident()
-        if self.session.ready_at is not None and self.session.launch.generation["status"] == "good":
+        if self.session.life.ready_at is not None and self.session.launch.generation["status"] == "good":
             self._start("standby", lambda status: None, str(self.session.launch.generation["number"]))
 
     def start_for_change(self, job: str, name: str) -> None:

@@ -172,7 +172,7 @@ class ContainerSession(session.Session):
         status, number = choices.exit_of(state["ExitCode"])
         lived = time.time() - self.launch.started_at
         self._let_output_come()
-        self.ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        self.ending = judge_exit(status, number, is_ready=self.life.ready_at is not None, lived_seconds=lived)
         self.ending = self.wedge.ended(self.ending) if self.wedge else self.ending
         if state.get("OOMKilled"):
             self.ending.reason += "; the container was out of memory"

@@ -6,17 +6,14 @@ written as the agent's user, and plan, sockets and log are in a folder that is n
 
 from __future__ import annotations
 
-import os
-
 from .. import lean_json as json
 from ..configuration import config
 from ..errors import AgentctlError
 from ..machine import command
-from ..paths import Places
 from ..station import Station, find_identity
 from .container import ContainerSession
 from .seclusion import bring_state, take_state
-from .trial import Teller, Trial, begin, hold
+from .trial import Teller, Trial, begin, candidate, hold
 
 DOWN_SECONDS = 60.0
 
@@ -37,23 +34,21 @@ def main(name: str, plan: dict, teller: Teller) -> int:
 
 
 def _copy_state_as_agent(plan: str) -> str:
-    take_state(json.loads(plan), [])
-    bring_state(json.loads(plan), [])
+    given = json.loads(plan)
+    take_state(given, [])
+    bring_state(given, [])
     return ""
 
 
 def open_station(name: str, plan: dict, given: config.Config) -> Station:
-    """Open the candidate as an agent of its own; inside its container everything has the paths it always has."""
+    """Open the candidate in a project of its own; inside its container everything has the paths it always has."""
     values = given.values
-    places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
     own = {
-        **values, "agent.code": plan["worktree"], "state.dir": f"{plan['folder']}/state",
-        "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"}, "state.extra": [],
         "compose.file": plan["file"], "compose.project": plan["project"],
         "compose.code": values["compose.code"] or values["agent.code"],
         "compose.state": values["compose.state"] or values["state.dir"],
     }  # fmt: skip
-    return Station(places, config.Config(own, given.given))
+    return candidate(name, plan, config.Config({**values, **own}, given.given))
 
 
 class ContainerTrial(Trial, ContainerSession):

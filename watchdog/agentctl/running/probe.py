@@ -1,6 +1,6 @@
 """Signs of life from agents that do not notify: a file, a command, output, hooks, a health address, time alive.
 
-Each source ends in `session.hear`, so that one judge decides for all of them. A probe that hangs is no sign of life.
+Each source ends in `Life.hear`, so that one judge decides for all of them. A probe that hangs is no sign of life.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Probe:
             from .wedge import Wedge  # most agents need none of it
 
             session.wedge = Wedge(station, session)
-            session.judge.phase = "idle"  # until a hook says that it has something to do
+            session.life.judge.phase = "idle"  # until a hook says that it has something to do
             self.store_seen = self._store()
         self.look()
 
     def look(self) -> None:
         """Look once and come again; soon until the first sign of life, for 'recovered' and the like wait for that."""
-        is_new = not self.session.judge.is_ready
+        is_new = not self.session.life.judge.is_ready
         if is_new:
             self._look_for_ready()
         else:
@@ -60,7 +60,7 @@ class Probe:
     def _look_for_ready(self) -> None:
         if isinstance(self.ready, (int, float)):
             if time.monotonic() - self.began >= self.ready:
-                self.session.hear(READY | (BEAT if self.source == "output" else {}))
+                self.session.life.hear(READY | (BEAT if self.source == "output" else {}))
         elif isinstance(self.ready, (list, tuple)):
             self._run(list(self.ready), READY)
         else:  # "notify" from an agent that knows no notifications: its first sign of life is its word
@@ -72,10 +72,10 @@ class Probe:
     def _look_for(self, meaning: dict[str, str]) -> None:
         """Look at the configured source; what is found there means `meaning`."""
         if self.source == "file" and self._file_changed():
-            self.session.hear(meaning)
+            self.session.life.hear(meaning)
         elif self.source == "output" and self.session.feed.last_output_at > self.output_seen_at:
             self.output_seen_at = self.session.feed.last_output_at
-            self.session.hear(meaning)
+            self.session.life.hear(meaning)
         elif self.source == "http" and self.station.config.heartbeat.url:
             self._ask_address(meaning)
         elif self.source in ("hook", "process"):
@@ -91,8 +91,8 @@ class Probe:
             return
         store, seen = self._store(), self.store_seen
         self.store_seen, self.soonest = store, self.every_seconds
-        if self.session.judge.phase == "idle" or store != seen:
-            self.session.hear(meaning)
+        if self.session.life.judge.phase == "idle" or store != seen:
+            self.session.life.hear(meaning)
         else:
             self.soonest = self.session.wedge.look()
 
@@ -113,7 +113,7 @@ class Probe:
         def answered(is_well: bool) -> None:
             self.look_under_way = None
             if is_well:
-                self.session.hear(meaning)
+                self.session.life.hear(meaning)
 
         look = HttpLook(self.station.config.heartbeat.url, self.session.loop, answered)
         self.look_under_way = look if look.is_open else None
@@ -153,7 +153,7 @@ class Probe:
         os.close(pidfd)
         running, self.running = self.running, None
         if running is not None and os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1]) == 0:
-            self.session.hear(meaning)
+            self.session.life.hear(meaning)
 
     def _give_up(self) -> None:
         if self.running is not None:

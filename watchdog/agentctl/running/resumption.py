@@ -179,7 +179,7 @@ def hear_session(session, told: str) -> None:
         resumed.expected = ""  # from here on it may change its session as it likes
         if told != expected:
             note = f"session {expected} was to be resumed, the agent is in {told}"
-            session.notes.append(note)
+            session.life.notes.append(note)
             session.journal.warning(f"agentctl: {note}")
             session.record(lambda: session.ledger.event("session", f"launch {session.launch.id}: {note}"))
     keep_session(session.station, told)

@@ -1,4 +1,4 @@
-"""One launch while it lives: the agent in its tmux, its notifications, its pane, its end. One poll loop, no threads.
+"""One launch while it lives: the agent in its tmux, its doors, its pane, its end. One poll loop, no threads.
 
 It watches and relays. What must be on disk before the start was done by `launch`; what follows an end is decided
 by the one-shot. The loop never waits for anything but its poll.
@@ -13,7 +13,6 @@ import time
 
 from .. import durable
 from ..decisions import policy
-from ..decisions.heartbeat import Judge
 from ..errors import AgentctlError
 from ..launching import room, state
 from ..launching.agent_environment import build_environment, choose_command, keeps_own_sessions
@@ -22,7 +21,7 @@ from ..machine import command, process
 from ..machine.journal import Journal
 from ..machine.loop import Loop
 from ..machine.notify import Notifier, NotifyReceiver
-from ..machine.status_file import LEAST_SECONDS_BETWEEN, StatusFile
+from ..machine.status_file import StatusFile
 from ..machine.tmux import Tmux
 from ..records.ledger import Ledger
 from ..station import Station
@@ -30,6 +29,7 @@ from . import api
 from .background import Jobs
 from .ending import Ending, judge_exit
 from .feed import PaneFeed
+from .life import Life
 from .probe import make_probe
 
 SESSION_NAME = "agent"
@@ -45,15 +45,9 @@ class Session:
     def __init__(self, station: Station, ledger: Ledger, launch: Launch, notifier: Notifier, journal: Journal) -> None:
         self.station, self.ledger, self.launch = station, ledger, launch
         self.notifier, self.journal = notifier, journal
-        settings = station.config
-        self.judge = Judge(timeout_seconds=settings.heartbeat.timeout,
-                           longest_wait_seconds=settings.heartbeat.longest_wait,
-                           progress_required=settings.heartbeat.progress == "required")
         self.ending: Ending | None = None
-        self.loop = Loop()
-        self.ready_at = self.first_beat_at = self.last_beat_at = None
-        self.notes: list[str] = []
-        self.by_agent = self.is_extended = False
+        self.loop, self.life = Loop(), Life(self)
+        self.by_agent = False
         self.pane_name, self.resumption, self.wedge = SESSION_NAME, None, None
         self.processes: list[dict] = []
 
@@ -119,64 +113,24 @@ class Session:
             env["AGENT_SESSION_ID"] = self.resumption.session
         return self.resumption.argv
 
-    # -- signs of life --------------------------------------------------------------------------------------
+    # -- what it says ---------------------------------------------------------------------------------------
 
     def _on_notifications(self) -> None:
         for message in self.receiver.receive():
             if message.uid in self._trusted_uids():
-                self.hear(message.fields)
+                self.life.hear(message.fields)
 
     def _trusted_uids(self) -> set[int]:
         user = self.station.user
         return {0, os.geteuid(), user.uid if user else os.geteuid()}
 
-    def hear(self, fields: dict[str, str]) -> None:
-        """Take one notification of the agent, whatever way it came, and pass on what counts."""
-        verdict = self.judge.judge(fields, time.monotonic())
-        if "X_AGENTCTL_SESSION" in fields:
-            from .resumption import hear_session
-
-            hear_session(self, fields["X_AGENTCTL_SESSION"])
-        if verdict.status:
-            self.notifier.status(verdict.status)
-        if verdict.note and verdict.note not in self.notes:
-            self.notes.append(verdict.note)
-            self.journal.warning(f"agentctl: a heartbeat does not count: {verdict.note}")
-        if verdict.is_ready:
-            self._become_ready()
-        if verdict.extend_seconds > 0:
-            self._extend(verdict.extend_seconds)
-        if verdict.counts:
-            self._beat()
-
-    def _become_ready(self) -> None:
-        self.ready_at = time.time()
-        number = self.launch.generation["number"]
-        self.notifier.ready(f"generation {number}: running")
-        self.record(lambda: self.ledger.update("launches", {"id": self.launch.id}, ready_at=self.ready_at))
-        self.status.write(pid=self.pane.pane_pid, phase=self._phase())
+    def after_ready(self) -> None:
+        """Begin what waits for a ready agent."""
         self.jobs.after_ready()
         if self.resumption is not None:
             from .resumption import tell_after_ready
 
             tell_after_ready(self)
-
-    def _beat(self) -> None:
-        if self.is_extended:
-            self.notifier.watchdog_usec(int(self.judge.timeout_seconds * 1e6))
-            self.is_extended = False
-        self.notifier.keepalive()
-        self.last_beat_at = time.time()
-        if self.first_beat_at is None and self.ready_at is not None:
-            self.first_beat_at = self.last_beat_at
-            self._first_beat()
-        if not self.status.beat(self.last_beat_at, self.judge):
-            self.loop.set_timer("status", LEAST_SECONDS_BETWEEN, self.status.write)
-
-    def _first_beat(self) -> None:
-        """The first heartbeat of this launch: only now is a recovery a recovery."""
-        self.record(lambda: self.ledger.update("launches", {"id": self.launch.id}, first_beat_at=self.first_beat_at))
-        self.jobs.settle_incident()
 
     def record(self, write) -> None:
         """Write to the ledger; a full disk is no reason to end an agent that works, so it is tried again."""
@@ -186,18 +140,6 @@ class Session:
             self.journal.warning(f"agentctl: cannot be written down yet: {error.message}")
             self.loop.set_timer(f"record {id(write)}", RECORD_AGAIN_SECONDS, lambda: self.record(write))
 
-    def _extend(self, seconds: float) -> None:
-        wanted = max(seconds, self.judge.timeout_seconds)
-        if self.ready_at is None:
-            self.notifier.extend(int(wanted * 1e6))
-            return
-        self.notifier.watchdog_usec(int(wanted * 1e6))
-        self.is_extended = True
-        self.status.write(silent_until_at=time.time() + wanted)
-
-    def _phase(self) -> str:
-        return "probation" if self.launch.generation["status"] == "candidate" else "steady"
-
     # -- the end --------------------------------------------------------------------------------------------
 
     def _on_agent_end(self) -> None:
@@ -206,7 +148,7 @@ class Session:
             self._on_server_end()  # it took the agent along
             return
         lived = time.time() - self.launch.started_at
-        ending = judge_exit(status, number, is_ready=self.ready_at is not None, lived_seconds=lived)
+        ending = judge_exit(status, number, is_ready=self.life.ready_at is not None, lived_seconds=lived)
         self.ending = self.wedge.ended(ending) if self.wedge else ending
 
     def _on_server_end(self) -> None:
@@ -223,17 +165,9 @@ class Session:
 
     def _on_abort(self) -> None:
         """systemd's watchdog or start limit fired: make the agent tell where it hangs, then end."""
-        if self.ready_at is None:
-            seconds = self.station.config.agent.ready_timeout
-            trigger, reason = "not-ready", f"it was not ready within {seconds:g}s"
-        elif self.wedge and self.wedge.is_under_way():
+        trigger, reason = self.life.silence()
+        if self.life.ready_at is not None and self.wedge and self.wedge.is_under_way():
             trigger, reason = "wedged", self.wedge.reason()
-        else:
-            silent = time.time() - (self.last_beat_at or self.ready_at)
-            trigger = "watchdog"
-            reason = f"no heartbeat for {silent:.1f}s (limit {self.judge.timeout_seconds:g}s)"
-            if self.notes:
-                reason += f"; {self.notes[-1]}"
         self._abort_agent()
         self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
@@ -282,11 +216,9 @@ class Session:
         process.end_all(lambda: process.with_variable("AGENT_LAUNCH_ID", self.launch.id))
 
     def _complete(self, ending: Ending) -> Ending:
-        ending.ready_at, ending.first_beat_at, ending.last_beat_at = (
-            self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
-        ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
+        self.life.tell(ending)
         ending.processes = self.processes
-        ending.notes, ending.lines = self.notes, list(self.feed.lines) if hasattr(self, "feed") else []
+        ending.lines = list(self.feed.lines) if hasattr(self, "feed") else []
         return ending
 
     def snapshot_at_stop(self) -> None:

@@ -1,22 +1,17 @@
-"""A candidate on trial: the same runner session as in real life, apart from the running agent in everything.
+"""A candidate on trial: the same runner session as in real life, which ends by itself when it has held long enough.
 
-It runs as the agent's user in a process of its own, with a copy of the state, its own terminal, sockets and token,
-below a root of its own (AGENTCTL_ROOT), so that agentctl called from inside finds no real agent. Standard output
-carries one JSON object a line for who asked; what the candidate prints goes into the log.
+`on_trial` makes its surroundings and has it held here. The session's watchdog is its own, and it has no jobs.
 """
 
 from __future__ import annotations
 
 import _signal as signal
-import fcntl
 import os
-import sys
 import time
 
 from .. import lean_json as json
 from ..configuration import config
 from ..decisions import policy
-from ..errors import AgentctlError, in_words
 from ..launching.launch import Launch
 from ..machine import command
 from ..machine.journal import Journal
@@ -24,45 +19,19 @@ from ..paths import Places
 from ..records.ledger import Ledger
 from ..station import Station, boot_id, new_id
 from .ending import Ending
-from .seclusion import bring_state, outside, seclude, take_state
 from .session import Session
 
 TELL_SECONDS = 1.0
 SHOWN_LINES = 15
 
 
-def main(name: str, plan_path: str) -> int:
-    """Run one trial by its plan; return 0 if the candidate held."""
-    with open(plan_path, encoding="utf-8") as file:
-        plan = json.loads(file.read())
-    teller = Teller(os.dup(1))
-    _log_to(plan["log"])
-    held = os.open(plan["folder"], os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
-    fcntl.flock(held, fcntl.LOCK_EX)  # so that the next trial does not take this one for a leftover
-    if "image" in plan:
-        from . import container_trial
-
-        return _verdict_of(teller, lambda: container_trial.main(name, plan, teller))
-    return _verdict_of(teller, lambda: _on_host(name, plan, teller))
-
-
-def _on_host(name: str, plan: dict, teller: Teller) -> int:
-    take_state(plan, plan["extra"])
-    lacks = seclude(plan)
-    if lacks:
-        teller.tell(lacks=lacks)
-    extra = [] if lacks else plan["extra"]
-    bring_state(plan, extra)
-    station = open_station(name, plan, outside(extra))
-    return hold(station, plan, teller, lambda ledger: Trial(station, ledger, begin(ledger, plan), plan, teller))
-
-
-def _verdict_of(teller: Teller, work) -> int:
-    try:
-        return work()
-    except (AgentctlError, OSError) as error:
-        teller.tell(ok=False, why=f"the trial could not be held: {in_words(error)}", lines=[])
-        return 1
+def candidate(name: str, plan: dict, settings: config.Config) -> Station:
+    """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
+    values = settings.values
+    own = {"agent.code": plan["worktree"], "state.dir": f"{plan['folder']}/state", "state.extra": [],
+           "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"}}
+    places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
+    return Station(places, config.Config({**values, **own}, settings.given))
 
 
 def hold(station: Station, plan: dict, teller: Teller, make) -> int:
@@ -77,41 +46,6 @@ def hold(station: Station, plan: dict, teller: Teller, make) -> int:
     teller.tell(ok=ok, why=why, trigger="" if ok else ending.trigger, beats=ending.beats, lines=_last(ending.lines),
                 ready_seconds=_since(trial.launch.started_at, ending.ready_at))
     return 0 if ok else 1
-
-
-def open_station(name: str, plan: dict, aside: list[str]) -> Station:
-    """Open the candidate as an agent of its own: its worktree is the code, the copy is the state.
-
-    What it finds and writes in the folders `aside` is its own, too.
-    """
-    given = config.load_last_valid(plan["config"], plan["cache"])[0]
-    copy = f"{plan['folder']}/state"
-    own = _led_to(given.values, plan["state"].rstrip("/"), copy)
-    variables = {**own["agent.environment"], "AGENT_TRIAL": "1"}
-    values = {**own, "agent.code": plan["worktree"], "state.dir": copy, "agent.environment": variables,
-              "state.extra": [], "resume.store": _own_sessions(own["resume.store"], [copy, *aside]),
-              "resume.proof": _own_sessions(own["resume.proof"], [copy, *aside])}
-    places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
-    return Station(places, config.Config(values, given.given))
-
-
-def _led_to(value, state: str, copy: str):
-    """Return settings with the copy where they name the state folder: presets have it in commands and variables."""
-    if isinstance(value, str):
-        whole = value.replace(f"{state}/", f"{copy}/")
-        return whole[: -len(state)] + copy if whole.endswith(state) else whole
-    if isinstance(value, (list, tuple)):
-        return [_led_to(item, state, copy) for item in value]
-    if isinstance(value, dict):
-        return {key: _led_to(item, state, copy) for key, item in value.items()}
-    return value
-
-
-def _own_sessions(patterns: list[str], copies: list[str]) -> list[str]:
-    """Return the patterns of sessions that were copied. Others are the running agent's: not to be resumed twice."""
-    copied = [p for p in patterns if not p.startswith(("/", "~"))
-              or any(os.path.expanduser(p).startswith(f"{copy}/") for copy in copies)]
-    return copied or (["no-session-was-copied"] if patterns else [])
 
 
 def begin(ledger: Ledger, plan: dict, **more: str) -> Launch:
@@ -139,19 +73,19 @@ class Trial(Session):
         """Play systemd's part: no sign of life within `seconds` ends it, with every stack in the log."""
         self.loop.set_timer("watch", seconds, self._on_abort)
 
-    def _become_ready(self) -> None:
-        super()._become_ready()
-        self.teller.tell(ready=_since(self.launch.started_at, self.ready_at))
+    def after_ready(self) -> None:
+        super().after_ready()
+        self.teller.tell(ready=_since(self.launch.started_at, self.life.ready_at))
         self.loop.set_timer("held", self.plan["seconds"], self._held)
         self.loop.set_timer("tell", TELL_SECONDS, self._tell)
 
     def _tell(self) -> None:
-        self.teller.tell(beats=self.judge.counted, seconds=_since(self.ready_at, time.time()))
+        self.teller.tell(beats=self.life.judge.counted, seconds=_since(self.life.ready_at, time.time()))
         self.loop.set_timer("tell", TELL_SECONDS, self._tell)
 
     def _held(self) -> None:
         """The time is over: it has beaten, or it still has its silence to fill."""
-        if self.judge.counted == 0:
+        if self.life.judge.counted == 0:
             self.loop.set_timer("held", 0.1, self._held)
             return
         if self.plan["smoke"]:
@@ -267,14 +201,6 @@ class Teller:
             os.write(self.fd, json.dumps(facts).encode() + b"\n")
         except OSError:
             return
-
-
-def _log_to(path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.stdout.flush()
 
 
 def _last(lines: list[str]) -> list[str]:

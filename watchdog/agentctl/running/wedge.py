@@ -29,7 +29,7 @@ class Wedge:
 
     def look(self) -> float:
         """Take what is due while it is busy without progress; return in how many seconds the next step is."""
-        judge = self.session.judge
+        judge = self.session.life.judge
         if self.silence != judge.last_counted_at:
             self.silence, self.taken = judge.last_counted_at, []
         silent = time.monotonic() - (judge.last_counted_at or judge.ready_at or time.monotonic())
@@ -43,7 +43,7 @@ class Wedge:
 
     def is_under_way(self) -> bool:
         """Tell whether the present silence is a wedge: busy, no progress, and steps were taken."""
-        return bool(self.taken) and self.silence == self.session.judge.last_counted_at
+        return bool(self.taken) and self.silence == self.session.life.judge.last_counted_at
 
     def ended(self, ending: Ending) -> Ending:
         """Return how it ended, with the wedge as the reason where SIGTERM was ours."""
@@ -54,9 +54,9 @@ class Wedge:
 
     def reason(self) -> str:
         """Say what is the matter."""
-        judge = self.session.judge
+        judge = self.session.life.judge
         silent = time.monotonic() - (judge.last_counted_at or judge.ready_at or time.monotonic())
-        done = f"; {self.session.notes[-1]}" if self.session.notes and wedge.INTERRUPT in self.taken else ""
+        done = f"; {self.session.life.notes[-1]}" if self.session.life.notes and wedge.INTERRUPT in self.taken else ""
         return f"busy without progress for {silent:.1f}s (limit {judge.timeout_seconds:g}s){done}"
 
     # -- the steps --------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class Wedge:
         """Press the key that ends a turn, and say why it was pressed."""
         key = self.station.config.heartbeat.interrupt
         self.interrupts += 1
-        self.session.notes.append(f"busy without progress: {key} was pressed")
+        self.session.life.notes.append(f"busy without progress: {key} was pressed")
         self.session.journal.warning(f"agentctl: busy without progress; pressing {key}")
         try:
             self.session.tmux.press(self.session.pane_name, key)
