@@ -43,9 +43,9 @@ class Server:
         self.counts: dict[tuple[str, int], int] = {}
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="blocking")
         self.guard = Guard(lambda error: say(f"a bug: {type(error).__name__}: {error}"))
-        self._routes = {}
+        self.routes, self._routes = routes.ALL, {}
         self._prefixes: list[tuple[str, str, Route]] = []
-        for route in routes.ALL:
+        for route in self.routes:
             if route.path.endswith("/{name}"):
                 self._prefixes.append((route.method, route.path.removesuffix("{name}"), route))
             else:

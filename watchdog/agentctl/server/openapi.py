@@ -12,12 +12,10 @@ KINDS = {"text": {"type": "string"}, "number": {"type": "integer", "minimum": 0}
          "list": {"type": "array", "items": {"type": "object"}}}  # fmt: skip
 
 
-def document() -> dict:
+def document(routes: list) -> dict:
     """Return the whole description."""
-    from .routes import ALL
-
     paths: dict[str, dict] = {}
-    for route in ALL:
+    for route in routes:
         if not route.is_page:
             paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {

@@ -17,7 +17,7 @@ async def measure(call: Call) -> web.Response:
 
 async def describe(call: Call) -> tuple[int, dict]:
     """Return the description of this API."""
-    return 200, openapi.document()
+    return 200, openapi.document(call.server.routes)
 
 
 async def pane(call: Call) -> tuple[int, dict]:
