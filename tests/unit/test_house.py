@@ -1,6 +1,7 @@
 """The house as DESIGN draws it: imports go inward only, and the rescue path stays on the standard library."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -63,6 +64,25 @@ def test_imports_go_inward_only(name, ours, others):
     assert top in ORDER, f"{name} has no place: say in this test where it belongs"
     outward = {other for other in ours - {top, "__version__"} if ORDER.index(other) > ORDER.index(top)}
     assert not outward, f"{name} imports {outward}"
+
+
+def test_no_two_modules_need_each_other():
+    files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+             for path in PACKAGE.rglob("*.py")}  # fmt: skip
+    needs = {name: set(_modules_of(path, files)) - {name} for name, path in files.items()}
+    assert len([name for name in needs if needs[name]]) > 100
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def _modules_of(path, files):
+    """Return our modules that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            here = path.relative_to(PACKAGE).parts[: -node.level]
+            base = ".".join([*here, *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}".strip(".")
+                yield from {whole, base if whole not in files else whole} & files.keys()
 
 
 @pytest.mark.parametrize(("name", "allowed"), [("rescue", {"trees", "waiting", "compose"}), ("waiting", set())])

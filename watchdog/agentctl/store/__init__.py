@@ -6,11 +6,9 @@ Heartbeats do not come here: they live in memory, so that a broken disk cannot m
 
 from __future__ import annotations
 
-from ..errors import AgentctlError
+from .errors import StoreUnavailable
 
-
-class StoreUnavailable(AgentctlError):
-    """The store cannot take or give anything now: full, read-only, locked, damaged."""
+__all__ = ["StoreUnavailable", "open_store"]
 
 
 def open_store(path: str, *, is_reader: bool = False):

@@ -6,7 +6,8 @@ import contextlib
 
 import sqlalchemy as sa
 
-from . import StoreUnavailable, messages
+from . import messages
+from .errors import StoreUnavailable
 from .index import MATCHING, Index
 from .tables import cursors, events, meta, periods, tokens
 from .tables import messages as said

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import NullPool, QueuePool
 
-from . import StoreUnavailable, tables
+from . import tables
+from .errors import StoreUnavailable
 from .index import Index
 from .queries import Queries
 from .salvage import salvage
