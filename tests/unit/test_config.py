@@ -17,6 +17,7 @@ from agentctl import durable
 from agentctl.cli.config import group
 from agentctl.configuration import config, config_edit, config_text, settings
 from agentctl.errors import UsageError
+from kit import modes
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = '[agent]\ncode = "/srv/agent"\ncommand = ["python3", "agent.py"]\n'
@@ -111,10 +112,9 @@ def test_unreadable(tmp_path):
         assert "cannot be read" in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_forbidden(path):
     path.chmod(0)
-    with pytest.raises(config.ConfigError, match="Permission denied"):
+    with modes.binding(), pytest.raises(config.ConfigError, match="Permission denied"):
         config.load(str(path))
 
 
