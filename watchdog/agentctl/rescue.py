@@ -298,7 +298,7 @@ def alert(settings: dict, name: str, what: str) -> None:
     if argv := find(settings, "rollback.alert"):
         try:
             subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n{story_of(name)}", text=True, timeout=60,
-                           check=False)
+                           check=False, env={**os.environ, "AGENTCTL_EVENT": what})
         except (OSError, subprocess.SubprocessError) as error:
             say(f"the alert command failed: {error}")
 
