@@ -152,7 +152,9 @@ class PresetAgent(ForeignAgent):
         leader = status["agent"]["pid"]
         rows = self.box.run(["ps", "-eo", "pid,pgid"]).stdout.split()[2:]
         group = [int(pid) for pid, group in zip(rows[::2], rows[1::2], strict=True) if int(group) == leader]
-        self.box.run(["kill", f"-{signal}", *(str(pid) for pid in group if signal != "STOP" or pid != leader)])
+        pids = [str(pid) for pid in group if signal != "STOP" or pid != leader]
+        some_may_be_gone = 'for pid; do kill "$0" "$pid" || [ ! -e "/proc/$pid" ]; done'
+        self.box.run(["sh", "-ec", some_may_be_gone, f"-{signal}", *pids])
         return status["launch_id"]
 
     # -- at its keyboard --------------------------------------------------------------------------
