@@ -114,7 +114,7 @@ class Home:
     def process(self, *words):
         child = subprocess.Popen(["/bin/sh", "-c", "read _; :", *words], stdin=subprocess.PIPE)
         self.children.append(child)
-        deadline = time.monotonic() + 5  # Popen returns a moment before the kernel knows the words
+        deadline = time.monotonic() + 60  # Popen returns a moment before the kernel knows the words
         while not pathlib.Path(f"/proc/{child.pid}/cmdline").read_bytes():
             assert time.monotonic() < deadline
         return child

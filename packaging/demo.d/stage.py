@@ -30,7 +30,7 @@ TASK = [
 ]
 SETTINGS = {
     "heartbeat.timeout": "3s",
-    "probation.duration": "2s",
+    "probation.duration": "1s",
     "probation.heartbeats": "3",
     "probation.tries": "1",
 }
@@ -103,7 +103,7 @@ class Stage:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -10,7 +10,7 @@ import time
 from stage import AGENTCTL, LAST, StoryFailed
 from voices import HOLD_SECONDS, Events, instant
 
-LIMIT_SECONDS = 55
+LIMIT_SECONDS = 120
 DULL = ("Consumed ", "Deactivated successfully", "Main process exited", "Starting ", "Stopped ")
 
 

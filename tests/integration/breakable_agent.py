@@ -1,5 +1,6 @@
 """An agent without dependencies that breaks the way `behaviour.MODE` or the state's file `mode` says."""
 
+import atexit
 import faulthandler
 import json
 import os
@@ -52,6 +53,7 @@ def beat_from_the_side():
 
 
 signal.signal(signal.SIGTERM, save_and_go)
+atexit.register(time.sleep, 0.1)  # a busy tmux hears of an end before it has read the last words, and loses them
 append(f"{STATE}/starts", json.dumps({
     "generation": os.environ["AGENT_GENERATION"], "commit": os.environ["AGENT_COMMIT"],
     "launch": os.environ["AGENT_LAUNCH_ID"], "pid": os.getpid(), "resumed": os.environ.get("AGENT_RESUMED", ""),

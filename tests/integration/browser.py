@@ -51,7 +51,7 @@ class Browser:
         await self.http.close()
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -75,9 +75,14 @@ class Browser:
         await self.until(f"location.href.startsWith({json.dumps(url)}) && ({shows})")
 
     async def until(self, script: str):
-        """Wait until a script says something true."""
+        """Wait until a script says something true; a page that makes way for another one meanwhile says nothing."""
         guarded = f"(() => {{ try {{ return !!({script}) }} catch (e) {{ return false }} }})()"
-        return await self._until(lambda: self.run(guarded), script)
+
+        async def look() -> bool:
+            found = await self.call("Runtime.evaluate", expression=guarded, returnByValue=True)
+            return "exceptionDetails" not in found and found["result"].get("value")
+
+        return await self._until(look, script)
 
     async def picture(self, name: str) -> bytes:
         """Take a picture, in the test's own folder."""

@@ -15,8 +15,6 @@ CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
 CHANGE = {
     "change": {"lint": [], "try_for": "300ms"},
     "probation": {"duration": "0s", "heartbeats": 2, "tries": 1},
-    "agent": {"ready_timeout": "20s", "stop_grace": "5s"},
-    "heartbeat": {"timeout": "5s", "longest_wait": "20s"},
 }
 
 

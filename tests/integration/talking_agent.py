@@ -6,6 +6,7 @@ Like the real ones: resuming a session that is not there is an error, a message 
 and it says nothing about its life. `work` makes it busy for ever (a turn that gets nowhere),
 `think` busy with progress, `stubborn` busy and deaf; `suspend` runs a program that
 stops itself (SIGSTOP). `Escape` ends a turn. With HOOK set it runs that command at each step, as they do.
+Once its screen is drawn it notes its launch in the state folder's file `drawn`.
 """
 
 import json
@@ -33,6 +34,8 @@ def main():
         time.sleep(1.5)
         termios.tcflush(0, termios.TCIFLUSH)
     print("ready", flush=True)
+    with open(os.path.join(os.environ["AGENT_STATE_DIR"], "drawn"), "a") as file:
+        file.write(os.environ["AGENT_LAUNCH_ID"] + "\n")
     for message in words:
         turn(path, session, message)
     line = ""
@@ -58,7 +61,7 @@ def turn(path, session, message):
         if message == "think":
             with open(path, "a") as file:
                 file.write(json.dumps({"thought": time.time()}) + "\n")
-        readable, _, _ = select.select([0], [], [], 0.1)
+        readable, _, _ = select.select([0], [], [], 0.1 if message == "think" else None)
         if readable and b"\x1b" in os.read(0, 1024) and message != "stubborn":
             print("interrupted", flush=True)
             break

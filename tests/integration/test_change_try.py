@@ -99,9 +99,10 @@ if os.environ.get("AGENTCTL_NIGHTLY"):
 
 @pytest.mark.parametrize(("mode", "why"), BAD.items())
 def test_a_bad_candidate_is_told(make, mode, why):
-    world = make({"agent": {"ready_timeout": "3s"}, "heartbeat": {"timeout": "1s"}})
+    ready_timeout = "8s" if mode == "never-ready" else "60s"
+    world = make({"agent": {"ready_timeout": ready_timeout}, "heartbeat": {"timeout": "4s"}})
     begin(world, {"behaviour.py": f"MODE = {mode!r}\n"})
-    told = world.ctl("change", "try", "--for", "3s", status=1)
+    told = world.ctl("change", "try", "--for", "1m", status=1)
     assert why in told.stderr and "try.log" in told.stderr
     if mode == "crash":
         assert "told to crash" in told.stdout
@@ -128,7 +129,7 @@ def test_a_restart_asked_for_inside_does_not_reach_the_real_agent(make):
     inside = (f"import os, subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {CTL!r}, 'restart', '--no-wait'], "
               f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}}})\nMODE = 'healthy'\n")
     begin(world, {"behaviour.py": inside})
-    assert "it asked to be restarted" in world.refuses("change", "try", "--for", "20s")
+    assert "it asked to be restarted" in world.refuses("change", "try", "--for", "1m")
     assert world.launches()[-1]["id"] == launch["id"] and not world.launches()[-1]["end"]
 
 
@@ -194,6 +195,7 @@ def test_the_running_agent_is_out_of_its_reach(make, slots):
     world.start()
     world.until_beating(1)
     spied = str(world.folder / "spied")
+    world.until(world.history, "a history to copy")
     paths = {"state": str(world.state), "code": str(world.code), "door": world.places.api_socket_path,
              "token": world.places.token_path, "outside": f"{world.folder}/elsewhere", "spied": spied}
     begin(world, {"behaviour.py": INTRUDER % paths})

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from agentctl.launching import present_state
+from agentctl.machine import process
 from integration.world import World, write
 from kit.survival import survived
 
@@ -34,7 +35,7 @@ def world(monkeypatch):
 
 
 def gone(state):
-    while state.exists():  # the agent may be writing into it
+    while state.exists():  # an agent may be writing into it
         shutil.rmtree(state, ignore_errors=True)
 
 
@@ -57,16 +58,26 @@ def check_back(world) -> None:
     assert (world.state / "config/plan.json").read_text() == "the good plan"
 
 
-def kill_agent(world) -> None:
-    os.kill(world.live()["pid"], signal.SIGKILL)
+def lose_and_kill(world, lose) -> None:
+    """Lose the state and kill the agent, which stands still meanwhile: it would write, or end of itself and come back.
+
+    So does its terminal: a tmux that runs continues its stopped child at once.
+    """
+    agent = world.live()["pid"]
+    terminal = process.parent(agent)
+    for pid in (terminal, agent):
+        os.kill(pid, signal.SIGSTOP)
+        world.until(lambda pid=pid: process.state(pid) == "T", "it to stand still")
+    lose(world.state)
+    os.kill(agent, signal.SIGKILL)
+    os.kill(terminal, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("lose", [gone, emptied, begun_anew])
 def test_at_a_restart(world, lose):
     world.start()
     first = world.until_beating()
-    lose(world.state)
-    kill_agent(world)
+    lose_and_kill(world, lose)
     world.until_beating(after=first["id"])
     check_back(world)
     if lose is begun_anew:

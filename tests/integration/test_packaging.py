@@ -188,7 +188,7 @@ def test_interrupted_the_demo_leaves_nothing_behind(place, number):
             break
     assert place.left()
     running.send_signal(number)
-    assert running.wait(60) == 128 + number, running.stderr.read()
+    assert running.wait(120) == 128 + number, running.stderr.read()
     running.stdout.close()
     running.stderr.close()
     assert place.left() == []
@@ -204,7 +204,7 @@ def test_a_demo_whose_story_does_not_happen_fails(place):
     finally:
         skills.write_text(good)
     assert "Error:" in told
-    assert time.monotonic() - began_at < 50
+    assert time.monotonic() - began_at < 100  # it does not wait for the limit of its story
     assert place.left() == []
 
 

@@ -47,7 +47,7 @@ def run_runner(world: World) -> int:
     env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
     with open(world.folder / "log", "ab") as log:
         return subprocess.run([sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log,
-                              timeout=60).returncode
+                              timeout=300).returncode
 
 
 def run_rescue(world: World, monkeypatch) -> int:
@@ -203,7 +203,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
            "state.take_snapshot(Station.open(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
             for _ in range(2)]
-    assert [taker.wait(60) for taker in both] == [0, 0]
+    assert [taker.wait(300) for taker in both] == [0, 0]
     root = world.places.snapshots_dir
     assert [snapshots.verify(root, taken) for taken in snapshots.list_ids(root)] == [[], [], []]
 

@@ -15,12 +15,13 @@ from agentctl.adoption import adopt
 from agentctl.configuration import preset
 from agentctl.machine import process
 from agentctl.running import resumption
-from integration.world import SOURCE, World
+from integration.world import SOURCE, World, whole_lines
 
 AGENT = Path(__file__).with_name("talking_agent.py").read_text()
 START = [sys.executable, "agent.py", "../state/talk", "--session", "{session}"]
 RESUME = [sys.executable, "agent.py", "../state/talk", "--resume", "{session}"]
-BASE = {"agent": {"ready": "300ms"}, "heartbeat": {"from": "process", "timeout": "1500ms"}}
+DRAWN = ["sh", "-c", "grep -qx $AGENT_LAUNCH_ID $AGENT_STATE_DIR/drawn"]
+BASE = {"agent": {"ready": DRAWN}, "heartbeat": {"from": "process"}}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def make(monkeypatch):
 def talk(world) -> dict[str, list[dict]]:
     """Return every session's lines, by its id."""
     found = sorted((world.state / "talk").glob("*.jsonl"))
-    return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in found}
+    return {path.stem: [json.loads(line) for line in whole_lines(path)] for path in found}
 
 
 def told(world, launch: str) -> list[str]:
@@ -130,8 +131,7 @@ def test_what_proves_a_session_is_looked_for(make):
 
 def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
     world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"resume": {"store": ["talk/"], "message": "keys", "after": "1s"}, "heartbeat": {"timeout": "20s",
-                  "longest_wait": "30s"}})  # fmt: skip
+                 {"resume": {"store": ["talk/"], "message": "keys", "after": "5s"}, "heartbeat": {"timeout": "40s"}})
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
@@ -172,7 +172,7 @@ def test_a_message_is_typed_once(make):
 
 def test_a_screen_that_is_drawn_late_is_waited_for(make):
     world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"agent": {"environment": {"DRAWS_LATE": "1"}},
+                 {"agent": {"environment": {"DRAWS_LATE": "1"}, "ready": "300ms"},
                   "resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}})  # fmt: skip
     (world.state / "talk").mkdir(parents=True)
     (world.state / "talk/last.jsonl").write_text("{}\n")
@@ -189,7 +189,7 @@ def hooked(make, monkeypatch):
     monkeypatch.setitem(HOOKED["agent"]["environment"], "HOOK", f"PYTHONPATH={SOURCE} {sys.executable} -c "
                         "'import sys; from agentctl.cli import main; sys.exit(main([\"hook\"]))'")  # fmt: skip
     return lambda message="none", **heartbeat: make([sys.executable, "agent.py", "../state/talk"], {
-        **HOOKED, "agent": {**HOOKED["agent"], "ready": "notify", "ready_timeout": "20s"},
+        **HOOKED, "agent": {**HOOKED["agent"], "ready": "notify"},
         "heartbeat": {**HOOKED["heartbeat"], **heartbeat},
         "resume": {**HOOKED["resume"], "message": message, "after": "100ms"}})  # fmt: skip
 
@@ -201,18 +201,18 @@ def end_of(world, launch: dict) -> dict:
 
 
 def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
-    world = hooked()
+    world = hooked(timeout="6s")
     world.start()
     first = world.until_beating(1)
     since = time.time()
-    world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 4, "beats for longer than the timeout")
+    world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 8, "beats for longer than the timeout")
     assert world.launches()[-1]["id"] == first["id"]
     assert resumption.read_session(world.station) == "last"
 
 
 def test_another_session_than_was_resumed_is_told(make, hooked):
     command = ["sh", "-c", f"{sys.executable} agent.py ../state/talk --session s$$"]  # whatever it is to resume
-    world = make(command, {**HOOKED, "agent": {**HOOKED["agent"], "ready": "notify", "ready_timeout": "20s"}})
+    world = make(command, {**HOOKED, "agent": {**HOOKED["agent"], "ready": "notify"}})
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
@@ -239,7 +239,7 @@ def test_a_turn_that_gets_nowhere_is_a_failure(hooked):
 
 
 def test_a_wedge_that_heeds_nothing_is_killed(hooked):
-    world = hooked(timeout="2s", interrupt="Escape")
+    world = hooked(timeout="10s", interrupt="Escape")
     world.start()
     first = world.until_beating(1)
     type_line(world, "stubborn")
@@ -251,7 +251,7 @@ def test_a_wedge_that_heeds_nothing_is_killed(hooked):
 
 
 def test_one_that_is_stopped_is_silent_not_wedged(hooked):
-    world = hooked()
+    world = hooked(timeout="8s")
     world.start()
     first = world.until_beating(1)
     child = world.live()["pid"]
@@ -262,16 +262,16 @@ def test_one_that_is_stopped_is_silent_not_wedged(hooked):
 
 
 def test_a_long_turn_with_progress_is_none(hooked):
-    world = hooked()
+    world = hooked(timeout="6s")
     world.start()
     first = world.until_beating(1)
     type_line(world, "think")
-    world.until(lambda: len(talk(world).get("last", [])) > 40, "a turn longer than twice the timeout")
+    world.until(lambda: len(talk(world).get("last", [])) > 130, "a turn longer than twice the timeout")
     assert world.launches()[-1]["id"] == first["id"]
 
 
 def test_a_wedged_turn_is_interrupted_first_and_told_why(hooked):
-    world = hooked(interrupt="Escape", timeout="5s", longest_wait="20s", message="keys")
+    world = hooked(interrupt="Escape", message="keys")
     world.start()
     first = world.until_beating(1)
     type_line(world, "work")
@@ -302,7 +302,7 @@ def test_a_health_address_is_asked(make):
     try:
         url = f"http://127.0.0.1:{server.server_port}/health"
         world = make([sys.executable, "agent.py", "../state/talk"],
-                     {"agent": {"ready": "notify", "ready_timeout": "20s"}, "heartbeat": {"from": "http", "url": url}})
+                     {"agent": {"ready": "notify"}, "heartbeat": {"from": "http", "url": url, "timeout": "8s"}})
         world.start()
         first = world.until_beating(1)
         Health.status = 503

@@ -65,7 +65,7 @@ def alive(served) -> bool:
     return answer.status == 200
 
 
-def raw(port: int, data: bytes, *, wait_seconds: float = 20.0, is_last: bool = True) -> bytes:
+def raw(port: int, data: bytes, *, wait_seconds: float = 60.0, is_last: bool = True) -> bytes:
     """Send bytes, return what comes back until the server closes or is silent."""
     with socket.create_connection(("127.0.0.1", port), timeout=wait_seconds) as connection:
         try:
@@ -240,7 +240,7 @@ def test_import_and_export_are_the_same_messages(served):
 def test_what_cannot_be_meant_is_refused_in_one_form(served, method, route, body, status):
     data = f"{method} {route} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body or b'')}\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
+        connection.settimeout(60)
         connection.connect(served.places.watchdog_socket_path)
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(data.encode("latin-1") + (body or b""))
@@ -299,7 +299,7 @@ def test_thousands_of_malformed_requests_do_not_hurt(served):
         data = bytearray(whole)
         for _ in range(dice.randint(1, 8)):
             data[dice.randrange(len(data))] = dice.randrange(256)
-        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
             connection.sendall(data[: dice.randint(1, len(data))])
     assert alive(served)
     assert served.ask("GET", "/health").json["bugs"] == 0
@@ -310,7 +310,7 @@ def test_idle_connections_and_dripping_ones_keep_nobody_out(served):
     held = []
     try:
         for _ in range(400):
-            held.append(socket.create_connection(("127.0.0.1", served.port), timeout=20))
+            held.append(socket.create_connection(("127.0.0.1", served.port), timeout=60))
         assert alive(served)
         assert served.ask("GET", "/health").json["connections"] <= 256
         for number, connection in enumerate(held[-60:]):
