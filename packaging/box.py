@@ -32,7 +32,8 @@ from pathlib import Path
 
 BASE = Path("/run/agentctl-box")
 PREFIX = "agentctl-box-"
-STALE_SECONDS = 10  # younger folders may belong to a box that is just being made
+STALE_SECONDS = 60  # younger folders may belong to a box that is just being made
+END_SECONDS = 60  # for the end of everything that runs in a box, on a machine that has much else to do
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 
@@ -140,7 +141,7 @@ class Box:
 
     # -- life ----------------------------------------------------------------------------------
 
-    def boot(self, timeout_seconds=60, *, wait=True):
+    def boot(self, timeout_seconds=120, *, wait=True):
         """Boot, and with `wait` return when systemd has finished every start job."""
         if self.is_up:
             raise BoxError(f"box {self.name} is up already")
@@ -170,7 +171,7 @@ class Box:
         """Kill everything in the box at once. Unlike a power cut it loses no unsynced writes."""
         if self.is_up:
             os.kill(self.pid, signal.SIGKILL)
-            self.wait_down(10)
+            self.wait_down(END_SECONDS)
 
     def wait_down(self, timeout_seconds=60):
         """Wait until the box is down, and say how it went: reboot, poweroff, or signal N."""
@@ -185,19 +186,19 @@ class Box:
             return
         keeper.stdin.close()
         try:
-            keeper.wait(20)
+            keeper.wait(2 * END_SECONDS)  # it waits that long itself
         except subprocess.TimeoutExpired:
             keeper.kill()  # PID 1 goes with it, and the mounts with the last of them
             keeper.wait()
         keeper.stdout.close()
         self.pid = None
+        # Ours alone: what else is new there may be a box that somebody is just making.
+        shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
-        if self._folder.exists():
-            _remove_stale(self._base, age_seconds=0)
 
     # -- work ----------------------------------------------------------------------------------
 
-    def run(self, argv, *, check=True, timeout=60, user=None, env=None, input=None, cwd="/"):
+    def run(self, argv, *, check=True, timeout=120, user=None, env=None, input=None, cwd="/"):
         """Run a command in the box to its end; return a CompletedProcess with text output.
 
         On a timeout everything the command started is killed. Raise CalledProcessError (its
@@ -232,7 +233,7 @@ class Box:
             return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
         return self._kept / "root" / str(inside).lstrip("/")
 
-    def start_user_manager(self, user, timeout_seconds=30):
+    def start_user_manager(self, user, timeout_seconds=60):
         """Start the user's own systemd and keep it over boots; `run(user=)` then reaches it."""
         if not self.user_manager:
             raise BoxError("the box was made without user_manager=True")
@@ -388,7 +389,7 @@ def _probe():
         env={"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     lines = (probe.stderr or probe.stdout).strip().splitlines()
     return None if probe.returncode == 0 else (lines or ["the probe of the kernel failed"])[-1]
@@ -426,11 +427,11 @@ def _try_namespaces():
             os.rmdir(base)
 
 
-def _remove_stale(base, age_seconds=STALE_SECONDS):
+def _remove_stale(base):
     """Remove folders of boxes whose controller and keeper are both gone."""
     for folder in base.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime < age_seconds:
+            if time.time() - folder.stat().st_mtime < STALE_SECONDS:
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
@@ -542,6 +543,7 @@ class Keeper:
     # -- PID 1 ---------------------------------------------------------------------------------
 
     def boot(self):
+        self.forget_notifications()
         remove_cgroup(self.cgroup / "box")
         (self.cgroup / "box").mkdir()
         read_end, write_end = os.pipe()
@@ -559,6 +561,12 @@ class Keeper:
             # handing controllers down.
             _write(self.cgroup / "keeper/cgroup.procs", str(self.stage_pid))
             say("started", pid=self.init_pid)
+
+    def forget_notifications(self):
+        """Read what the box said before it went down: its READY=1 is not one of the next boot."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.notify.recv(65536, socket.MSG_DONTWAIT)
 
     def stage(self, report):
         """Enter the box's namespaces and fork PID 1: only a child enters a new pid namespace."""
@@ -632,7 +640,7 @@ def _own_cgroup():
 
 def remove_cgroup(cgroup):
     """Kill what lives in a cgroup and remove it with all below it; it may be missing."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + END_SECONDS
     while cgroup.exists():
         with contextlib.suppress(OSError):
             _write(cgroup / "cgroup.kill", "1")

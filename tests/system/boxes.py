@@ -27,6 +27,7 @@ VENV_INSIDE = "/opt/agentctl/venv"
 ROOTS = ("own", "debian13")
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "watchdog", "systemd", "packaging/docker")
 LAYERS_KEPT = 6
+PATIENCE_SECONDS = 120  # most waits take a hundredth of it, but the machine may have much else to do
 IN_BOX = {"PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
 
 
@@ -82,7 +83,7 @@ def agentctl_box(root, **options):
     )
 
 
-def wait_until(is_true, timeout_seconds=30, what="the condition"):
+def wait_until(is_true, what="the condition", timeout_seconds=PATIENCE_SECONDS):
     """Poll; return the first true value. Raise TimeoutError with the last value seen."""
     deadline = time.monotonic() + timeout_seconds
     while not (value := is_true()):
@@ -187,7 +188,7 @@ def _dependency_wheels(version):
             _pip_wheel(Path(place) / "wheels", *names)
             if version != f"{sys.version_info.major}.{sys.version_info.minor}":
                 _exchange_compiled(Path(place) / "wheels", version)
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(OSError):  # somebody else was faster
                 (Path(place) / "wheels").rename(folder)
     return folder
 
