@@ -95,6 +95,7 @@ def test_undo_of_a_rollback_after_a_failure_is_a_new_trial(make):
     world.ctl("rollback", "undo", "--yes", check=False)
     world.wait_until(lambda: len(world.incidents()) > 1, "the incident of the undo")
     world.wait_steady(commit=world.good)
+    world.wait_all_over()
     assert {incident["outcome"] for incident in world.incidents()} <= {"recovered", "nothing-to-do"}
     kept = before.quarantine(world.incidents()[0]) | manifest(world.box.path(f"{world.code}/"))
     assert {path: kept.get(path) for path in ("trace.log",)} == {"trace.log": before.tree["trace.log"]}
@@ -193,9 +194,11 @@ def test_good_code_that_fails_after_every_start_goes_back_to_older_good_code(mak
 
 def test_pause_watches_and_does_not_act(make):
     world = make()
+    runs = world.rollback_runs()
     world.ctl("pause")
     world.tell("crash")
     world.wait_until(lambda: world.unit("ActiveState") == "failed", "the failure to be seen")
+    world.wait_until(lambda: world.rollback_runs() > runs, "the one-shot to begin")
     world.wait_until(lambda: world.unit("ActiveState", f"{world.name}-rollback") != "activating",
                      "the one-shot to end")  # fmt: skip
     assert world.incidents() == []

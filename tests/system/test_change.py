@@ -1,6 +1,7 @@
 """The change workflow on real systemd: the agent's own user, from inside its unit, and by root from outside."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -29,9 +30,9 @@ def tell(world, *words, by="agentctl"):
 
     def said():
         text = (world.read("ran") or "")[len(before):]
-        return text if "status " in text else None
+        return text if re.search(r"^status \d+\n", text, re.M) else None
 
-    return world.wait_until(said, f"the agent's agentctl {' '.join(words)}", 90)
+    return world.wait_until(said, f"the agent's agentctl {' '.join(words)}")
 
 
 def edit(world, name, script):
@@ -98,7 +99,7 @@ def test_an_unconfirmed_version_goes_back_also_across_a_reboot(fresh_box):
     edit(world, "feature/two", "echo 2 >version")
     for words in (["check"], ["try"], ["review", "--note", "fine"]):
         world.ctl("change", *words)
-    world.ctl("change", "promote", "--confirm-within", "8s")
+    world.ctl("change", "promote", "--confirm-within", "20s")
     world.wait_until(lambda: "agentctl confirm" in world.ctl("status", check=False).stdout, "the deadline to be shown")
     box.reboot()
     incident = world.wait_outcome()

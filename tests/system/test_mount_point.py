@@ -46,6 +46,7 @@ def test_a_code_folder_that_is_a_mount_point(box_root):
         world.wait_until(lambda: world.incidents()[0]["outcome"], "the end of it")
         assert world.incidents()[-1]["outcome"] == "recovered"
         world.wait_steady(commit=world.good)  # what crashed crashes again
+        world.wait_all_over()
         check_planted(box, world)
         check_unmounted(box, world)
 
@@ -53,9 +54,8 @@ def test_a_code_folder_that_is_a_mount_point(box_root):
 def check_planted(box, world):
     """The agent takes the slots away and plants a link: nothing is followed, and it is rolled back all the same."""
     world.shell(PLANT)
-    before = world.break_it("crash", version="3")
     count = len(world.incidents())
-    world.wait_until(lambda: len(world.incidents()) > count, "the incident")
+    before = world.break_it("crash", version="3")
     incident = world.wait_outcome(count=count + 1)
     world.wait_steady(commit=world.good)
     quarantine = before.quarantine(incident)
@@ -71,7 +71,7 @@ def check_unmounted(box, world):
     """Nothing is launched, moved or condemned while the file system is missing."""
     world.systemctl("stop", world.name)
     count = len(world.incidents())
-    box.run(["umount", PLACE])
+    world.wait_until(lambda: box.run(["umount", PLACE], check=False).returncode == 0, "nobody to be at work there")
     assert world.systemctl("start", world.name, check=False).returncode != 0
     assert box.run(["ls", "-A", PLACE]).stdout == ""
     assert len(world.incidents()) == count

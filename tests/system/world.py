@@ -13,13 +13,16 @@ from pathlib import Path
 from kit import manifest as manifests
 
 AGENT = Path(__file__).with_name("breakable_agent.py")
+# A machine that stands still for some seconds makes nobody late. What is to break does so after its second heartbeat:
+# before the trial can be over, however slow the machine is.
 SHORT = {
-    "agent": {"ready_timeout": "3s", "stop_grace": "3s"},
-    "heartbeat": {"timeout": "2s"},
-    "probation": {"duration": "1s", "heartbeats": 2, "tries": 1},
+    "agent": {"ready_timeout": "12s", "stop_grace": "10s"},
+    "heartbeat": {"timeout": "8s"},
+    "probation": {"duration": "1s", "heartbeats": 4, "tries": 1},
 }
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's message id
-PATIENCE_SECONDS = 40
+PATIENCE_SECONDS = 150
+CALL_SECONDS = 400  # some verbs of agentctl wait for minutes themselves
 MAKE_REPOSITORY = """
 cd "$1"
 git init -q -b main
@@ -121,7 +124,7 @@ class World:
         """Run agentctl as who looks after the agent."""
         argv = ["agentctl", *(["--name", self.name] if self.name != "agent" else []), *words]
         return self.box.run(argv, check=check, user=self.owner if self.is_users else None,
-                            timeout=100)  # fmt: skip
+                            timeout=CALL_SECONDS)  # fmt: skip
 
     def ask(self, *words):
         """Return what `agentctl WORDS --json` says."""
@@ -132,7 +135,7 @@ class World:
     def systemctl(self, *words, check=True):
         scope = ["--user"] if self.is_users else []
         return self.box.run(["systemctl", *scope, *words], check=check,
-                            user=self.owner if self.is_users else None, timeout=100)  # fmt: skip
+                            user=self.owner if self.is_users else None, timeout=CALL_SECONDS)  # fmt: skip
 
     def shell(self, script):
         """Run a script as the owner of the code; $1 is the code folder."""
@@ -183,8 +186,12 @@ class World:
         return self.lines("witness.jsonl")
 
     def lines(self, name):
-        text = self.read(name)
-        return [json.loads(line) for line in text.splitlines()] if text else []
+        return [json.loads(line) for line in self.whole_lines(name)]
+
+    def whole_lines(self, name):
+        """Return the lines of a file that somebody may be adding to: the last one counts when its end is there."""
+        whole, _, _ = (self.read(name) or "").rpartition("\n")
+        return whole.splitlines()
 
     def read(self, name):
         try:
@@ -193,9 +200,14 @@ class World:
             return None
 
     def history(self):
-        return (self.read("history.jsonl") or "").splitlines()
+        return self.whole_lines("history.jsonl")
+
+    def sync_journal(self):
+        """Have everything that was said up to now be in the journal."""
+        self.box.run(["journalctl", "--sync"], check=False)
 
     def journal(self, *more, unit=None):
+        self.sync_journal()
         unit = unit or f"{self.name}.service"
         which = ["--user-unit", unit] if self.is_users else ["-u", unit]
         return self.box.run(["journalctl", "--no-pager", "-o", "cat", *which, *more]).stdout
@@ -205,10 +217,12 @@ class World:
         for part in ("", "-rollback", "-rescue"):
             which = "--user-unit" if self.is_users else "-u"
             words += [which, f"{self.name}{part}.service"]
+        self.sync_journal()
         return self.box.run(words, check=False).stdout
 
     def rollback_runs(self):
         """Count how often the one-shot was started, in any boot."""
+        self.sync_journal()
         field = "USER_UNIT" if self.is_users else "UNIT"
         unit = f"{field}={self.name}-rollback.service"
         question = ["journalctl", "--no-pager", "-o", "cat", f"MESSAGE_ID={UNIT_STARTING}", unit]
@@ -259,6 +273,10 @@ class World:
             return incidents[0] if is_so else None
 
         return self.wait_until(seen, f"{count} incidents, the newest {outcome}")
+
+    def wait_all_over(self):
+        """Wait until every incident has ended: it does so some time after the agent is well, with its work saved."""
+        self.wait_until(lambda: all(found["outcome"] for found in self.incidents()), "the end of all incidents")
 
     def wait_launch(self, after):
         """Wait until a launch other than `after` (its id) has noted what it was given."""
