@@ -25,7 +25,7 @@ Fresh.
 """
 SETTINGS = {
     "agent.ready": "3s",
-    "agent.ready_timeout": "60s",
+    "agent.ready_timeout": "120s",
     "heartbeat.timeout": "10s",
     "probation.duration": "2s",
     "probation.heartbeats": "1",
@@ -34,7 +34,7 @@ SETTINGS = {
     "change.lint": "[]",
     "change.tests": '["python3", "-m", "unittest", "--quiet"]',
 }
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 class AgentStage(Stage):

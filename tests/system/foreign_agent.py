@@ -76,15 +76,20 @@ class ModelApi:
 
     def stall_next(self, pattern=""):
         """Have the next answer, to a message that fits, stop half-way, for ever."""
-        (self.folder / "stall").write_text(pattern)
+        self._leave("stall", pattern)
 
     def script(self, *steps):
         """Have the next answers be these steps (`model_api/orders.py`)."""
         folder = self.folder / "script"
         folder.mkdir(exist_ok=True)
         for step in steps:
-            number = len(list(folder.iterdir()))
-            (folder / f"{number:04d}.json").write_text(json.dumps(step))
+            self._leave(f"script/{len(list(folder.iterdir())):04d}.json", json.dumps(step))
+
+    def _leave(self, name, text):
+        """Put an order in its place whole: a request may look at any moment."""
+        path = self.folder / f"{name}.new"
+        path.write_text(text)
+        path.rename(self.folder / name)
 
 
 def said_in(request):

@@ -8,7 +8,7 @@ import foreign_agent
 from foreign_agent import API_PORT, ForeignAgent
 
 SETTINGS = {
-    "agent": {"ready_timeout": "60s"},
+    "agent": {"ready_timeout": "120s"},
     "heartbeat": {"timeout": "10s"},
     "probation": {"duration": "2s", "heartbeats": 1, "tries": 1},
     "rollback": {"restarts": 20, "attempts": 20},
@@ -54,7 +54,7 @@ import json, sys, urllib.request
 body = {{"model": "hermes-agent", "messages": [{{"role": "user", "content": sys.argv[1]}}]}}
 request = urllib.request.Request("http://127.0.0.1:{GATEWAY_PORT}/v1/chat/completions", json.dumps(body).encode(), {{
     "Authorization": "Bearer {GATEWAY_KEY}", "Content-Type": "application/json", "X-Hermes-Session-Id": "watched"}})
-print(urllib.request.urlopen(request, timeout=60).read().decode())
+print(urllib.request.urlopen(request, timeout=170).read().decode())
 """
 BREAK_HERMES = """.venv/bin/python -c 'import sqlite3
 store = sqlite3.connect("'$HERMES_HOME'/state.db")
@@ -213,7 +213,7 @@ class GatewayAgent(PresetAgent):
 
     def converse(self, text):
         count = len(self.api.requests())
-        answer = json.loads(self.box.run(["python3", "-c", ASK_GATEWAY, text], timeout=80).stdout)
+        answer = json.loads(self.box.run(["python3", "-c", ASK_GATEWAY, text], timeout=180).stdout)
         request = self.wait_request(text, count)
         assert "messages and know" in answer["choices"][0]["message"]["content"]
         return request

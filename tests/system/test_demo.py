@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 
 import boxes
 import foreign_agent
@@ -15,6 +14,20 @@ WHAT_IT_COULD_LEAVE = """
 ls -d /tmp/agentctl-* /etc/systemd/system/*demo* /run/agentctl /etc/agentctl /var/lib/agentctl
 systemctl list-units --all --plain --no-legend 'demo*'
 ps -eo args | grep '[a]gentctl-demo'
+"""
+
+
+# A ^C in the middle of the story, whenever that is.
+CUT = """
+told=$(mktemp)
+"$0" "$@" >"$told" 2>&1 &
+while kill -0 $! && ! grep -q 'I am back, as generation 1' "$told"; do sleep 0.1; done
+kill -INT $!
+wait $!
+status=$?
+cat "$told"
+rm "$told"
+exit $status
 """
 
 
@@ -52,7 +65,7 @@ def assert_told(output):
 
 def test_tells_its_story_under_systemd_and_leaves_nothing_behind(box):
     before = what_is_left(box)
-    done = box.run([INSIDE, "--runtime", "systemd", "--python", PYTHON], check=False, timeout=90)
+    done = box.run([INSIDE, "--runtime", "systemd", "--python", PYTHON], check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_told(done.stdout)
     assert what_is_left(box) == before
@@ -60,10 +73,11 @@ def test_tells_its_story_under_systemd_and_leaves_nothing_behind(box):
 
 def test_interrupted_under_systemd_it_leaves_nothing_behind(box):
     before = what_is_left(box)
-    cut = ["timeout", "--signal=INT", "4", INSIDE, "--runtime", "systemd", "--python", PYTHON]
-    done = box.run(cut, check=False, timeout=90)
-    assert done.returncode == 124
+    cut = ["sh", "-c", CUT, INSIDE, "--runtime", "systemd", "--python", PYTHON]
+    done = box.run(cut, check=False, timeout=300)
+    assert done.returncode == 130, done.stdout + done.stderr
     assert "I am back, as generation 1." in done.stdout, done.stdout + done.stderr
+    assert "the task is finished" not in done.stdout
     assert what_is_left(box) == before
 
 
@@ -96,7 +110,7 @@ def test_a_real_agent_changes_itself_breaks_and_mends_the_change(real_agent):
     box, name = real_agent
     before = what_is_left(box)
     words = ["--runtime", "systemd", "--python", PYTHON, "--agent", name, "--agent-venv", "/opt/agent"]
-    done = box.run([INSIDE, *words], check=False, timeout=300)
+    done = box.run([INSIDE, *words], check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_in_order(done.stdout, (
         "the commit was refused: syntax: habits.py", "it held for 2s", "agentctl change promote feature/outbox",
@@ -120,14 +134,12 @@ def root_on_this_machine():
 
 def test_boots_a_systemd_of_its_own_where_there_is_none(root_on_this_machine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("d")
-    began_at = time.monotonic()
     done = subprocess.run(
         [DEMO, "--runtime", "box"],
         env={**os.environ, "TMPDIR": str(folder)},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "booted systemd" in done.stdout
     assert_told(done.stdout)
     assert list(folder.iterdir()) == []
-    assert time.monotonic() - began_at < 180

@@ -77,7 +77,7 @@ def test_a_wedged_turn_is_interrupted_and_told_why(agent):
     assert "C-c was pressed to end your turn" in asked_in(request)[-1]
     assert knows(request, "DUNLIN")
     assert agent.status()["launch_id"] == launch
-    assert "of your messages and know" in agent.screen()
+    agent.wait_until(lambda: "of your messages and know" in agent.screen(), "its answer on the screen")
     agent.wait_prompt()
 
 

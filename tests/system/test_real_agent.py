@@ -13,8 +13,8 @@ from boxes import give_up
 from foreign_agent import ForeignAgent, ModelApi, asked_in, said_in
 
 COMMON = {
-    "agent": {"ready": ["./ready.sh"], "ready_timeout": "60s"},
-    "heartbeat": {"from": "command", "command": ["./alive.sh"], "timeout": "5s"},
+    "agent": {"ready": ["./ready.sh"], "ready_timeout": "120s"},
+    "heartbeat": {"from": "command", "command": ["./alive.sh"], "timeout": "12s"},
     "probation": {"duration": "2s", "heartbeats": 2, "tries": 1},
     "rollback": {"restarts": 20, "attempts": 20},
     "environment": {
