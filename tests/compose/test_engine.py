@@ -49,7 +49,7 @@ def test_an_engine_ends_with_who_started_it():
     tests = str(Path(__file__).resolve().parents[1])
     folder = Path(subprocess.run([sys.executable, "-c", code, tests], stdout=subprocess.PIPE, text=True).stdout.strip())
     try:
-        wait_until(lambda: ours(folder) == [], "the engine to end")
+        wait_until(lambda: ours(folder) == [], "the engine to end", 120)
     finally:
         subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)
 

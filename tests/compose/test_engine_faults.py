@@ -10,7 +10,7 @@ import pytest
 
 from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
-from integration.world import wait_until, write
+from integration.world import write
 
 ONE_TRY = {"probation": {"tries": 1}}
 STEPS = range(1, 9) if os.environ.get("AGENTCTL_NIGHTLY") else (1, 2, 4)
@@ -38,13 +38,14 @@ def test_an_image_that_cannot_be_made_again_ends_halted_with_nothing_moved(make,
                   input="FROM agentctl-agent:test\nENV LONELY=1\n")  # fmt: skip
     world = make(ONE_TRY, image=base)
     begin(world)
-    world.new_image("crash")
+    world.new_image("healthy")
     before, head = world.photograph(), world.head()
     forget_image(world, 1)
     world.start()
-    world.until(lambda: world.image_of(2), "the candidate's image", 60)
+    world.until_beating(2)
     engine.docker("image", "rm", "--force", base)
-    incident = world.until_outcome("halted", 60)
+    engine.docker("kill", world.container()["Id"])
+    incident = world.until_outcome("halted")
     assert "cannot be built again" in incident["reason"] + world.log
     assert world.head() == head
     world.assert_nothing_lost(before)
@@ -71,7 +72,7 @@ def test_an_engine_that_is_killed_and_comes_back_has_its_agent_again(make, engin
     before = world.photograph()
     engine.kill()
     engine.start()
-    world.until_beating(1, after=first["id"], limit_seconds=60)
+    world.until_beating(1, after=first["id"])
     world.assert_runs(1)
     assert {rung for rung, _ in world.rungs()} <= {"restart", "asked"}, "code is not moved for what the engine did"
     world.assert_conversation_back()
@@ -84,7 +85,7 @@ def test_an_engine_that_dies_in_a_rollback_does_not_end_it(make, engine):
     world.new_image("crash")
     before = world.photograph()
     world.start()
-    world.until(lambda: ("last known good", 1) in world.rungs(), "the rollback", 60)
+    world.until(lambda: ("last known good", 1) in world.rungs(), "the rollback")
     engine.kill()
     engine.start()
     assert_back(world, before)
@@ -166,7 +167,7 @@ def test_the_admins_files_cannot_be_written_from_inside(make):
     write(world.state, {"mode": "run", "run.py": TRESPASS})
     world.start()
     told = world.state / "trespass"
-    world.until(told.exists, "the agent's attempts", 30)
+    world.until(told.exists, "the agent's attempts")
     world.until(lambda: told.read_text().endswith("done\n"), "the last of them")
     assert told.read_text() == "done\n"
 
@@ -188,14 +189,11 @@ append(f"{STATE}/trespass", "done\\\\n")
 
 def test_an_agent_that_spoils_the_runners_folder_comes_back_all_the_same(make):
     world = make()
+    before = begin(world)
     write(world.state, {"mode": "run", "run.py": SPOIL})
     world.start()
-    first = world.until_beating(1)
-    wait_until((world.state / "spoiled").exists, "the agent to spoil it", 30)
-    write(world.state, {"mode": ""})
-    before = world.photograph()
-    world.until_beating(1, after=first["id"], limit_seconds=60)
-    world.assert_told_truly(world.until_outcome("recovered", 60), 1)
+    world.until((world.state / "spoiled").exists, "the agent to spoil it")
+    world.assert_told_truly(world.until_outcome("recovered"), 1)
     world.assert_conversation_back()
     world.assert_nothing_lost(before)
 
@@ -209,6 +207,7 @@ for name in os.listdir(folder):
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     except OSError:
         pass
+os.unlink(f"{STATE}/mode")  # once is enough
 append(f"{STATE}/spoiled", "1")
 os.kill(os.getpid(), 9)
 """
@@ -220,6 +219,6 @@ def test_a_paused_container_is_a_hang_and_is_ended(make, engine):
     first = world.until_beating(1)
     before = world.photograph()
     engine.docker("pause", world.container()["Id"])
-    world.until_beating(1, after=first["id"], limit_seconds=60)
-    world.assert_told_truly(world.until_outcome("recovered", 60), 1)
+    world.until_beating(1, after=first["id"])
+    world.assert_told_truly(world.until_outcome("recovered"), 1)
     world.assert_nothing_lost(before)

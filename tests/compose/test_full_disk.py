@@ -53,6 +53,6 @@ def test_a_disk_that_is_full_in_a_build_condemns_nobody(tight):
     git(world.code, "reset", "--hard", head)
     world.give()
     world.start()
-    world.until_beating(2, limit_seconds=60)
+    world.until_beating(2)
     world.assert_runs(2)
     world.assert_conversation_back()

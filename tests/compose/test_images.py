@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compose.images import AGENT, CHECKOUT, COMPOSES, DOCKER, build
+from integration.world import wait_until
 from kit.engine import BASE
 
 BUILDERS = {"classic": "0", "buildkit": "1"}
@@ -35,9 +36,12 @@ def compose_call(which: str, project: str, folder: Path, file: str = "compose.ya
 
 def traces(engine, secret: bytes) -> list[str]:
     """Name every file of the engine that holds the secret: layers, descriptions of images, the cache of the builder."""
-    done = subprocess.run(["grep", "-rlFe", secret.decode(), engine.folder / "data"], capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout.splitlines()
+    def search():
+        argv = ["grep", "-rlFe", secret.decode(), engine.folder / "data"]
+        found = subprocess.run(argv, capture_output=True, text=True)
+        return found if found.returncode in (0, 1) else None  # else the engine took something away meanwhile
+
+    return wait_until(search, "a search that comes to its end", 180).stdout.splitlines()
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

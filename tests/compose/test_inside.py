@@ -47,7 +47,7 @@ def agentctl(world, *words: str, check: bool = True) -> str:
     """Call agentctl outside, as a person would."""
     program = "import sys; from agentctl.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", program, "--name", world.name, *words], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": library(world)}, timeout=150)
+                          env={**os.environ, "PYTHONPATH": library(world)}, timeout=500)
     assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
@@ -64,13 +64,12 @@ def inside(world, *words: str):
 
 
 def test_a_hang_tells_its_stack_through_the_containers_init(world):
-    first = world.launches()[-1]
-    write(world.state, {"run.py": "stuck_in_the_work_loop()\n", "mode": "run"})
-    world.until(lambda: world.launches()[0]["end"], "the hang to be seen", 40)
-    (world.state / "mode").unlink()
-    incident = world.until_outcome("recovered", 60)
+    assert world.stop() == 0  # it looks for what to do when it starts
+    write(world.state, {"run.py": "os.unlink(f'{STATE}/mode')\nstuck_in_the_work_loop()\n", "mode": "run"})
+    world.start()
+    incident = world.until_outcome("recovered")
     evidence = world.evidence(incident)
-    assert incident["trigger"] == "watchdog" and incident["launch"] == first["id"]
+    assert incident["trigger"] == "watchdog" and incident["launch"] == world.launches()[1]["id"]
     assert any("in stuck_in_the_work_loop" in line for line in evidence["stack"])
     assert evidence["container"]["image"] == world.image_of(1)
     assert evidence["runs"]["image"] == world.image_of(1) == world.container()["Image"]
@@ -82,11 +81,11 @@ def test_a_hang_tells_its_stack_through_the_containers_init(world):
 def test_a_required_check_looks_from_inside_and_in_the_code(world):
     world.commit({"good": "yes"})
     agentctl(world, "restart", "--no-wait")
-    world.until(lambda: world.status_of(2) == "good", "the good one to be blessed", 40)
+    world.until(lambda: world.status_of(2) == "good", "the good one to be blessed")
     assert world.engine.ask("{{.Id}}", f"{image_name(world)}:lkg") == world.image_of(2)
     world.commit({"bad": "yes"})
     agentctl(world, "restart", "--no-wait")
-    incident = world.until_outcome("recovered", 60)
+    incident = world.until_outcome("recovered")
     assert incident["trigger"] == "check-failed" and "test -e /opt/agentctl" in incident["reason"]
     assert world.status_of(3) == "condemned"
 
@@ -102,7 +101,7 @@ def test_a_change_is_tried_in_a_container_of_its_own_and_promoted_with_its_image
     world.give()
     agentctl(world, "change", "check", "feature/better")
     starts = len(world.starts())
-    tried = json.loads(agentctl(world, "--json", "change", "try", "feature/better", "--for", "1s"))
+    tried = json.loads(agentctl(world, "--json", "change", "try", "feature/better", "--for", "3s"))
     assert tried["ok"] and tried["beats"] > 2
     assert len(world.starts()) == starts, "the trial wrote into its copy"
     assert world.live()["container"] == running, "the agent ran on"
@@ -111,10 +110,10 @@ def test_a_change_is_tried_in_a_container_of_its_own_and_promoted_with_its_image
     assert "-try-" not in world.engine.docker("ps", "--all", "--format", "{{.Names}}").stdout
     agentctl(world, "change", "review", "feature/better", "--note", "looked at")
     agentctl(world, "change", "promote", "feature/better")
-    world.until_beating(2, limit_seconds=60)
+    world.until_beating(2)
     assert world.image_of(2) == built == world.container()["Image"]
     agentctl(world, "rollback", "--yes")
-    world.until_beating(1, limit_seconds=60)
+    world.until_beating(1)
     assert world.container()["Image"] == image
     world.assert_conversation_back()
 
@@ -142,15 +141,16 @@ def test_the_verbs_inside(world):
     assert inside(world, "test", "!", "-e", "/var/run/docker.sock") == (0, "")
     assert inside(world, "sh", "-c", "find / -name ledger.db 2>/dev/null | grep .") == (1, "")
     launch = world.live()["launch_id"]
-    assert inside(world, "agentctl", "--name", world.name, "restart") == (0, "restart asked for\n")
-    world.until_beating(1, after=launch, limit_seconds=40)
+    asked = inside(world, "agentctl", "--name", world.name, "restart")
+    assert asked == (0, "restart asked for\n") or asked[0] == 137, asked  # the container may end before it does
+    world.until_beating(1, after=launch)
     assert world.incidents() == []
 
 
 def test_a_container_that_was_removed_comes_back(world):
     first = world.launches()[-1]
     world.engine.docker("rm", "--force", world.live()["container"])
-    world.until_beating(1, after=first["id"], limit_seconds=40)
+    world.until_beating(1, after=first["id"])
     assert "removed" in world.until_outcome("recovered")["reason"]
     world.assert_conversation_back()
 
@@ -168,10 +168,10 @@ def test_a_container_started_by_hand_without_a_runner_starts_nothing(world):
 def test_an_engine_that_ends_is_not_the_candidates_fault(world):
     world.commit({"another": "tree"})
     agentctl(world, "restart", "--no-wait")
-    launch = world.until_beating(2, limit_seconds=40)
+    launch = world.until_beating(2)
     world.engine.stop()
     world.engine.start()
-    world.until_beating(2, after=launch["id"], limit_seconds=90)
+    world.until_beating(2, after=launch["id"])
     row = world.one("SELECT * FROM launches WHERE id=?", launch["id"])
     assert (row["end"], row["trigger"]) == ("failed", "engine-away")
     assert world.status_of(2) == "candidate"
@@ -189,7 +189,7 @@ def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(mon
         assert f"{{AGENT_CODE_DIR:-{world.code}}}" in text and f"{{AGENT_IMAGE:-{image_name(world)}:lkg}}" in text
         assert [(folder / name).stat().st_mode & 0o777 for name in (".env", "secret.env")] == [0o600, 0o600]
         world.start()
-        world.until_beating(1, limit_seconds=40)
+        world.until_beating(1)
         assert world.container()["Image"] == agent_image == world.image_of(1)
         said = agentctl(world, "init", "--image", "x", str(world.code), "--", "true", check=False)
         assert "are for --runtime compose" in said
@@ -201,11 +201,11 @@ def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(mon
 def test_an_undo_whose_image_cannot_be_had_leaves_the_agent_as_it_is(world):
     world.new_image("healthy", "RUN exit 3\n")
     agentctl(world, "restart", "--no-wait")
-    incident = world.until_outcome("recovered", 60)
+    incident = world.until_outcome("recovered")
     assert incident["trigger"] == "build-failed"
     launch, image = world.until_beating(1), world.container()["Image"]
     said = agentctl(world, "rollback", "undo", "--yes", check=False)
-    world.until_beating(1, after=launch["id"], limit_seconds=40)
+    world.until_beating(1, after=launch["id"])
     assert world.container()["Image"] == image
     told = world.incidents()[-1]
     assert (told["outcome"], "cannot be built again" in told["reason"]) == ("nothing-to-do", True), (told, said)

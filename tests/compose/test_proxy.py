@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
@@ -27,6 +28,12 @@ volumes: {{data: {{}}}}
 """
 
 
+def is_open(door) -> bool:
+    """Tell whether somebody listens there."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(door)) == 0
+
+
 @pytest.fixture
 def through(engine, tmp_path):
     """Run docker or Compose through a proxy for the project `bot`; return the process, done."""
@@ -36,7 +43,7 @@ def through(engine, tmp_path):
     door.unlink(missing_ok=True)
     proxy = subprocess.Popen([sys.executable, "-I", "-S", DOCKER / "proxy.py", "--project", "bot", "--listen", door,
                               "--folder", tmp_path / "home", "--engine", engine.folder / "sock"])  # fmt: skip
-    wait_until(door.exists, "the proxy's socket")
+    wait_until(lambda: is_open(door), "the proxy's socket", 120)
 
     def run(*words, **more):
         env = {"DOCKER_HOST": f"unix://{door}", "DOCKER_BUILDKIT": "0", "HOME_FOLDER": str(tmp_path / "home")}
@@ -55,14 +62,14 @@ def test_compose_works_through_the_proxy(engine, through, tmp_path, which):
     through(*call, "up", "-d", "--no-build")
     (first,) = engine.containers("com.docker.compose.project=bot")
     assert engine.ask("{{.State.Running}}", first) == "true"
-    wait_until(lambda: "hello" in through(*call, "logs", "agent").stdout, "the logs")
+    wait_until(lambda: "hello" in through(*call, "logs", "agent").stdout, "the logs", 120)
     through(*call, "up", "-d", "--no-build", env={"GENERATION": "2"})  # stop, rename, create, start, remove
     (second,) = engine.containers("com.docker.compose.project=bot")
     assert second != first and engine.ask('{{index .Config.Labels "generation"}}', second) == "2"
     assert through("docker", "ps", "-q", "--no-trunc").stdout.split() == [second]
     said = through("docker", "exec", "-i", second, "sh", "-c", "cat; exit 5", input="talk\n", check=False)
     assert (said.stdout, said.returncode) == ("talk\n", 5)
-    through(*call, "stop", "-t", "1")
+    through(*call, "stop", "-t", "60")
     assert through("docker", "wait", second).stdout.strip() in ("143", "0")
     through(*call, "down")
     assert engine.volume_path("bot_data").is_dir()

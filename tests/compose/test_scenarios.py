@@ -24,7 +24,7 @@ def test_a_healthy_change_with_a_new_image_is_blessed(make, which):
     before = begin(world)
     world.new_image("healthy")
     world.start()
-    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good", 60)
+    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
     assert world.image_of(2) != world.image_of(1)
     assert world.container()["Image"] == world.image_of(2)
     world.until(lambda: world.engine.ask("{{.Id}}", f"{world.image_name}:lkg") == world.image_of(2), "the tag lkg")

@@ -27,6 +27,9 @@ class ContainedWorld(ComposeWorld):
         self.extra = self.folder / "root.yaml"
         self.extra.write_text(f"services: {{watchdog: {{environment: {{AGENTCTL_ROOT: {self.folder}/r}}}}}}\n")
         self.compose("up", "-d", "engine")
+        knock = f"import socket; socket.socket(socket.AF_UNIX).connect('{INSIDE.removeprefix('unix://')}')"
+        self.until(lambda: self.compose("exec", "-T", "engine", "python3", "-c", knock, check=False).returncode == 0,
+                   "the proxy to listen")
         init = ["--runtime", "compose", "--engine", INSIDE, "--no-hooks", "--user", OWNER, "--image", AGENT,
                 "--state-dir", str(self.state), str(self.code), "--", "python3", "agent.py"]  # fmt: skip
         calls = [["init", *init], *(["config", "set", *pair] for pair in self.wanted())]
@@ -81,13 +84,13 @@ def contained(monkeypatch, engine, agent_image, watchdog_image):
 def test_a_watchdog_in_a_container_rolls_back_and_survives_its_own_death(contained):
     world = contained
     world.start()
-    first = world.until_beating(1, limit_seconds=60)
+    first = world.until_beating(1)
     world.until(lambda: len(world.history()) > 3, "a conversation")
     before = world.photograph()
 
     pid = int(world.engine.ask("{{.State.Pid}}", world.watchdog))
     os.kill(pid, signal.SIGKILL)  # the engine starts it again: restart: always
-    world.until_beating(1, after=first["id"], limit_seconds=60)
+    world.until_beating(1, after=first["id"])
     world.assert_runs(1)
     world.assert_conversation_back()
     world.assert_nothing_lost(before)

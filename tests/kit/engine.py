@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"  # Debian's docker before a stray newer one
-START_SECONDS, STOP_SECONDS, CALL_SECONDS = 60.0, 30.0, 180.0
+START_SECONDS, STOP_SECONDS, CALL_SECONDS = 120.0, 30.0, 300.0
+CLOSE_SECONDS = 4 * STOP_SECONDS  # the keeper waits for the engine, and then for containerd
 PR_SET_CHILD_SUBREAPER = 36
 NEEDED = ("dockerd", "containerd", "docker", "unshare", "ip")
 BASE = "agentctl-base:13"
@@ -105,7 +106,7 @@ class Engine:
         if keeper is not None:
             keeper.stdin.close()
             try:
-                keeper.wait(STOP_SECONDS)
+                keeper.wait(CLOSE_SECONDS)
             except subprocess.TimeoutExpired:
                 keeper.kill()
                 keeper.wait()
@@ -161,11 +162,13 @@ class Engine:
 
 
 def _remove_cgroup(folder: str) -> None:
-    for inner, _, _ in os.walk(folder, topdown=False):
-        try:
-            os.rmdir(inner)
-        except OSError:  # something in it is still ending
-            continue
+    deadline = time.monotonic() + STOP_SECONDS
+    while os.path.exists(folder) and time.monotonic() < deadline:
+        for inner, _, _ in os.walk(folder, topdown=False):
+            try:
+                os.rmdir(inner)
+            except OSError:  # something in it is still ending
+                time.sleep(0.02)
 
 
 # -- the keeper ---------------------------------------------------------------------------------------------

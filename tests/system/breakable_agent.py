@@ -4,6 +4,7 @@ The words in the file `behaviour` of its repository count from the start. A word
 its state folder counts once, when the work loop finds it.
 """
 
+import atexit
 import faulthandler
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import uuid
 
+atexit.register(time.sleep, 0.1)  # a busy tmux hears of an end before it has read the last words, and loses them
 with open("behaviour") as file:
     WORDS = file.read().split()
 if "crash-at-import" in WORDS:
