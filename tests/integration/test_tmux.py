@@ -182,6 +182,14 @@ def test_much_output_before_the_end_is_not_lost(server, fifo):
     assert output.split() == [b"%d" % n for n in range(1, 100001)]
 
 
+def test_the_last_words_are_in_the_pipe_when_the_end_is_told(server, fifo):
+    pane = server.start("agent", ["/usr/bin/seq", "150000"], "/", ENV, pipe_fifo=fifo.path)
+    assert server.exit_of("agent", meanwhile=fifo.read, limit_seconds=60) == (0, None)
+    assert server.was_drained
+    server.end_server(pane.server_pid)
+    assert fifo.read_to_end().split() == [b"%d" % n for n in range(1, 150001)]
+
+
 @pytest.mark.parametrize(
     ("script", "end"),
     [

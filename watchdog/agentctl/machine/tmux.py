@@ -28,6 +28,7 @@ NOT_FOR_THE_SERVER = frozenset(
 EXEC = ("/usr/bin/env", "-u", "TMUX", "-u", "TMUX_PANE", "--")
 EXEC_ODD_NAME = (*EXEC, "/bin/sh", "-c", 'exec "$0" "$@"')  # env takes 'a=b' for a variable
 POLL_SECONDS = 0.01
+LAST_WORDS_SECONDS = 2.0  # a child that goes on writing holds up the end this long
 UNTOLD_SECONDS = 0.3  # dead this long without a status: tmux 3.2a does not tell signals
 SAFE_IN_A_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -52,9 +53,7 @@ class Pane:
 class Tmux:
     """One private server on `socket_path`, run as `user`; `env` is for questions asked later."""
 
-    def __init__(
-        self, socket_path: str, user: command.Identity | None, env: dict[str, str]
-    ) -> None:
+    def __init__(self, socket_path: str, user: command.Identity | None, env: dict[str, str]) -> None:
         if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
             raise AgentctlError(
                 f"cannot use {socket_path} as tmux's socket: over {LONGEST_SOCKET_PATH} bytes",
@@ -104,27 +103,30 @@ class Tmux:
             raise TmuxBusy(what, "the agent would not be stopped with its own; end that server")
         return Pane(int(pane_pid), int(server_pid), tty)
 
-    def exit_of(
-        self, session: str, *, meanwhile=None, limit_seconds: float = 2.0
-    ) -> tuple[int | None, int | None]:
+    def exit_of(self, session: str, *, meanwhile=None, limit_seconds: float = 2.0,
+                answer_seconds: float = 10.0) -> tuple[int | None, int | None]:
         """Tell how the agent ended, once its process is gone: (status, None) or (None, signal).
 
         (None, 0) is a signal that this tmux does not name (3.2a); (None, None): tmux does not know.
         `meanwhile` is called between two questions: who reads the FIFO goes on reading there.
+        A busy tmux knows of the end before it has handed on the last words: it is given time for that.
         """
         deadline = time.monotonic() + limit_seconds
-        dead_at = None
+        dead_at = told_at = None
+        told = None, None
         while True:
-            is_dead, status, signal, server_pid = self._end(session)
+            is_dead, status, signal, server_pid = self._end(session, answer_seconds)
             self.was_drained = bool(is_dead)
-            if status is not None or signal is not None:
-                return status, signal
             now = time.monotonic()
+            if status is not None or signal is not None:
+                told, told_at = (status, signal), told_at or now
+                if is_dead or now - told_at >= LAST_WORDS_SECONDS:
+                    return told
             dead_at = dead_at or (now if is_dead else None)
             if dead_at is not None and now - dead_at >= UNTOLD_SECONDS:
                 return None, 0
-            if is_dead is None or now >= deadline:
-                return None, None
+            if is_dead is None or told_at is None and now >= deadline:
+                return told
             _nudge(server_pid)
             if meanwhile is not None:
                 meanwhile()
@@ -192,11 +194,11 @@ class Tmux:
         if os.path.lexists(self.socket_path):
             os.unlink(self.socket_path)
 
-    def _end(self, session: str) -> tuple[bool | None, int | None, int | None, int]:
+    def _end(self, session: str, limit_seconds: float = 10.0) -> tuple[bool | None, int | None, int | None, int]:
         """Ask once: (dead, status, signal, server); dead is None when there is no such pane."""
         question = "#{pane_dead},#{pane_dead_status},#{pane_dead_signal},#{pid}"
         try:
-            said = self._ask("display-message", "-p", "-t", _target(session), question)
+            said = self._ask("display-message", "-p", "-t", _target(session), question, limit_seconds=limit_seconds)
             is_dead, status, signal, server_pid = said.split(",")
         except (CommandFailed, ValueError):
             return None, None, None, 0
@@ -206,9 +208,7 @@ class Tmux:
     def _ask(self, *arguments: str, limit_seconds: float = 10.0) -> str:
         return self._run(list(arguments), self.env, "/", limit_seconds)
 
-    def _run(
-        self, words: list[str], env: dict[str, str], cwd: str, limit_seconds: float = 10.0
-    ) -> str:
+    def _run(self, words: list[str], env: dict[str, str], cwd: str, limit_seconds: float = 10.0) -> str:
         # -u: else a client in the C locale gets '_' for every character that is not ASCII.
         argv = [self.program, "-u", "-S", self.socket_path, "-f", "/dev/null", *words]
         return command.run(argv, env=env, cwd=cwd, user=self.user, limit_seconds=limit_seconds).text

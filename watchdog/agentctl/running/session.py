@@ -172,10 +172,12 @@ class Session:
         self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
-        """SIGABRT to the foreground group for every stack."""
+        """SIGABRT to the foreground group for every stack; what it said may be on its way in tmux when it is dead."""
         targets = process.in_front_of_shell(self.pane.pane_pid)
         process.signal_and_wake(targets, signal.SIGABRT)
-        self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS)
+        if self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS):
+            self.tmux.exit_of(SESSION_NAME, meanwhile=self.feed.read, limit_seconds=TOLD_ALL_SECONDS,
+                              answer_seconds=ABORT_GRACE_SECONDS)
 
     def ask_to_end(self) -> None:
         """SIGTERM to the agent, waking what is stopped; nobody waits for it."""
