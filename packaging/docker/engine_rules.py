@@ -27,6 +27,13 @@ LOOKED_AT = {"networkmode", "securityopt", "mounts", "binds"}
 PLAIN = {"ipcmode": ("private", "none"), "cgroupnsmode": ("private",), "runtime": ("runc",)}
 NOTHING = (None, False, "", 0)
 UNMASKING = ("maskedpaths", "readonlypaths")  # an empty list of these is a right, not nothing
+# What a new container says of itself. Older engines (20.10) read HostConfig's names here as well, privileges and all.
+OF_ITSELF = {
+    *("hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "exposedports", "tty"),
+    *("openstdin", "stdinonce", "env", "cmd", "healthcheck", "argsescaped", "image", "volumes", "workingdir"),
+    *("entrypoint", "networkdisabled", "macaddress", "onbuild", "labels", "stopsignal", "stoptimeout", "shell"),
+    *("hostconfig", "networkingconfig"),
+}  # fmt: skip
 
 
 class Rules:
@@ -45,13 +52,14 @@ class Rules:
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", unquote(parts.path))
         given = parse_qs(parts.query, keep_blank_values=True)
         query = {name: values[0] for name, values in given.items()}
-        if "//" in path or ".." in path.split("/") or any(len(values) > 1 for values in given.values()):
+        is_twice = any(len(values) > 1 for values in given.values()) or ";" in parts.query  # `&` to older engines
+        if "//" in path or ".." in path.split("/") or is_twice:
             return f"{path} is no plain request"
         if method in ("GET", "HEAD") and READS.fullmatch(path):
             return ""
         found = CONTAINER.fullmatch(path)
         if found and path != "/containers/create":
-            return self._of_container(method, *found.groups(), query)
+            return self._of_container(method, *found.groups(), query, body)
         if (method, path) == ("POST", "/build"):
             return _of_build(query) or self._of_name(query.get("t", "").partition(":")[0])
         if method == "POST" and re.fullmatch(rf"/images/{IMAGE}/tag", path):
@@ -73,13 +81,15 @@ class Rules:
             return self._of_owner("exec", inner[1])
         return f"{method} {path} is not among what the watchdog needs"
 
-    def _of_container(self, method: str, name: str, verb: str | None, query: dict) -> str:
+    def _of_container(self, method: str, name: str, verb: str | None, query: dict, body: bytes) -> str:
         if verb is None and method != "DELETE":
             return f"{method} of a container is not among what the watchdog needs"
         if verb is not None and method != ("GET" if verb == "logs" else "POST"):
             return f"{verb} is asked otherwise"
         if verb is None and query.get("v", "0").lower() not in ("", "0", "false"):
             return "a container is removed without its volumes here"
+        if body.strip() not in (b"", b"{}", b"null"):  # in API versions before 1.24 a start brings rights with it
+            return f"nothing comes with a request to {verb or 'remove'} a container"
         return self._of_owner("containers", name)
 
     def _of_owner(self, kind: str, name: str) -> str:
@@ -97,7 +107,8 @@ class Rules:
         if kind == "networks":
             is_plain = wanted.get("driver") in (None, "", "bridge") and not wanted.get("options")
             return "" if is_plain else "a network is a plain bridge here"
-        return self._of_host_config(wanted.get("hostconfig") or {})
+        odd = [name for name, value in wanted.items() if name not in OF_ITSELF and value is not None]
+        return f"{odd[0]} is not known here" if odd else self._of_host_config(wanted.get("hostconfig") or {})
 
     def _of_host_config(self, config: dict) -> str:
         for name, value in config.items():

@@ -27,6 +27,7 @@ from engine_rules import Rules, is_exec_start  # noqa: E402
 CHUNKED, FOR_EVER = -1, -2
 HEAD_LIMIT, BODY_LIMIT, BLOCK = 64 << 10, 1 << 20, 64 << 10
 LINGER_SECONDS, LINGER_BLOCKS = 5.0, 16384
+AGREED = b"HTTP/1.1 101 "
 
 
 # -- carrying it ------------------------------------------------------------------------------------------------
@@ -75,9 +76,11 @@ class Door(socketserver.BaseRequestHandler):
             fields = dict(line.decode("latin-1").lower().split(":", 1) for line in head[1:])
         except ValueError:
             return self._refuse("this is no HTTP request")
+        if len(fields) < len(head) - 1 or any(line.startswith((b" ", b"\t")) for line in head[1:]):
+            return self._refuse("a field of the head stands there once, and on one line")
         size, is_chunked = fields.get("content-length", "0").strip(), "chunked" in fields.get("transfer-encoding", "")
         is_seen = not urlsplit(target).path.endswith("/build")
-        is_talk = is_exec_start(method, target)  # the one request after which both sides just talk
+        is_talk = is_exec_start(method, target) and "upgrade" in fields  # after this one both sides just talk
         is_upgrade, is_form = "upgrade" in fields and not is_talk, "form" in fields.get("content-type", "")
         if is_upgrade or is_form or not size.isdigit() or is_seen and (is_chunked or int(size) > BODY_LIMIT):
             return self._refuse("upgrades, forms, and long bodies of anything but a build, are not carried")
@@ -102,10 +105,20 @@ class Door(socketserver.BaseRequestHandler):
             head.append(b"Connection: close")
         with self.server.engine.connect() as engine:
             engine.sendall(b"\r\n".join([*head, b"", b""]) + body)
-            if rest is not None:
+            if rest == FOR_EVER and not self._is_agreed(engine):
+                engine.shutdown(socket.SHUT_WR)  # it would read what follows as requests, and nobody had looked at them
+            elif rest is not None:
                 threading.Thread(target=_send_rest, args=(reader, engine, rest), daemon=True).start()
             while data := engine.recv(BLOCK):
                 self.request.sendall(data)
+
+    def _is_agreed(self, engine: socket.socket) -> bool:
+        """Pass on how the engine's answer begins; tell whether it takes plain talk from here on."""
+        begun = b""
+        while len(begun) < len(AGREED) and (data := engine.recv(BLOCK)):
+            begun += data
+        self.request.sendall(begun)
+        return begun.startswith(AGREED)
 
     def _refuse(self, why: str) -> None:
         print(f"refused: {why}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -102,3 +103,64 @@ def test_what_is_not_the_agents_is_out_of_reach(engine, through, tmp_path):
         assert done.returncode != 0 and "agentctl's proxy refuses" in done.stdout + done.stderr, (words, done)
     assert engine.ask("{{.State.Running}}", other) == "true"
     assert engine.volume_path("theirs").is_dir()
+
+
+# --- ways around: what the engine understands otherwise than it looks
+
+JSON, FORM = "Content-Type: application/json", "Content-Type: application/x-www-form-urlencoded"
+UPGRADE = ("Connection: Upgrade", "Upgrade: tcp")
+LABEL = "com.docker.compose.project=bot"
+
+
+def request(method: str, path: str, body: dict | str = "", *fields: str) -> bytes:
+    text = body if isinstance(body, str) else json.dumps(body)
+    head = [f"{method} {path} HTTP/1.1", "Host: docker", *(fields or (JSON,)), f"Content-Length: {len(text)}"]
+    return "\r\n".join([*head, "", text]).encode()
+
+
+def say(engine, *requests: bytes) -> str:
+    """Send requests one after the other over one connection to the proxy; return all that comes back."""
+    answer = b""
+    with socket.socket(socket.AF_UNIX) as door:
+        door.settimeout(20)
+        door.connect(str(engine.folder / "proxy.sock"))
+        try:
+            door.sendall(requests[0])
+            answer = door.recv(65536)
+            for more in requests[1:]:
+                door.sendall(more)
+            while data := door.recv(65536):
+                answer += data
+        except ConnectionError:
+            pass  # it was not listened to any more
+    return answer.decode("latin-1")
+
+
+@pytest.mark.parametrize("fields", [(JSON,), (JSON, *UPGRADE), ("Content-Type: odd", *UPGRADE)], ids=str)
+def test_nothing_comes_through_behind_a_command_in_a_container(engine, through, fields):
+    ours = through("docker", "run", "--detach", "--init", "--label", LABEL, BASE, "sleep", "1000").stdout.strip()
+    made = say(engine, request("POST", f"/containers/{ours}/exec", {"Cmd": ["true"]}))
+    command = json.loads(made.partition("\r\n\r\n")[2])["Id"]
+    hidden = {"Image": BASE, "Cmd": ["true"], "HostConfig": {"Privileged": True}}
+    said = say(engine, request("POST", f"/exec/{command}/start", {"Detach": True}, *fields),
+               request("POST", "/containers/create?name=hidden", hidden, JSON, "Connection: close"))  # fmt: skip
+    assert said.startswith("HTTP/1.1 400" if "Content-Type: odd" in fields else "HTTP/1.1 200"), "it was carried"
+    assert said.count("HTTP/1.1") == 1
+    assert engine.docker("container", "inspect", "hidden", check=False).returncode != 0
+
+
+def test_what_older_versions_of_the_api_took_elsewhere_is_refused(engine, through):
+    label, value = LABEL.split("=")
+    rights = {"Privileged": True, "Binds": ["/:/host"]}
+    made = {"Image": BASE, "Cmd": ["true"], "Labels": {label: value}}
+    through("docker", "create", "--name", "plain", "--label", LABEL, BASE, "true")
+    for asked in (
+        request("POST", "/containers/create?name=top", {**made, **rights}),
+        request("POST", "/v1.23/containers/plain/start", rights),
+        request("POST", f"/images/{BASE}/tag?repo=agentctl-bot&tag=g1", "repo=theirs&tag=1", FORM, JSON),
+        request("POST", f"/images/{BASE}/tag?repo=agentctl-bot&tag=g1", "repo=theirs&tag=1", FORM.replace(" ", "\r\n ")
+                + ";a:b"),
+    ):  # fmt: skip
+        assert "agentctl's proxy refuses" in say(engine, asked), asked
+    assert engine.docker("image", "inspect", "theirs:1", check=False).returncode != 0
+    assert engine.ask("{{.HostConfig.Privileged}} {{.State.Status}}", "plain") == "false created"

@@ -113,3 +113,8 @@ def assert_out_of_reach(world: ContainedWorld) -> None:
     watchdog = json.loads(world.engine.ask("{{json .}}", world.watchdog))
     assert not [m for m in watchdog["Mounts"] if m["Source"].endswith("/sock") or "docker.sock" in m["Destination"]]
     assert "refused" not in world.compose("logs", "engine").stdout, "what agentctl needs is let through"
+    link = f"{world.places.data_dir}/link"
+    words = shlex.join(["create", "--label", world.project, "--volume", f"{link}:/x", AGENT])
+    made = world.compose("exec", "-T", "watchdog", "sh", "-c", f"ln -s /etc {link}; docker {words}", check=False)
+    os.unlink(link)
+    assert f"{link} is not a folder of the agent" in made.stderr, "a link out of any of the folders is seen"

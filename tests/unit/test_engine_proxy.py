@@ -59,7 +59,7 @@ def test_what_is_needed_is_let_through(rules, asked):
     "POST /build?t=agentctl-bot&remote=http://x", "POST /build?t=agentctl-bot&networkmode=host",
     "POST /build?t=agentctl-bot&pull=1", "POST /build?t=agentctl-bot&version=2", "POST /build",
     "GET /containers/../secrets", "GET //containers/json", "POST /containers/theirs%2fstop",
-    "GET /containers/json%2f..%2fx",
+    "GET /containers/json%2f..%2fx", "DELETE /containers/mine?x=1;v=1",
 ])  # fmt: skip
 def test_what_is_not_needed_is_refused(rules, asked):
     assert rules.verdict(*asked.split())
@@ -96,6 +96,19 @@ def test_a_plain_container_of_the_project_is_let_through(rules, config):
 @pytest.mark.parametrize("config", RIGHTS, ids=str)
 def test_a_container_with_rights_is_refused(rules, config):
     assert rules.verdict("POST", "/v1.41/containers/create?name=a", container(**config))
+
+
+@pytest.mark.parametrize("more", [{"Privileged": True}, {"binds": ["/:/host"]}, {"MaskedPaths": []}, {"Cpuset": "0"}])
+def test_rights_are_nowhere_beside_the_host_config_either(rules, more):
+    plain = {"Image": "x", "Labels": OURS, "Volumes": {"/data": {}}, "HostConfig": {}, "Runtime": None}
+    assert rules.verdict("POST", "/containers/create", json.dumps(plain).encode()) == ""
+    del plain["HostConfig"]
+    assert rules.verdict("POST", "/containers/create", json.dumps({**plain, **more}).encode())
+
+
+def test_a_start_brings_nothing_with_it(rules):
+    assert rules.verdict("POST", "/v1.23/containers/mine/start", b"{}") == ""
+    assert rules.verdict("POST", "/v1.23/containers/mine/start", b'{"Privileged": true}')
 
 
 def test_links_are_followed_before_a_folder_is_believed(rules, tmp_path):
