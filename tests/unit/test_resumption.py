@@ -1,10 +1,14 @@
 """How a relaunched agent goes on: the words it is told, the command it is told them in."""
 
+import os
+import shutil
+import tempfile
 import uuid
 
 import pytest
 
 from agentctl.machine.http_look import is_well
+from agentctl.machine.tmux import Tmux
 from agentctl.running import resumption
 
 FAILED = {"end": "failed", "trigger": "watchdog", "reason": "no heartbeat for 61.0s (limit 60s)"}
@@ -36,6 +40,20 @@ def test_what_it_is_told(last, incident, brief, pending, said, unsaid):
 
 def test_a_message_is_one_line_whatever_is_pending():
     assert "\n" not in resumption.compose(FAILED | {"reason": "a\nb\r\n"}, None, "", ["c\nd"])
+
+
+@pytest.mark.parametrize("pending", ["torn\0\0\0", "stop\x03\x1b[A", "\x9b1m", "\u00e4" * 20_000])
+def test_a_message_can_be_told_whatever_the_task_holds(pending):
+    """As an argument of a command that tmux takes, and as keys that are no commands."""
+    text = resumption.compose(FAILED, MOVED, "/s/BRIEF.md", [pending] * 5)
+    assert text.isprintable()
+    folder = tempfile.mkdtemp()
+    tmux = Tmux(f"{folder}/tmux", None, dict(os.environ))
+    try:
+        tmux.start("agent", ["/bin/sh", "-c", "sleep 100", text], cwd="/", env=dict(os.environ))
+    finally:
+        tmux.kill_server()
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(

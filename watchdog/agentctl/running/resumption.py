@@ -19,7 +19,8 @@ from ..records.ledger import Ledger
 from ..station import Station
 
 SESSION, MESSAGE = "{session}", "{message}"
-LONGEST_REASON, MOST_PENDING = 300, 5
+LONGEST_REASON, LONGEST_PENDING, MOST_PENDING = 300, 300, 5  # tmux takes no command of more than 16 KB
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")  # no argument has a NUL; the others are keys
 DRAWN_AT_LATEST_SECONDS, LOOK_SECONDS = 20.0, 0.2
 ENTER_AFTER_SECONDS = 0.3  # a terminal program that sees text and Enter at once takes them for a paste
 
@@ -81,9 +82,10 @@ def compose(last: dict | None, incident: dict | None, brief_path: str, pending: 
         parts.append(f"{moved}; read {brief_path} first, it says what was undone and where it is.")
     if pending:
         more = f" (and {len(pending) - MOST_PENDING} more)" if len(pending) > MOST_PENDING else ""
-        parts.append(f"Still to do: {'; '.join(pending[:MOST_PENDING])}{more}.")
+        shown = [p if len(p) <= LONGEST_PENDING else f"{p[:LONGEST_PENDING]}..." for p in pending[:MOST_PENDING]]
+        parts.append(f"Still to do: {'; '.join(shown)}{more}.")
     parts.append("Go on where you were.")
-    return " ".join(" ".join(parts).split())
+    return " ".join(" ".join(parts).translate(CONTROLS).split())
 
 
 def _why(last: dict) -> str:
