@@ -9,7 +9,7 @@ from foreign_agent import API_PORT, ForeignAgent
 
 SETTINGS = {
     "agent": {"ready_timeout": "120s"},
-    "heartbeat": {"timeout": "10s"},
+    "heartbeat": {"timeout": "15s"},
     "probation": {"duration": "2s", "heartbeats": 1, "tries": 1},
     "rollback": {"restarts": 20, "attempts": 20},
     "environment": {"paths": [".venv"], "lockfiles": ["requirements.txt"], "build": ["./build.sh"]},

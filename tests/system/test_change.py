@@ -58,7 +58,7 @@ def test_the_whole_path_from_inside_the_unit(world):
     assert world.git("log", "-1", "--format=%s", "main") == "Merge feature/two: be version two"
     assert world.git("rev-parse", "v2") == world.head and world.git("status", "--porcelain") == ""
     assert world.incidents() == [] and world.rollback_runs() == runs + 1
-    assert world.box.run(["find", world.code, "!", "-user", "robin"]).stdout == ""
+    assert world.box.run(["find", world.code, "-ignore_readdir_race", "!", "-user", "robin"]).stdout == ""
     assert [row["state"] for row in world.ask("change", "list", "--all")] == ["blessed"]
     assert (world.box.path(world.code) / "SELF_MODIFICATION.md").exists()
 

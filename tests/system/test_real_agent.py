@@ -77,7 +77,7 @@ def test_it_talks(agent):
     assert "Keep the code words safe" in said_in(first)  # its task, handed to it by its run.sh
     assert knows(agent.converse("What is it?"), "ALBATROSS")
     assert "code words: ALBATROSS" in agent.screen()
-    assert "code words: ALBATROSS" in agent.journal()
+    agent.wait_until(lambda: "code words: ALBATROSS" in agent.journal(), "the answer in the journal")
 
 
 def test_killed_between_turns(agent):

@@ -128,7 +128,7 @@ def test_a_rollback_runs_nothing_of_the_agent_as_root(world):
     pwned = [path.name for path in world.box.path("/tmp").glob("pwned-*")]
     assert "pwned-0" not in pwned
     # What is in the live tree belongs to the agent's user; a foreign file would stop it working.
-    foreign = world.box.run(["find", world.code, "!", "-user", "bot"]).stdout
+    foreign = world.box.run(["find", world.code, "-ignore_readdir_race", "!", "-user", "bot"]).stdout
     assert foreign == ""
     assert world.git("status", "--porcelain") == ""
     world.shell('cd "$1"; git switch -qc again; git commit -q --allow-empty -m Works; git switch -q main')
@@ -139,7 +139,7 @@ def test_a_rollback_runs_nothing_of_the_agent_as_root(world):
 
 
 def test_state_files_belong_to_the_user_after_a_rollback(world):
-    foreign = world.box.run(["find", world.state, "!", "-user", "bot"]).stdout
+    foreign = world.box.run(["find", world.state, "-ignore_readdir_race", "!", "-user", "bot"]).stdout
     assert foreign == ""
 
 

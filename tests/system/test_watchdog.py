@@ -141,13 +141,18 @@ def test_a_stop_by_hand_is_no_failure(world):
 
 
 def test_with_the_watchdog_dead_everything_else_works(world):
-    count = len(world.incidents())
-    world.systemctl("stop", f"{world.name}-watchdog")
+    count, unit = len(world.incidents()), f"{world.name}-watchdog.service"
+    dead = world.box.path(f"/etc/systemd/system/{unit}.d/60-dead.conf")
+    dead.write_text("[Unit]\nConditionPathExists=/nowhere\n")  # or it would be started again with the agent
+    world.systemctl("daemon-reload")
+    world.systemctl("stop", unit)
     assert talk(world, f"/run/agentctl/{world.name}/api.sock", "GET", "/agents")[0] == 503
     world.tell("crash")
     world.wait_outcome("recovered", count + 1)
     assert world.wait_steady()["watchdog"]["running"] is False
-    world.systemctl("start", f"{world.name}-watchdog")
+    dead.unlink()
+    world.systemctl("daemon-reload")
+    world.systemctl("start", unit)
     until_state(world, "well")
 
 

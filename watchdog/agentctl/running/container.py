@@ -130,8 +130,7 @@ class ContainerSession(session.Session):
         running, self.waiting = self.waiting, None
         self.loop.forget(self.wait_ended)
         os.close(self.wait_ended)
-        if os.waitpid(running.pid, 0)[1] != 0:
-            self.was_engine_away = True
+        self.was_engine_away |= os.waitpid(running.pid, 0)[1] != 0
         self._look_at_container()
 
     def _forget_wait(self) -> None:
@@ -145,14 +144,16 @@ class ContainerSession(session.Session):
         try:
             facts = self.place.engine.inspect(self.container)
         except NotThere:
-            self.has_ended, self.was_engine_away = True, False
-            self.ending = Ending(policy.FAILED, "crash", "its container was removed")
-            return
+            facts = {"State": {"Status": "dead"}}
         except AgentctlError as error:
             if not self.is_away_told:
                 self.journal.warning(f"agentctl: {error.message}")
             self.is_away_told = self.was_engine_away = True  # also where `docker wait` was still told of the end
             self.loop.set_timer("engine", ENGINE_AGAIN_SECONDS, self._look_at_container)
+            return
+        if facts["State"]["Status"] in ("removing", "dead"):  # a removal kills it first, and takes its time
+            self.has_ended, self.was_engine_away = True, False
+            self.ending = Ending(policy.FAILED, "crash", "its container was removed")
             return
         if facts["State"]["Status"] in RUNNING:
             self.was_engine_away = self.is_away_told = self.has_looked_twice = False

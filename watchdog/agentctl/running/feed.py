@@ -12,7 +12,7 @@ from ..machine.loop import Loop
 from ..machine.pane import LineStream
 
 KEPT_LINES = 400
-DRAIN_SECONDS = 0.5
+DRAIN_SECONDS = 2.0  # what is left is in a `cat` that has to get the CPU first
 FLUSH_IDLE_SECONDS = 0.3  # a prompt without a newline becomes a line after this
 
 
