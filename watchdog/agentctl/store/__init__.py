@@ -1,6 +1,6 @@
 """The watchdog's store: messages, periods, tokens, events. What it acknowledges survives a power cut.
 
-`Store` is what the stories know. SQLite is the embedded default; PostgreSQL takes its place by another subclass.
+`Store` is what the others know; its few open places are what an engine brings. SQLite is the one that ships.
 Heartbeats do not come here: they live in memory, so that a broken disk cannot make an agent look dead.
 """
 

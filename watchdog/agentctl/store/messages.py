@@ -34,11 +34,3 @@ def text_of(line: bytes) -> str:
     content = message.get("content", "") if isinstance(message, dict) else ""
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     return text[:MOST_TEXT].encode("utf-8", "replace").decode()  # half a character has no UTF-8
-
-
-def match_of(words: str) -> str:
-    """Return a query of FTS5 that finds all of the words, whatever signs are in them; a trailing * is a prefix."""
-    parts = [word for word in words.replace("\0", " ").split() if any(c.isalnum() for c in word)]
-    quoted = ['"' + word.rstrip("*").replace('"', '""') + '"' + ("*" if word.endswith("*") else "") for word in parts]
-    return " ".join(quoted)
-

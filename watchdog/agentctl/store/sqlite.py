@@ -15,121 +15,62 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import NullPool, QueuePool
 
-from . import tables
 from .errors import StoreUnavailable
-from .index import Index
-from .queries import Queries
+from .fts5 import Fts5
 from .salvage import salvage
-from .writer import Writer
+from .store import Store
 
 BUSY_SECONDS = 5.0
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-FULL = "make room: 'df -h' shows where it is missing"
-
-_new = insert(tables.messages)
-ADD_MESSAGE = _new.on_conflict_do_nothing(index_elements=["agent", "id"])
-ADD_FROM_FILE = _new.on_conflict_do_update(index_elements=["agent", "id"], set_={"is_in_file": 1})
 
 
-class SqliteStore(Queries):
-    """An open store; `problem` says in words what is wrong with it, '' while all is well."""
+class SqliteStore(Store):
+    """The store as one file."""
+
+    insert, index = staticmethod(insert), Fts5()
 
     def __init__(self, path: str, *, is_reader: bool = False) -> None:
-        self.path, self.problem, self.renewals = path, "", 0
-        self.kept_as: list[str] = []  # what was broken and is set aside
+        self.path, self._is_reader = path, is_reader
         if is_reader and not os.path.exists(path):
             raise StoreUnavailable(f"there is no store at {path}", "the watchdog makes it: agentctl watchdog")
-        try:
-            self._open()
-        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            if is_reader or not self._is_damaged(error):
-                raise self._in_words(error) from error
-            self._renew()
-        self._index = Index()
-        self.writer = Writer(self._begin, self._mend, None if is_reader else self._index_some)
+        super().__init__(path, is_reader=is_reader)
 
     # -- opening ------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
+        try:
+            self._connect()
+        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
+            if self._is_reader or not self._is_damaged(error):
+                raise self._in_words(error) from error
+            self._renew()
+
+    def _connect(self) -> None:
         if not os.path.exists(self.path):
             os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         self._writing = _engine(self.path, NullPool)
         self._connection = self._writing.connect()
-        self._prepare()
+        with self._connection.begin():
+            self._prepare(self._connection)
         self._reading = _engine(self.path, QueuePool, pool_size=2, max_overflow=2)
         self._identity = os.stat(self.path).st_ino
 
-    def _prepare(self) -> None:
-        """Bring the tables to our version, all of it or nothing."""
-        with self._connection.begin():
-            has_tables = sa.inspect(self._connection).has_table("meta")
-            found = 0
-            if has_tables:
-                found = int(self._connection.scalar(sa.select(tables.meta.c.value).where(
-                    tables.meta.c.key == "version")) or 0)  # fmt: skip
-            if found > tables.VERSION:
-                raise StoreUnavailable(f"store {self.path} is of version {found}; this agentctl knows {tables.VERSION}",
-                                       "use the agentctl that wrote it")
-            if found == 0:
-                tables.metadata.create_all(self._connection)
-                Index.create(self._connection)
-                self._connection.execute(sa.insert(tables.meta), {"key": "version", "value": str(tables.VERSION)})
-
-    def close(self) -> None:
-        """Write what waits, then close."""
-        self.writer.close()
-        self._connection.close()
-        self._writing.dispose()
-        self._reading.dispose()
-
-    # -- writing ------------------------------------------------------------------------------------------------
-
-    def append(self, rows: list[dict], *, from_file: bool = False):
-        """Add messages; a future that is done when they are on the disk. Those that are there already stay."""
-        return self.writer.submit_rows(ADD_FROM_FILE if from_file else ADD_MESSAGE, rows)
-
-    def append_from_file(self, rows: list[dict], cursor: dict, *, is_anew: bool = False):
-        """Add messages of the agent's file, and how far it is read, together; `is_anew` forgets what it had."""
-        def work(connection) -> None:
-            if is_anew:
-                connection.execute(sa.update(tables.messages).values(is_in_file=0)
-                                   .where(tables.messages.c.agent == cursor["agent"]))  # fmt: skip
-            if rows:
-                connection.execute(ADD_FROM_FILE, rows)
-            statement = insert(tables.cursors).values(cursor)
-            changes = {name: value for name, value in cursor.items() if name != "agent"}
-            connection.execute(statement.on_conflict_do_update(index_elements=["agent"], set_=changes))
-
-        return self.writer.submit(work)
-
-    def set_meta(self, key: str, value: str):
-        """Keep one fact by its key."""
-        statement = insert(tables.meta).values(key=key, value=value)
-        return self.writer.submit(lambda connection: connection.execute(
-            statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})) and None)
-
     @contextlib.contextmanager
-    def _begin(self):
+    def _write(self):
         if os.stat(self.path).st_ino != self._identity:
             raise FileNotFoundError(2, "another file has its name", self.path)
         with self._connection.begin():
             yield self._connection
-        self.problem = ""
 
-    def _index_some(self) -> bool:
-        """Bring search up to date by a piece while nothing is to be written; True if there is more."""
-        try:
-            with self._connection.begin():
-                return self._index.extend(self._connection)
-        except Exception:  # the next write finds out what is wrong
-            return False
+    def _close(self) -> None:
+        self._connection.close()
+        self._writing.dispose()
+        self._reading.dispose()
 
     # -- when it breaks -----------------------------------------------------------------------------------------
 
     def _mend(self, error: Exception) -> Exception | None:
-        """Do what can be done about an error; return what the callers are told, None if it is worth another try."""
-        told = self._in_words(error)
-        self.problem = told.message
+        told = super()._mend(error)
         try:
             if isinstance(error, FileNotFoundError):
                 self._take_back()
@@ -155,7 +96,7 @@ class SqliteStore(Queries):
                         os.unlink(self.path + ending)
                 os.rename(saved, self.path)
         self._let_go()
-        self._open()
+        self._connect()
         self.renewals += 1
 
     def _renew(self) -> None:
@@ -167,7 +108,7 @@ class SqliteStore(Queries):
                 kept = f"{self.path}.broken-{stamp}{ending}"
                 os.rename(self.path + ending, kept)
                 self.kept_as.append(kept)
-        self._open()
+        self._connect()
         salvage(f"{self.path}.broken-{stamp}", self._writing)
         self.renewals += 1
 
@@ -184,13 +125,6 @@ class SqliteStore(Queries):
     def _is_damaged(error: Exception) -> bool:
         original = getattr(error, "orig", error)
         return getattr(original, "sqlite_errorcode", 0) & 0xFF in DAMAGED
-
-    def _in_words(self, error: Exception) -> StoreUnavailable:
-        if isinstance(error, StoreUnavailable):
-            return error
-        original = getattr(error, "orig", None) or error
-        hint = FULL if "full" in str(original) or "No space" in str(original) else "agentctl logs"
-        return StoreUnavailable(f"the store {self.path} takes nothing now: {original}", hint)
 
 
 def _engine(path: str, pool, **more) -> sa.Engine:

@@ -1,24 +1,93 @@
-"""What the store is asked: conversations, periods, tokens, events. Plain SQL that every engine speaks, but search."""
+"""The store: conversations, periods, tokens, events, in SQL that every engine speaks. One subclass is one engine."""
 
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 
 import sqlalchemy as sa
 
-from . import messages
+from . import tables
 from .errors import StoreUnavailable
-from .index import MATCHING, Index
+from .index import Index
 from .tables import cursors, events, meta, periods, tokens
 from .tables import messages as said
+from .writer import Writer
 
 AT_ONCE = 1000  # rows that an export holds in memory
 INDEX_PIECES = 20  # that a search waits for
 ADD_PERIOD = sa.insert(periods)
+FULL = "make room: 'df -h' shows where it is missing"
 
 
-class Queries:
-    """Reads from the store; what cannot be read raises StoreUnavailable."""
+class Store(ABC):
+    """An open store; what it cannot do now raises StoreUnavailable.
+
+    An engine brings, and nothing else:
+
+    - `insert`: its dialect's INSERT, which knows what to do on a conflict;
+    - `index`: its search, four statements and how it is asked for words;
+    - `_open()`: sets `_reading`, an engine of SQLAlchemy, and has the tables made (`_prepare`);
+    - `_write()`: a transaction that is on the disk when it ends, and that no other writer's runs beside, also none of
+      another process: `seq` is the order of the commits, or a reader that goes on after the newest one misses some;
+    - `_close()`; and `_mend(error)`, where more can be done about an error than to say it.
+    """
+
+    insert: staticmethod
+    index: Index
+
+    def __init__(self, place: str, *, is_reader: bool = False) -> None:
+        self.place = place  # where it is, in words
+        self.problem, self.renewals = "", 0  # what is wrong with it, '' while all is well; how often it was made anew
+        self.kept_as: list[str] = []  # what was broken and is set aside
+        new, key = self.insert(said), ["agent", "id"]
+        self._add_message = new.on_conflict_do_nothing(index_elements=key)
+        self._add_from_file = new.on_conflict_do_update(index_elements=key, set_={"is_in_file": 1})
+        try:
+            self._open()
+        except (sa.exc.DBAPIError, OSError) as error:
+            raise self._in_words(error) from error
+        self.writer = Writer(self._begin, self._mend, None if is_reader else self._index_some)
+
+    def close(self) -> None:
+        """Write what waits, then close."""
+        self.writer.close()
+        self._close()
+
+    # -- what an engine brings ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Open the store; make what is missing."""
+
+    @abstractmethod
+    def _write(self):
+        """Return a context with a connection: a transaction, the only one that writes."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of every connection."""
+
+    def _mend(self, error: Exception) -> Exception | None:
+        """Do what can be done about an error; return what the callers are told, None if it is worth another try."""
+        told = self._in_words(error)
+        self.problem = told.message
+        return told
+
+    # -- what every engine has ----------------------------------------------------------------------------------
+
+    def _prepare(self, connection) -> None:
+        """Bring the tables to our version; who calls it has a transaction open, for all of it or nothing."""
+        found = 0
+        if sa.inspect(connection).has_table("meta"):
+            found = int(connection.scalar(sa.select(meta.c.value).where(meta.c.key == "version")) or 0)
+        if found > tables.VERSION:
+            raise StoreUnavailable(f"store {self.place} is of version {found}; this agentctl knows {tables.VERSION}",
+                                   "use the agentctl that wrote it")
+        if found == 0:
+            tables.metadata.create_all(connection)
+            self.index.make(connection)
+            connection.execute(sa.insert(meta), {"key": "version", "value": str(tables.VERSION)})
 
     @contextlib.contextmanager
     def _read(self):
@@ -27,7 +96,28 @@ class Queries:
                 yield connection
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, AttributeError) as error:
             original = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"the store {self.path} cannot be read now: {original}", "agentctl logs") from error
+            raise StoreUnavailable(f"the store {self.place} cannot be read now: {original}", "agentctl logs") from error
+
+    @contextlib.contextmanager
+    def _begin(self):
+        with self._write() as connection:
+            yield connection
+        self.problem = ""
+
+    def _index_some(self) -> bool:
+        """Bring search up to date by a piece while nothing is to be written; True if there is more."""
+        try:
+            with self._write() as connection:
+                return self.index.extend(connection)
+        except Exception:  # the next write finds out what is wrong
+            return False
+
+    def _in_words(self, error: Exception) -> StoreUnavailable:
+        if isinstance(error, StoreUnavailable):
+            return error
+        original = getattr(error, "orig", None) or error
+        hint = FULL if "full" in str(original) or "No space" in str(original) else "agentctl logs"
+        return StoreUnavailable(f"the store {self.place} takes nothing now: {original}", hint)
 
     # -- the conversation ---------------------------------------------------------------------------------------
 
@@ -50,13 +140,12 @@ class Queries:
 
     def search(self, agent: str, words: str, count: int) -> list[bytes]:
         """Return the newest messages that hold all the words, oldest first."""
-        match = messages.match_of(words)
+        match = self.index.match_of(words)
         if not match:
             return []
-        self.writer.submit(lambda connection: Index().extend(connection, INDEX_PIECES)).result()
+        self.writer.submit(lambda connection: self.index.extend(connection, INDEX_PIECES)).result()
         with self._read() as connection:
-            rows = connection.execute(MATCHING, {"words": match, "agent": agent, "most": count}).all()
-        return [line for _, line in rows][::-1]
+            return self.index.find(connection, agent, match, count)[::-1]
 
     def export(self, agent: str):
         """Yield every message as its line, oldest first, holding few of them in memory."""
@@ -79,6 +168,21 @@ class Queries:
         with self._read() as connection:
             return connection.scalar(statement)
 
+    def append(self, rows: list[dict], *, from_file: bool = False):
+        """Add messages; a future that is done when they are on the disk. Those that are there already stay."""
+        return self.writer.submit_rows(self._add_from_file if from_file else self._add_message, rows)
+
+    def append_from_file(self, rows: list[dict], cursor: dict, *, is_anew: bool = False):
+        """Add messages of the agent's file, and how far it is read, together; `is_anew` forgets what it had."""
+        def work(connection) -> None:
+            if is_anew:
+                connection.execute(sa.update(said).values(is_in_file=0).where(said.c.agent == cursor["agent"]))
+            if rows:
+                connection.execute(self._add_from_file, rows)
+            connection.execute(self._upsert(cursors, "agent", cursor))
+
+        return self.writer.submit(work)
+
     def cursor(self, agent: str) -> dict | None:
         """Return how far the agent's file was read."""
         return self._one(sa.select(cursors).where(cursors.c.agent == agent))
@@ -89,6 +193,11 @@ class Queries:
         """Return one fact by its key."""
         row = self._one(sa.select(meta.c.value).where(meta.c.key == key))
         return row and row["value"]
+
+    def set_meta(self, key: str, value: str):
+        """Keep one fact by its key; a future."""
+        statement = self._upsert(meta, "key", {"key": key, "value": value})
+        return self.writer.submit(lambda connection: connection.execute(statement) and None)
 
     def periods(self, agent: str, since: float) -> list[dict]:
         """Return the periods that reach past `since`, oldest first."""
@@ -149,6 +258,10 @@ class Queries:
         is_it = (tokens.c.id == token_id, tokens.c.revoked_at.is_(None))
         statement = sa.update(tokens).where(*is_it).values(revoked_at=at)
         return self.writer.submit(lambda connection: connection.execute(statement).rowcount == 1)
+
+    def _upsert(self, table: sa.Table, key: str, row: dict):
+        changes = {name: value for name, value in row.items() if name != key}
+        return self.insert(table).values(row).on_conflict_do_update(index_elements=[key], set_=changes)
 
     def _one(self, statement) -> dict | None:
         with self._read() as connection:
