@@ -119,6 +119,16 @@ def test_a_file_that_is_not_the_same_any_more_loses_nothing_stored(place, how):
     assert place.judge() == history_copy.BROKEN
 
 
+@pytest.mark.parametrize("key", ["id", "at", "role", "content"])
+def test_half_a_character_holds_nothing_up(place, key):
+    place.say(1)
+    with open(place.path, "a") as file:
+        file.write(json.dumps({"id": "half", key: "\ud83d"}) + "\n" + json.dumps({"role": "user"}) + "\n")
+    place.say(2)
+    assert place.ship() == ["m1", "\ud83d" if key == "id" else "half", None, "m2"]
+    assert place.judge() == history_copy.WHOLE
+
+
 @pytest.mark.parametrize("how", ["folder", "link", "fifo"])
 def test_what_is_no_plain_file_is_no_history(place, how, tmp_path):
     place.say(1)

@@ -14,10 +14,15 @@ def row_of(agent: str, message: dict, line: bytes, *, is_in_file: bool, before: 
     """Return the row of a message; one without an id gets one of its bytes and the message `before` it."""
     at, role = message.get("at", ""), message.get("role", "")
     return {
-        "agent": agent, "id": history.id_of(message) or derived_id(line, before),
-        "at": at if isinstance(at, str) else str(at), "role": role if isinstance(role, str) else str(role),
+        "agent": agent, "id": storable(history.id_of(message) or derived_id(line, before)),
+        "at": storable(str(at)), "role": storable(str(role)),
         "line": line, "is_in_file": int(is_in_file),
     }  # fmt: skip
+
+
+def storable(text: str) -> str:
+    """Return a text that every engine takes: half a character has no UTF-8, and PostgreSQL takes no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def derived_id(line: bytes, before: str) -> str:

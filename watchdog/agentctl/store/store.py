@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 import sqlalchemy as sa
 
-from . import tables
+from . import messages, tables
 from .errors import StoreUnavailable
 from .index import Index
 from .tables import cursors, events, meta, periods, tokens
@@ -130,8 +130,9 @@ class Store(ABC):
 
     def after(self, agent: str, message_id: str, count: int) -> list[bytes] | None:
         """Return up to `count` messages that came after one, oldest first; None if that one is unknown."""
+        is_it = (said.c.agent == agent, said.c.id == messages.storable(message_id))
         with self._read() as connection:
-            place = connection.scalar(sa.select(said.c.seq).where(said.c.agent == agent, said.c.id == message_id))
+            place = connection.scalar(sa.select(said.c.seq).where(*is_it))
             if place is None:
                 return None
             return list(connection.scalars(
