@@ -3,9 +3,12 @@
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from kit import survival
+
+pytest.register_assert_rewrite("kit.store_contract", "kit.store_killer")  # tests that several modules take over
 
 # A shell starts what it runs in the background with SIGINT ignored, and every program that a test starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ MOST_TESTS, MOST_FILES = 8, 2  # one takes along those that go on from it; more 
 PARTS = ("integration", "system", "compose")  # those of real processes; a unit test has no excuse
 # In the name of a file: promises are tried at crash points there.
 FAULTS = ("kill", "power", "syscall", "broken", "damaged", "lost", "trigger", "crash", "fallback", "moving",
-          "storage")  # fmt: skip
+          "storage", "postgres")  # fmt: skip
 
 
 def failed(results: str | Path) -> list[tuple[str, str]]:

@@ -1,131 +1,31 @@
-"""The watchdog's store: what it acknowledges is there, once, and what breaks is kept."""
+"""The store on SQLite: the contract of every engine, and what breaks is kept."""
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import threading
 
 import pytest
 
-from agentctl.decisions.periods import Period
-from agentctl.store import StoreUnavailable, messages, open_store
+from agentctl.store import StoreUnavailable, open_store
+from kit.store_contract import *  # noqa: F403
+from kit.store_contract import ids, row
 
 MANY = 1_000_000 if os.environ.get("AGENTCTL_NIGHTLY") else 100_000
 
 
 @pytest.fixture
-def store(tmp_path):
-    made = open_store(str(tmp_path / "watchdog.db"))
-    yield made
-    made.close()
+def open_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("agentctl.store.sqlite.BUSY_SECONDS", 60.0)
+    return lambda: open_store(str(tmp_path / "watchdog.db"))
 
 
-def row(number, agent="agent", *, is_in_file=False, **more):
-    message = {"id": f"m{number}", "at": "2026-01-01T00:00:00Z", "role": "user", "content": f"number {number}", **more}
-    return messages.row_of(agent, message, json.dumps(message).encode() + b"\n", is_in_file=is_in_file)
-
-
-def ids(lines):
-    return [json.loads(line)["id"] for line in lines]
-
-
-def test_messages_come_back_in_order_and_byte_for_byte(store):
-    given = [row(n) for n in range(30)]
-    store.append(given).result()
-    assert ids(store.last("agent", 3)) == ["m27", "m28", "m29"]
-    assert store.last("agent", 1) == [given[-1]["line"]]
-    assert ids(store.after("agent", "m27", 10)) == ["m28", "m29"]
-    assert store.after("agent", "m29", 10) == []
-    assert store.after("agent", "nobody", 10) is None
-    assert list(store.export("agent")) == [r["line"] for r in given]
-    assert store.last("other", 5) == [] and store.count("other") == 0
-
-
-def test_the_same_id_is_kept_once_whoever_brings_it(store):
-    store.append([row(1), row(1, content="changed")]).result()
-    store.append([row(1, is_in_file=True)], from_file=True).result()
-    store.append([row(1, agent="other")]).result()
-    assert store.count("agent") == 1 and store.count("other") == 1
-    assert json.loads(store.last("agent", 1)[0])["content"] == "number 1"
-    assert store.count("agent", only_missing=True) == 0
-
-
-def test_messages_without_an_id_get_one_that_reading_again_gives_too():
-    line = b'{"role":"user","content":"hello"}\n'
-    one = messages.row_of("a", json.loads(line), line, is_in_file=True, before="x")
-    again = messages.row_of("a", json.loads(line), line.rstrip(b"\n"), is_in_file=True, before="x")
-    other = messages.row_of("a", json.loads(line), line, is_in_file=True, before="y")
-    assert one["id"] == again["id"] != other["id"]
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [("fox", ["a"]), ("FOX brown", ["a"]), ("fo*", ["a", "b"]), ("fox dog", []), ('"; DROP TABLE messages', []),
-     ("naive", ["c"]), ("*", []), ("", []), ("AND OR NOT", []), ("deep", ["d"]), ("x" * 5000, [])],
-)  # fmt: skip
-def test_search_takes_any_words(store, words, found):
-    said = {"a": "a quick brown fox", "b": "a forest", "c": "so naïve", "d": [{"type": "text", "text": "deep inside"}]}
-    rows = [messages.row_of("agent", {"id": key}, json.dumps({"id": key, "content": text}).encode(), is_in_file=False)
-            for key, text in said.items()]  # fmt: skip
-    store.append(rows).result()
-    assert ids(store.search("agent", words, 10)) == found
-    assert store.search("other", words, 10) == []
-
-
-def test_writes_that_wait_together_are_committed_together(store, monkeypatch):
-    monkeypatch.setattr("agentctl.store.writer.GROUP_SECONDS", 60.0)  # to gather 200 takes a busy machine a moment
-    commits = []
+@pytest.fixture
+def commits(store):
+    seen = []
     store._connection.connection.driver_connection.set_trace_callback(
-        lambda sql: commits.append(sql) if sql.startswith("COMMIT") else None)  # fmt: skip
-    gate = threading.Event()
-    first = store.writer.submit(lambda _: gate.wait(60) and None)
-    waiting = [store.append([row(n)]) for n in range(200)]
-    gate.set()
-    for future in (first, *waiting):
-        future.result()
-    assert store.count("agent") == 200
-    assert len(commits) <= 3
-    before = len(commits)
-    store.append([row(999)]).result()
-    assert len(commits) == before + 1
-
-
-def test_periods_events_tokens_and_facts_by_key(store):
-    store.add_period("agent", Period("up", "", 100.0)).result()
-    assert [p["kind"] for p in store.open_periods()] == ["up"]
-    store.end_period("agent", 150.0, 50.0).result()
-    assert store.open_periods() == []
-    assert [p["seconds"] for p in store.periods("agent", 120.0)] == [50.0]
-    assert store.periods("agent", 151.0) == []
-    store.add_event(1.0, "agent", "late", "why").result()
-    assert store.events("agent", 5)[0]["text"] == "why"
-    store.set_meta("k", "1").result()
-    store.set_meta("k", "2").result()
-    assert store.meta("k") == "2" and store.meta("none") is None
-    token = {"id": "t1", "label": "x", "digest": "d1", "scopes": "read", "agent": "", "created_at": 1.0,
-             "revoked_at": None}  # fmt: skip
-    assert store.add_token(token, 2).result() is True
-    assert store.add_token({**token, "id": "t2", "digest": "d2"}, 2).result() is True
-    assert store.add_token({**token, "id": "t3", "digest": "d3"}, 2).result() is False
-    assert store.token("d1")["id"] == "t1"
-    assert store.revoke_token("t1", 5.0).result() is True
-    assert store.revoke_token("t1", 5.0).result() is False
-    assert store.token("d1") is None
-    assert store.add_token({**token, "id": "t3", "digest": "d3"}, 2).result() is True
-
-
-def test_what_waits_together_is_written_in_the_order_of_asking(store):
-    gate = threading.Event()
-    first = store.writer.submit(lambda _: gate.wait(60) and None)
-    futures = [store.add_period("agent", Period("up", "", 100.0)), store.end_period("agent", 150.0, 50.0),
-               store.add_period("agent", Period("late", "", 150.0)), store.add_period("other", Period("up", "", 1.0))]
-    gate.set()
-    for future in (first, *futures):
-        future.result()
-    rows = store.periods("agent", 0.0)
-    assert [(row["kind"], row["ended_at"]) for row in rows] == [("up", 150.0), ("late", None)]
+        lambda sql: seen.append(sql) if sql.startswith("COMMIT") else None)  # fmt: skip
+    return lambda: len(seen)
 
 
 # --- when it breaks
@@ -251,22 +151,6 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
     with pytest.raises(StoreUnavailable, match="version 99"):
         open_store(str(path))
     assert path.read_bytes() == before
-
-
-def test_one_bad_write_does_not_take_the_others_along(store):
-    gate = threading.Event()
-
-    def refuse(_):
-        raise StoreUnavailable("not this one")
-
-    blocker = store.writer.submit(lambda _: gate.wait(60) and None)
-    good, bad, after = store.append([row(1)]), store.writer.submit(refuse), store.append([row(2)])
-    gate.set()
-    blocker.result()
-    good.result(), after.result()
-    with pytest.raises(StoreUnavailable, match="not this one"):
-        bad.result()
-    assert store.count("agent") == 2
 
 
 def test_very_many_messages_are_no_problem(store):
