@@ -82,7 +82,7 @@ def test_a_bad_image_goes_back(make, kind):
 def test_an_image_that_cannot_be_built_is_the_candidates_own_failure(make):
     world = make(ONE_TRY)
     begin(world)
-    world.new_image("healthy", "RUN exit 3\n")
+    world.new_image("healthy", "RUN echo 'dial tcp 10.0.0.1:443: connect: connection refused' >&2; exit 3\n")
     before = world.photograph()
     world.start()
     incident = assert_back(world, before)

@@ -23,7 +23,7 @@ TRIGGERS = {
     "offline": "the watchdog could not reach it",
     "asked": "it restarted itself",
     "cannot-launch": "it could not be started",
-    "engine-away": "Docker Engine ended, and the agent with it",
+    "engine-away": "Docker Engine was away, and the agent with it",
     "no-room-for-image": "there was no room to build its image",
     "build-failed": "its image could not be built",
     "not-as-wanted": "what ran was not what was wanted",

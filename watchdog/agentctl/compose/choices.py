@@ -74,7 +74,7 @@ def bases(dockerfile: str, arguments: dict[str, str]) -> list[str]:
             for word in words[1:]:
                 name, equals, default = word.partition("=")
                 if equals:
-                    known.setdefault(name, _unquoted(default))
+                    known.setdefault(name, _expanded(default, known))
         if verb == "FROM":
             is_before_from = False
             plain = [word for word in words[1:] if not word.startswith("--")]
@@ -92,10 +92,10 @@ def bases(dockerfile: str, arguments: dict[str, str]) -> list[str]:
 
 
 def _instructions(dockerfile: str):
-    """Yield each instruction's words; a line that ends in a backslash goes on in the next."""
-    joined = ""
-    for line in dockerfile.splitlines():
-        text = line.strip()
+    """Yield each instruction's words, over lines that end in a backslash; here-documents are left out."""
+    joined, lines = "", dockerfile.splitlines()
+    while lines:
+        text = lines.pop(0).strip()
         if text.startswith("#") or (not text and not joined):
             continue
         if text.endswith("\\"):
@@ -105,6 +105,17 @@ def _instructions(dockerfile: str):
         joined = ""
         if words:
             yield words
+        for end in _here_documents(words):
+            ends = [number for number, line in enumerate(lines) if line.lstrip("\t") == end]
+            del lines[: ends[0] + 1 if ends else 0]
+
+
+def _here_documents(words: list[str]) -> list[str]:
+    """List the lines that end the here-documents of an instruction; a program in one may well begin with `from`."""
+    if not words or words[0].upper() not in ("RUN", "COPY", "ADD"):
+        return []
+    opened = [word[2:].removeprefix("-") for word in words if word.startswith("<<") and word[2:3] != "<"]
+    return [_unquoted(name) for name in opened if name]
 
 
 def _copied_from(words: list[str], known: dict[str, str]) -> list[str]:
@@ -112,9 +123,21 @@ def _copied_from(words: list[str], known: dict[str, str]) -> list[str]:
 
 
 def _expanded(word: str, known: dict[str, str]) -> str:
+    """Put in what is known for $NAME, ${NAME}, ${NAME:-else} and ${NAME:+instead}."""
+    done, opened = "", "${"
+    while opened:
+        before, opened, rest = word.partition("${")
+        inner, _, word = rest.partition("}") if opened else ("", "", "")
+        name, _, other = inner.partition(":")
+        value = known.get(name)
+        if other.startswith("-"):
+            value = value or other[1:]
+        elif other.startswith("+"):
+            value = other[1:] if value else ""
+        done += before + (value if value is not None else f"${{{inner}}}" if opened else "")
     for name, value in sorted(known.items(), key=lambda item: -len(item[0])):
-        word = word.replace(f"${{{name}}}", value).replace(f"${name}", value)
-    return _unquoted(word)
+        done = done.replace(f"${name}", value)
+    return _unquoted(done)
 
 
 def _unquoted(word: str) -> str:

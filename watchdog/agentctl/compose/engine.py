@@ -19,6 +19,11 @@ PLUGIN_FOLDERS = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugin
 COMPOSE_PROGRAMS = ("/usr/bin/docker-compose", "/usr/local/bin/docker-compose")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_THERE = ("No such container", "No such image", "No such object", "no such image", "no such object")
+AWAY = ("Cannot connect to the Docker daemon", "error during connect", "failed to connect to the docker API",
+        "docker.errors.DockerException: Error while fetching server API version")  # fmt: skip
+# How a build ends that ran while the engine was shut down: its containers are ended first.
+CUT_OFF = ("returned a non-zero code: 137", "returned a non-zero code: 143", "exit code: 137", "exit code: 143",
+           "code = Unavailable")  # fmt: skip
 RUNNING = ("running", "paused", "restarting")
 LIMIT_SECONDS = 60.0
 STOP_MARGIN_SECONDS = 10.0
@@ -26,7 +31,9 @@ AGAIN_SECONDS = 0.2
 
 
 class EngineAway(AgentctlError):
-    """The engine does not answer: nothing is known about its containers."""
+    """The engine does not answer: nothing is known about its containers, and no code is to blame."""
+
+    trigger = "engine-away"
 
 
 class NotThere(AgentctlError):
@@ -154,7 +161,8 @@ class Engine:
               no_cache: bool, limit_seconds: float, on_idle=None) -> str:
         """Build an image from a folder, never asking a registry for a newer base; return its id.
 
-        `on_idle` is called every second; where it returns true, the build is given up.
+        `on_idle` is called every second; where it returns true, the build is given up. One that ends as an engine's end
+        would end it is done again, once the engine answers.
         """
         words = ["image", "build", "--quiet", "--tag", tag, "--file", f"{folder}/{dockerfile}"]
         words += ["--no-cache"] if no_cache else []
@@ -162,8 +170,15 @@ class Engine:
             words += ["--label", f"{name}={value}"]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
-        running = self.start(*words, folder)
-        self._judge(running.finish(limit_seconds=limit_seconds, check=False, on_idle=on_idle), True)
+        for is_again in (False, True):
+            done = self.start(*words, folder).finish(limit_seconds=limit_seconds, check=False, on_idle=on_idle)
+            said = done.stderr.decode("utf-8", "replace")
+            if done.status == 0 or not (is_away(said) or any(how in said for how in CUT_OFF)):
+                break
+            self.run("version")  # raises, after some patience, where it is away
+            if is_again:
+                raise CommandFailed(done.argv, done.status, done.stdout, done.stderr)
+        self._judge(done, True)
         built = self.image(tag)
         if built is None:
             raise AgentctlError(f"docker build of {tag} ended well, and there is no such image")
@@ -177,9 +192,8 @@ def end_by_settings(find, name: str) -> str:
 
 
 def is_away(said: str) -> bool:
-    """Tell by docker's words whether the engine itself does not answer."""
-    return any(words in said for words in ("Cannot connect to the Docker daemon", "connection refused",
-                                           "error during connect", "failed to connect to the docker API"))  # fmt: skip
+    """Tell by docker's own words, not by those of what runs in a build, whether the engine itself does not answer."""
+    return any(line.removeprefix("ERROR: ").startswith(AWAY) for line in said.splitlines())
 
 
 def _plugin(name: str, settings: str) -> str:
