@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from agentctl.compose import engine as docker_engine
+from agentctl.compose.place import Place
 from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
-from integration.world import write
+from integration.world import wait_until, write
+from kit.engine import BASE
 
 ONE_TRY = {"probation": {"tries": 1}}
 STEPS = range(1, 9) if os.environ.get("AGENTCTL_NIGHTLY") else (1, 2, 4)
@@ -89,6 +94,65 @@ def test_an_engine_that_dies_in_a_rollback_does_not_end_it(make, engine):
     engine.kill()
     engine.start()
     assert_back(world, before)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_an_engine_that_ends_in_a_build_builds_it_when_it_is_back(engine, tmp_path, how):
+    """A build that is part of a recovery: it is waited for, and nothing is said to be impossible."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 15\n")
+    ours = docker_engine.Engine(engine.host, patience_seconds=60.0)
+    ours.env["DOCKER_BUILDKIT"] = "0"
+    with ThreadPoolExecutor() as threads:
+        building = threads.submit(ours.build, str(tmp_path), "Dockerfile", "cut-off:1", labels={}, arguments={},
+                                  no_cache=True, limit_seconds=120.0)  # fmt: skip
+        wait_until(lambda: is_building(engine), "the build's container")
+        getattr(engine, how)()
+        engine.start()
+        assert building.result() == engine.ask("{{.Id}}", "cut-off:1")
+
+
+def test_an_engine_that_ends_in_a_build_condemns_nobody(make, engine):
+    world = make(ONE_TRY)
+    begin(world)
+    world.new_image("healthy", "RUN sleep 15\n")
+    world.start()
+    wait_until(lambda: is_building(engine), "the build's container")
+    engine.stop()
+    engine.start()
+    world.until_beating(2, limit_seconds=90)
+    assert world.generation(2)["status"] != "condemned"
+    assert {rung for rung, _ in world.rungs()} <= {"restart"}
+    world.assert_runs(2)
+
+
+def is_building(engine) -> bool:
+    return "sleep 15" in engine.docker("ps", "--no-trunc", "--format", "{{.Command}}").stdout
+
+
+def test_an_engine_that_is_told_to_start_the_agent_again_hides_no_crash(make):
+    world = make()
+    file = Path(world.places.compose_path)
+    file.write_text(file.read_text().replace('restart: "no"', "restart: always"))
+    world.start()
+    launch = world.until_beating(1)
+    os.kill(world.live()["pid"], signal.SIGKILL)
+    world.until_beating(1, after=launch["id"])
+    assert world.launches()[0]["trigger"] == "crash"
+    assert len(world.starts()) == 2
+
+
+def test_a_container_that_cannot_be_put_on_record_does_not_run_on(make):
+    world = make()
+    file = Path(world.places.compose_path)
+    file.write_text(file.read_text().replace('restart: "no"', 'restart: "no"\n    entrypoint: [sleep, "1000"]'))
+    os.makedirs(world.places.runtime_dir, exist_ok=True)
+    place = Place(world.station)
+    place.up(world.image_of(1), 1)
+    assert world.container()["State"]["Running"]
+    place._note_path = "/proc/agentctl/container.json"  # as on a full disk
+    with pytest.raises(OSError, match=r"/proc/agentctl"):
+        place.up(world.image_of(1), 2)
+    assert world.engine.docker("ps", "--quiet", "--filter", f"label={world.project}").stdout == ""
 
 
 # --- we die

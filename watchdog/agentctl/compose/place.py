@@ -43,15 +43,21 @@ class Place:
         self._check_file()
         variables = self.variables(image)
         note = {"image": image, "generation": generation, "stamp": self._stamp(variables)}
-        container = self._start_again(note)
-        if not container:
-            words = ["up", "--detach", "--no-build", "--no-deps"]
-            known = self._note()
-            words += ["--force-recreate"] if known.get("generation") != generation else []
-            self.engine.compose(self.project, self.file, self.folder, *words, self.service, variables=variables,
-                                limit_seconds=UP_SECONDS)
-            container = self._newest()
-        durable.write(self._note_path, json.dumps({**note, "id": container}).encode(), 0o600)
+        try:
+            container = self._start_again(note) or self._compose_up(generation, variables)
+            durable.write(self._note_path, json.dumps({**note, "id": container}).encode(), 0o600)
+        except (AgentctlError, OSError):
+            self.prove_stopped()  # what may have started has nobody who watches over it
+            raise
+        return container
+
+    def _compose_up(self, generation: int, variables: dict[str, str]) -> str:
+        words = ["up", "--detach", "--no-build", "--no-deps"]
+        words += ["--force-recreate"] if self._note().get("generation") != generation else []
+        self.engine.compose(self.project, self.file, self.folder, *words, self.service, variables=variables,
+                            limit_seconds=UP_SECONDS)
+        container = self._newest()
+        self._forbid_restart(container)
         return container
 
     def _start_again(self, note: dict) -> str:
@@ -76,6 +82,12 @@ class Place:
                                 f"in project '{self.project}'", f"look at {self.file}")
         facts = {container: self.engine.inspect(container) for container in found}
         return max(found, key=lambda c: (facts[c]["State"]["StartedAt"], facts[c]["Created"]))
+
+    def _forbid_restart(self, container: str) -> None:
+        """Take the compose file's `restart:` back: an engine that starts the agent by itself hides every crash."""
+        policy = self.engine.inspect(container)["HostConfig"].get("RestartPolicy") or {}
+        if policy.get("Name") not in (None, "", "no"):
+            self.engine.run("container", "update", "--restart", "no", container)
 
     def _note(self) -> dict:
         try:
