@@ -46,9 +46,9 @@ class Postgres:
 
     def __enter__(self) -> Postgres:
         try:
-            done = self._run("initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8",
-                             "--locale=C", "--pgdata", self.data).wait(START_SECONDS)  # fmt: skip
-            if done:
+            self._process = self._run("initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8",
+                                      "--locale=C", "--pgdata", self.data)  # fmt: skip
+            if done := self._process.wait(START_SECONDS):
                 raise PostgresError(f"initdb ended with status {done}:\n{self.log()}")
             return self.start()
         except BaseException:
