@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agentctl.compose import beginning
 from agentctl.compose import engine as docker_engine
 from agentctl.compose.place import Place
+from agentctl.errors import AgentctlError
 from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
 from integration.world import wait_until, write
@@ -212,6 +214,21 @@ def test_two_projects_side_by_side_leave_each_other_alone(make):
 
 
 # --- the agent writes where it should not
+
+
+def test_a_project_of_somebody_else_is_not_taken_over(make, monkeypatch, engine):
+    one = make()
+    one.start()
+    launch = one.until_beating(1)
+    other = ComposeWorld(monkeypatch, engine, {"compose": {"project": one.name}})
+    try:
+        with pytest.raises(AgentctlError, match=f"in project '{one.name}', and it is none of"):
+            other.adopt()
+    finally:
+        other.end()
+    assert one.live()["container"] == one.container()["Id"]
+    assert [row["id"] for row in one.launches()] == [launch["id"]]
+    beginning.write_files(one.station)  # its own are no reason: who adopts it anew finds them
 
 
 def test_what_the_agent_writes_into_its_repository_is_not_what_counts(make):

@@ -16,6 +16,7 @@ CONFIG_FILES = (".env", "secret.env")
 def write_files(station) -> None:
     """Put the compose file and the agent's settings where the admin has them; what is there stays."""
     place = Place(station)
+    _refuse_others(place)
     if not os.path.exists(place.file):
         if station.config.compose.file:
             raise AgentctlError(f"the compose file {place.file} is missing", "name one that is there, or none")
@@ -25,6 +26,16 @@ def write_files(station) -> None:
         if not os.path.lexists(path):
             durable.write(path, b"", 0o600, station.owner)
     evidence.remember_files(station)
+
+
+def _refuse_others(place: Place) -> None:
+    """A project of that name may be somebody else's: whatever runs in it would be ended, and replaced."""
+    for container in place.engine.containers(place.project, place.service):
+        facts = place.engine.inspect(container)
+        if place.station.code_dir not in [mount.get("Source") for mount in facts["Mounts"]]:
+            raise AgentctlError(
+                f"the engine has container {facts['Name'].lstrip('/')} in project '{place.project}', and it is none of "
+                f"{place.station.code_dir}", "take another name (agentctl --name NAME init), or remove that container")
 
 
 def filled_in(text: str, variables: dict[str, str]) -> str:
