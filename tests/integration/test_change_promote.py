@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from agentctl.errors import AgentctlError
+from agentctl.machine import runner_client
 from agentctl.records import change_records
 from agentctl.repo import worktree
 from agentctl.workflow import hooks
@@ -179,6 +181,14 @@ def test_a_human_has_to_approve(make):
     socket = world.places.api_socket_path.replace("/", "%2F")
     inside = {"AGENT_NAME": world.name, "AGENT_API_URL": f"http+unix://{socket}"}
     assert "this is the agent itself" in world.ctl("change", "approve", env=inside, status=1).stderr
+    approve = [sys.executable, "-c", CTL, "--name", world.name, "change", "approve"]
+    for stripped in (["-u", "AGENT_API_URL"], ["AGENT_API_URL=", "AGENT_NAME="]):  # what stands above it stays
+        done = subprocess.run(["/bin/sh", "-c", 'env "$@"; exit $?', "sh", *stripped, *approve], capture_output=True,
+                              text=True, env={**os.environ, **inside, "PYTHONPATH": SOURCE}, timeout=60)  # fmt: skip
+        assert done.returncode == 1 and "this is the agent itself" in done.stderr, (stripped, done)
+    with pytest.raises(AgentctlError, match="this is the agent itself"):  # nor at the runner's door, whoever it runs as
+        runner_client.ask(world.places.api_socket_path, "POST", "/changes",
+                          {"verb": "approve", "name": "feature/x", "commit": git(folder, "rev-parse", "HEAD")})
     world.ctl("change", "approve", "--note", "go")
     git(folder, "commit", "-q", "--amend", "-m", "approved was another one")
     assert "approved" in world.refuses("change", "promote")

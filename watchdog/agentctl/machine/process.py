@@ -117,11 +117,12 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def has_ancestor_with(name: str, value: str) -> bool:
-    """Tell whether we or any process above us was started with NAME=value (what we may not read does not count)."""
+def has_ancestor_with(name: str, value: str, also: str) -> bool:
+    """Tell whether we or any process above us was started with NAME=value and `also` (as far as we may read that)."""
     pid = os.getpid()
     while pid > 1:
-        if variables(pid).get(name) == value:
+        known = variables(pid)
+        if known.get(name) == value and also in known:
             return True
         pid = parent(pid)
     return False

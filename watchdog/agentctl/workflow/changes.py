@@ -30,8 +30,15 @@ class Changes:
         self.main = station.config.agent.branch
         self.review_mode = station.config.change.review
         self.is_direct = os.access(station.places.ledger_path, os.W_OK)
-        is_inside = process.has_ancestor_with("AGENT_NAME", self.name) and bool(runner_client.socket_inside(self.name))
-        self.author = Author(name_author(), is_agent=is_inside)
+        self.author = Author(name_author(), is_agent=self._is_called_by_agent())
+
+    def _is_called_by_agent(self) -> bool:
+        """Tell whether the agent itself calls. Where it runs as our user, what stands above us says so: our own
+        variables are the caller's to take away. Another user (sudo in the agent's session) is not the agent."""
+        if runner_client.socket_inside(self.name):
+            return True
+        is_other = self.station.user is not None and not self.station.user.is_us
+        return not is_other and process.has_ancestor_with("AGENT_NAME", self.name, "AGENT_API_URL")
 
     # -- records --------------------------------------------------------------------------------------------
 
