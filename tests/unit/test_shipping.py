@@ -148,7 +148,7 @@ def test_messages_that_came_by_the_api_are_short_of_the_file_until_they_are_in_i
     place.store.append([messages.row_of("agent", json.loads(line), line, is_in_file=False)]).result()
     assert place.judge() == history_copy.SHORT
     copy = HistoryCopy(place.db, "agent")
-    history.append_lines(place.path, copy.missing())
+    history.append_lines(place.path, copy.missing(place.path))
     copy.close()
     assert place.ship() == ["m1", "api1"]
     assert place.judge() == history_copy.WHOLE
@@ -156,6 +156,27 @@ def test_messages_that_came_by_the_api_are_short_of_the_file_until_they_are_in_i
     place.say(2)
     place.ship()
     assert place.judge() == history_copy.BROKEN  # its place is before one that is in the file
+
+
+def test_what_the_watchdog_has_not_read_again_yet_is_not_missing(place):
+    """It is dead, or a second behind: then every launch would bring the same messages once more."""
+    from agentctl.store import messages
+
+    place.say(1)
+    place.ship()
+    given = [b'{"id":"api1","role":"user","content":"hi"}\n', b'{"role":"user","content":"go on"}\n',
+             b'{"role":"user","content":"go on"}\n']  # fmt: skip
+    before = ""
+    for line in given:
+        row = messages.row_of("agent", json.loads(line), line, is_in_file=False, before=before)
+        place.store.append([row]).result()
+        before = row["id"]
+    for lacks in (given, [], []):  # three launches
+        copy = HistoryCopy(place.db, "agent")
+        assert copy.judge(place.path) == history_copy.SHORT
+        assert copy.missing(place.path) == lacks
+        history.append_lines(place.path, lacks)
+        copy.close()
 
 
 def test_the_copy_exports_every_message_byte_for_byte(place, tmp_path):

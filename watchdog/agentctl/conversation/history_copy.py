@@ -57,10 +57,21 @@ class HistoryCopy:
         is_older = self._ask("SELECT 1 FROM messages WHERE agent=? AND is_in_file=1 AND seq>? LIMIT 1", missing)
         return SHORT if not is_older and _ends_whole(path) else BROKEN
 
-    def missing(self) -> list[bytes]:
-        """Return the messages that the file lacks, oldest first."""
-        rows = self._ask(f"SELECT line FROM messages {MISSING} ORDER BY seq")
-        return [_ended(row[0]) for row in rows]
+    def missing(self, path: str) -> list[bytes]:
+        """Return the messages that the file lacks, oldest first; what the watchdog has not read of it yet, it has."""
+        cursor = self._ask("SELECT offset FROM cursors WHERE agent=?")
+        unread: dict = {}
+        for raw, _ in history.lines(path, cursor[0][0] if cursor else 0):
+            if (key := _key(raw)) is not None:
+                unread[key] = unread.get(key, 0) + 1
+        found = []
+        for (line,) in self._ask(f"SELECT line FROM messages {MISSING} ORDER BY seq"):
+            key = _key(line)
+            if unread.get(key, 0):
+                unread[key] -= 1
+            else:
+                found.append(_ended(line))
+        return found
 
     def export(self, path: str) -> bool:
         """Write every message into a file that only we read; False if it cannot be done to the end."""
@@ -93,6 +104,14 @@ def _ends_whole(path: str) -> bool:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 1))
         return file.read() in (b"", b"\n")
+
+
+def _key(line: bytes) -> str | bytes | None:
+    """Return what tells a message from others, its id or else its bytes; None if it is no message."""
+    try:
+        return history.id_of(history.parse(line)) or line.rstrip(b"\n")
+    except ValueError:
+        return None
 
 
 def _ended(line: bytes) -> bytes:

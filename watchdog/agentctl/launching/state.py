@@ -115,7 +115,10 @@ def take_given_task(station: Station) -> None:
 
 
 def _append_missing(station: Station, stored: history_copy.HistoryCopy) -> str:
-    history.append_lines(station.history_path, stored.missing())
+    missing = stored.missing(station.history_path)
+    if not missing:
+        return "whole"
+    history.append_lines(station.history_path, missing)
     _give_to_agent(station, station.history_path)
     return "completed"
 
