@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from agentctl.conversation import history, history_copy
+from agentctl.conversation import history, history_copy, history_mend
 from agentctl.conversation.history_copy import HistoryCopy
 from agentctl.server.shipping import Shipper
 from agentctl.store import open_store
@@ -215,6 +215,42 @@ def test_messages_without_ids_are_carried_over_once_each(place):
     place.restart()
     place.say(9)
     assert len(place.ship()) == 4
+
+
+def cut(place, lines):
+    with open(place.path, "wb") as file:
+        file.writelines(lines)
+
+
+def rotate(place, lines):
+    os.rename(place.path, f"{place.path}.1")
+    cut(place, lines)
+
+
+@pytest.mark.parametrize("how", [cut, rotate])
+@pytest.mark.parametrize("with_id", [(), (0,), (1,), (2, 3)])
+def test_messages_without_ids_that_were_lost_come_back_once(place, tmp_path, how, with_id):
+    """Their ids are made of the line before, and mending puts lines between: each launch would bring them again."""
+    def line(number):
+        known = {"id": f"m{number}"} if number in with_id else {}
+        return json.dumps({**known, "role": "user", "content": f"go on {number % 3}"}).encode() + b"\n"
+
+    cut(place, map(line, (0, 1, 2)))
+    place.ship()
+    how(place, [line(0)] if how is cut else [])
+    place.ship()
+    with open(place.path, "ab") as file:
+        file.writelines(map(line, (3, 4)))
+    everything = len(place.ship())
+    for _ in range(3):  # launches
+        copy = HistoryCopy(place.db, "agent")
+        assert copy.export(str(tmp_path / "stored.jsonl"))
+        copy.close()
+        history_mend.mend(place.path, [str(tmp_path / "stored.jsonl")], keep_damaged_as=str(tmp_path / "kept"))
+        assert len(place.ship()) == everything
+        assert place.judge() == history_copy.WHOLE
+    with open(place.path, "rb") as file:
+        assert len(file.readlines()) == everything
 
 
 def test_a_store_that_was_renewed_is_filled_again(place):

@@ -6,6 +6,7 @@ committed together. A file that was replaced, cut or rewritten is read from its 
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 from ..conversation import history
@@ -13,6 +14,39 @@ from ..conversation.history_copy import SEAM_BYTES
 from ..store import messages
 
 PIECE_BYTES = 2 << 20
+
+
+class Former:
+    """The stored messages without ids of their own, to know each again when a file is read anew.
+
+    Their ids are made of what stands before them. Where messages were put between, what follows is the same still:
+    after a line that is known, the next one with the same bytes that has not been met.
+    """
+
+    def __init__(self, agent: str, store) -> None:
+        self._agent, self._store = agent, store
+        self._by_line: dict[bytes, list[str]] = {}
+        self._places: dict[str, int] = {}
+        for place, message_id, line in store.without_ids(agent):
+            self._places[message_id] = place
+            self._by_line.setdefault(_digest(line), []).append(message_id)
+
+    def id_of(self, line: bytes, derived: str, before: str) -> str:
+        """Return the id of a line that stands after the message `before`; the one `derived` for it if it is new."""
+        ids = self._by_line.get(_digest(line), [])
+        found = derived
+        if ids and derived not in self._places and (after := self._place_of(before)) is not None:
+            found = next((known for known in ids if self._places[known] > after), derived)
+        if found in ids:
+            ids.remove(found)
+        return found
+
+    def _place_of(self, message_id: str) -> int | None:
+        return self._places.get(message_id) or self._store.place_of(self._agent, message_id)
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.blake2b(line.rstrip(b"\n"), digest_size=16).digest()
 
 
 class Shipper:
@@ -25,6 +59,7 @@ class Shipper:
         self._renewals = -1
         self._cursor: dict | None = None
         self._glance: tuple | None = None
+        self._former: Former | None = None  # while a file is read anew
 
     def step(self) -> bool:
         """Read the next piece; True if there may be more. Raise StoreUnavailable where it cannot be kept."""
@@ -71,14 +106,19 @@ class Shipper:
         facts, cursor = os.fstat(self._fd), self._cursor
         is_anew = cursor is None or cursor["inode"] != facts.st_ino or not self._continues(cursor, facts.st_size)
         offset, before = (0, "") if is_anew else (cursor["offset"], cursor["last_id"])
+        if is_anew:
+            self._former = Former(self.agent, self.store)
         data = self._whole_lines(offset)
         if not data and not is_anew:
+            self._former = None
             return False
         rows, last_id = self._rows(data, before)
         end = offset + len(data)
         seam = os.pread(self._fd, min(SEAM_BYTES, end), max(0, end - SEAM_BYTES))
         self._keep(rows, facts.st_ino, end, seam, last_id, is_anew=is_anew)
-        return bool(data) and end < facts.st_size
+        has_more = bool(data) and end < facts.st_size
+        self._former = self._former if has_more else None
+        return has_more
 
     def _continues(self, cursor: dict, size: int) -> bool:
         end = cursor["offset"]
@@ -107,8 +147,11 @@ class Shipper:
             except ValueError:
                 self.damaged += 1
                 continue
-            rows.append(messages.row_of(self.agent, message, line + b"\n", is_in_file=True, before=before))
-            before = rows[-1]["id"]
+            row = messages.row_of(self.agent, message, line + b"\n", is_in_file=True, before=before)
+            if self._former is not None and history.id_of(message) is None:
+                row["id"] = self._former.id_of(line, row["id"], before)
+            rows.append(row)
+            before = row["id"]
         return rows, before
 
     def _keep(self, rows: list[dict], inode: int, offset: int, seam: bytes, last_id: str, *, is_anew: bool) -> None:

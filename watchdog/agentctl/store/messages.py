@@ -7,6 +7,7 @@ import json
 
 from ..conversation import history
 
+DERIVED = "line-"  # how an id begins that was made of the line
 MOST_TEXT = 100_000  # of one message that search sees
 
 
@@ -27,7 +28,7 @@ def storable(text: str) -> str:
 
 def derived_id(line: bytes, before: str) -> str:
     """Make an id for a message without one: the same file read twice gives the same ids."""
-    return "line-" + hashlib.sha256(before.encode() + b"\0" + line.rstrip(b"\n")).hexdigest()[:32]
+    return DERIVED + hashlib.sha256(before.encode() + b"\0" + line.rstrip(b"\n")).hexdigest()[:32]
 
 
 def text_of(line: bytes) -> str:

@@ -161,6 +161,18 @@ class Store(ABC):
             yield from (line for _, line in rows)
             place = rows[-1][0]
 
+    def without_ids(self, agent: str):
+        """Yield (place, id, line) of every message whose line has no id of its own, oldest first."""
+        is_it = (said.c.agent == agent, said.c.id.startswith(messages.DERIVED, autoescape=True))
+        statement = sa.select(said.c.seq, said.c.id, said.c.line).where(*is_it).order_by(said.c.seq)
+        with self._read() as connection:
+            yield from connection.execution_options(yield_per=AT_ONCE).execute(statement)
+
+    def place_of(self, agent: str, message_id: str) -> int | None:
+        """Return the place of a message among all; None if it is unknown."""
+        with self._read() as connection:
+            return connection.scalar(sa.select(said.c.seq).where(said.c.agent == agent, said.c.id == message_id))
+
     def count(self, agent: str, *, only_missing: bool = False) -> int:
         """Count the messages of an agent, or those that its own file has not."""
         statement = sa.select(sa.func.count()).select_from(said).where(said.c.agent == agent)
