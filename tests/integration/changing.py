@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from agentctl.records import change_records
+from agentctl.repo import worktree
 from integration.world import SOURCE, World, git, merged, write
 
 CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
@@ -87,6 +88,15 @@ class Changing(World):
             for verb in change_records.RECORDS:
                 change_records.handle(self.station, ledger, {"verb": verb, "name": name, "facts": facts},
                                       change_records.Author("a test", is_agent=False))
+
+    def wish_for(self, name: str = "feature/x") -> None:
+        """Have on record that a change is to be promoted, and nothing done for it yet."""
+        head, tree, main = git(self.code, "rev-parse", name, f"{name}^{{tree}}", "main").split()
+        merge = worktree.merge_commit(str(self.code), head, main, f"Merge {name}")
+        wish = {"commit": head, "tree": tree, "main": main, "merge": merge}
+        with self.ledger() as ledger:
+            change_records.handle(self.station, ledger, {"verb": "promote", "name": name, **wish},
+                                  change_records.Author("somebody", is_agent=False))
 
     def really_pass_on(self, name: str = "feature/x") -> None:
         """Check, try and review what the branch holds now, by the verbs."""

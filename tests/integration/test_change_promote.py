@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,6 @@ import pytest
 
 from agentctl.errors import AgentctlError
 from agentctl.machine import runner_client
-from agentctl.records import change_records
-from agentctl.repo import worktree
 from agentctl.workflow import hooks
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
@@ -246,12 +245,8 @@ def test_asked_twice_at_once_it_is_done_once(make):
 def test_what_was_cut_off_before_the_request_was_written_goes_on_with_the_same_merge(make):
     world = make()
     world.make_ready()
-    head, tree, main = git(world.code, "rev-parse", "feature/x", "feature/x^{tree}", "main").split()
-    merge = worktree.merge_commit(str(world.code), head, main, "Merge feature/x")
-    wish = {"commit": head, "tree": tree, "main": main, "merge": merge}
-    with world.ledger() as ledger:
-        change_records.handle(world.station, ledger, {"verb": "promote", "name": "feature/x", **wish},
-                              change_records.Author("killed", is_agent=False))
+    world.wish_for()
+    merge = json.loads(world.all("SELECT promotion FROM changes")[0]["promotion"])["merge"]
     assert world.change()["next"].startswith("promote: nothing is missing")
     world.ctl("change", "promote")
     assert git(world.code, "rev-parse", "main", "v2").split() == [merge, merge]

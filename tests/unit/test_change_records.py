@@ -87,10 +87,29 @@ def test_requests_that_are_refused_change_nothing(ledger, request_):
     assert ledger.all("SELECT * FROM changes") == before
 
 
+def ask_for_switch(ledger):
+    """Write down what a promotion that was prepared leaves: its generation, and the request to the one-shot."""
+    ledger.insert("generations", number=2, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="change",
+                  status="candidate", created_at=1.0, tries_left=1, change="feature/x")
+    ledger.insert("requests", at=1.0, verb="promote", target="2", author="bot", reason="")
+
+
+def test_what_was_asked_for_first_stands_until_it_is_done(ledger):
+    """Nobody takes off the deadline that somebody else has set, and another change waits for its turn."""
+    wish = {"commit": ID, "tree": TREE, "main": ID, "merge": ID}
+    ask(ledger, "promote", HUMAN, confirm_seconds=60, **wish)
+    ask_for_switch(ledger)
+    assert ask(ledger, "promote", **wish)["change"]["promotion"]["confirm_seconds"] == 60
+    ask(ledger, "start", name="feature/y", base=ID, worktree="/y")
+    with pytest.raises(AgentctlError, match="'feature/y': change 'feature/x' is being promoted"):
+        ask(ledger, "promote", name="feature/y", **wish)
+    assert [ask(ledger, "look", name=name)["pending"] for name in ("feature/x", "feature/y")] == [True, False]
+
+
 def test_a_promotion_that_was_cut_off_can_be_given_up(ledger):
     ask(ledger, "promote", commit=ID, tree=TREE, main=ID, merge=ID)
     assert ledger.change("feature/x")["status"] == "promoting"
-    ledger.insert("requests", at=1.0, verb="promote", target="2", author="bot", reason="")
+    ask_for_switch(ledger)
     with pytest.raises(AgentctlError, match="being promoted"):
         ask(ledger, "abandon")
     ledger.update("requests", {"number": 1}, incident="rescued")

@@ -70,10 +70,13 @@ def condemned_with(ledger: Ledger, tree: str) -> dict | None:
     return ledger.one("SELECT * FROM generations WHERE tree=? AND status='condemned' ORDER BY number DESC", tree)
 
 
-def is_pending(ledger: Ledger) -> bool:
-    """Tell whether a promotion waits for the one-shot or is under way there."""
-    waiting = ledger.one("SELECT 1 AS x FROM requests WHERE incident='' AND verb='promote'")
-    return bool(waiting) or (ledger.open_attempt() or {}).get("rung") == "promote"
+def list_pending(ledger: Ledger) -> list[str]:
+    """Name the changes whose promotion waits for the one-shot or is under way there."""
+    targets = [row["target"] for row in ledger.all("SELECT target FROM requests WHERE incident='' AND verb='promote'")]
+    attempt = ledger.open_attempt()
+    if attempt is not None and attempt["rung"] == "promote":
+        targets.append(attempt["target"])
+    return [(ledger.generation(int(target)) or {"change": ""})["change"] for target in targets]
 
 
 def _look(ledger: Ledger, name: str, request: dict) -> dict:
@@ -85,7 +88,7 @@ def _look(ledger: Ledger, name: str, request: dict) -> dict:
     shown = {key: generation[key] for key in ("number", "status", "reason", "confirm_by")} if generation else None
     return {"change": load(row) if row else None, "condemned": known, "generation": shown,
             "state": change.tell_state(row, generation) if row else None,
-            "is_open": bool(row) and change.is_open(row, generation), "pending": is_pending(ledger),
+            "is_open": bool(row) and change.is_open(row, generation), "pending": name in list_pending(ledger),
             "incident": (ledger.open_incident() or {}).get("id"), "halted": ledger.meta("halted") or ""}
 
 
@@ -136,7 +139,7 @@ def _approve(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
 
 def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     reason = _text(request, "reason", LONGEST_TEXT)
-    if row["status"] == change.PROMOTING and is_pending(ledger):
+    if row["name"] in list_pending(ledger):
         raise AgentctlError(f"cannot abandon '{row['name']}': it is being promoted", "agentctl status")
     with ledger.transaction():
         ledger.update("changes", {"name": row["name"]}, status=change.ABANDONED, reason=reason, ended_at=time.time())
@@ -146,6 +149,12 @@ def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
 
 def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     """Keep the wish; whether it may be fulfilled is judged anew by who fulfils it."""
+    pending = list_pending(ledger)
+    if row["name"] in pending:
+        return {"change": load(row)}  # the one-shot goes by what was asked for first
+    if pending:
+        raise AgentctlError(f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",
+                            f"agentctl change promote {row['name']}, when that is in place")
     on_failure, seconds = request.get("on_failure", "rollback"), request.get("confirm_seconds")
     if on_failure not in change.ON_FAILURE:
         raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(change.ON_FAILURE)}")

@@ -32,7 +32,7 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
     """
     with Lock(f"{station.places.data_dir}/promote.lock", "another promotion").take(wait_seconds=LOCK_WAIT_SECONDS):
         row = change_records.load(ledger.change(name))
-        if row["status"] != change.PROMOTING or change_records.is_pending(ledger):
+        if row["status"] != change.PROMOTING or name in change_records.list_pending(ledger):
             return ""
         try:
             why = _refusal(station, ledger, row)
@@ -45,8 +45,7 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
             cancel(ledger, name, why)
             return why
         prepare_tree(station, generation)
-        _request(ledger, row, generation)
-    return ""
+        return _request(ledger, row, generation)
 
 
 def cancel(ledger: Ledger, name: str, why: str) -> None:
@@ -62,6 +61,9 @@ def cancel(ledger: Ledger, name: str, why: str) -> None:
 def _refusal(station: Station, ledger: Ledger, row: dict) -> str:
     """Say why the change may not be promoted as it was asked for, '' if it may."""
     wish, main = row["promotion"], station.config.agent.branch
+    pending = change_records.list_pending(ledger)
+    if pending:
+        return f"change '{pending[0]}' is being promoted"
     halted = ledger.meta("halted")
     if halted:
         return f"the agent is halted: {halted}"
@@ -135,15 +137,19 @@ def prepare_tree(station: Station, generation: dict) -> slots.Slots:
     return slot
 
 
-def _request(ledger: Ledger, row: dict, generation: dict) -> None:
-    """Write down that the one-shot is to do it: from here on it is done, whoever dies."""
+def _request(ledger: Ledger, row: dict, generation: dict) -> str:
+    """Write down that the one-shot is to do it: from here on it is done, whoever dies. Return '' or why not."""
     wish = row["promotion"]
     with ledger.transaction():
+        now = change_records.load(ledger.change(row["name"]))
+        if (now["status"], now["promotion"]) != (change.PROMOTING, wish):
+            return "it was given up, or asked for anew, while it was prepared"
         ledger.update("changes", {"name": row["name"]}, generation=generation["number"])
         ledger.update("generations", {"number": generation["number"]}, change=row["name"],
                       on_failure=wish["on_failure"])
         ledger.insert("requests", at=time.time(), verb="promote", target=str(generation["number"]),
                       author=wish["by"], reason=f"change {row['name']}: {row['about']}".rstrip(": "))
+    return ""
 
 
 # -- in the one-shot --------------------------------------------------------------------------------------------

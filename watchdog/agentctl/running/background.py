@@ -29,6 +29,7 @@ class Jobs:
     def __init__(self, station, session) -> None:
         self.station, self.session = station, session
         self.running: dict[str, command.Running] = {}
+        self.waiting: list[tuple[str, str]] = []  # jobs for changes, one after the other
         self.is_work_saved = session.launch.incident == ""
         self.save_tries_left = SAVE_TRIES
         self.is_settled = False
@@ -138,6 +139,10 @@ class Jobs:
 
     def start_for_change(self, job: str, name: str) -> None:
         """Do for the agent what its user may not: snapshot the state, or prepare a promotion."""
+        if job in self.running:
+            if (job, name) not in self.waiting:
+                self.waiting.append((job, name))
+            return
         self._start(job, self._prepared if job == "promote" else lambda status: None, name)
 
     def _prepared(self, status: int) -> None:
@@ -186,6 +191,10 @@ class Jobs:
         os.close(pidfd)
         running = self.running.pop(job)
         done(os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1]))
+        following = next((one for one in self.waiting if one[0] == job), None)
+        if following is not None:
+            self.waiting.remove(following)
+            self.start_for_change(*following)
 
     def end(self) -> None:
         """End what still runs: every job is safe to be killed and is done again later."""

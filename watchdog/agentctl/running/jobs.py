@@ -74,7 +74,11 @@ def promote(station: Station, ledger: Ledger, name: str) -> int:
     """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
     from ..recovery import promotion
 
-    why = promotion.prepare(station, ledger, name)
+    try:
+        why = promotion.prepare(station, ledger, name)
+    except (AgentctlError, OSError) as error:  # who asked waits for the request or for a reason
+        promotion.cancel(ledger, name, in_words(error)[:500])
+        raise
     if why:
         print(f"agentctl: change {name} is not promoted: {why}", flush=True)
     return EXIT_FAILED if why else 0
