@@ -5,6 +5,7 @@ No box: the agent runs in the runtime `direct`, with its code and our data on sm
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from agentctl.errors import EXIT_NO_STORAGE
 from agentctl.launching import launch, room
 from agentctl.paths import USER, Places
 from agentctl.records.ledger import Ledger
+from agentctl.running import resumption
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
 from kit.manifest import manifest, missing
@@ -26,6 +28,16 @@ HISTORY = "".join(f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n'
 LIMIT_SECONDS = 120
 IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 LEFT_BYTES = [0, 150_000, *([20_000, 600_000, 3_000_000] if IS_NIGHTLY else [])]
+
+
+BEATS = """
+import os, socket, time
+
+door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+while True:
+    door.sendto(b"READY=1\\nWATCHDOG=1", os.environ["NOTIFY_SOCKET"])
+    time.sleep(0.2)
+"""
 
 
 class Disk:
@@ -220,6 +232,21 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     wait_until(lambda: all(f.exists() for f in files) and not room.ballast_of(world.station).is_wanted(),
                "the ballast again", LIMIT_SECONDS)
     survived("a full disk", "the agent's whole life", 1)
+
+
+def test_a_session_that_is_told_on_a_full_disk_ends_nobody(make):
+    world = make(ballast="0")
+    world.commit({"agent.py": BEATS}, "beats and writes nothing")
+    world.start()
+    launch = world.until_beating(2)
+    world.data.fill()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        for session in ("first", "newest"):
+            door.sendto(f"X_AGENTCTL_SESSION={session}".encode(), world.places.notify_socket_path)
+    world.until(lambda: "cannot be written down" in world.log or len(world.launches()) > 1, "the full disk to be met")
+    world.data.free()
+    world.until(lambda: resumption.read_session(world.station) == "newest", "the session")
+    assert [row["id"] for row in world.launches() if not row["ended_at"]] == [launch["id"]]
 
 
 def test_down_for_want_of_room_it_tells_once_and_comes_back_by_itself(make):

@@ -184,7 +184,8 @@ def hear_session(session, told: str) -> None:
             session.life.notes.append(note)
             session.journal.warning(f"agentctl: {note}")
             session.record(lambda: session.ledger.event("session", f"launch {session.launch.id}: {note}"))
-    keep_session(session.station, told)
+    session.told_session = told
+    session.record(lambda: keep_session(session.station, session.told_session))  # the newest, once there is room
 
 
 def keep_session(station: Station, session: str) -> None:

@@ -48,7 +48,7 @@ class Session:
         self.ending: Ending | None = None
         self.loop, self.life = Loop(), Life(self)
         self.by_agent = False
-        self.pane_name, self.resumption, self.wedge = SESSION_NAME, None, None
+        self.pane_name, self.resumption, self.wedge, self.told_session = SESSION_NAME, None, None, ""
         self.processes: list[dict] = []
 
     # -- the story ------------------------------------------------------------------------------------------
