@@ -11,6 +11,7 @@ import select
 import time
 
 from ..errors import AgentctlError, CommandFailed
+from . import terminal
 
 IDLE_SECONDS = 1.0
 SIGTERM, SIGKILL = 15, 9  # `signal` costs an enum import; these two never change
@@ -153,6 +154,7 @@ def _answer(user: Identity, write_end: int, function, args) -> None:
     """In the forked child of `call_as`: drop rights, call, write the answer. Never returns."""
     status = 1
     try:
+        terminal.leave()
         _drop_to(user)
         said = function(*args) or ""
         status = 0
