@@ -123,6 +123,22 @@ def test_where_a_human_reviews_the_agent_does_not_switch_the_rollback_off(ledger
     assert ask(ledger, "promote", HUMAN, **wish)["change"]["promotion"]["on_failure"] == "page"
 
 
+def test_a_change_that_is_done_is_open_again_once_it_is_started_again(ledger):
+    """Else its new work is in no list of what is open, and the next `start` of another takes its worktree away."""
+    ask_for_switch(ledger)
+    ledger.update("requests", {"number": 1}, incident="promote-1")
+    ledger.update("changes", {"name": "feature/x"}, status="promoted", generation=2)
+
+    def started_again():
+        ask(ledger, "start", base=ID, worktree="/w")
+        (row,) = ask(ledger, "list")["changes"]
+        return row["state"], row["is_open"]
+
+    assert started_again() == ("on probation", False)
+    ledger.update("generations", {"number": 2}, status="good")
+    assert started_again() == ("open", True)
+
+
 def test_a_condemned_tree_is_found_by_its_hash(ledger):
     ledger.insert("generations", number=7, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
                   status="condemned", created_at=1.0, condemned_at=2.0, tries_left=0, reason="it hung")

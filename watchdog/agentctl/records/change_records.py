@@ -101,7 +101,8 @@ def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
             ledger.insert("changes", name=name, about=about, author=author.name, started_at=time.time(),
                           status=change.OPEN, **facts)
         else:
-            status = change.OPEN if row["status"] == change.ABANDONED else row["status"]
+            is_done = change.tell_state(row, ledger.generation(row["generation"])) in (change.ABANDONED, "blessed")
+            status = change.OPEN if is_done else row["status"]
             ledger.update("changes", {"name": name}, status=status, reason="", worktree=facts["worktree"],
                           about=about or row["about"], ended_at=None)
         ledger.event("change", f"{name}: started by {author.name}" + (f": {about}" if about else ""))
