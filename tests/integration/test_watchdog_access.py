@@ -146,6 +146,51 @@ def test_a_token_for_one_agent_speaks_of_no_other(served):
 
 
 @pytest.mark.parametrize(
+    ("method", "route"),
+    [("GET", "/"), ("GET", "/pane"), ("GET", "/incidents"), ("GET", "/generations"), ("GET", "/plan"),
+     ("POST", "/restart"), ("POST", "/rollback"), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/act")],
+)  # fmt: skip
+def test_a_token_for_another_agent_neither_sees_nor_moves_this_one(served, method, route):
+    made = ctl(served.world, "token", "create", "--scope", "admin", "--agent", "far", "--label", f"{method}{route}")
+    body = "verb=resume" if route == "/act" else {"dry_run": True} if method == "POST" else None
+    kind = {"Content-Type": "application/x-www-form-urlencoded"} if route == "/act" else {}
+    answer = ask(served.port, method, route, body, **bearer(made.stdout.strip()), **kind)
+    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+
+
+def test_metrics_for_one_agent_tell_of_no_other(served):
+    made = ctl(served.world, "token", "create", "--scope", "read", "--agent", "far", "--label", "numbers")
+    told = ask(served.port, "GET", "/metrics", **bearer(made.stdout.strip()))
+    assert told.status == 200 and f'agent="{served.world.name}"'.encode() not in told.body
+
+
+def test_a_session_ends_with_its_token(served):
+    made = json.loads(ctl(served.world, "token", "create", "--scope", "admin", "--label", "page", "--json").stdout)
+    entered = ask(served.port, "POST", "/session", f"token={made['token']}",
+                  Content_Type="application/x-www-form-urlencoded")  # fmt: skip
+    session = {"Cookie": entered.headers["Set-Cookie"].split(";")[0]}
+    assert ask(served.port, "GET", "/agents", **session).status == 200
+    assert ctl(served.world, "token", "revoke", made["id"]).returncode == 0
+    served.until(lambda: ask(served.port, "GET", "/agents", **session).status == 401, "the session to be over")
+
+
+@pytest.mark.parametrize("how", ["folder", "fifo", "link", "loop"])
+def test_what_the_agent_puts_in_the_place_of_its_token_locks_nobody_out(served, tmp_path, how):
+    secret = tmp_path / "secret"
+    secret.write_text("what only root can read")
+    made = ctl(served.world, "token", "create", "--label", how).stdout.strip()
+    path = served.places.token_path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    {"folder": os.mkdir, "fifo": os.mkfifo, "link": lambda p: os.symlink(secret, p),
+     "loop": lambda p: os.symlink(p, p)}[how](path)  # fmt: skip
+    try:
+        assert ask(served.port, "GET", "/agents", **bearer(made)).status == 200
+        assert ask(served.port, "GET", "/agents", **bearer(secret.read_text())).status == 401
+    finally:
+        os.rmdir(path) if how == "folder" else os.unlink(path)
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Host": "evil.example"}, 421),

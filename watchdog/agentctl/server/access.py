@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from .. import durable
+from ..conversation import history
 from ..errors import AgentctlError
 
 BEAT, APPEND, READ, ADMIN = "beat", "append", "read", "admin"
@@ -80,7 +80,7 @@ class Access:
         self._by_uid: dict[int, Peer] = {}
         self._by_digest: dict[str, tuple[float, Peer | None]] = {}
         self._peers: dict[str, Peer] = {}  # tokens keep their rate when they are looked up again
-        self._sessions: dict[str, tuple[float, Peer]] = {}
+        self._sessions: dict[str, tuple[float, str]] = {}  # until when, and the digest of the token that was shown
 
     def by_socket(self, transport) -> Peer | None:
         """Return the peer behind a unix socket by the kernel's word; None for a stranger or another door."""
@@ -101,19 +101,22 @@ class Access:
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer" or not token:
             raise Refused(401, "unauthorized", "the Authorization header is not 'Bearer TOKEN'", MAKE_ONE)
-        digest = digest_of(token.strip())
+        peer = await self._known(digest_of(token.strip()), look_up)
+        if peer is None:
+            raise Refused(401, "unauthorized", "the token is not known, or revoked", "agentctl token list")
+        return peer
+
+    async def _known(self, digest: str, look_up) -> Peer | None:
         known = self._by_digest.get(digest)
         if known is None or time.monotonic() - known[0] > CACHE_SECONDS:
             if len(self._by_digest) > 10_000:
                 self._by_digest.clear()
             known = (time.monotonic(), await look_up(self._find, digest))
             self._by_digest[digest] = known
-        if known[1] is None:
-            raise Refused(401, "unauthorized", "the token is not known, or revoked", "agentctl token list")
         return known[1]
 
     def _find(self, digest: str) -> Peer | None:
-        launch = (durable.read(self.station.places.token_path, 4096) or b"").decode("ascii", "replace").strip()
+        launch = self._launch_token()
         if launch and hmac.compare_digest(digest_of(launch), digest):
             return self._peers.setdefault(digest, Peer("the agent", AGENT_SCOPES, self.station.places.name))
         row = self.store.token(digest)
@@ -124,22 +127,30 @@ class Access:
         scopes |= set(SCOPES) | {RESTART} if ADMIN in scopes else set()
         return self._peers.setdefault(digest, Peer(f"token {row['id']}", scopes, row["agent"]))
 
+    def _launch_token(self) -> str:
+        """Read the agent's own token; its file lies in a folder of the agent, who may put anything in its place."""
+        try:
+            with open(history.open_plain(self.station.places.token_path), "rb") as file:
+                return file.read(4096).decode("ascii", "replace").strip()
+        except (AgentctlError, OSError):
+            return ""
+
     # -- browsers -----------------------------------------------------------------------------------------------
 
-    def open_session(self, peer: Peer) -> str:
+    def open_session(self, token: str) -> str:
         """Let a browser in that has shown a token; return what its cookie holds."""
         now = time.monotonic()
         self._sessions = {key: known for key, known in self._sessions.items() if known[0] > now}
         while len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
         cookie = secrets.token_urlsafe(32)
-        self._sessions[digest_of(cookie)] = (now + SESSION_SECONDS, peer)
+        self._sessions[digest_of(cookie)] = (now + SESSION_SECONDS, digest_of(token))
         return cookie
 
-    def by_session(self, cookie: str) -> Peer | None:
-        """Return the peer of a session that has not ended."""
-        until, peer = self._sessions.get(digest_of(cookie), (0.0, None))
-        return peer if until > time.monotonic() else None
+    async def by_session(self, cookie: str, look_up) -> Peer | None:
+        """Return the peer of a session that has not ended, and whose token is still good."""
+        until, digest = self._sessions.get(digest_of(cookie), (0.0, ""))
+        return await self._known(digest, look_up) if until > time.monotonic() else None
 
     def close_session(self, cookie: str) -> None:
         self._sessions.pop(digest_of(cookie), None)
@@ -164,3 +175,9 @@ def check_scope(peer: Peer | None, scope: str) -> None:
         raise Refused(401, "unauthorized", "a token is needed here", f"send 'Authorization: Bearer TOKEN'; {MAKE_ONE}")
     if scope and scope not in peer.scopes:
         raise Refused(403, "forbidden", f"{peer.name} has not the scope '{scope}'", "agentctl token create --scope")
+
+
+def check_agent(peer: Peer, name: str) -> None:
+    """Refuse who may speak of another agent only."""
+    if peer.agent not in ("", name):
+        raise Refused(403, "forbidden", f"{peer.name} is for the agent '{peer.agent}'")

@@ -17,7 +17,7 @@ from aiohttp import web
 from ..errors import AgentctlError
 from ..store import StoreUnavailable
 from . import routes
-from .access import READ, SESSION_COOKIE, Access, Refused, check_host, check_scope
+from .access import READ, SESSION_COOKIE, Access, Refused, check_agent, check_host, check_scope
 from .call import Call, Route, answer, problem
 from .connections import Guard, Listener
 
@@ -153,6 +153,8 @@ class Server:
         peer = await self._who(request, connection)
         if not (route.is_page and route.scope == READ):  # those show or make the way in
             check_scope(peer, route.scope)
+        if route.is_own and peer is not None:
+            check_agent(peer, self.name)
         if peer is not None and not peer.spend():
             raise Refused(429, "too-often", f"{peer.name} asks too often", "200 requests a second are allowed")
         call = Call(self, route, request, peer)
@@ -170,7 +172,7 @@ class Server:
         if connection.peer:
             return connection.peer
         cookie = request.cookies.get(SESSION_COOKIE)
-        peer = self.access.by_session(cookie) if cookie else None
+        peer = await self.access.by_session(cookie, self.blocking) if cookie else None
         if peer is not None and request.method == "POST" and "Origin" not in request.headers:
             raise Refused(403, "foreign-origin", "a browser's request has to say where it comes from")
         return peer

@@ -7,7 +7,7 @@ import json
 
 from aiohttp import web
 
-from .access import Refused
+from .access import Refused, check_agent
 
 BODY_SECONDS = 10.0
 HEARTBEAT_BYTES, MESSAGE_BYTES, SMALL_BYTES = 4 * 1024, 1024 * 1024, 16 * 1024
@@ -17,15 +17,16 @@ DEEPEST = 64
 class Route:
     """What is served at one place, in words that the description and the documents are made of."""
 
-    __slots__ = ("answers", "body", "handle", "is_page", "limit_bytes", "method", "path", "query", "scope", "summary")
+    __slots__ = ("answers", "body", "handle", "is_own", "is_page", "limit_bytes", "method", "path", "query", "scope",
+                 "summary")  # fmt: skip
 
     def __init__(self, method: str, path: str, handle, *, scope: str, summary: str, limit_bytes: int = 0,
                  body: dict | None = None, query: dict | None = None, answers: dict | None = None,
-                 is_page: bool = False) -> None:
+                 is_page: bool = False, is_own: bool = False) -> None:
         self.method, self.path, self.handle, self.scope, self.summary = method, path, handle, scope, summary
         self.limit_bytes, self.body, self.query = limit_bytes, body, query or {}
         self.answers = {200: "done", **(answers or {})} if not answers or min(answers) >= 400 else answers
-        self.is_page = is_page
+        self.is_page, self.is_own = is_page, is_own  # is_own: it is about the agent beside us, and no other
 
 
 class Call:
@@ -68,8 +69,7 @@ class Call:
     def agent(self, given: str | None) -> str:
         """Return which agent is meant; raise Refused if the peer may not speak of it."""
         name = given or self.peer.agent or self.server.name
-        if self.peer.agent and name != self.peer.agent:
-            raise Refused(403, "forbidden", f"{self.peer.name} is for the agent '{self.peer.agent}'")
+        check_agent(self.peer, name)
         if not is_name(name):
             raise Refused(400, "bad-request", "that is no agent's name", "a-z, 0-9, _ and -, at most 32")
         return name

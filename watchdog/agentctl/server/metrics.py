@@ -7,21 +7,21 @@ import time
 from ..decisions import offline
 
 
-def render(server) -> tuple[bytes, str]:
-    """Return the metrics and their content type."""
+def render(server, agent: str = "") -> tuple[bytes, str]:
+    """Return the metrics and their content type; of one agent only, where it is named."""
     from prometheus_client import CollectorRegistry  # 4 MiB that nobody may ever ask for
     from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(Collector(server))
+    registry.register(Collector(server, agent))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class Collector:
     """Tells of the agents and of the server itself."""
 
-    def __init__(self, server) -> None:
-        self.server = server
+    def __init__(self, server, agent: str) -> None:
+        self.server, self.agent = server, agent
 
     def collect(self):
         """Yield every metric."""
@@ -38,6 +38,8 @@ class Collector:
                                       labels=["agent"])  # fmt: skip
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for life in list(self.server.lives.by_name.values()):
+            if self.agent not in ("", life.name):
+                continue
             found = life.judgement.state if life.judgement else offline.UNKNOWN
             for one in offline.STATES if life.is_own else (found,):
                 state.add_metric([life.name, one], float(one == found))

@@ -14,7 +14,7 @@ from ...decisions import periods
 from ...errors import AgentctlError
 from ...launching import incident
 from .. import acts, page
-from ..access import ADMIN, READ, SESSION_COOKIE, SESSION_SECONDS, Refused, check_scope
+from ..access import ADMIN, READ, SESSION_COOKIE, SESSION_SECONDS, Refused, check_agent, check_scope
 from ..call import SMALL_BYTES, Call, Route
 from .agents import SPANS, as_public
 
@@ -69,14 +69,13 @@ async def enter(call: Call) -> web.Response:
     try:
         peer = await call.server.access.by_token(f"Bearer {token.strip()}", call.blocking)
         check_scope(peer, READ)
-        if peer.agent not in ("", call.server.name):
-            raise Refused(403, "forbidden", "the token is for another agent")
+        check_agent(peer, call.server.name)
     except Refused as refused:
         await asyncio.sleep(LOGIN_SECONDS)
         return _html(page.login(call.server.name, call.server.masker, time.time(), refused.message), status=403)
-    made = _to("/")
-    made.set_cookie(SESSION_COOKIE, call.server.access.open_session(peer), max_age=int(SESSION_SECONDS), path="/",
-                    httponly=True, samesite="Strict")  # fmt: skip
+    made, cookie = _to("/"), call.server.access.open_session(token.strip())
+    made.set_cookie(SESSION_COOKIE, cookie, max_age=int(SESSION_SECONDS), path="/", httponly=True,
+                    samesite="Strict")  # fmt: skip
     return made
 
 
@@ -139,13 +138,15 @@ def _to(path: str) -> web.Response:
 
 
 ROUTES = [
-    Route("GET", "/", show, scope=READ, is_page=True, summary="The status page; asks a browser for a token",
+    Route("GET", "/", show, scope=READ, is_page=True, is_own=True,
+          summary="The status page; asks a browser for a token",
           query={"span": "one of day, week, month", "q": "text: words to find in the conversation"}),
     Route("POST", "/session", enter, scope=READ, is_page=True, limit_bytes=SMALL_BYTES,
           summary="The page's: a token for a session cookie"),
     Route("POST", "/session/end", leave, scope=READ, is_page=True, limit_bytes=SMALL_BYTES,
           summary="The page's: end the session"),
-    Route("GET", "/plan", plan, scope=ADMIN, is_page=True, summary="The page's: what a rollback would do"),
-    Route("POST", "/act", act, scope=ADMIN, is_page=True, limit_bytes=SMALL_BYTES, summary="The page's buttons"),
+    Route("GET", "/plan", plan, scope=ADMIN, is_page=True, is_own=True, summary="The page's: what a rollback would do"),
+    Route("POST", "/act", act, scope=ADMIN, is_page=True, is_own=True, limit_bytes=SMALL_BYTES,
+          summary="The page's buttons"),
     *(Route("GET", f"/{name}", static, scope="", is_page=True, summary="A part of the page") for name in KINDS),
 ]  # fmt: skip

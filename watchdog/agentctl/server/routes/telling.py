@@ -11,7 +11,7 @@ from ..call import Call, Route
 
 async def measure(call: Call) -> web.Response:
     """Return the metrics as Prometheus reads them."""
-    text, kind = metrics.render(call.server)
+    text, kind = metrics.render(call.server, call.peer.agent)
     return web.Response(body=text, headers={"Content-Type": kind})
 
 
@@ -35,7 +35,7 @@ async def events(call: Call) -> tuple[int, dict]:
 ROUTES = [
     Route("GET", "/metrics", measure, scope=READ, summary="Metrics in the text format of Prometheus"),
     Route("GET", "/openapi.json", describe, scope="", summary="This description"),
-    Route("GET", "/pane", pane, scope=READ, summary="The newest lines of the agent's terminal"),
+    Route("GET", "/pane", pane, scope=READ, is_own=True, summary="The newest lines of the agent's terminal"),
     Route("GET", "/events", events, scope=READ, summary="What happened to an agent, newest first",
           query={"last": "number: how many, at most 1000", "agent": "text: whose; default: one's own"}),
 ]  # fmt: skip
