@@ -201,11 +201,11 @@ def end_of(world, launch: dict) -> dict:
 
 
 def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
-    world = hooked(timeout="6s")
+    world = hooked(timeout="8s")
     world.start()
     first = world.until_beating(1)
     since = time.time()
-    world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 8, "beats for longer than the timeout")
+    world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 10, "beats for longer than the timeout")
     assert world.launches()[-1]["id"] == first["id"]
     assert resumption.read_session(world.station) == "last"
 
@@ -262,11 +262,11 @@ def test_one_that_is_stopped_is_silent_not_wedged(hooked):
 
 
 def test_a_long_turn_with_progress_is_none(hooked):
-    world = hooked(timeout="6s")
+    world = hooked(timeout="8s")
     world.start()
     first = world.until_beating(1)
     type_line(world, "think")
-    world.until(lambda: len(talk(world).get("last", [])) > 130, "a turn longer than twice the timeout")
+    world.until(lambda: len(talk(world).get("last", [])) > 170, "a turn longer than twice the timeout")
     assert world.launches()[-1]["id"] == first["id"]
 
 

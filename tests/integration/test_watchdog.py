@@ -66,7 +66,7 @@ def test_a_heartbeat_of_another_launch_is_recorded_and_does_not_count(make):
 
 
 def test_agents_of_other_machines_are_listed_and_their_times_kept(make):
-    watchdog = make({"heartbeat": {"timeout": "5s"}, **QUICK})
+    watchdog = make({"heartbeat": {"timeout": "8s"}, **QUICK})
     for launch in ("one", "one", "two"):
         assert watchdog.ask("POST", "/health", {"agent": "far", "launch_id": launch}).status == 200
     assert watchdog.ask("POST", "/health", {"agent": "far", "launch_id": "one"}).status == 409
