@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
 
+from agentctl.decisions import offline
+from agentctl.errors import AgentctlError
 from agentctl.machine.notify import Notifier
+from agentctl.server import acts
 from agentctl.server.lives import Lives
 from agentctl.server.observe import Seen
 from agentctl.server.watch import Watch
@@ -54,6 +59,29 @@ def test_a_wall_clock_that_jumps_changes_nothing(watch, jump):
     assert own.beat_at == 30.0
     late = hear(watch, 40.0, wall=WALL, last_heartbeat_at=WALL, heartbeats=3, silent_until_at=WALL + 9 * DAY)
     assert late.silent_until_at == 40.0 + 900.0
+
+
+@pytest.mark.parametrize("error", [AgentctlError("no bus"), OSError(28, "no room"), sqlite3.OperationalError("locked")])
+def test_a_rescue_that_could_not_be_started_is_started_soon_after(watch, monkeypatch, error):
+    """Not after the 25 minutes that one which was started may take."""
+    asked, noted, troubles = [], [], [error]
+
+    def ask_offline(station, launch, reason):
+        asked.append(reason)
+        if troubles:
+            raise troubles.pop()
+
+    async def blocking(function, *arguments):
+        return function(*arguments)
+
+    monkeypatch.setattr(acts, "ask_offline", ask_offline)
+    watch.server.blocking, watch.server.say = blocking, noted.append
+    watch.server.note = lambda kind, text: noted.append(kind)
+    gone = offline.Judgement(offline.OFFLINE, "", ["no heartbeat", "its process is gone"])
+    for now in (0, 2, 4, 30, 32, 60, 1000, 1400):
+        asyncio.run(watch._act(gone, 10_000.0 + now))
+    assert len(asked) == 2
+    assert noted[1:] == ["rollback"] and str(error) in noted[0]
 
 
 def test_another_launch_begins_anew(watch):

@@ -15,9 +15,11 @@ from ..decisions import offline, periods
 from ..decisions.heartbeat import PHASES
 from ..errors import AgentctlError
 from ..machine import runner_client, status_file
+from ..records.ledger import sqlite3
 from . import acts, observe
 
 ACT_AGAIN_SECONDS = 25 * 60.0  # longer than the one-shot may take
+ACT_RETRY_SECONDS = 15.0  # where it could not be started
 ALIVE_SECONDS = 30.0
 TELL_SECONDS = 4.0
 LONGEST_BETWEEN_SECONDS = 2.0
@@ -225,9 +227,14 @@ class Watch:
         if self._acted is not None and self._acted[0] == launch["id"] and now - self._acted[1] < ACT_AGAIN_SECONDS:
             return
         self._acted = (launch["id"], now)
-        self.server.note("rollback", f"started for launch {launch['id']}: {'; '.join(judgement.evidence)}")
-        reason = "offline: " + "; ".join(judgement.evidence)
-        await self.server.blocking(acts.ask_offline, self.station, launch, reason)
+        evidence = "; ".join(judgement.evidence)
+        try:
+            await self.server.blocking(acts.ask_offline, self.station, launch, f"offline: {evidence}")
+        except (AgentctlError, OSError, sqlite3.Error) as error:
+            self._acted = (launch["id"], now - ACT_AGAIN_SECONDS + ACT_RETRY_SECONDS)
+            self._say_once(f"offline, but the rescue path cannot be started: {error}")
+            return
+        self.server.note("rollback", f"started for launch {launch['id']}: {evidence}")
 
     def _write_status(self, own, judgement: offline.Judgement) -> None:
         """Leave for `agentctl status` what the watchdog thinks, and for its own next start that it was here."""
