@@ -56,6 +56,13 @@ def test_sums_and_share_up():
     assert sums(rows, 65, 75)["late"] == 5
 
 
+def test_a_clock_that_was_set_during_a_period_makes_it_neither_longer_nor_nothing():
+    """A machine without a clock of its own comes up in 1970; seconds later it is set."""
+    assert sums([row("up", 0, 50 * 365 * DAY, seconds=20.0)], 50 * 365 * DAY - DAY, 50 * 365 * DAY)["up"] == 20.0
+    assert sums([row("up", 5000, 5000, seconds=60.0)], 0, 6000)["up"] == 60.0  # it was set back
+    assert sums([row("up", 0, 100)], 90, 200)["up"] == 10
+
+
 def test_slices_are_shares_of_the_picture():
     rows = [row("up", -50, 50), row("offline", 50, 75, reason="gone"), row("up", 75)]
     assert slices(rows, 0, 100) == [("up", 0.0, 0.5, ""), ("offline", 0.5, 0.75, "gone"), ("up", 0.75, 1.0, "")]

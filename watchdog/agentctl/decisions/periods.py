@@ -53,11 +53,10 @@ def sums(rows: list[dict], since: float, until: float) -> dict[str, float]:
     total = dict.fromkeys(KINDS, 0.0)
     for row in rows:
         began, ended = row["began_at"], row["ended_at"] if row["ended_at"] is not None else until
-        inside = min(ended, until) - max(began, since)
-        if inside <= 0:
-            continue
-        measured = row["seconds"] if row["seconds"] is not None and began >= since and ended <= until else inside
-        total[row["kind"]] += measured
+        inside = max(0.0, min(ended, until) - max(began, since))
+        measured = row["seconds"] if row["seconds"] is not None else inside
+        is_whole = began >= since and ended <= until  # else no more of it than was measured of all of it
+        total[row["kind"]] += measured if is_whole else min(inside, measured)
     return total
 
 
