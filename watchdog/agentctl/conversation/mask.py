@@ -36,6 +36,33 @@ class Masker:
         """Mask the secrets that were given to us, and what looks like one."""
         return PATTERNS.sub(MASKED, self.exact(text))
 
+    def lines(self, lines: list[bytes]) -> str:
+        """Mask JSON lines; each is one message as before, whatever its texts look like."""
+        text = b"".join(lines).decode("utf-8", "replace")
+        if self.all(text) == text:
+            return text
+        return "".join(map(self._line, lines))
+
+    def _line(self, line: bytes) -> str:
+        from . import history
+
+        text = line.decode("utf-8", "replace")
+        if self.all(text) == text:
+            return text
+        try:
+            return history.encode(self._within(history.parse(line))).decode()
+        except (ValueError, RecursionError):
+            return history.encode({"content": MASKED}).decode()
+
+    def _within(self, value: object) -> object:
+        if isinstance(value, dict):
+            return {self.all(key): self._within(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._within(inner) for inner in value]
+        shown = str(value)
+        masked = self.all(shown)
+        return value if masked == shown else masked
+
 
 def given(variables: dict[str, str]) -> list[str]:
     """Return the values of those variables whose names say that they are secret."""
@@ -51,4 +78,4 @@ def _shapes(secret: str) -> list[str]:
     """A secret as it is, and as it stands inside a JSON string."""
     import json
 
-    return [secret, json.dumps(secret)[1:-1]]
+    return [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]

@@ -77,8 +77,7 @@ async def export(call: Call) -> web.StreamResponse:
     await stream.prepare(call.request)
     lines = call.server.store.export(name)
     while batch := await call.blocking(_some, lines):
-        text = b"".join(batch).decode("utf-8", "replace")
-        await stream.write((text if is_raw else call.server.masker.all(text)).encode())
+        await stream.write(b"".join(batch) if is_raw else call.server.masker.lines(batch).encode())
     await stream.write_eof()
     return stream
 

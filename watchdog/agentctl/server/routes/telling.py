@@ -23,7 +23,8 @@ async def describe(call: Call) -> tuple[int, dict]:
 async def pane(call: Call) -> tuple[int, dict]:
     """Return the newest lines of the agent's terminal."""
     lines = await call.blocking(acts.pane, call.server.station)
-    return 200, {"lines": [call.server.masker.all(line) for line in lines]}
+    shown = call.server.masker.all("\n".join(lines))  # together: a private key is of many lines
+    return 200, {"lines": shown.split("\n") if lines else []}
 
 
 async def events(call: Call) -> tuple[int, dict]:
