@@ -129,6 +129,17 @@ def test_half_a_character_holds_nothing_up(place, key):
     assert place.judge() == history_copy.WHOLE
 
 
+def test_a_file_that_is_moved_away_is_read_to_its_end_first(place, tmp_path):
+    place.say(1)
+    place.ship()
+    place.say(2)
+    os.rename(place.path, tmp_path / "history.jsonl.1")  # and nothing takes its place for a while
+    assert place.ship() == ["m1", "m2"]
+    assert place.judge() == history_copy.BROKEN
+    place.say(3)
+    assert place.ship() == ["m1", "m2", "m3"]
+
+
 @pytest.mark.parametrize("how", ["folder", "link", "fifo"])
 def test_what_is_no_plain_file_is_no_history(place, how, tmp_path):
     place.say(1)

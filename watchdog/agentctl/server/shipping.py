@@ -96,6 +96,8 @@ class Shipper:
 
     def _lost(self) -> bool:
         """There is no file: nothing that is stored is in it any more."""
+        if self._fd >= 0 and self._ship():  # the rest of the file that was here
+            return True
         self._close()
         if self._cursor is not None and self._cursor["inode"] != 0:
             self._keep([], 0, 0, b"", "", is_anew=True)
