@@ -11,7 +11,6 @@ from .access import Refused, check_agent
 
 BODY_SECONDS = 10.0
 HEARTBEAT_BYTES, MESSAGE_BYTES, SMALL_BYTES = 4 * 1024, 1024 * 1024, 16 * 1024
-DEEPEST = 64
 
 
 class Route:

@@ -35,8 +35,8 @@ def text_of(line: bytes) -> str:
     """Return what search looks at: the role and all text of the content."""
     try:
         message = json.loads(line)
-    except ValueError:
+        content = message.get("content", "") if isinstance(message, dict) else ""
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    except (ValueError, RecursionError):
         return ""
-    content = message.get("content", "") if isinstance(message, dict) else ""
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     return text[:MOST_TEXT].encode("utf-8", "replace").decode()  # half a character has no UTF-8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from urllib.parse import parse_qs
@@ -17,6 +16,7 @@ from .. import acts, page
 from ..access import ADMIN, READ, SESSION_COOKIE, SESSION_SECONDS, Refused, check_agent, check_scope
 from ..call import SMALL_BYTES, Call, Route
 from .agents import SPANS, as_public
+from .history import as_shown
 
 STATIC = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static")
 KINDS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -46,7 +46,7 @@ def gather(server, span: str, words: str) -> dict:
         rows = store.periods(name, now - SPANS[span])
         facts["events"] = store.events(name, 20)
         lines = store.search(name, words, 50) if words else store.last(name, 20)
-        facts["messages"] = [json.loads(line) for line in lines][::-1]
+        facts["messages"] = [as_shown(line) for line in lines][::-1]
     except AgentctlError as error:
         facts["store_problem"] = error.message
     try:

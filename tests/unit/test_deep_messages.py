@@ -1,0 +1,28 @@
+"""Messages that are nested very deep: reading one takes more of the stack here than it took where it was taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agentctl.conversation import history
+from agentctl.server.routes.history import TOO_DEEP, as_shown
+from agentctl.store import messages
+
+
+def nested(depth: int) -> bytes:
+    return f'{{"id":"deep","role":"user","content":{"[" * depth}"x"{"]" * depth}}}\n'.encode()
+
+
+@pytest.mark.parametrize("depth", [499, 500, 900, *range(960, 1000), 5000])
+def test_one_message_leaves_the_others_readable(depth):
+    shown = as_shown(nested(depth))
+    json.loads(json.dumps({"messages": [shown]}))
+    assert (shown["content"] == TOO_DEEP) == (depth > 499)
+    assert messages.text_of(nested(depth)) == "" or depth < 1000
+
+
+def test_brackets_in_a_text_are_no_depth():
+    flat = {"id": "flat", "content": ["[" * 3000, {"{": 1}]}
+    assert as_shown(history.encode(flat)) == flat
