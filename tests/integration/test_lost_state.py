@@ -50,6 +50,12 @@ def begun_anew(state):
     write(state, {"history.jsonl": '{"id": "99", "role": "user", "content": "after"}\n', "memory/new": "new"})
 
 
+def another_thing(state):
+    """A file in the folder's place."""
+    gone(state)
+    state.write_text("no folder")
+
+
 def check_back(world) -> None:
     lines = world.history()
     assert lines[:20] == HISTORY.splitlines(keepends=True) or set(HISTORY.splitlines(keepends=True)) <= set(lines)
@@ -73,7 +79,7 @@ def lose_and_kill(world, lose) -> None:
     os.kill(terminal, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("lose", [gone, emptied, begun_anew])
+@pytest.mark.parametrize("lose", [gone, emptied, begun_anew, another_thing])
 def test_at_a_restart(world, lose):
     world.start()
     first = world.until_beating()
@@ -88,7 +94,7 @@ def test_at_a_restart(world, lose):
     survived("state folder lost", "restart", 1)
 
 
-@pytest.mark.parametrize("lose", [gone, emptied, begun_anew])
+@pytest.mark.parametrize("lose", [gone, emptied, begun_anew, another_thing])
 def test_at_a_rollback(world, lose):
     world.start()
     first = world.until_beating()
@@ -102,6 +108,21 @@ def test_at_a_rollback(world, lose):
     assert row["generation"] == 1
     check_back(world)
     survived("state folder lost", "rollback", 1)
+
+
+def test_a_folder_in_the_place_of_the_brief(world):
+    """It is in nobody's way: the routine itself gets to its end, and no rescue has to step in."""
+    world.start()
+    first = world.until_beating()
+    world.stop()
+    world.mode("crash", "a bad change")
+    write(world.state, {"BRIEF.md/notes": "the agent's own"})
+    world.start()
+    world.until_outcome("recovered", 60)
+    world.until_beating(generation=1, after=first["id"])
+    assert "You were rolled back" in (world.state / "BRIEF.md").read_text()
+    assert [path.read_text() for path in world.state.glob("BRIEF.md.damaged-*/notes")] == ["the agent's own"]
+    assert "rescue" not in world.log
 
 
 def test_after_a_stop_whose_snapshot_has_nothing_any_more(world):

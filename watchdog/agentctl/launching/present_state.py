@@ -77,6 +77,7 @@ def keep(attempt, say) -> str:
 def bring_back(station: Station, kept_dir: str) -> str:
     """Bring back what is lost; return what was done in words, '' where nothing is lost."""
     root = station.places.snapshots_dir
+    _make_way(station.state_dir)
     source, why = find_loss(station.state_dir, root)
     if not source:
         return ""
@@ -88,6 +89,12 @@ def bring_back(station: Station, kept_dir: str) -> str:
     state.mend_task(station, why)
     brought = len(report.restored) + (len(outside.restored) if outside else 0)
     return f"{why}: {brought} entries came back from snapshot {source}"
+
+
+def _make_way(state_dir: str) -> None:
+    """Move aside what stands in the folder's place and is none; not a link: what it leads to may come back."""
+    if os.path.lexists(state_dir) and not os.path.isdir(state_dir) and not os.path.islink(state_dir):
+        os.rename(state_dir, f"{state_dir}.damaged-{os.urandom(3).hex()}")
 
 
 def find_loss(state_dir: str, root: str) -> tuple[str, str]:
