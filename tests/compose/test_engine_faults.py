@@ -16,6 +16,7 @@ from agentctl.compose.place import Place
 from agentctl.errors import AgentctlError
 from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
+from compose.images import AGENT
 from integration.world import wait_until, write
 from kit.engine import BASE
 
@@ -37,6 +38,18 @@ def test_an_image_that_was_pruned_is_built_again_from_the_vault(make):
     assert_back(world, before)
     assert world.image_of(1) not in ("", gone)
     assert "building the image of generation 1 anew" in world.log
+
+
+def test_a_tag_of_another_time_is_not_taken_for_the_image_of_a_new_generation(make, engine):
+    """An agent of that name was adopted before, with an image of its own; its tags are still there."""
+    world = make(ONE_TRY)
+    begin(world)
+    engine.docker("tag", AGENT, f"{world.image_name}:g2")
+    world.new_image("healthy")
+    world.start()
+    world.until_beating(2)
+    world.assert_runs(2)
+    assert world.image_of(2) != engine.ask("{{.Id}}", AGENT)
 
 
 def test_an_image_that_cannot_be_made_again_ends_halted_with_nothing_moved(make, engine):

@@ -118,15 +118,18 @@ def mark_good(place: Place, ledger, number: int) -> None:
 
 
 def _tagged(place: Place, generation: dict, inputs: str) -> str:
-    """Return the image behind the generation's own tag, if it was built for it from the same source."""
+    """Return the image behind the generation's own tag, else any that was built from the same source."""
     found = place.engine.image(f"{place.image_name}:g{generation['number']}")
-    if found is None:  # one that a trial was held with, most likely
-        return place.engine.labelled(_labels(place.station, inputs)) if inputs not in ("", FIXED) else ""
-    labels = found["Config"].get("Labels") or {}
-    is_ours = labels.get("agentctl.inputs") == inputs and inputs != FIXED
-    is_put_back = found["Id"] == generation["image"]
-    by_hand = not labels.get("agentctl.inputs")  # tagged by a human, who was told to
-    return found["Id"] if is_ours or is_put_back or by_hand else ""
+    if found is not None:
+        label = (found["Config"].get("Labels") or {}).get("agentctl.inputs")
+        is_ours = label == inputs and inputs != FIXED
+        is_put_back = found["Id"] == generation["image"]
+        had_one = generation["image"] or inputs == FIXED  # else the tag is one of another time
+        by_hand = not label and had_one  # tagged by a human, who was told to
+        if is_ours or is_put_back or by_hand:
+            return found["Id"]
+    # one that a trial was held with, most likely
+    return place.engine.labelled(_labels(place.station, inputs)) if inputs not in ("", FIXED) else ""
 
 
 def _labels(station, inputs: str) -> dict[str, str]:
