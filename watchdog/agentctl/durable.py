@@ -9,10 +9,13 @@ import os
 
 
 def write(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
-    """Replace `path` by `data` so that a reader, also after a power cut, sees all of the old or all of the new."""
+    """Replace `path` by `data` so that a reader, also after a power cut, sees all of the old or all of the new.
+
+    The folder may be the agent's: nobody can foresee the temporary file's name, and it is a new file in any case.
+    """
     folder = os.path.dirname(path) or "."
-    temp = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    temp = os.path.join(folder, f".{os.path.basename(path)}.{os.urandom(4).hex()}.tmp")
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         view = memoryview(data)
         while view:
