@@ -6,6 +6,8 @@ import os
 import select
 import time
 
+LONGEST_WAIT_SECONDS = 3600.0  # poll(2) takes no more than 24 days, and a timer may be further away
+
 
 class Loop:
     """Calls handlers when descriptors can be read and timers are due."""
@@ -20,10 +22,12 @@ class Loop:
         now = time.monotonic()
         due = [name for name, (at, _) in self._timers.items() if at <= now]
         for name in due:
-            self._timers.pop(name)[1]()
+            timer = self._timers.pop(name, None)  # the one before it may have cancelled it, or ended everything
+            if timer is not None and not is_over():
+                timer[1]()
         if due:
             return
-        wait = min((at for at, _ in self._timers.values()), default=now + 3600) - now
+        wait = min([now + LONGEST_WAIT_SECONDS, *(at for at, _ in self._timers.values())]) - now
         for fd, _ in self._poll.poll(max(0, wait * 1000) + 0.5):
             handler = self._handlers.get(fd)
             if handler is not None and not is_over():
