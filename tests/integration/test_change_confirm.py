@@ -70,6 +70,21 @@ def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(
     assert git(world.code, "rev-parse", "main") == world.first
 
 
+def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
+    """Seen from a clock that is ten years behind, the deadline is ten years away."""
+    world = make()
+    world.make_ready()
+    world.ctl("change", "promote", "--confirm-within", "10m")
+    world.until_beating(2)
+    world.stop()
+    with world.ledger() as ledger:
+        wish = json.loads(ledger.change("feature/x")["promotion"])
+        ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))
+        ledger.update("generations", {"number": 2}, confirm_by=time.time() + 10 * 365 * 86400)
+    world.start()
+    assert world.until_outcome("recovered", 60)["trigger"] == "not-confirmed"
+
+
 def test_with_a_human_review_the_agent_cannot_confirm_itself(make):
     world = make({"change": {"review": "human"}})
     world.make_ready()

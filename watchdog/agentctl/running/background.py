@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+from .. import lean_json as json
 from ..decisions import policy
 from ..errors import AgentctlError
 from ..launching import room
@@ -40,9 +41,15 @@ class Jobs:
         """A rollback leaves one thing to do that needs time: commit the condemned work onto its rescue branch."""
         confirm_by = self.session.launch.generation.get("confirm_by")
         if confirm_by is not None:
-            self.session.loop.set_timer("confirm", max(0.0, confirm_by - time.time()), self._look_at_confirmation)
+            left = min(max(0.0, confirm_by - time.time()), self._time_to_confirm())
+            self.session.loop.set_timer("confirm", left, self._look_at_confirmation)
         if not self.is_work_saved:
             self._start("save-work", self._work_saved, self.session.launch.incident)
+
+    def _time_to_confirm(self) -> float:
+        """Return what the promotion gave: a clock that was set back, as after a power cut, cannot make it more."""
+        row = self.session.ledger.change(self.session.launch.generation["change"])
+        return (json.loads(row["promotion"]).get("confirm_seconds") if row else None) or float("inf")
 
     def after_ready(self) -> None:
         generation = self.session.launch.generation
