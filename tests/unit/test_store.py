@@ -40,6 +40,23 @@ def test_a_file_that_is_deleted_while_open_comes_back_with_everything(store):
     assert os.stat(store.path).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_folder_that_is_away_for_a_while_takes_nothing_along(tmp_path, how):
+    """A disk that was unmounted: what is given meanwhile is refused, and nobody waits for ever."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    one = open_store(str(folder / "watchdog.db"))
+    one.append([row(1)]).result(60)
+    folder.rename(tmp_path / "away")
+    for number in (2, 3):
+        with pytest.raises(StoreUnavailable):
+            one.append([row(number)]).result(60)
+    (tmp_path / "away").rename(folder) if how == "moved" else folder.mkdir()
+    one.append([row(4)]).result(60)
+    assert ids(one.last("agent", 9)) == ["m1", "m4"] and one.problem == ""
+    one.close()
+
+
 def test_a_backup_put_in_its_place_is_taken(store, tmp_path):
     store.append([row(1)]).result()
     other = open_store(str(tmp_path / "backup.db"))

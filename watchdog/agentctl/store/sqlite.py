@@ -21,6 +21,7 @@ from .salvage import salvage
 from .store import Store
 
 BUSY_SECONDS = 5.0
+NO_PLACE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -57,7 +58,7 @@ class SqliteStore(Store):
 
     @contextlib.contextmanager
     def _write(self):
-        if os.stat(self.path).st_ino != self._identity:
+        if os.stat(self.path).st_ino != self._identity or not hasattr(self, "_connection"):
             raise FileNotFoundError(2, "another file has its name", self.path)
         with self._connection.begin():
             yield self._connection
@@ -78,17 +79,17 @@ class SqliteStore(Store):
             if self._is_damaged(error):
                 self._renew()
                 return None
-        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as worse:
+        except Exception as worse:  # whatever it is: the thread that writes has to live on and try again
             self.problem = self._in_words(worse).message
         return told
 
     def _take_back(self) -> None:
         """The file was deleted or replaced while open: what we still hold becomes the file again."""
-        if not os.path.exists(self.path):
+        if not os.path.exists(self.path) and hasattr(self, "_connection"):
             saved = f"{self.path}.saved"
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(saved)
-            with contextlib.suppress(sqlite3.Error):
+            with self._unless_unreadable():
                 self._connection.connection.driver_connection.execute("VACUUM INTO ?", (saved,))
                 os.chmod(saved, 0o600)
                 for ending in ("-wal", "-shm"):
@@ -98,6 +99,15 @@ class SqliteStore(Store):
         self._let_go()
         self._connect()
         self.renewals += 1
+
+    @contextlib.contextmanager
+    def _unless_unreadable(self):
+        """Pass over that what is held open cannot be read; where there is no place for it, it is held on to."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF in NO_PLACE:
+                raise
 
     def _renew(self) -> None:
         """Set the broken file aside and begin a new one."""
