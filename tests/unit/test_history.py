@@ -1,5 +1,6 @@
 """history.jsonl: whole or not, its end, appends that last, mending that never loses a message."""
 
+import contextlib
 import json
 import os
 import signal
@@ -225,6 +226,22 @@ def test_two_writers_do_not_interleave(tmp_path):
         assert len(told) == 60
 
 
+def test_a_lock_that_somebody_holds_for_ever_holds_up_no_recovery(tmp_path, monkeypatch):
+    """Whoever may read the file can lock it."""
+    monkeypatch.setattr(history, "LOCK_SECONDS", 0.05)
+    path, copy = str(tmp_path / "history.jsonl"), tmp_path / "copy"
+    history.append(path, {"id": "a", "role": "user", "content": ""})
+    copy.write_bytes((tmp_path / "history.jsonl").read_bytes() + b'{"id":"b"}\n')
+    holder = "import fcntl, sys; fcntl.flock(f := open(sys.argv[1]), fcntl.LOCK_SH); print(); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", holder, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
+        held.stdout.readline()
+        with pytest.raises(AgentctlError, match="keeps it locked"):
+            history.append(path, {"id": "c"})
+        assert history_mend.mend(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
+        held.stdin.close()
+    assert [m["id"] for m in history.tail(path, 9)] == ["a", "b"]
+
+
 def test_killed_in_mid_append_nothing_acknowledged_is_lost(tmp_path):
     path = str(tmp_path / "history.jsonl")
     acknowledged = []
@@ -249,7 +266,7 @@ def test_append_follows_a_file_that_was_mended(tmp_path):
     fcntl.flock(fd, fcntl.LOCK_EX)
     process = writer(path, "w", 1, 1)
     deadline = time.monotonic() + 60
-    while f"/{process.pid}/" not in _waiters(process.pid):
+    while not _has_open(process.pid, path):
         assert time.monotonic() < deadline, "it does not wait for the lock"
         time.sleep(0.01)
     os.rename(file_of(tmp_path, ONE, "new"), path)
@@ -258,14 +275,11 @@ def test_append_follows_a_file_that_was_mended(tmp_path):
     assert ids(path) == ["m1", "w0"]
 
 
-def _waiters(pid):
-    """Name the process once the kernel lists it as waiting for a lock ("->")."""
-    with open("/proc/locks") as locks:
-        for entry in locks:
-            words = entry.split()
-            if "->" in words and str(pid) in words:
-                return f"/{pid}/"
-    return ""
+def _has_open(pid, path):
+    """Tell whether the process has opened the file: then it waits for the lock that we hold."""
+    with contextlib.suppress(OSError):
+        return any(os.readlink(entry.path) == path for entry in os.scandir(f"/proc/{pid}/fd"))
+    return False
 
 
 # --- mend ----------------------------------------------------------------------------------------

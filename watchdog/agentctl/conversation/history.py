@@ -16,6 +16,7 @@ import time
 from .. import durable, lean_json
 from ..errors import AgentctlError
 
+LOCK_SECONDS = 10.0
 LONGEST_LINE = 64 << 20  # more than that is damage, and is never held in memory
 BLOCK = 1 << 16
 MOST_LISTED = 100
@@ -116,6 +117,19 @@ def append_lines(path: str, lines: list[bytes]) -> None:
         os.close(fd)
     if not size:
         durable.sync_folder(os.path.dirname(path) or ".")
+
+
+def lock(fd: int) -> bool:
+    """Wait until nobody else writes; False if it is never so: whoever may read the file can hold its lock."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+        time.sleep(0.001)
 
 
 def new_id() -> str:
@@ -245,7 +259,8 @@ def _open_locked(path: str) -> int:
     while True:
         fd = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            if not lock(fd):
+                raise AgentctlError(f"cannot append to {path}: somebody keeps it locked", f"lsof {path}")
             if os.path.lexists(path) and os.path.samestat(os.fstat(fd), os.lstat(path)):
                 return fd
         except FileNotFoundError:

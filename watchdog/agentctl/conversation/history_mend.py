@@ -8,7 +8,6 @@ skipped and named.
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from .. import durable
@@ -182,7 +181,7 @@ def _open_and_lock(path: str) -> int | None:
         fd = history.open_plain(path)
     except FileNotFoundError:
         return None
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    history.lock(fd)  # or without it: a stopped agent is not to stay down for whoever holds it
     return fd
 
 
