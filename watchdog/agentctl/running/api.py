@@ -18,6 +18,7 @@ MOST_CONNECTIONS = 32
 MOST_BYTES = 16 * 1024
 DEADLINE_SECONDS = 5.0
 PANE_LINES = 200
+PANE_BYTES = 128 * 1024  # what a socket takes at once: nobody waits here for who reads slowly
 
 
 class Server:
@@ -190,11 +191,22 @@ def route(session, method: str, path: str, body: bytes, uid: int):
         is_agent = uid not in (0, os.geteuid()) or _comes_from_agent(session, body)
         return 202, {"ok": True, "launch_id": session.launch.id}, lambda: session.restart(by_agent=is_agent)
     if (method, path) == ("GET", "/pane"):
-        return 200, {"lines": list(session.feed.lines)[-PANE_LINES:]}, None
+        return 200, {"lines": _newest(session.feed.lines)}, None
     if (method, path) == ("POST", "/changes"):
         return _changes(session, body, uid)
     known = "GET /health, POST /health, POST /restart, POST /changes"
     return 404, problem("not-found", f"no route {method} {path}", known), None
+
+
+def _newest(lines) -> list[str]:
+    """Return the newest lines, as many as an answer has room for."""
+    found, room = [], PANE_BYTES
+    for line in list(lines)[: -PANE_LINES - 1 : -1]:
+        room -= len(json.dumps(line)) + 2
+        if room < 0:
+            break
+        found.append(line)
+    return found[::-1]
 
 
 def _health(session, body: bytes):
