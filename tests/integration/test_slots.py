@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agentctl.errors import AgentctlError
+from agentctl.recovery import promotion
 from agentctl.trees import slots
 from agentctl.trees.carrying import carry_over
 from agentctl.trees.slots import Slots
@@ -49,6 +51,25 @@ def test_prepare_is_exact_and_can_be_done_again(place):
             contents(place.laid_out(place.good))["agent.py"][2],)}
         assert place.slots.standby_note() == {"generation": 1, "inode": inode, "environment": []}
         place.count += 1
+
+
+def test_a_candidate_and_the_good_one_are_made_at_once(place):
+    """A person's promotion lays its tree out, in a process that no rollback ends or waits for."""
+    slot = promotion.candidate_slot(SimpleNamespace(slots=place.slots))
+    candidate = place.keep()
+
+    class Interrupted:
+        """The vault, with a rollback in the middle of what the promotion does."""
+
+        write_index = place.vault.write_index
+
+        def lay_out(self, revision: str, folder: str) -> None:
+            place.vault.lay_out(revision, folder)
+            place.prepare()
+
+    slot.prepare(Interrupted(), 2, candidate, place.commit, [])
+    assert set(contents(Path(place.slots.standby))) == {"agent.py"} and place.slots.standby_note()["generation"] == 1
+    assert {"agent.py", "more.txt"} == set(contents(Path(slot.standby))) and slot.standby_note()["generation"] == 2
 
 
 def test_prepare_after_a_kill_in_its_middle(place):

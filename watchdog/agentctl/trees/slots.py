@@ -105,14 +105,15 @@ class Slots:
         `environment` names folders of the live tree that belong to the code and are copied from it.
         """
         self.create()
-        partial = f"{self.notes}/standby.partial"
+        name = os.path.basename(self.standby)  # a candidate's is made while a rollback may make the good one's
+        partial = f"{self.notes}/{name}.partial"
         self._discard(partial)
         os.mkdir(partial, mode=0o700)  # sealed from the first byte on: we write there as root what the agent made
         vault.lay_out(revision, partial)
         self._own(partial)
-        for name in environment:
-            self._copy_environment(name, partial)
-        index = f"{self.notes}/standby.index.partial"
+        for path in environment:
+            self._copy_environment(path, partial)
+        index = f"{self.notes}/{name}.index.partial"
         vault.write_index(commit or revision, partial, index)
         durable.sync_filesystem(self.notes)
         if self.is_inside:
@@ -127,14 +128,14 @@ class Slots:
         note = {"generation": generation, "inode": os.stat(self.standby).st_ino, "environment": environment}
         durable.write(self._note_path, json.dumps(note).encode(), 0o600)
         if not self.is_inside:
-            self._discard(f"{self.folder}/standby.old")
+            self._discard(f"{self.standby}.old")
 
     def _retire_standby(self) -> None:
         """Take the present standby away in one rename: half removed in its place, its note would still vouch for it.
 
         A tree there that no note vouches for may be the agent's, from a switch that was cut off: it is kept.
         """
-        old = f"{self.folder}/standby.old"
+        old = f"{self.standby}.old"
         self._discard(old)
         if self.standby_note():
             os.rename(self.standby, old)
