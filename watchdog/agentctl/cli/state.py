@@ -142,7 +142,7 @@ def import_history(ctx, source):
         known.add(histories.append(station.history_path, message))
         added += 1
     if station.owner and os.path.exists(station.history_path):
-        os.chown(station.history_path, *station.owner)
+        os.chown(station.history_path, *station.owner, follow_symlinks=False)
     click.echo(f"{added} messages added, {passed} were there already")
 
 
