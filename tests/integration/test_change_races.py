@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from agentctl.launching import incident
 from agentctl.paths import ENTRY_PATH
 from agentctl.recovery import promotion
 from agentctl.station import Lock
@@ -64,3 +65,14 @@ def test_what_cannot_be_prepared_is_told_to_who_waits_for_it(make):
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     row = world.change()
     assert done.returncode == 1 and row["state"] == "open" and "promote.lock" in row["reason"], (done, row)
+
+
+def test_what_fails_while_it_is_prepared_is_seen_to_first(make):
+    """The candidate's first heartbeat is not to end an incident that another version has begun."""
+    world = make()
+    world.make_ready()
+    world.wish_for()
+    with world.ledger() as ledger:
+        incident_id = incident.open_for(ledger, None, trigger="crash", reason="it fell down")
+        assert promotion.prepare(world.station, ledger, "feature/x") == f"incident {incident_id} is not over"
+    assert world.change()["state"] == "open"

@@ -69,6 +69,9 @@ def _refusal(station: Station, ledger: Ledger, row: dict) -> str:
         return f"the agent is halted: {halted}"
     if ledger.open_attempt() is not None or ledger.next_request() is not None:
         return "a rollback is under way"
+    opened = ledger.open_incident()
+    if opened is not None:  # else the candidate's first heartbeat would count as the recovery
+        return f"incident {opened['id']} is not over"
     facts = _facts(station, row["name"], main)
     if (facts.head, facts.main) != (wish["commit"], wish["main"]):
         moved = row["name"] if facts.head != wish["commit"] else main
