@@ -27,6 +27,15 @@ class Writer:
         """Return a text that is safe to stand in the page."""
         return escape(self._masker.all(clean(str("" if value is None else value))), quote=True)
 
+    def start(self, value: str) -> str:
+        """Return as much of a long text as is shown; a secret across the cut is masked before it is cut."""
+        shown = self._masker.all(clean(value[: 2 * MOST_TEXT]))
+        return escape(shown if len(value) <= MOST_TEXT else shown[:MOST_TEXT] + " ...", quote=True)
+
+    def end(self, value: str) -> str:
+        """Return the last of a long text, likewise."""
+        return escape(self._masker.all(clean(value[-2 * MOST_TEXT :]))[-MOST_TEXT:], quote=True)
+
     def ago(self, at: float | None) -> str:
         """Return how long ago an instant was, with the instant itself behind it."""
         if at is None:
@@ -154,7 +163,7 @@ def _incidents(facts: dict, to: Writer) -> str:
             f'<details id="{to.text(row["id"])}"><summary>{to.ago(row["at"])}: {to.text(row["trigger"])}, '
             f'{to.text(row["from"])} &rarr; {to.text(row["to"])}: <b>{to.text(outcome)}</b>{seconds}</summary>'
             f'<p>{to.text(row["reason"])}</p><p>{to.text(row["decision"])}</p><ul>{attempts}</ul><ol>{steps}</ol>'
-            f"<pre>{to.text(lines[-MOST_TEXT:])}</pre></details>"
+            f"<pre>{to.end(lines)}</pre></details>"
         )
     return f"<section><h2>Incidents</h2>{''.join(found) or '<p>none</p>'}</section>"
 
@@ -185,7 +194,7 @@ def _events(facts: dict, to: Writer) -> str:
 def _conversation(facts: dict, to: Writer) -> str:
     items = "".join(
         f'<article><h3>{to.text(m.get("role", "?"))} <small>{to.text(m.get("at", ""))}</small></h3>'
-        f"<p>{to.text(_content(m))}</p></article>"
+        f"<p>{to.start(_content(m))}</p></article>"
         for m in facts["messages"]
     )
     asked = to.text(facts["words"])
@@ -196,6 +205,5 @@ def _conversation(facts: dict, to: Writer) -> str:
 
 def _content(message: dict) -> str:
     content = message.get("content", "")
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + " ..."
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
