@@ -23,7 +23,7 @@ def rebuild_if_needed(attempt) -> str:
     settings, code_dir = attempt.station.config.environment, attempt.station.code_dir
     came_along = [p for p in settings.paths if os.path.lexists(f"{code_dir}/{p}")]
     old = f"{attempt.quarantine}/tree"
-    same_locks = all(durable.read(f"{code_dir}/{n}") == durable.read(f"{old}/{n}") for n in settings.lockfiles)
+    same_locks = all(_content(f"{code_dir}/{n}") == _content(f"{old}/{n}") for n in settings.lockfiles)
     missing = [p for p in settings.paths if p not in came_along and os.path.lexists(f"{old}/{p}")]
     moved = _move(attempt, missing) if same_locks or not settings.build else []
     missing = [p for p in missing if not os.path.lexists(f"{code_dir}/{p}")]
@@ -38,6 +38,14 @@ def rebuild_if_needed(attempt) -> str:
         moved = _move(attempt, [p for p in missing if not os.path.lexists(f"{code_dir}/{p}")])
         return json.dumps({"build": "failed", "why": error.message[:1000], "moved": moved})
     return json.dumps({"build": "done"})
+
+
+def _content(path: str) -> bytes | None:
+    """Read a lock file; whatever else the agent has put there is none."""
+    try:
+        return durable.read(path)
+    except OSError:
+        return None
 
 
 def _move(attempt, names: list[str]) -> list[str]:
