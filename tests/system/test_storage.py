@@ -262,7 +262,7 @@ def test_down_for_want_of_room_it_tells_once_and_comes_back_by_itself(make):
     world.data.free()
     world.code_disk.free()
     world.until_outcome("recovered", LIMIT_SECONDS)
-    assert world.alerts.read_text().count("full or read-only") == 1
+    assert world.alerts.read_text().count("is down: the disk is full or read-only") == 1
     survived("a full disk", "the agent's whole life", 1)
 
 

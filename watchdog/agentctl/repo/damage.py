@@ -18,7 +18,6 @@ from .repository import Repository
 
 FSCK_SECONDS = 300.0
 DEEPEST = 8
-DERIVED = ("objects/info/commit-graph", "objects/info/commit-graphs", "objects/pack/multi-pack-index")
 
 
 def find(repository: Repository) -> str:
@@ -85,7 +84,7 @@ def _is_whole(repository: Repository, oid: str) -> bool:
 def _set_objects_aside(git_dir: str, aside: str) -> str:
     """As the agent's user: every loose object that is not what its name says, and what git derives from objects."""
     git_tidy.open_modes(git_dir)
-    names = [*DERIVED, *git_folder.find_special(git_dir), *git_folder.find_special_objects(git_dir)]
+    names = [*git_tidy.DERIVED, *git_folder.find_special(git_dir), *git_folder.find_special_objects(git_dir)]
     for top, _, files in os.walk(f"{git_dir}/objects"):
         prefix = os.path.basename(top)
         if len(prefix) == 2:

@@ -10,6 +10,7 @@ import os
 from ..errors import AgentctlError
 from ..machine import command
 from ..machine.command import Identity, Result
+from . import git_folder
 
 OBJECT_SECONDS = 15.0  # whoever takes longer to find one object waits at what is none
 SEARCH_PATH = ("/usr/bin/git", "/usr/local/bin/git", "/bin/git")
@@ -86,8 +87,11 @@ def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limi
     """Copy the objects of `wants` that `haves` do not reach, as one checked pack.
 
     `index-pack --strict` recomputes every id, so an object forged or rotten in the source cannot enter.
-    Raise CommandFailed if either side fails.
+    Raise CommandFailed if either side fails, or would wait for ever.
     """
+    waiting = command.call_as(source.user, git_folder.find_waiting_object, source.git_dir)
+    if waiting:
+        raise command.CommandFailed(["git", "pack-objects"], 1, b"", f"{waiting} is no file".encode())
     packing = source.start("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset")
     os.set_inheritable(packing.stdout, False)
     indexing = target.start("index-pack", "--stdin", "--strict", "--fix-thin", stdin_fd=packing.stdout)

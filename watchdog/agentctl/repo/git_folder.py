@@ -34,6 +34,24 @@ def find_special_objects(git_dir: str) -> list[str]:
     return found
 
 
+def find_waiting_object(git_dir: str) -> str:
+    """Name a loose object at which git would wait for ever, '' if there is none; a few milliseconds."""
+    try:
+        folders = os.listdir(f"{git_dir}/objects")
+    except OSError:
+        return ""
+    for folder in folders:
+        try:
+            with os.scandir(f"{git_dir}/objects/{folder}") as found:
+                odd = [entry for entry in found if not entry.is_file(follow_symlinks=False)]
+        except OSError:
+            continue
+        for entry in odd if len(folder) == 2 else ():
+            if not _is_plain(entry.path, entry.stat(follow_symlinks=False)):
+                return entry.path[len(git_dir) + 1 :]
+    return ""
+
+
 def _is_plain(path: str, facts: os.stat_result) -> bool:
     if stat.S_ISLNK(facts.st_mode):
         try:

@@ -33,6 +33,8 @@ IN_PROGRESS = (
 )  # fmt: skip
 # What shows another history, or another repository, than the one that is here.
 MISLEADING = ("commondir", "gitdir", "info/grafts", "refs/replace", "gc.pid")
+# What git makes of objects, and makes again; junk there keeps it from reading any.
+DERIVED = ("objects/info/commit-graph", "objects/info/commit-graphs", "objects/pack/multi-pack-index")
 FILES = ("HEAD", "config", "packed-refs", "index", "logs/HEAD", "info/exclude")  # a folder there is in the way
 # In them lies a commit that may be on no branch.
 HOLDERS = ("MERGE_AUTOSTASH", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge/autostash",

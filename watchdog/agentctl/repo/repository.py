@@ -203,7 +203,7 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
         raise AgentctlError(f"cannot adopt {code_dir}: its .git is a file, so this is a linked worktree or a submodule",
                             "a rollback has to move the whole repository: adopt a clone of its own")
     repository = Repository(code_dir, user)
-    waiting = repository.what_hangs()
+    waiting = repository.what_hangs() or command.call_as(user, git_folder.find_waiting_object, repository.git_dir)
     if waiting:
         raise AgentctlError(f"cannot adopt {code_dir}: {waiting} in its .git is no file; git would wait at it for ever",
                             f"look at it (ls -l {code_dir}/.git), and move it away if it does not belong there")

@@ -46,7 +46,8 @@ def salvage(repository: Repository, broken: str, aside: str, branch: str, rescue
 def _look(home: str, aside: str) -> str:
     """As the agent's user: take away what would make git wait, and read the refs and stashes."""
     git_tidy.open_modes(home)
-    git_tidy.set_aside(home, aside, [*git_folder.find_special(home), *git_folder.find_special_objects(home)])
+    git_tidy.set_aside(home, aside, [*git_tidy.DERIVED, *git_folder.find_special(home),
+                                     *git_folder.find_special_objects(home)])
     stashes = git_folder.read_log(home, "refs/stash")
     top = git_folder.read_ref(home, "refs/stash")
     if top and (not stashes or stashes[-1][0] != top):
