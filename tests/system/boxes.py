@@ -204,7 +204,7 @@ def _exchange_compiled(folder, version):
 
 
 def _pip_wheel(folder, *arguments):
-    _pip("wheel", "--quiet", "--wheel-dir", folder, *arguments)
+    _pip("wheel", "--quiet", "--use-pep517", "--wheel-dir", folder, *arguments)
 
 
 def _pip(*arguments):
