@@ -26,6 +26,16 @@ def make(monkeypatch):
         world.end()
 
 
+def promoted_and_stopped(make):
+    """Return a world whose change waits for its confirmation, ten minutes at most, while nothing runs."""
+    world = make()
+    world.make_ready()
+    world.ctl("change", "promote", "--confirm-within", "10m")
+    world.until_beating(2)
+    world.stop()
+    return world
+
+
 def test_confirmed_in_time_it_stays_and_is_blessed(make):
     world = make()
     assert "nothing to confirm" in world.refuses("confirm")
@@ -55,11 +65,7 @@ def test_not_confirmed_it_goes_back_however_well_it_looks(make):
 
 
 def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(make):
-    world = make()
-    world.make_ready()
-    world.ctl("change", "promote", "--confirm-within", "10m")
-    world.until_beating(2)
-    world.stop()
+    world = promoted_and_stopped(make)
     with world.ledger() as ledger:
         ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
         last = ledger.last_launch()
@@ -72,11 +78,7 @@ def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(
 
 def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
     """Seen from a clock that is ten years behind, the deadline is ten years away."""
-    world = make()
-    world.make_ready()
-    world.ctl("change", "promote", "--confirm-within", "10m")
-    world.until_beating(2)
-    world.stop()
+    world = promoted_and_stopped(make)
     with world.ledger() as ledger:
         wish = json.loads(ledger.change("feature/x")["promotion"])
         ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))

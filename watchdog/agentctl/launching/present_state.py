@@ -94,7 +94,7 @@ def bring_back(station: Station, kept_dir: str) -> str:
 def _make_way(state_dir: str) -> None:
     """Move aside what stands in the folder's place and is none; not a link: what it leads to may come back."""
     if os.path.lexists(state_dir) and not os.path.isdir(state_dir) and not os.path.islink(state_dir):
-        os.rename(state_dir, f"{state_dir}.damaged-{os.urandom(3).hex()}")
+        state.make_way(state_dir)
 
 
 def find_loss(state_dir: str, root: str) -> tuple[str, str]:

@@ -207,8 +207,13 @@ def _read_task(path: str) -> bytes | None:
     """Read the task; what stands there without being a file is moved aside and counts as damaged."""
     if not os.path.lexists(path) or os.path.isfile(path):
         return durable.read(path)
-    os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
+    make_way(path)
     return b""
+
+
+def make_way(path: str) -> None:
+    """Move what stands at a path, and should not, aside under a name beside it."""
+    os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
 
 
 def _is_behind(station: Station) -> bool:

@@ -21,7 +21,7 @@ def leave(attempt, diffstat: str) -> str:
     change, pending = _change_of(attempt), state.pending_actions(station)[:20]
     text = compose(attempt, diffstat, change, pending)
     if os.path.isdir(station.brief_path) and not os.path.islink(station.brief_path):  # a file cannot take its name
-        os.rename(station.brief_path, f"{station.brief_path}.damaged-{os.urandom(3).hex()}")
+        state.make_way(station.brief_path)
     durable.write(station.brief_path, text.encode("utf-8", "replace"), 0o644, station.owner)
     told = _for_people(diffstat, change, pending)  # `agentctl why` tells a person the same
     attempt.write_with_end(lambda: attempt.ledger.add_evidence(attempt.incident, **told))

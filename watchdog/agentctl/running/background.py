@@ -9,7 +9,6 @@ import os
 import sys
 import time
 
-from .. import lean_json as json
 from ..decisions import policy
 from ..errors import AgentctlError
 from ..launching import room
@@ -48,8 +47,10 @@ class Jobs:
 
     def _time_to_confirm(self) -> float:
         """Return what the promotion gave: a clock that was set back, as after a power cut, cannot make it more."""
+        from ..records import change_records  # few launches wait to be confirmed
+
         row = self.session.ledger.change(self.session.launch.generation["change"])
-        return (json.loads(row["promotion"]).get("confirm_seconds") if row else None) or float("inf")
+        return (change_records.load(row)["promotion"].get("confirm_seconds") if row else None) or float("inf")
 
     def after_ready(self) -> None:
         generation = self.session.launch.generation
