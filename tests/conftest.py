@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from kit import survival
 
+pytest_plugins = ["kit.schedule"]
 pytest.register_assert_rewrite("kit.store_contract", "kit.store_killer")  # tests that several modules take over
 
 # A shell starts what it runs in the background with SIGINT ignored, and every program that a test starts inherits that.
@@ -19,10 +20,11 @@ settings.load_profile("patient")
 
 
 def pytest_sessionfinish():
+    """In each worker: add what held to the file of the run."""
     if survival.records and os.environ.get("AGENTCTL_SURVIVAL"):
         survival.write_records(os.environ["AGENTCTL_SURVIVAL"])
 
 
 def pytest_terminal_summary(terminalreporter):
-    for (family, what), points in sorted(survival.add_up(survival.records).items()):
+    for (family, what), points in sorted(survival.add_up(survival.collected()).items()):
         terminalreporter.write_line(f"survived: {family} / {what}: {points} points")

@@ -18,10 +18,11 @@ from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
 from compose.images import AGENT
 from integration.world import wait_until, write
+from kit import effort
 from kit.engine import BASE
 
 ONE_TRY = {"probation": {"tries": 1}}
-STEPS = range(1, 9) if os.environ.get("AGENTCTL_NIGHTLY") else (1, 2, 4)
+STEPS = effort.choose(range(1, 9), 2, "steps of a recovery")
 
 
 # --- the image of the last known good is gone

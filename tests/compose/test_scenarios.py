@@ -5,12 +5,11 @@ After each: nothing in the volumes lost, the conversation back, and the incident
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from compose.compose_world import assert_back, begin
 from compose.images import COMPOSES
+from kit import effort
 
 ONE_TRY = {"probation": {"tries": 1}}
 
@@ -62,7 +61,7 @@ BAD_AT_NIGHT = {
     "loops": ("again-75", ""),
     "sleeps": ("healthy", 'ENTRYPOINT ["sleep", "1000"]\n'),  # it runs, and nobody of ours is in there
 }
-if os.environ.get("AGENTCTL_NIGHTLY"):
+if effort.NIGHT:
     BAD_IMAGES |= BAD_AT_NIGHT
 
 

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from integration.broken_world import BrokenWorld, digests, disk_use, listing
+from kit import effort
 from kit.broken_repositories import STATES
 from kit.broken_repositories.subject import BAD
 from kit.survival import survived
 
 PLAIN_FILE = re.compile(rb"(ref: refs/heads/[\w/.-]+|[0-9a-f]{40})\n?")
-NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 MOMENTS = ("early", "late")  # broken before the launch, or while it runs
-ADOPTION_STRIDE = 1 if NIGHTLY else 19
-CASES = [(s, m) for s in STATES for m in MOMENTS] if NIGHTLY else \
-    [(s, MOMENTS[n % 2]) for n, s in enumerate(s for s in STATES if s.variant == 0)]  # fmt: skip
+FAMILIES = sorted({state.family for state in STATES})
+IN_GATE = 4  # of each family
+ADOPTIONS_IN_GATE = 8
+CASES = [case for family in FAMILIES for case in effort.choose(
+    [(s, m) for s in STATES if s.family == family for m in MOMENTS], IN_GATE, "broken repository", family)]  # fmt: skip
+ADOPTIONS = effort.choose([s for s in STATES if not s.loses & {"tree"}], ADOPTIONS_IN_GATE, "adoption")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def test_it_is_healthy_again_and_nothing_is_lost(world, state, moment):
     survived("broken repository", state.family, 1)
 
 
-@pytest.mark.parametrize("state", [s for s in STATES if not s.loses & {"tree"}][::ADOPTION_STRIDE], ids=repr)
+@pytest.mark.parametrize("state", ADOPTIONS, ids=repr)
 def test_an_adoption_works_or_says_why_not(world, state):
     world.reset("unlaunched")
     world.forget()

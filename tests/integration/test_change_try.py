@@ -13,6 +13,7 @@ import pytest
 from agentctl.machine import process
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
+from kit import effort
 from kit.manifest import manifest
 
 
@@ -92,7 +93,7 @@ def test_its_world_is_a_copy(make):
 
 
 BAD = {"crash": "exit status 1", "side-thread": "no heartbeat for"}
-if os.environ.get("AGENTCTL_NIGHTLY"):
+if effort.NIGHT:
     BAD |= {"never-ready": "was not ready within", "again-75": "restart me", "exit-78": "exit status 78",
             "hang": "no heartbeat for"}
 

@@ -10,6 +10,7 @@ import pytest
 from agentctl.errors import EXIT_FAILED
 from agentctl.records.ledger import Ledger
 from integration.world import World, wait_until, write
+from kit import effort
 from kit.survival import survived
 
 LIMIT_SECONDS = 90
@@ -48,7 +49,7 @@ def torn(path):
 
 
 DAMAGES = {"missing": os.unlink, "junk": junk, "torn": torn, "a folder": a_folder}
-if os.environ.get("AGENTCTL_NIGHTLY"):
+if effort.NIGHT:
     DAMAGES |= {f"{size} bytes": cut(size) for size in (0, 1, 50, 100, 4096, 8192, 20_000, 30_000)}
 
 

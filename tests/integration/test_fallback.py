@@ -26,7 +26,6 @@ from kit import mounts
 from kit.manifest import manifest, missing
 from kit.survival import survived
 
-NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 KINDS = ("mount", "bind", "overlay", "other")
 PHASES = {"out": "_take_out", "in": "_put_in"}
 CUT_ROLLBACK = """

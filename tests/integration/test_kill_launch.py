@@ -1,6 +1,6 @@
 """What comes before a launch, killed with SIGKILL at the Nth line it executes, then done again as systemd would.
 
-A CI run dies after every call to the outside: between two of them nothing changes on disk. AGENTCTL_NIGHTLY=1 takes
+A gate dies after some of the calls to the outside: between two of them nothing changes on disk. The nights take
 every line, and more pairs, where the recovery is killed too.
 """
 
@@ -17,7 +17,7 @@ from agentctl.running import runner
 from agentctl.station import Lock, Station, find_places, open_journal
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
-from kit.exploration import ALL, explore_and_record
+from kit.exploration import explore_and_record
 
 
 def launch_as_the_runner(name: str) -> None:
@@ -137,13 +137,14 @@ class Capture(CrashWorld):
             assert Path(self.places.data_dir, "captured").read_text() == self.tree_of(self.code)
 
 
-FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every which line nightly)
-    "launch of a new candidate": (Launch, ALL, 8, 1),
-    "launch after a reboot, with mending": (LaunchAfterReboot, ALL, 6, 3),
-    "capture": (Capture, ALL, 2, 1),
+FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
+    "launch of a new candidate": (Launch, 12, 2, 1),
+    "launch after a reboot, with mending": (LaunchAfterReboot, 10, 1, 3),
+    "capture": (Capture, 6, 1, 1),
 }
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("what", FAMILIES)
 def test_killed_anywhere_it_ends_the_same(what):
     explore_and_record(what, *FAMILIES[what])

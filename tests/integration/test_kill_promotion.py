@@ -1,6 +1,6 @@
 """A promotion, killed with SIGKILL at the Nth line it executes, then run again: main is before or after, never between.
 
-A CI run dies after a spread of the calls to the outside. AGENTCTL_NIGHTLY=1 takes every line, and more pairs.
+A gate dies after some of the calls to the outside. The nights take every line, and more pairs.
 """
 
 from __future__ import annotations
@@ -134,13 +134,14 @@ class PromoteAfterMainMoved(Prepare):
             assert git(self.code, "rev-parse", "main") == self.moved
 
 
-FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every which line nightly)
-    "promote: made ready beside the agent": (Prepare, 10, 1, 3),
-    "promote: put in place": (Promote, 24, 3, 1),
-    "promote: main has moved": (PromoteAfterMainMoved, 4, 0, 3),
+FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
+    "promote: made ready beside the agent": (Prepare, 4, 1, 3),
+    "promote: put in place": (Promote, 8, 1, 1),
+    "promote: main has moved": (PromoteAfterMainMoved, 2, 0, 3),
 }
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("what", FAMILIES)
 def test_killed_anywhere_it_ends_the_same(what):
     explore_and_record(what, *FAMILIES[what])

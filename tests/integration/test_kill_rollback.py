@@ -1,6 +1,6 @@
 """What moves code, killed with SIGKILL at the Nth line it executes, then run again: nothing lost, nothing half.
 
-A CI run dies after every call to the outside: between two of them nothing changes on disk. AGENTCTL_NIGHTLY=1 takes
+A gate dies after some of the calls to the outside: between two of them nothing changes on disk. The nights take
 every line, and more pairs, where the recovery is killed too.
 """
 
@@ -16,7 +16,7 @@ from agentctl.repo.staging import Staging
 from agentctl.running import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
-from kit.exploration import ALL, explore_and_record
+from kit.exploration import explore_and_record
 from kit.manifest import manifest
 
 
@@ -165,15 +165,16 @@ class SaveWork(CrashWorld):
             assert {"dirty.py", "sub/deep/x"} <= set(listed) and "notes.cache" not in listed
 
 
-FAMILIES = {  # what: (the family, most points of a CI run, pairs of it, every which line nightly)
-    "rollback": (Rollback, ALL, 8, 1),
-    "rollback by hand, without a standby": (RollbackByHand, 60, 4, 3),
-    "restart": (Restart, ALL, 4, 1),
-    "undo": (Undo, ALL, 6, 1),
-    "save-work": (SaveWork, ALL, 4, 1),
+FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
+    "rollback": (Rollback, 24, 4, 1),
+    "rollback by hand, without a standby": (RollbackByHand, 10, 1, 3),
+    "restart": (Restart, 10, 1, 1),
+    "undo": (Undo, 16, 2, 1),
+    "save-work": (SaveWork, 8, 1, 1),
 }
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("what", FAMILIES)
 def test_killed_anywhere_it_ends_the_same(what):
     explore_and_record(what, *FAMILIES[what])

@@ -16,12 +16,11 @@ from agentctl.errors import AgentctlError
 from agentctl.snapshots import filecopy
 from agentctl.trees.slots import MOVED, Slots
 from integration.world import write
-from kit import line_killer, mounts
+from kit import effort, line_killer, mounts
 from kit.line_killer import killed_at
 from kit.manifest import manifest, missing
 from kit.survival import survived
 
-NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 POINTS = 30  # of each kind, in CI
 OURS = {"entries.py", "moving.py", "slots.py"}
 BAD = {"agent.py": "bad\n", "sub/deep/a": "bad a\n", "sub/deep/b": "b" * 200_000, "dirty": "x", "cache/x": "ignored"}
@@ -166,14 +165,14 @@ def test_undo_is_a_move_as_well(arena):
         assert not os.path.lexists(tree)
 
 
+@pytest.mark.every_night
 def test_killed_at_any_line_it_is_gone_on_with(arena):
     def is_ours(path):
         return os.path.basename(path) in OURS and "agentctl" in path
 
     lines = line_killer.run(arena.switch, 0, is_ours).lines
-    stride = 1 if NIGHTLY else max(1, lines // POINTS)
     tried = 0
-    for line in range(1, lines, stride):
+    for line in effort.lines(lines, POINTS, "moving", arena.kind):
         arena.reset()
         if not killed_at(line, arena.switch, is_ours):
             break
@@ -187,7 +186,7 @@ def test_killed_at_any_line_it_is_gone_on_with(arena):
         except AssertionError as error:
             raise AssertionError(f"killed at line {line} of {lines}: {error}") from error
         tried += 1
-    assert tried >= POINTS // 2
+    assert effort.NIGHT or tried >= POINTS // 2
     survived("SIGKILL at a line", f"a switch entry by entry ({arena.kind})", tried)
 
 

@@ -14,14 +14,13 @@ import pytest
 
 from agentctl.trees.slots import MOVED, Slots
 from integration.world import write
-from kit import mounts, power_cut
+from kit import effort, mounts, power_cut
 from kit.manifest import manifest, missing
 from kit.power_cut import Cut, Disk, Machine
 from kit.survival import survived
 
-NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
-KINDS = ("ext4", "xfs") if NIGHTLY else ("ext4",)
-CUTS = 150 if NIGHTLY else 10
+KINDS = effort.choose(("ext4", "xfs"), 1, "moving, power")
+CUTS = effort.points(6, 150)
 OURS = ("entries.py", "moving.py", "slots.py", "durable.py")
 TOP = Path("/mnt/disk")
 BAD = {"agent.py": "bad\n", "sub/deep/a": "bad a\n", "sub/deep/b": "b" * 200_000, "dirty": "x", "cache/x": "ignored",
@@ -102,7 +101,7 @@ def cut_everywhere(kind: str, is_inside: bool) -> int:
     whole = scene.machine.run(scene.switch)
     scene.check_done()
     scene.release()
-    cuts = power_cut.spread(whole.lines, whole.seconds, CUTS, seed=1)
+    cuts = power_cut.spread(whole.lines, whole.seconds, CUTS, effort.dice("moving, power"))
     for cut in cuts:
         try:
             one_cut(scene, cut)
@@ -124,6 +123,7 @@ def one_cut(scene: Scene, cut: Cut) -> None:
     scene.release()
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_inside", [True, False], ids=["renamed", "copied"])
 def test_the_power_fails_while_entries_move(kind, is_inside):

@@ -1,6 +1,6 @@
 """A prune, killed with SIGKILL before its Nth line, then run again: nothing lost, nothing half, nothing left over.
 
-N spreads over the whole run (AGENTCTL_NIGHTLY=1 takes many more).
+N spreads over the whole run; the nights take many more.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import pytest
 
 from agentctl.pruning import prune
 from integration.past import Past
+from kit import effort
 from kit.line_killer import killed_at, run
 from kit.survival import survived
 
-POINTS = 300 if os.environ.get("AGENTCTL_NIGHTLY") else 6
+POINTS = effort.points(2, 300)
 OURS = ("/prune.py", "/prune_plan.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py",
         "/station.py")
 
@@ -77,11 +78,12 @@ def aged(monkeypatch):
     made.end()
 
 
+@pytest.mark.every_night
 def test_killed_at_any_line_it_is_simply_done_again(aged):
     lines = run(aged.act, 0, is_ours).lines
     aged.check_done()
-    stride, tried = max(1, lines // POINTS), 0
-    for line in range(stride // 2 + 1, lines, stride):
+    tried = 0
+    for line in effort.some_lines(lines, POINTS, "prune"):
         aged.reset()
         if not killed_at(line, aged.act, is_ours):
             break

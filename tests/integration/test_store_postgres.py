@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from agentctl.store import StoreUnavailable
 from integration.postgres_store import PostgresStore
+from kit import effort
 from kit.postgres import Postgres, why_not
 from kit.store_contract import *  # noqa: F403
 from kit.store_contract import ids, row
 from kit.store_killer import check_that_acknowledged_stays
 
-ROUNDS = 30 if os.environ.get("AGENTCTL_NIGHTLY") else 4
+ROUNDS = effort.points(2, 30)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def commits(store):
     return count
 
 
+@pytest.mark.every_night
 def test_what_was_acknowledged_survives_sigkill_of_the_writer(open_one):
     check_that_acknowledged_stays(open_one, ROUNDS)
 

@@ -2,10 +2,9 @@
 the caller is killed, or told that the disk is full, broken, read-only, or that there are too many open files.
 
 At the fault the agent's path is one complete version. The same thing done again without a fault ends well, and
-nothing is lost. One that says it succeeded all the same has to have. AGENTCTL_NIGHTLY=1 tries many more points.
+nothing is lost. One that says it succeeded all the same has to have. The nights try many more points.
 """
 
-import os
 import shutil
 from dataclasses import replace
 
@@ -13,14 +12,12 @@ import pytest
 
 from agentctl.errors import EXIT_NO_STORAGE
 from integration.deeds import Begin, Bless, Deed, Rollback, Snapshot
+from kit import effort
 from kit.survival import survived
 from kit.syscall_injection import Call, Fault, choose_faults
 
-IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
-POINTS = {Rollback: (56, 800), Begin: (20, 300), Bless: (16, 300), Snapshot: (10, 150)}
-
-
-STAYING = {Rollback: (14, 250), Begin: (6, 100)}
+POINTS = {Rollback: 12, Begin: 6, Bless: 6, Snapshot: 4}  # of a gate
+STAYING = {Rollback: 4, Begin: 2}
 
 
 @pytest.fixture(params=POINTS, ids=lambda kind: kind.__name__.lower())
@@ -31,17 +28,24 @@ def deed(request, monkeypatch):
     shutil.rmtree(made.kept, ignore_errors=True)
 
 
+@pytest.mark.every_night
 def test_a_system_call_goes_wrong(deed):
-    faults = choose_faults(profile(deed), POINTS[type(deed)][IS_NIGHTLY])
+    faults = share(choose_faults(profile(deed), 800), POINTS, deed)
     tried = try_all(deed, faults)
     survived("system calls that fail", type(deed).__name__.lower(), tried)
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("deed", STAYING, indirect=True, ids=lambda kind: kind.__name__.lower())
 def test_the_disk_is_full_or_read_only_from_then_on(deed):
-    faults = choose_faults(profile(deed), STAYING[type(deed)][IS_NIGHTLY], ("ENOSPC", "EROFS"))
+    faults = share(choose_faults(profile(deed), 250, ("ENOSPC", "EROFS")), STAYING, deed)
     tried = try_all(deed, [replace(fault, stays=True) for fault in faults])
     survived("a disk full or read-only from one call on", type(deed).__name__.lower(), tried)
+
+
+def share(faults: list[Fault], gate: dict, deed: Deed) -> list[Fault]:
+    """Return this run's part of the faults."""
+    return effort.share(faults, gate[type(deed)], "system calls", type(deed).__name__)
 
 
 def profile(deed: Deed) -> list[Call]:

@@ -1,7 +1,7 @@
 """Several triggers for one failure at random moments: one attempt moves code, no request is lost, every incident ends.
 
 The one-shot as `OnFailure=` starts it, as the watchdog or a person starts it, and `agentctl rollback`, all as
-processes of their own. AGENTCTL_NIGHTLY=1 makes it a hundred rounds.
+processes of their own. The nights make it a hundred rounds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from agentctl.decisions import policy
 from agentctl.launching import incident, launch
 from agentctl.running import jobs
 from integration.world import ROLLBACK, SOURCE, World, git, write
+from kit import effort
 from kit.survival import survived
 
-ROUNDS = 100 if os.environ.get("AGENTCTL_NIGHTLY") else 8
+ROUNDS = effort.points(4, 100)
 CLI = "import sys; from agentctl.cli import main; sys.exit(main())"
 WITHIN_SECONDS = 0.7  # about what one run of the one-shot takes here
 LIMIT_SECONDS = 120
@@ -79,8 +80,9 @@ def trigger_at_random(world: World, chance: random.Random) -> tuple[list[str], l
     return kinds, [process.wait(LIMIT_SECONDS) for process in running]
 
 
+@pytest.mark.every_night
 def test_several_triggers_at_once(world):
-    chance, asked = random.Random(os.environ.get("AGENTCTL_SEED", "triggers")), 0
+    chance, asked = effort.dice("triggers"), 0
     for number in range(1, ROUNDS + 1):
         fail(world, number)
         kinds, statuses = trigger_at_random(world, chance)

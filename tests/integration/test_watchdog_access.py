@@ -18,10 +18,11 @@ import pytest
 
 from integration.watchdogs import Watchdog, ask, free_port
 from integration.world import SOURCE, World
+from kit import effort
 
 SECRET = "hunter2-hunter2-hunter2"
 BASE = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-SHARE = 10 if os.environ.get("AGENTCTL_NIGHTLY") else 1
+SHARE = effort.pick(1, 10)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import pytest
 
 from integration.watchdogs import Watchdog, free_port
 from integration.world import SOURCE, World
+from kit import effort
 
-EXAMPLES = 200 if os.environ.get("AGENTCTL_NIGHTLY") else 12
+EXAMPLES = effort.pick(12, 200)
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 NOT_HERE = ("/restart", "/rollback", "/pane",  # nothing runs here that could be asked: 409 and no more
             "/history/import")  # JSON lines, which it cannot make; test_watchdog_access has them

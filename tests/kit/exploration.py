@@ -2,7 +2,8 @@
 
 N counts up in several processes side by side, each with a world of its own. Where every line is tried, each is killed
 at and checked; the recovery is run from every state that the disk can be in: the first line after each call to the
-outside, and every line while a child is at work. AGENTCTL_NIGHTLY=recover-always runs it from every line.
+outside, and every line while a child is at work. AGENTCTL_RECOVER_ALWAYS=1 runs it from every line.
+A gate tries some of the calls, chosen by the seed; a night its share of all lines (kit.effort).
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ import random
 import time
 import traceback
 
+from kit import effort
 from kit.line_killer import run, take_orphans_in
 from kit.survival import survived
 
-IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
-ALL = 1_000_000  # points: after every call
-RECOVERS_ALWAYS = os.environ.get("AGENTCTL_NIGHTLY") == "recover-always"
-NIGHTLY_PAIRS = 25  # for each of a CI run
+RECOVERS_ALWAYS = bool(os.environ.get("AGENTCTL_RECOVER_ALWAYS"))
+NIGHTLY_PAIRS = 75  # for each of a gate, over all nights
 TALK = "command.py"  # where children are waited for: they change the disk meanwhile
 MOST_FAILURES = 5  # of one worker; then it ends
 
 
 def explore_and_record(what: str, make, points: int, pairs: int, stride: int = 1) -> None:
-    """Explore a family as this run is to: a spread and a few pairs, nightly every `stride`-th line and many pairs."""
-    began = time.monotonic()
-    pairs *= NIGHTLY_PAIRS if IS_NIGHTLY else 1
-    found = explore(make, points=0 if IS_NIGHTLY else points, pairs=pairs, stride=stride)
-    alone, which = found.points - found.pairs, "" if stride == 1 else f", every {stride}rd"
-    assert alone >= min(points, found.calls) // 2
+    """Explore a family as this run is to: some points and pairs in a gate, every `stride`-th line at night."""
+    began, is_night = time.monotonic(), effort.NIGHT is not None
+    first, step = effort.stride()
+    found = explore(make, points=0 if is_night else points, pairs=effort.points(pairs, pairs * NIGHTLY_PAIRS),
+                    first=first * stride, stride=step * stride, workers=2 if is_night else 1, dice=effort.dice(what))
+    alone, which = found.points - found.pairs, f", every {step * stride}th" if is_night else ""
+    assert is_night or alone >= min(points, found.calls) // 2
     survived("SIGKILL at a line", what, alone)
     survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
     print(f"line killer: {what}: {alone} points and {found.pairs} pairs ({found.recoveries} recoveries) of "
-          f"{found.lines} lines{which * IS_NIGHTLY} and {found.calls} calls in {time.monotonic() - began:.0f}s")
+          f"{found.lines} lines{which} and {found.calls} calls in {time.monotonic() - began:.0f}s")
 
 
 class Found:
@@ -48,13 +49,15 @@ class Found:
         self.failures: list[str] = []
 
 
-def explore(make, *, points: int = 0, pairs: int = 0, stride: int = 1, workers: int = 2, seed: int = 1) -> Found:
-    """Kill after `points` of the calls to the outside (0: before every `stride`-th line), then at `pairs` of lines.
+def explore(make, *, points: int = 0, pairs: int = 0, first: int = 0, stride: int = 1, workers: int = 2,
+            dice: random.Random | None = None) -> Found:
+    """Kill after `points` of the calls to the outside (0: before every `stride`-th line from `first` on), and in pairs.
 
     `make()` makes the world and how to break it, in each worker anew: an object with `reset`, `act`, `recover`,
     `at_the_kill(run)`, `afterwards(run)` and `end`. Fails with every point that did not hold, up to a few.
     """
-    plan = {"points": points, "pairs": pairs, "stride": stride, "workers": workers, "seed": seed}
+    plan = {"points": points, "pairs": pairs, "first": first, "stride": stride, "workers": workers,
+            "seed": (dice or random.Random(1)).random()}
     total = Found()
     for pid, fd in [_start_worker(make, number, plan) for number in range(workers)]:
         with os.fdopen(fd) as file:
@@ -111,9 +114,11 @@ def _spread(found: Found, number: int, plan: dict):
     workers = plan["workers"]
     if plan["points"]:
         count = min(plan["points"], found.calls)
-        yield from ({"call": 1 + n * (found.calls - 1) // max(1, count - 1)} for n in range(number, count, workers))
+        chance = random.Random(plan["seed"])  # one call in each of `count` parts of the run: every worker knows which
+        calls = [1 + int((n + chance.random()) * found.calls / count) for n in range(count)]
+        yield from ({"call": call} for call in calls[number::workers])
         return
-    line = 1 + number * plan["stride"]
+    line = 1 + plan["first"] + number * plan["stride"]
     while True:
         yield {"line": line, "call": -1}
         line += workers * plan["stride"]

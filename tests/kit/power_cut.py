@@ -57,16 +57,17 @@ class Cut:
         return f"power cut at {when} (flush {self.flush}{synced})"
 
 
-def spread(lines: int, seconds: float, count: int, seed: int) -> list[Cut]:
+def spread(lines: int, seconds: float, count: int, chance: random.Random) -> list[Cut]:
     """Choose `count` cuts over a run of so many lines: one in each part of it, some of them at a random moment."""
-    chance, cuts = random.Random(seed), []
+    cuts = []
     for number in range(count):
         line = int((number + chance.random()) * lines / count) + 1
-        flush = EVERYTHING_WRITTEN if number % 12 == 11 else (NOTHING_WRITTEN, LOG_WRITTEN)[number % 2]
-        if number % 5 == 4:
+        flush = chance.choices((NOTHING_WRITTEN, LOG_WRITTEN, EVERYTHING_WRITTEN), (6, 5, 1))[0]
+        sync_line = chance.randrange(1, line + 1) if chance.random() < 0.5 else 0
+        if chance.random() < 0.2:
             cuts.append(Cut(seconds=chance.random() * seconds, flush=flush))
         else:
-            cuts.append(Cut(line=line, flush=flush, sync_line=chance.randrange(1, line + 1) if number % 4 > 1 else 0))
+            cuts.append(Cut(line=line, flush=flush, sync_line=sync_line))
     return cuts
 
 

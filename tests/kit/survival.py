@@ -2,22 +2,24 @@
 
 A test calls `survived(family, what, points)` when all its points held; pytest ends with the table. With
 AGENTCTL_SURVIVAL=FILE the records are added to FILE, one JSON object a line, and
-`python tests/kit/survival.py FILE docs/survival.md ci|nightly` makes the page of it.
+`python tests/kit/survival.py docs/survival.md gate FILE` makes the page of it, or `nights/M FILE...` of the files of
+those of M nights that there are.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 INTRODUCTION = """# What was tried, and survived
 
-Written by the test run itself (`packaging/test` and `packaging/test nightly`, with AGENTCTL_SURVIVAL_DOC=1).
+Written by the test run itself (`packaging/test` and `packaging/test nightly N/M`, with AGENTCTL_SURVIVAL_DOC=1).
 A point is one place at which one fault was injected into the real program; it counts as survived
 when everything DESIGN calls an invariant held at the fault and again after the recovery, and nothing was lost.
 """
-MODES = {"ci": "every CI run", "nightly": "nightly"}
+MODES = {"gate": "every gate", "nights": "the nights"}
 records: list[dict] = []
 
 
@@ -30,6 +32,14 @@ def write_records(path: str) -> None:
     """Add what this process collected to a file."""
     with open(path, "a", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def collected() -> list[dict]:
+    """Return what this process and its workers recorded."""
+    path = Path(os.environ.get("AGENTCTL_SURVIVAL") or os.devnull)
+    if not path.is_file():
+        return records
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def add_up(found: list[dict]) -> dict[tuple[str, str], int]:
@@ -51,12 +61,13 @@ def read_page(text: str) -> dict[tuple[str, str], dict[str, str]]:
     return known
 
 
-def render(total: dict[tuple[str, str], int], known: dict, mode: str) -> str:
-    """Make the page: the rows of this run, the other mode's counts from `known`."""
+def render(total: dict[tuple[str, str], int], known: dict, mode: str, heads: dict[str, str]) -> str:
+    """Make the page: the rows of this run, the other mode's from `known`, under the titles `heads`."""
     rows = {key: {**dict.fromkeys(MODES, ""), **counts, mode: ""} for key, counts in known.items()}
     for key, points in total.items():
         rows.setdefault(key, dict.fromkeys(MODES, ""))[mode] = f"{points:,}"
-    lines = [INTRODUCTION, f"| Fault | Into what | {' | '.join(MODES.values())} |", "|---|---|---:|---:|"]
+    titles = " | ".join(heads[m] for m in MODES)
+    lines = [INTRODUCTION, f"| Fault | Into what | {titles} |", "|---|---|---:|---:|"]
     for (family, what), counts in sorted(rows.items()):
         if any(counts.values()):
             lines.append(f"| {family} | {what} | {' | '.join(counts[m] for m in MODES)} |")
@@ -65,12 +76,23 @@ def render(total: dict[tuple[str, str], int], known: dict, mode: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(records_path: str, page_path: str, mode: str) -> None:
-    """Write the page from the records of one complete run."""
-    found = [json.loads(line) for line in Path(records_path).read_text(encoding="utf-8").splitlines()]
+def heads_of(text: str) -> dict[str, str]:
+    """Read the titles of an earlier page's columns."""
+    for line in text.splitlines():
+        if line.startswith("| Fault |"):
+            return dict(zip(MODES, [cell.strip() for cell in line.strip("|").split("|")][2:], strict=True))
+    return dict(MODES)
+
+
+def main(page_path: str, mode: str, *paths: str) -> None:
+    """Write the page from the records of one complete run, or of the nights that there are."""
+    mode, _, nights = mode.partition("/")
+    found = [json.loads(line) for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
     page = Path(page_path)
-    known = read_page(page.read_text(encoding="utf-8")) if page.exists() else {}
-    page.write_text(render(add_up(found), known, mode), encoding="utf-8")
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    heads = heads_of(before)
+    heads[mode] = f"{len(paths)} of {nights} nights" if nights else MODES[mode]
+    page.write_text(render(add_up(found), read_page(before), mode, heads), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ AGENTCTL_TEST_ROOTS picks the versions: own (this machine's), debian13, or both 
 What this machine cannot give is skipped on a laptop and fails in CI (CI=true).
 """
 
-import os
-
 import boxes
 import pytest
 from boxes import give_up, new_box
 
-collect_ignore = [] if os.environ.get("AGENTCTL_NIGHTLY") else ["test_npm_agents.py"]
+from kit import effort
+
+collect_ignore = [] if effort.NIGHT else ["test_npm_agents.py"]
 
 
 @pytest.fixture(scope="session", params=boxes.wanted_roots())

@@ -7,6 +7,8 @@ import boxes
 import foreign_agent
 import pytest
 
+from kit import effort
+
 DEMO = boxes.CHECKOUT / "packaging/demo"
 INSIDE = f"{boxes.SOURCE_INSIDE}/packaging/demo"
 PYTHON = f"{boxes.VENV_INSIDE}/bin/python"
@@ -87,7 +89,7 @@ python3 -m venv --without-pip /opt/agent
 /opt/agent/bin/python "$(echo /opt/agent-wheels/pip-*.whl)/pip" install --isolated --quiet --no-index --no-cache-dir \
     --find-links=/opt/agent-wheels -r "$1"
 """
-REAL_AGENTS = ("nanobot", "llm") if os.environ.get("AGENTCTL_NIGHTLY") else ("nanobot",)
+REAL_AGENTS = effort.choose(("nanobot", "llm"), 1, "demo")
 
 
 @pytest.fixture(params=REAL_AGENTS)

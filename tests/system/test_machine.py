@@ -1,12 +1,13 @@
 """The machine goes down, fills up, loses our records: the agent comes back, and nothing is lost."""
 
-import os
 import random
 import time
 
 import pytest
 from boxes import new_box
 from world import Before, World, manifest
+
+from kit import effort
 
 WAYS_DOWN = ("reboot", "crash")
 
@@ -94,7 +95,7 @@ def test_a_reboot_in_the_middle_of_a_rollback(machine):
         check_slow_one(world, before)
 
 
-@pytest.mark.parametrize("seed", range(40 if os.environ.get("AGENTCTL_NIGHTLY") else 4))
+@pytest.mark.parametrize("seed", effort.choose(range(40), 1, "power, three agents"))
 def test_the_power_goes_at_any_moment_of_a_rollback(machine, seed):
     """Three agents fail at once, so that one cut meets three moments."""
     chance = random.Random(seed)

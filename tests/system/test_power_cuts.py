@@ -1,6 +1,6 @@
 """The power fails in the middle: nothing that was acknowledged is lost, nothing is half, the agent comes back.
 
-A spread of cuts through every story, on ext4 and xfs; AGENTCTL_NIGHTLY=1 takes twenty times as many. A failing
+A spread of cuts through every story, on ext4 and xfs; the nights take many more. A failing
 point names itself: story, file system, line, what had been written back. AGENTCTL_CUTS=N takes N of each story,
 AGENTCTL_STORY picks stories by name.
 """
@@ -15,7 +15,7 @@ from power_stories import STORIES
 
 import agentctl
 from agentctl import durable
-from kit import power_cut
+from kit import effort, power_cut
 from kit.survival import survived
 
 HOME = str(Path(agentctl.__file__).parent)
@@ -26,7 +26,7 @@ def cuts_of(story) -> int:
     """How many cuts a story gets, on each file system."""
     if wanted := os.environ.get("AGENTCTL_CUTS"):
         return int(wanted)
-    return 48 if os.environ.get("AGENTCTL_NIGHTLY") else 2
+    return effort.points(1, 48)
 
 
 def chosen():
@@ -40,6 +40,7 @@ def possible():
         give_up(reason)
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("story", chosen(), ids=lambda story: story.__name__)
 @pytest.mark.parametrize("kind", power_cut.KINDS)
 def test_the_power_fails(kind, story):
@@ -108,9 +109,8 @@ def try_all(kind, story, place):
     disk.keep(f"{place}/kept")
     disk.mount()
     whole = try_one(machine, told, power_cut.Cut(line=1 << 30), f"{place}/kept")
-    seed = int(os.environ.get("AGENTCTL_SEED", "0"))
     tried, failures = 1, []
-    for cut in power_cut.spread(whole.lines, whole.seconds, cuts_of(story), seed):
+    for cut in power_cut.spread(whole.lines, whole.seconds, cuts_of(story), effort.dice("power", kind, story.__name__)):
         try:
             try_one(machine, told, cut, f"{place}/kept")
         except AssertionError as error:

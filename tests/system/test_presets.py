@@ -1,7 +1,6 @@
 """Agents from PyPI under the preset of their name: killed, hung, rolled back, they are resumed and told why, once."""
 
 import contextlib
-import os
 import shutil
 import sqlite3
 
@@ -13,7 +12,7 @@ import pytest
 from boxes import give_up
 from foreign_agent import ModelApi, asked_in
 
-NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
+from kit import effort
 
 
 @pytest.fixture(scope="module", params=preset_agents.KINDS)
@@ -81,7 +80,7 @@ def test_a_wedged_turn_is_interrupted_and_told_why(agent):
     agent.wait_prompt()
 
 
-if NIGHTLY:  # 40 s; test_sessions has it with an agent of our own
+if effort.NIGHT:  # 40 s; test_sessions has it with an agent of our own
 
     @pytest.mark.parametrize("agent", ["hermes"], indirect=True)
     def test_a_wedge_that_no_key_ends_is_ended_and_the_code_stays(agent):

@@ -20,14 +20,14 @@ from agentctl.records.ledger import Ledger
 from agentctl.running import resumption
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
+from kit import effort
 from kit.manifest import manifest, missing
 from kit.mounts import users
 from kit.survival import survived
 
 HISTORY = "".join(f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n' for n in range(50))
 LIMIT_SECONDS = 120
-IS_NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
-LEFT_BYTES = [0, 150_000, *([20_000, 600_000, 3_000_000] if IS_NIGHTLY else [])]
+LEFT_BYTES = effort.choose([0, 20_000, 150_000, 600_000, 3_000_000], 2, "bytes left")
 
 
 BEATS = """

@@ -1,19 +1,19 @@
 """Several triggers for one failure, at random moments, on real systemd: one rollback, nothing asked is lost.
 
 `OnFailure=`, the one-shot started a second time (by the watchdog or by a person), `agentctl rollback`, before the
-failure, during the rollback, after it. AGENTCTL_NIGHTLY=1 makes it a hundred rounds.
+failure, during the rollback, after it. The nights make it a hundred rounds.
 """
 
-import os
-import random
 import subprocess
 import time
 
+import pytest
 from world import CALL_SECONDS, World
 
+from kit import effort
 from kit.survival import survived
 
-ROUNDS = 100 if os.environ.get("AGENTCTL_NIGHTLY") else 6
+ROUNDS = effort.points(3, 100)
 WITHIN_SECONDS = 1.5  # from the bad launch to the good one, about
 NOTHING = ("nothing was done", "no other good generation")
 NO_MOVES = ("restart", "asked")
@@ -38,8 +38,9 @@ def trigger_at_random(world, chance):
     return list(zip(chosen, (process.returncode for process in running), said, strict=True))
 
 
+@pytest.mark.every_night
 def test_several_triggers_at_once(box, box_root):
-    chance = random.Random(os.environ.get("AGENTCTL_SEED", "triggers"))
+    chance = effort.dice("triggers")
     world = World(box, "many", rollback=MANY, probation={"duration": "1h"}).make().start()
     for number in range(1, ROUNDS + 1):
         known = {found["id"] for found in world.incidents()}

@@ -1,13 +1,13 @@
 """The kit that judges the others: manifests see every difference, the line killer every gap, the table its counts."""
 
+import json
 import os
-from pathlib import Path
 
 import pytest
 
 from agentctl import durable
 from agentctl.machine import command
-from kit import second_look, survival
+from kit import survival
 from kit.exploration import explore
 from kit.line_killer import run
 from kit.manifest import describe, manifest, missing
@@ -64,13 +64,24 @@ def test_names_that_are_no_text_are_kept(tmp_path):
 def test_the_table_adds_up_and_keeps_the_other_mode():
     total = survival.add_up([{"family": "kill", "what": "rollback", "points": 1000},
                              {"family": "kill", "what": "rollback", "points": 234}])  # fmt: skip
-    page = survival.render(total, {}, "nightly")
+    page = survival.render(total, {}, "nights", survival.MODES)
     assert "| kill | rollback |  | 1,234 |" in page
-    page = survival.render({("kill", "rollback"): 7, ("cut", "ledger"): 1}, survival.read_page(page), "ci")
+    both = {("kill", "rollback"): 7, ("cut", "ledger"): 1}
+    page = survival.render(both, survival.read_page(page), "gate", survival.MODES)
     assert "| kill | rollback | 7 | 1,234 |" in page
     assert "| **all** | | **8** | **1,234** |" in page
-    page = survival.render({("cut", "ledger"): 2}, survival.read_page(page), "ci")
+    page = survival.render({("cut", "ledger"): 2}, survival.read_page(page), "gate", survival.MODES)
     assert "| kill | rollback |  | 1,234 |" in page
+
+
+def test_the_page_is_made_of_the_nights_that_there_are(tmp_path):
+    page, nights = tmp_path / "page.md", [tmp_path / f"{n}-of-3.jsonl" for n in (1, 3)]
+    for points, night in enumerate(nights, 4):
+        night.write_text(json.dumps({"family": "kill", "what": "rollback", "points": points}) + "\n")
+    survival.main(str(page), "nights/3", *map(str, nights))
+    survival.main(str(page), "gate", str(nights[0]))
+    assert "| every gate | 2 of 3 nights |" in page.read_text()
+    assert "| kill | rollback | 4 | 9 |" in page.read_text()
 
 
 class Files:
@@ -150,44 +161,3 @@ def _environ(pid):
 
 def test_what_a_killed_run_had_started_ends_with_it(tmp_path):
     assert explore(lambda: Starter(tmp_path, [f"{os.getpid()}"]), stride=10).points > 1
-
-
-def case(file, name, inside=""):
-    return f'<testcase classname="{file.replace("/", ".").removesuffix(".py")}" name="{name}">{inside}</testcase>'
-
-
-A, B, C = (f"tests/system/test_{name}.py" for name in ("units", "users", "change"))
-
-
-@pytest.mark.parametrize(
-    ("failures", "again"),
-    [
-        ([], []),
-        ([(A, "one")], [A]),
-        ([(A, "one"), (B, "two"), (A, "three")], [A, B]),
-        ([(A, str(number)) for number in range(9)], []),  # no accident
-        ([(A, "one"), (B, "two"), (C, "three")], []),
-        ([("tests/unit/test_kit.py", "one")], []),
-        ([(A, "one"), ("tests/system/test_power_cuts.py", "two")], []),
-        ([("tests/integration/test_kill_launch.py", "one")], []),
-        ([("tests/integration/test_triggers.py", "one")], []),
-    ],
-)
-def test_which_files_get_a_second_look(failures, again):
-    assert second_look.files_to_run_again(failures) == again
-
-
-def test_what_failed_is_read_from_the_results(tmp_path):
-    results = tmp_path / "results.xml"
-    results.write_text(f"<testsuites><testsuite>{case(A, 'well')}{case(A, 'bad', '<failure/>')}"
-                       f"{case(B, 'no set-up', '<error/>')}{case(C, 'left', '<skipped/>')}</testsuite></testsuites>")
-    assert second_look.failed(results) == [(A, "bad"), (B, "no set-up")]
-
-
-def test_every_file_that_records_survival_is_looked_at_once():
-    folder = Path(__file__).resolve().parents[1]
-    recording = [path for part in second_look.PARTS for path in (folder / part).glob("test_*.py")
-                 if "survived(" in path.read_text()]  # fmt: skip
-    assert recording
-    names = [f"tests/{path.relative_to(folder)}" for path in recording]
-    assert [name for name in names if second_look.files_to_run_again([(name, "test")])] == []

@@ -143,14 +143,16 @@ class Restore(Crash):
         shutil.rmtree(self.aside)
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("previous", [None, "1"])
 def test_take(previous):
-    explore_and_record("snapshot", lambda: Take(fast_folder(), previous), 40, 4)
+    explore_and_record("snapshot", lambda: Take(fast_folder(), previous), 16, 2)
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_restore(tmp_path, is_elsewhere):
     if is_elsewhere and os.stat(fast_folder()).st_dev == os.stat(tmp_path).st_dev:
         pytest.skip("needs a second file system")
     aside = tmp_path if is_elsewhere else fast_folder()
-    explore_and_record("restore", lambda: Restore(fast_folder(), aside), 60, 10)
+    explore_and_record("restore", lambda: Restore(fast_folder(), aside), 20, 4)

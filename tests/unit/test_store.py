@@ -8,10 +8,11 @@ import sqlite3
 import pytest
 
 from agentctl.store import StoreUnavailable, open_store
+from kit import effort
 from kit.store_contract import *  # noqa: F403
 from kit.store_contract import ids, row
 
-MANY = 1_000_000 if os.environ.get("AGENTCTL_NIGHTLY") else 100_000
+MANY = effort.pick(100_000, 1_000_000)
 
 
 @pytest.fixture

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import pytest
 
 from agentctl.store import messages, open_store, tables
+from kit import effort
 from kit.line_killer import killed_at
 from kit.store_killer import check_that_acknowledged_stays
 from kit.survival import survived
 
-ROUNDS = 200 if os.environ.get("AGENTCTL_NIGHTLY") else 6
+ROUNDS = effort.points(4, 200)
 
 
+@pytest.mark.every_night
 def test_what_was_acknowledged_survives_sigkill(tmp_path):
     path = str(tmp_path / "watchdog.db")
     check_that_acknowledged_stays(lambda: open_store(path), ROUNDS)
