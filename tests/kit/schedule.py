@@ -7,11 +7,23 @@ which; what is marked `every_root` on both.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+
 import pytest
 
 from kit import effort
 
+TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # pytest's own name for where its temporary folders are made
 HEAVY_FIRST = ("system", "compose", "integration", "unit")  # the last ones are small: the lanes end together
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run temporary folders of its own: any run that begins closes the common one to other users."""
+    if TEMPORARY not in os.environ and not hasattr(config, "workerinput"):
+        os.environ[TEMPORARY] = folder = tempfile.mkdtemp(prefix="agt", dir="/tmp")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_report_header() -> str:
