@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from agentctl.adoption import adopt
@@ -20,6 +19,7 @@ from agentctl.machine import process
 from agentctl.paths import SYSTEM, USER, Places
 from agentctl.records.ledger import Ledger, LedgerDamaged
 from agentctl.recovery import requests
+from kit.polling import poll
 
 HERE = Path(__file__).resolve()
 SOURCE = str(Path(adopt.__file__).resolve().parents[2])
@@ -59,13 +59,9 @@ def git(folder, *words: str, **more) -> str:
 
 def wait_until(ask, what: str, limit_seconds: float = PATIENCE_SECONDS):
     """Poll until `ask()` is true and return it; fail with `what` after the limit."""
-    deadline = time.monotonic() + limit_seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"waited {limit_seconds:g}s in vain for {what}"
-        time.sleep(0.02)
+    is_so, answer = poll(ask, limit_seconds)
+    assert is_so, f"waited {limit_seconds:g}s in vain for {what}"
+    return answer
 
 
 def make_repository(folder: Path, files: dict[str, str | bytes], branch: str = "main") -> Path:

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from kit.polling import poll
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "packaging"))
@@ -85,11 +86,9 @@ def agentctl_box(root, **options):
 
 def wait_until(is_true, what="the condition", timeout_seconds=PATIENCE_SECONDS):
     """Poll; return the first true value. Raise TimeoutError with the last value seen."""
-    deadline = time.monotonic() + timeout_seconds
-    while not (value := is_true()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_seconds} s for {what}; last seen: {value!r}")
-        time.sleep(0.02)
+    is_so, value = poll(is_true, timeout_seconds)
+    if not is_so:
+        raise TimeoutError(f"waited {timeout_seconds} s for {what}; last seen: {value!r}")
     return value
 
 

@@ -7,10 +7,10 @@ from outside, as the box's disk is visible; nothing reads agentctl's own records
 import json
 import os
 import shlex
-import time
 from pathlib import Path
 
 from kit import manifest as manifests
+from kit.polling import poll
 
 AGENT = Path(__file__).with_name("breakable_agent.py")
 # A machine that stands still for some seconds makes nobody late. What is to break does so after its second heartbeat:
@@ -239,14 +239,12 @@ class World:
 
     def wait_until(self, is_true, what, timeout_seconds=PATIENCE_SECONDS):
         """Poll; return the first true value. Raise with the journal of all units."""
-        deadline = time.monotonic() + timeout_seconds
-        while not (value := is_true()):
-            if time.monotonic() > deadline:
-                error = TimeoutError(f"{self.name}: waited {timeout_seconds} s for {what}: {value!r}")
-                error.add_note(self.ctl("status", check=False).stdout)
-                error.add_note(self.all_journals())
-                raise error
-            time.sleep(0.05)
+        is_so, value = poll(is_true, timeout_seconds)
+        if not is_so:
+            error = TimeoutError(f"{self.name}: waited {timeout_seconds} s for {what}: {value!r}")
+            error.add_note(self.ctl("status", check=False).stdout)
+            error.add_note(self.all_journals())
+            raise error
         return value
 
     def wait_steady(self, **facts):
