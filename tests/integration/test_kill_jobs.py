@@ -116,10 +116,10 @@ class RebuildMissing(Rebuild):
 
 
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
-    "bless and standby": (Bless, 12, 2, 1),
-    "standby, then a rollback": (Standby, 10, 1, 1),
-    "rebuild of a torn ledger": (Rebuild, 8, 1, 1),
-    "rebuild of a missing ledger": (RebuildMissing, 6, 1, 3),
+    "bless and standby": (Bless, 24, 2, 1),
+    "standby, then a rollback": (Standby, 20, 2, 1),
+    "rebuild of a torn ledger": (Rebuild, 12, 2, 1),
+    "rebuild of a missing ledger": (RebuildMissing, 8, 1, 3),
 }
 
 

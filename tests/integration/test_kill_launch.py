@@ -138,8 +138,8 @@ class Capture(CrashWorld):
 
 
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
-    "launch of a new candidate": (Launch, 12, 2, 1),
-    "launch after a reboot, with mending": (LaunchAfterReboot, 10, 1, 3),
+    "launch of a new candidate": (Launch, 24, 2, 1),
+    "launch after a reboot, with mending": (LaunchAfterReboot, 24, 2, 3),
     "capture": (Capture, 6, 1, 1),
 }
 

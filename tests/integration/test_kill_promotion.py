@@ -135,9 +135,9 @@ class PromoteAfterMainMoved(Prepare):
 
 
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
-    "promote: made ready beside the agent": (Prepare, 4, 1, 3),
-    "promote: put in place": (Promote, 8, 1, 1),
-    "promote: main has moved": (PromoteAfterMainMoved, 2, 0, 3),
+    "promote: made ready beside the agent": (Prepare, 6, 1, 3),
+    "promote: put in place": (Promote, 12, 2, 1),
+    "promote: main has moved": (PromoteAfterMainMoved, 3, 0, 3),
 }
 
 

@@ -166,11 +166,11 @@ class SaveWork(CrashWorld):
 
 
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
-    "rollback": (Rollback, 24, 4, 1),
-    "rollback by hand, without a standby": (RollbackByHand, 10, 1, 3),
-    "restart": (Restart, 10, 1, 1),
-    "undo": (Undo, 16, 2, 1),
-    "save-work": (SaveWork, 8, 1, 1),
+    "rollback": (Rollback, 60, 4, 1),
+    "rollback by hand, without a standby": (RollbackByHand, 20, 2, 3),
+    "restart": (Restart, 16, 2, 1),
+    "undo": (Undo, 40, 3, 1),
+    "save-work": (SaveWork, 12, 2, 1),
 }
 
 

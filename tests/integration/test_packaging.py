@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kit import effort
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 NEEDED = ("packaging", "watchdog", "systemd", "pyproject.toml")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -75,7 +77,7 @@ class Place:
         return found
 
 
-@pytest.fixture(scope="module", params=["root", "user"])
+@pytest.fixture(scope="module", params=effort.choose(["root", "user"], 1, "packaging"))
 def place(request):
     if request.param == "root" and os.geteuid() != 0:
         if os.environ.get("CI"):
