@@ -7,9 +7,12 @@ which; what is marked `every_root` on both.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,10 @@ from kit import effort
 
 TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # pytest's own name for where its temporary folders are made
 HEAVY_FIRST = ("system", "compose", "integration", "unit")  # the last ones are small: the lanes end together
+WHOLE_MODULES = ("system", "unit")  # a box, or too small to be dealt out
+ROOT = re.compile(r"[\[-](own|debian13)\b")
+SHARING = re.compile(r'scope="(module|class)"|^pytestmark = .*\bin_order\b', re.M)
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,37 +39,50 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not for this run, put the long ones first, and say what belongs together."""
+    """Leave out what is not for this run, and put the long ones first."""
     kept = [item for item in items if _is_wanted(item)]
     if dropped := [item for item in items if item not in set(kept)]:
         config.hook.pytest_deselected(items=dropped)
-    kept.sort(key=_rank)  # stable: the order within a module stays
-    for item in kept:
-        item.add_marker(pytest.mark.xdist_group(unit_of(item)))
+    kept.sort(key=lambda item: _rank(item.nodeid))  # stable: the order within a module stays
     items[:] = kept
 
 
-def unit_of(item: pytest.Item) -> str:
-    """Name what has to run on one worker, in its order: tests that share more than a session, or one test."""
-    module = item.nodeid.partition("::")[0]
-    if _part(item) == "unit" or item.get_closest_marker("in_order") or _shares(item):
-        return f"{module}-{_root_of(item)}" if _root_of(item) else module
-    return item.nodeid.replace("@", "-")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Hand out the units in their order, each to the next worker that is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    return Scheduling(config, log)
 
 
-def _part(item: pytest.Item) -> str:
-    return item.nodeid.split("/")[1] if item.nodeid.startswith("tests/") else ""
+def unit_of(nodeid: str) -> str:
+    """Name what has to run on one worker, in its order: a module whose tests share something, or one test."""
+    path = nodeid.partition("::")[0]
+    if _part(nodeid) == "compose":
+        return "compose"  # an engine with its images takes longer to make than most tests
+    if _part(nodeid) in WHOLE_MODULES or _shares(path):
+        root = ROOT.search(nodeid)
+        return f"{path}{root[0]}" if root else path
+    return nodeid
 
 
-def _rank(item: pytest.Item) -> int:
-    part = _part(item)
+@functools.cache
+def _shares(path: str) -> bool:
+    """Tell from a module's text, as who deals out the tests has not imported them."""
+    return bool(SHARING.search((TESTS.parent / path).read_text()))
+
+
+def _part(nodeid: str) -> str:
+    return nodeid.split("/")[1] if nodeid.startswith("tests/") else ""
+
+
+def _rank(nodeid: str) -> int:
+    part = _part(nodeid)
     return HEAVY_FIRST.index(part) if part in HEAVY_FIRST else len(HEAVY_FIRST)
-
-
-def _shares(item: pytest.Item) -> bool:
-    """Tell whether the test uses something that is made once for a module or a class."""
-    known = item._fixtureinfo.name2fixturedefs  # pytest has no public way to ask this
-    return any(found[-1].scope in ("module", "class") for found in known.values() if found)
 
 
 def _root_of(item: pytest.Item) -> str:
@@ -72,15 +92,13 @@ def _root_of(item: pytest.Item) -> str:
 
 def _is_wanted(item: pytest.Item) -> bool:
     if effort.NIGHT:
-        return bool(item.get_closest_marker("every_night")) or effort.is_tonight(unit_of(item))
+        return bool(item.get_closest_marker("every_night")) or effort.is_tonight(unit_of(item.nodeid))
     root = _root_of(item)
     return not root or bool(item.get_closest_marker("every_root")) or root == _root_for(item)
 
 
 def _root_for(item: pytest.Item) -> str:
     """Choose a module's root: the seed turns the one to the other."""
-    from system import boxes  # only where there are tests that boot one
+    import boxes  # only where there are tests that boot one
 
-    roots = boxes.wanted_roots()
-    module = item.nodeid.partition("::")[0]
-    return effort.dice(module).choice(roots)
+    return effort.dice(item.nodeid.partition("::")[0]).choice(boxes.wanted_roots())

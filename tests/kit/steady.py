@@ -42,8 +42,8 @@ class Load:
 def run_once(python: str, files: list[str], number: int, results: Path) -> int:
     """Run the files in the order of this round; return pytest's exit status, or -9 where it did not end."""
     env = {**os.environ, "AGENTCTL_SEED": f"{effort.SEED}-{number}", "AGENTCTL_SURVIVAL": "", "AGENTCTL_NIGHTLY": ""}
-    argv = [python, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "loadgroup",
-            f"--junit-xml={results}", *files]  # fmt: skip
+    argv = [python, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "loadscope",
+            "--no-loadscope-reorder", f"--junit-xml={results}", *files]  # fmt: skip
     with open(results.with_suffix(".log"), "wb") as log:
         running = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env,
                                    start_new_session=True)  # fmt: skip

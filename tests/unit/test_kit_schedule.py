@@ -1,0 +1,26 @@
+"""Which tests have to run on one worker, and in which order what is dear begins."""
+
+import pytest
+
+from kit import schedule
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "unit"),
+    [
+        ("tests/system/test_units.py::test_a[own]", "tests/system/test_units.py[own"),
+        ("tests/system/test_units.py::test_b[x-debian13-y]", "tests/system/test_units.py-debian13"),
+        ("tests/compose/test_images.py::test_a", "compose"),
+        ("tests/unit/test_kit.py::test_a[1]", "tests/unit/test_kit.py"),
+        ("tests/integration/test_kill_launch.py::test_a[x]", "tests/integration/test_kill_launch.py::test_a[x]"),
+        ("tests/integration/test_broken_repositories.py::test_a", "tests/integration/test_broken_repositories.py"),
+    ],
+)
+def test_what_belongs_together(nodeid, unit):
+    """A box, an engine, a module's own world; where a test makes all it needs, it is dealt out alone."""
+    assert schedule.unit_of(nodeid) == unit
+
+
+def test_what_is_dear_begins_first():
+    ids = [f"tests/{part}/test_x.py::test" for part in ("unit", "integration", "system", "compose")]
+    assert [nodeid.split("/")[1] for nodeid in sorted(ids, key=schedule._rank)] == list(schedule.HEAVY_FIRST)
