@@ -66,7 +66,7 @@ def unit_of(nodeid: str) -> str:
         return "compose"  # an engine with its images takes longer to make than most tests
     if _part(nodeid) in WHOLE_MODULES or _shares(path):
         root = ROOT.search(nodeid)
-        return f"{path}{root[0]}" if root else path
+        return f"{path} on {root[1]}" if root else path
     return nodeid
 
 

@@ -8,8 +8,8 @@ from kit import schedule
 @pytest.mark.parametrize(
     ("nodeid", "unit"),
     [
-        ("tests/system/test_units.py::test_a[own]", "tests/system/test_units.py[own"),
-        ("tests/system/test_units.py::test_b[x-debian13-y]", "tests/system/test_units.py-debian13"),
+        ("tests/system/test_units.py::test_a[own]", "tests/system/test_units.py on own"),
+        ("tests/system/test_units.py::test_b[x-debian13-y]", "tests/system/test_units.py on debian13"),
         ("tests/compose/test_images.py::test_a", "compose"),
         ("tests/unit/test_kit.py::test_a[1]", "tests/unit/test_kit.py"),
         ("tests/integration/test_kill_launch.py::test_a[x]", "tests/integration/test_kill_launch.py::test_a[x]"),
