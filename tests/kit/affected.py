@@ -31,7 +31,7 @@ BY_PLACE = {
     "watchdog/agentctl/conversation/*": ("integration/test_sessions*", "integration/test_lost_state*"),
     "watchdog/agentctl/repo/*": ("integration/test_broken*", "integration/test_kill*", "integration/test_vault*"),
     "watchdog/agentctl/trees/*": ("integration/test_slots*", "integration/test_moving*", "integration/test_fallback*"),
-    "watchdog/agentctl/records/*": ("integration/test_damaged*", "integration/test_kill*"),
+    "watchdog/agentctl/records/*": ("integration/test_damaged*", "integration/test_rebuild*", "integration/test_kill*"),
     "watchdog/agentctl/decisions/*": (*LIFE, "integration/test_review*"),
     "watchdog/agentctl/recovery/*": (*LIFE, "integration/test_kill_rollback*", "integration/test_triggers*",
                                      "system/test_interruptions*"),

@@ -15,7 +15,10 @@ from agentctl.launching import launch, rebuild
 from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from agentctl.running import jobs
 from integration.world import SOURCE, World, write
+from kit import effort
 from kit.line_killer import killed_at
+
+STRIDE = effort.pick(23, 3)  # between the lines at which it is killed
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys
@@ -167,14 +170,14 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
     path = world.places.ledger_path
     with world.ledger() as ledger:
         before = facts(ledger)
-    line, was_killed = 1, True
+    line, was_killed = 1 + effort.dice("rebuild").randrange(STRIDE), True
     while was_killed:
         Path(path).write_bytes(b"junk" * 1000)
         was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None),
                                lambda file: file.endswith(("/rebuild.py", "/ledger.py")))
         with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
             assert facts(ledger) == before, f"killed before line {line}"
-        line += 9
+        line += STRIDE
     assert line > 60
 
 
