@@ -182,16 +182,18 @@ class Running:
     def finish(self, stdin: bytes = b"", *, limit_seconds: float = 60.0, check: bool = True, on_idle=None) -> Result:
         """Feed `stdin`, collect both outputs, reap; raise CommandFailed as `run` does.
 
-        `on_idle` is called after each second without a word of the program; where it returns true, that is the end.
+        `on_idle` is called after each second without a word of the program; where it returns true, that is the end,
+        and a text says why.
         """
         deadline = time.monotonic() + limit_seconds
         output = {self.stdout: bytearray(), self.stderr: bytearray()}
-        in_time = self._pump(stdin, output, deadline, on_idle)
-        status = self._reap(deadline) if in_time else None
+        given_up = self._pump(stdin, output, deadline, on_idle)
+        status = None if given_up else self._reap(deadline)
         out, err = bytes(output[self.stdout]), bytes(output[self.stderr])
         if status is None:
             self.kill()
-            raise CommandFailed(self.argv, -SIGKILL, out, err, f"no end after {limit_seconds:g}s")
+            why = given_up if isinstance(given_up, str) else f"no end after {limit_seconds:g}s"
+            raise CommandFailed(self.argv, -SIGKILL, out, err, why)
         if check and status != 0:
             raise CommandFailed(self.argv, status, out, err)
         return Result(self.argv, status, out, err)
@@ -205,7 +207,9 @@ class Running:
                 continue
         os.waitpid(self.pid, 0)
 
-    def _pump(self, stdin: bytes, output: dict[int, bytearray], deadline: float, on_idle=None) -> bool:
+    def _pump(self, stdin: bytes, output: dict[int, bytearray], deadline: float, on_idle=None):
+        """Feed and collect until all is said; return something true, or why, where that was given up."""
+        given_up = False
         poll = select.poll()
         open_fds = {fd for fd in (self.stdin, self.stdout, self.stderr) if fd >= 0}
         for fd in open_fds:
@@ -218,7 +222,7 @@ class Running:
             if remaining <= 0:
                 break
             ready = poll.poll((min(remaining, IDLE_SECONDS) if on_idle else remaining) * 1000)
-            if not ready and on_idle is not None and on_idle():
+            if not ready and on_idle is not None and (given_up := on_idle()):
                 break
             for fd, _ in ready:
                 if fd == self.stdin:
@@ -237,7 +241,7 @@ class Running:
                     open_fds.discard(fd)
         for fd in open_fds:
             os.close(fd)
-        return not open_fds
+        return given_up or bool(open_fds)
 
     def _reap(self, deadline: float) -> int | None:
         """Wait for the end: outputs are closed by now, so it is near; a pidfd makes it exact."""

@@ -50,8 +50,8 @@ def state(pid: int) -> str:
     return fields[0] if fields else ""
 
 
-def stat_fields(pid: int) -> list[str]:
-    """Return /proc/PID/stat from the state on; the name before it may hold anything."""
+def stat_fields(pid: int | str) -> list[str]:
+    """Return /proc/PID/stat from the state on; the name before it may hold anything. A thread is PID/task/TID."""
     raw = _read(f"/proc/{pid}/stat").decode("utf-8", "replace")
     return raw.rpartition(")")[2].split()
 
@@ -83,6 +83,25 @@ def in_front_of_shell(leader: int) -> list[int]:
 def children(parent: int) -> list[int]:
     """List the children of a process."""
     return [pid for pid in _pids() if stat_fields(pid)[1:2] == [str(parent)]]
+
+
+def threads(pid: int) -> list[str]:
+    """Name the threads of a process below /proc, none if it is gone."""
+    try:
+        return [f"{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def waits_in(thread: str) -> str:
+    """Name the function of the kernel in which a thread waits, '' if it waits nowhere or we may not know."""
+    return _read(f"/proc/{thread}/wchan").decode("ascii", "replace").removeprefix("0")
+
+
+def switches(thread: str) -> int:
+    """Count how often a thread left the processor: the number stands as long as it does not run."""
+    lines = _read(f"/proc/{thread}/status").splitlines()
+    return sum(int(line.split()[1]) for line in lines if b"ctxt_switches:" in line)
 
 
 def words(pid: int) -> list[str]:

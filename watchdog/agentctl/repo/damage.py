@@ -35,6 +35,7 @@ def find(repository: Repository) -> str:
 def mend(repository: Repository, vault: Git, known: list[str], aside: str) -> list[str]:
     """Move aside what is damaged and bring `known` ids from the vault; return the names of what went aside."""
     moved = command.call_as(repository.user, _set_objects_aside, repository.git_dir, aside).splitlines()
+    repository.git.standstills = 0
     _unpack(repository, aside, moved)
     try:
         pipe_pack(vault, known, [], repository.git)
@@ -150,7 +151,8 @@ def _unpack(repository: Repository, aside: str, moved: list[str]) -> None:
                 continue
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                repository.git.start(*argv, stdin_fd=fd).finish(limit_seconds=FSCK_SECONDS, check=False)
+                unpacking = repository.git.start(*argv, stdin_fd=fd)
+                repository.git.finish(unpacking, limit_seconds=FSCK_SECONDS, check=False)
             finally:
                 os.close(fd)
 

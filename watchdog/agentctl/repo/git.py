@@ -1,6 +1,7 @@
 """Run git as a command, hardened: absolute path, rebuilt environment, no hooks, no filters, no prompt, a limit.
 
-Knows repositories, not agents. Every caller verifies what it asked for: some git failures exit 0.
+Knows repositories, not agents. Every caller verifies what it asked for: some git failures exit 0. A git that works may
+take its time; one that waits at what is no file is ended after two seconds.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import os
 from ..errors import AgentctlError
 from ..machine import command
 from ..machine.command import Identity, Result
-from . import git_folder
+from ..machine.standstill import Standstill
 
-OBJECT_SECONDS = 15.0  # whoever takes longer to find one object waits at what is none
+OBJECT_SECONDS = 15.0  # for one object, on a disk that hardly answers
+MOST_STANDSTILLS = 3  # then a repository is broken, and every other question would wait, too
+NOWHERE = "/nonexistent"
 SEARCH_PATH = ("/usr/bin/git", "/usr/local/bin/git", "/bin/git")
 
 # Local configuration of a repository is the agent's; these win over it because they come from the environment.
@@ -62,15 +65,35 @@ class Git:
         if not fsync:
             settings["core.fsync"] = "none"
         self.env = _environment(git_dir, work_tree, index, settings, user)
+        self.standstills = 0
 
     def run(self, *args: str, stdin: bytes = b"", limit_seconds: float = 300, check: bool = True) -> Result:
-        """Run `git ARGS`; raise CommandFailed if `check` and it does not exit 0 within the limit."""
-        return command.run([find_git(), *self.folder, *args], env=self.env, stdin=stdin,
-                           user=self.user, limit_seconds=limit_seconds, check=check)
+        """Run `git ARGS`; raise CommandFailed if `check` and it does not exit 0 within the limit, or if it waits."""
+        return self.finish(self.start(*args), stdin, limit_seconds=limit_seconds, check=check)
 
-    def start(self, *args: str, **fds: int | None) -> command.Running:
-        """Start `git ARGS` with the given descriptors for its streams."""
-        return command.start([find_git(), *self.folder, *args], env=self.env, user=self.user, **fds)
+    def start(self, *args: str, in_tree: bool = True, **fds: int | None) -> command.Running:
+        """Start `git ARGS` with the given descriptors for its streams; without `in_tree` no file of a tree is read.
+
+        Raise CommandFailed at once if this repository has made git wait again and again.
+        """
+        argv = [find_git(), *(self.folder if in_tree else ()), *args]
+        if self.standstills >= MOST_STANDSTILLS:
+            raise command.CommandFailed(argv, 1, b"", b"", "not started: it would wait at what is no file, as before")
+        env = self.env if in_tree or not self.work_tree else {**self.env, "GIT_WORK_TREE": NOWHERE}
+        return command.start(argv, env=env, user=self.user, **fds)
+
+    def finish(self, running: command.Running, stdin: bytes = b"", *, limit_seconds: float = 300, check: bool = True,
+               together: tuple[command.Running, ...] = (), let_go=None) -> Result:  # fmt: skip
+        """Finish what was started; raise CommandFailed as `run` does, after two seconds if it waits at what is no file.
+
+        It may wait for those that work `together` with it. `let_go` is called while it is silent; true is the end.
+        """
+        watch = Standstill([running.pid, *(other.pid for other in together)])
+        try:
+            return running.finish(stdin, limit_seconds=limit_seconds, check=check,
+                                  on_idle=lambda: let_go is not None and let_go() or watch())
+        finally:
+            self.standstills += bool(watch.why)
 
     def has_object(self, revision: str) -> bool:
         """Tell whether the object is there (its content is not read); a git that was hindered is asked twice.
@@ -87,22 +110,38 @@ def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limi
     """Copy the objects of `wants` that `haves` do not reach, as one checked pack.
 
     `index-pack --strict` recomputes every id, so an object forged or rotten in the source cannot enter.
-    Raise CommandFailed if either side fails, or would wait for ever.
+    Raise CommandFailed if either side fails, or waits at what is no file.
     """
-    waiting = command.call_as(source.user, git_folder.find_waiting_object, source.git_dir)
-    if waiting:
-        raise command.CommandFailed(["git", "pack-objects"], 1, b"", f"{waiting} is no file".encode())
-    packing = source.start("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset")
+    packing = source.start("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset",
+                           in_tree=False)  # the attributes there could make it wait  # fmt: skip
     os.set_inheritable(packing.stdout, False)
-    indexing = target.start("index-pack", "--stdin", "--strict", "--fix-thin", stdin_fd=packing.stdout)
-    os.close(packing.stdout)
-    packing.stdout = -1
+    try:
+        indexing = target.start("index-pack", "--stdin", "--strict", "--fix-thin", stdin_fd=packing.stdout)
+    except command.CommandFailed:
+        packing.kill()
+        raise
+    finally:
+        os.close(packing.stdout)
+        packing.stdout = -1
     revisions = "".join(f"{w}\n" for w in wants) + "".join(f"^{h}\n" for h in haves)
-    packed = packing.finish(revisions.encode(), limit_seconds=limit_seconds, check=False)
-    indexed = indexing.finish(limit_seconds=limit_seconds, check=False)
+    try:
+        packed = source.finish(packing, revisions.encode(), limit_seconds=limit_seconds, check=False,
+                               together=(indexing,))
+    except command.CommandFailed:
+        _end(indexing)
+        raise
+    indexed = target.finish(indexing, limit_seconds=limit_seconds, check=False)
     for result in (packed, indexed):
         if result.status != 0:
             raise command.CommandFailed(result.argv, result.status, result.stdout, result.stderr)
+
+
+def _end(running: command.Running) -> None:
+    """End what gets no input any more."""
+    try:
+        running.finish(limit_seconds=0)
+    except command.CommandFailed:
+        return
 
 
 def _environment(git_dir, work_tree, index, settings, user) -> dict[str, str]:

@@ -34,22 +34,30 @@ def find_special_objects(git_dir: str) -> list[str]:
     return found
 
 
-def find_waiting_object(git_dir: str) -> str:
-    """Name a loose object at which git would wait for ever, '' if there is none; a few milliseconds."""
-    try:
-        folders = os.listdir(f"{git_dir}/objects")
-    except OSError:
-        return ""
-    for folder in folders:
+def find_waiting_objects(git_dir: str) -> list[str]:
+    """Name the loose objects at which git would wait for ever; a few milliseconds, for no file is looked at."""
+    found = []
+    for folder in _names(f"{git_dir}/objects", 1):
         try:
-            with os.scandir(f"{git_dir}/objects/{folder}") as found:
-                odd = [entry for entry in found if not entry.is_file(follow_symlinks=False)]
+            with os.scandir(f"{git_dir}/objects/{folder}") as inside:
+                odd = [entry.path for entry in inside if not entry.is_file(follow_symlinks=False)]
         except OSError:
             continue
-        for entry in odd if len(folder) == 2 else ():
-            if not _is_plain(entry.path, entry.stat(follow_symlinks=False)):
-                return entry.path[len(git_dir) + 1 :]
-    return ""
+        if len(folder) == 2:
+            found += [path[len(git_dir) + 1 :] for path in odd if _waits(path)]
+    return found
+
+
+def find_waiting_object(git_dir: str) -> str:
+    """Name one of them, '' if there is none."""
+    return next(iter(find_waiting_objects(git_dir)), "")
+
+
+def _waits(path: str) -> bool:
+    try:
+        return not _is_plain(path, os.lstat(path))
+    except OSError:
+        return False
 
 
 def _is_plain(path: str, facts: os.stat_result) -> bool:
@@ -89,13 +97,7 @@ def what_hangs(git_dir: str) -> str:
 
 def find_waiting_include(git_dir: str) -> str:
     """Name an included configuration file that is no file, '' if there is none."""
-    for path in _configurations(git_dir):
-        try:
-            if not _is_plain(path, os.lstat(path)):
-                return path
-        except OSError:
-            continue
-    return ""
+    return next((path for path in _configurations(git_dir) if _waits(path)), "")
 
 
 def _configurations(git_dir: str) -> list[str]:

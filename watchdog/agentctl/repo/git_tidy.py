@@ -15,6 +15,7 @@ from .git_folder import (
     entries,
     find_special,
     find_special_objects,
+    find_waiting_objects,
     is_oid,
     is_readable_head,
     last_logged,
@@ -53,8 +54,7 @@ def tidy(git_dir: str, folder: str, branch: str, is_thorough: bool) -> str:
     before = {"branch_at": read_ref(git_dir, loose), "head": read_ref(git_dir, "HEAD"),
               "logged": last_logged(git_dir)}  # fmt: skip
     names = [*IN_PROGRESS, *MISLEADING, *_locks(git_dir), *find_special(git_dir)]
-    if is_thorough:
-        names += find_special_objects(git_dir)
+    names += find_special_objects(git_dir) if is_thorough else find_waiting_objects(git_dir)
     if not _is_free_or_holds_id(f"{git_dir}/{loose}"):
         names.append(loose)
     names += [n for n in FILES if os.path.isdir(f"{git_dir}/{n}")]

@@ -12,7 +12,7 @@ from .. import lean_json as json
 from ..entries import relocate
 from ..errors import AgentctlError
 from ..machine import command
-from ..machine.command import CommandFailed, Identity
+from ..machine.command import CommandFailed, Identity, Result
 from . import git_folder, git_tidy, work_tree
 from .git import Git, pipe_pack
 
@@ -33,10 +33,20 @@ class Repository:
         """Return (commit, branch) of HEAD; '' for what cannot be read (unborn, detached, broken)."""
         if self.what_hangs():
             return "", ""
-        words = ("--verify", "--quiet", "HEAD^{commit}")
-        shown = self.git.run("rev-parse", *words, check=False, limit_seconds=READ_SECONDS)
+        shown = self._ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        if shown is None:
+            return "", ""
         commit = shown.text if shown.status == 0 else ""
         return commit, self._branch()
+
+    def _ask(self, *words: str) -> Result | None:
+        """Ask git something small; None if it waits at what is no file, as an object may be: then nobody can say."""
+        try:
+            return self.git.run(*words, check=False, limit_seconds=READ_SECONDS)
+        except CommandFailed:
+            if not self.git.standstills:
+                raise
+            return None
 
     def what_hangs(self) -> str:
         """Name what in `.git` would make git wait for ever, '' if nothing: then git can be asked."""
@@ -51,7 +61,9 @@ class Repository:
         if self.what_hangs():
             return "", "", ""
         words = ("HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD")
-        told = self.git.run("rev-parse", *words, check=False, limit_seconds=READ_SECONDS)
+        told = self._ask("rev-parse", *words)
+        if told is None:
+            return "", "", ""
         if told.status != 0:
             commit, branch = self.head()
             return commit, "", branch
@@ -62,7 +74,9 @@ class Repository:
         """Return (commit, branch, all refs as text) by one question where HEAD is on a branch."""
         if self.what_hangs():
             return "", "", ""
-        listed = self.git.run("for-each-ref", f"--format={WITH_HEAD}", check=False, limit_seconds=READ_SECONDS)
+        listed = self._ask("for-each-ref", f"--format={WITH_HEAD}")
+        if listed is None:
+            return "", "", ""
         if listed.status != 0:
             return *self.head(), ""
         current = next((line.split(" ", 2) for line in listed.text.splitlines() if line.startswith("*")), None)
@@ -128,7 +142,9 @@ class Repository:
 
         `is_thorough` looks at every object, too.
         """
-        return json.loads(command.call_as(self.user, git_tidy.tidy, self.git_dir, folder, branch, is_thorough))
+        found = json.loads(command.call_as(self.user, git_tidy.tidy, self.git_dir, folder, branch, is_thorough))
+        self.git.standstills = 0  # what it waited at is out of its way
+        return found
 
     def mend_settings(self, folder: str) -> None:
         """Give it plain settings with the remotes, branches and user of the old, which go into `folder`."""
@@ -165,6 +181,7 @@ class Repository:
         command.call_as(self.user, os.mkdir, self.git_dir)
         Git(self.git_dir, user=self.user).run("init", "--quiet", f"--initial-branch={branch}", "--template=",
                                               limit_seconds=30)
+        self.git.standstills = 0
         self.fetch_from(vault, commits)
 
     def commit_work(self, tree_dir: str, branch: str, parent: str, message: str, scratch: str) -> str:

@@ -128,8 +128,6 @@ def _take_whole(home: str, git_dir: str) -> None:
             continue  # it stays in quarantine
 
 
-
-
 def keep_launched(repository: Repository, vault: Git, commit: str, name: str) -> None:
     """Keep the commit that was launched on a branch of its own where no branch leads to it any more."""
     if not commit or repository.git.run("for-each-ref", "--contains", commit, "--count=1", "refs/heads",
@@ -141,11 +139,15 @@ def keep_launched(repository: Repository, vault: Git, commit: str, name: str) ->
         _make(repository.git, f"refs/heads/{name}", commit)
 
 
+def _what_waits(home: str) -> str:
+    return git_folder.what_hangs(home) or git_folder.find_waiting_object(home)
+
+
 def put_submodule(repository: Repository, path: str, commit: str, rescue: str) -> None:
     """Put a submodule whose files came with the good tree on their commit; where it was goes onto a rescue branch."""
     folder = f"{repository.code_dir}/{path}"
     home = command.call_as(repository.user, git_folder.find_home, f"{folder}/.git", folder)
-    if not home or command.call_as(repository.user, git_folder.what_hangs, home):
+    if not home or command.call_as(repository.user, _what_waits, home):
         return
     git = Git(home, work_tree=folder, user=repository.user)
     head = git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False, limit_seconds=10).text

@@ -52,7 +52,7 @@ class Staging:
         tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard") if commit else None
         problems = self._add_all(lambda name: bool(commit) and _knows(repository, name))
         if tracked is not None:
-            self._add_tracked_but_ignored(tracked)
+            self._add_tracked_but_ignored(repository, tracked)
         tree = self.git.run("write-tree").text
         if commit and not commit_tree:
             shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}", check=False)
@@ -85,14 +85,13 @@ class Staging:
 
     def read_ignored(self, asked: Running, folders: tuple[str, ...] = ()) -> list[str]:
         """Return the names that git ignores (folders end in '/'); it looked at one of `folders`."""
-
-        def let_go() -> None:
-            for folder in folders:
-                work_tree.release_readers(self.user, folder)
-
-        listed = asked.finish(limit_seconds=600, on_idle=let_go)
+        listed = self.git.finish(asked, limit_seconds=600, let_go=lambda: self._let_go(*folders))
         names = [n for n in listed.stdout.decode("utf-8", "surrogateescape").split("\0") if n]
         return [n for n in names if not self.hidden or n.split("/")[0] != self.hidden]
+
+    def _let_go(self, *folders: str) -> None:
+        for folder in folders:
+            work_tree.release_readers(self.user, folder)
 
     def keep_ignored(self, names: list[str]) -> list[str]:
         """Return which of `names` the tree in place ignores, too; all of them where git cannot say."""
@@ -102,14 +101,17 @@ class Staging:
                   config=self.config)
         asked = {f"{name}x" if name.endswith("/") else name: name for name in names}  # a folder that is not there yet
         running = git.start("check-ignore", "-z", "--stdin", "--no-index")
-        told = running.finish(os.fsencode("\0".join(asked)), limit_seconds=60, check=False,
-                              on_idle=lambda: work_tree.release_readers(self.user, self.code_dir))
+        told = self.git.finish(running, os.fsencode("\0".join(asked)), limit_seconds=60, check=False,
+                               let_go=lambda: self._let_go(self.code_dir))
         if told.status > 1:
             return names
         return [asked[path] for path in os.fsdecode(told.stdout).split("\0") if path in asked]
 
-    def _add_tracked_but_ignored(self, asked: Running) -> None:
-        listed = asked.finish(limit_seconds=300, check=False)
+    def _add_tracked_but_ignored(self, repository: Git, asked: Running) -> None:
+        try:
+            listed = repository.finish(asked, check=False, let_go=lambda: self._let_go(self.code_dir))
+        except CommandFailed:  # nobody knows then what is tracked, as without a commit
+            return
         names = [n for n in listed.stdout.split(b"\0") if n and n.split(b"/")[0] != os.fsencode(self.hidden)]
         if listed.status == 0 and names:
             self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",

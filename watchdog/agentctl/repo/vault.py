@@ -13,8 +13,9 @@ import time
 from .. import durable
 from .. import lean_json as json
 from ..errors import AgentctlError
-from ..machine import process
+from ..machine import command, process
 from ..machine.command import CommandFailed, Identity
+from . import git_folder
 from .git import Git, pipe_pack
 from .staging import Capture, Staging
 from .vault_lock import Writing
@@ -67,13 +68,24 @@ class Vault:
             return False
         if commit in known:
             return True
-        haves = [k for k in dict.fromkeys(known[-4:]) if repository.has_object(f"{k}^{{commit}}")]
         try:
-            pipe_pack(repository, [commit], haves, self.git)
+            haves = self._copy(repository, [commit], known[-4:])
             self.git.run("rev-list", "--objects", "--quiet", commit, "--not", *haves)
         except CommandFailed:
             return False
         return True
+
+    def _copy(self, repository: Git, wants: list[str], known: list[str]) -> list[str]:
+        """Bring objects in, without what the `known` ones reach; return those of them that are there, too.
+
+        Raise CommandFailed, at once where git would come to an object that is no file, and wait.
+        """
+        waiting = command.call_as(repository.user, git_folder.find_waiting_object, repository.git_dir)
+        if waiting:
+            raise CommandFailed(["git", "pack-objects"], 1, b"", f"{waiting} is no file".encode())
+        haves = [oid for oid in dict.fromkeys(known) if repository.has_object(f"{oid}^{{}}")]
+        pipe_pack(repository, list(dict.fromkeys(wants)), haves, self.git)
+        return haves
 
     def take(self, commit: str, repository: Git) -> None:
         """Bring a commit in without a name for it; raise AgentctlError if the repository has it not whole."""
@@ -95,11 +107,11 @@ class Vault:
         news = {ref: oid for ref, oid in wanted.items() if have.get(ref) != oid}
         if not news:
             return
-        known = [oid for oid in dict.fromkeys(have.values()) if repository.has_object(oid)]
+        known = list(dict.fromkeys(have.values()))
         try:
-            pipe_pack(repository, list(dict.fromkeys(news.values())), known[-50:], self.git)
+            self._copy(repository, list(news.values()), known[-50:])
         except CommandFailed:  # one that is damaged does not keep out the others
-            news = {ref: oid for ref, oid in news.items() if self._take_commit(oid, repository, known[-4:])}
+            news = {ref: oid for ref, oid in news.items() if self._take_commit(oid, repository, known)}
         self._make_way(news, {ref: oid for ref, oid in have.items() if ref not in wanted})
         try:
             self._set_refs(news)

@@ -18,6 +18,8 @@ from .git import Git
 LARGEST_BYTES = 1 << 30
 # What git opens in a work tree without looking what it is: a FIFO of that name would make it wait for ever.
 OPENED = (".gitignore", ".gitattributes", ".gitmodules", "HEAD", "config", "packed-refs", "exclude", "main")
+# And whatever a repository inside the tree has for a branch.
+OF_A_REPOSITORY = "/.git/"
 SPECIAL = "\\*?[#! "
 
 
@@ -35,7 +37,7 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
         excluded = [f":(exclude,top,literal){name}" for name in left_out]
         adding = git.start("add", "--all", "--ignore-errors", "--", ".", ":(exclude,top).git", *but(hidden), *excluded)
         try:
-            added = adding.finish(limit_seconds=3600, check=False, on_idle=look)
+            added = git.finish(adding, limit_seconds=3600, check=False, let_go=look)
         except CommandFailed:
             if not look.large:
                 raise
@@ -100,7 +102,7 @@ def _look_over(folder: str) -> str:
                 facts = os.lstat(path)
             except OSError:
                 continue
-            if stat.S_ISFIFO(facts.st_mode) and name in OPENED:
+            if stat.S_ISFIFO(facts.st_mode) and (name in OPENED or OF_A_REPOSITORY in path):
                 _let_go(path)
             elif stat.S_ISREG(facts.st_mode) and facts.st_size >= LARGEST_BYTES:
                 large.append(path[len(folder) + 1 :])
