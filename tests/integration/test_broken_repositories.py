@@ -22,6 +22,7 @@ FOUND = {
     ("objects-good-commit-fifo", "early"), ("objects-good-blob-fifo", "late"), ("objects-bad-tree-fifo", "early"),
     ("objects-bad-blob-fifo", "late"), ("objects-junk-in-midx", "late"), ("trees-fifo-gitattributes", "early"),
     ("trees-fifo-deep-attributes", "late"),
+    ("refs-main-of-no-object", "early"), ("refs-main-is-link-to-idea", "early"), ("refs-packed-refs-are-junk", "early"),
 }  # fmt: skip
 CHOSEN = [case for family in FAMILIES for case in effort.choose(
     [(s, m) for s in STATES if s.family == family for m in MOMENTS], IN_GATE, "broken repository", family)]  # fmt: skip

@@ -24,14 +24,14 @@ def put_on_target(attempt) -> str:
         _make_aside_folder(attempt, aside)
         found = repository.tidy(aside, branch, is_thorough=not attempt.detail("evidence").get("head"))
         facts.update({name: found[name] for name in ("set_aside", "misled") if found[name]})
-        facts["head"] = _head_of(attempt, found)
+        facts["head"] = _head_of(attempt, found, attempt.detail("evidence").get("head", ""))
         if found["misled"]:
             repository.mend_settings(aside)
         if repository.lacks(commit):
             repository.fetch_from(station.vault.git, [commit])
         rescue = _choose_rescued(attempt, found, facts["head"], commit)
         is_current = attempt.detail("evidence").get("branch") == branch
-        rescue = _put_on(attempt, commit, rescue, is_current, aside)
+        rescue = _put_on(attempt, commit, rescue, is_current, aside, found)
         facts["head"] = rescue.get(attempt.rescue_branch, "")
         repository.set_index_aside(aside)
     except (AgentctlError, OSError) as error:
@@ -44,9 +44,8 @@ def put_on_target(attempt) -> str:
     return json.dumps(facts)
 
 
-def _head_of(attempt, found: dict) -> str:
+def _head_of(attempt, found: dict, told: str) -> str:
     """The condemned head: as git told, else as the files tell, else as it was when it was launched."""
-    told = attempt.detail("evidence").get("head", "")
     if told or attempt.rung == "undo":
         return told
     for oid in (found["head"], found["branch_at"], found["logged"]):
@@ -62,13 +61,21 @@ def _choose_rescued(attempt, found: dict, head: str, commit: str) -> dict[str, s
     if attempt.rung == "undo":
         return {}
     rescue = {attempt.rescue_branch: head} if head else {}
-    loose = {"branch": found["branch_at"], **found["anchors"]}
+    loose = {"branch": found["branch_at"], "logged": _logged_apart(attempt, found, head), **found["anchors"]}
     rescue.update({f"{attempt.rescue_branch}-{name}": oid for name, oid in loose.items()
                    if oid not in ("", head, commit)})
     return rescue
 
 
-def _put_on(attempt, commit: str, rescue: dict[str, str], is_current: bool, aside: str) -> dict[str, str]:
+def _logged_apart(attempt, found: dict, head: str) -> str:
+    """The commit that HEAD had last by its log, where it was taken off every branch behind git's back; else ''."""
+    logged, repository = found["logged"], attempt.station.repository
+    if logged in ("", head, found["branch_at"]) or repository.lacks(logged) or repository.is_on_a_branch(logged):
+        return ""
+    return logged
+
+
+def _put_on(attempt, commit: str, rescue: dict[str, str], is_current: bool, aside: str, found: dict) -> dict[str, str]:
     """Put it there; where something is in the way, mend what git stumbles over, keep what can be; return what was."""
     repository, branch = attempt.station.repository, attempt.station.config.agent.branch
     try:
@@ -79,7 +86,10 @@ def _put_on(attempt, commit: str, rescue: dict[str, str], is_current: bool, asid
     if not repository.is_usable:
         repository.mend_settings(aside)
     repository.mend_refs(aside)
-    rescue = {name: oid for name, oid in rescue.items() if repository.git.has_object(f"{oid}^{{tree}}")}
+    rescue = {name: oid for name, oid in rescue.items() if not repository.lacks(oid)}
+    if attempt.rescue_branch not in rescue and (head := _head_of(attempt, found, "")):
+        # A branch that leads to nothing told git the other one.
+        rescue = {attempt.rescue_branch: head, **{name: oid for name, oid in rescue.items() if oid != head}}
     try:
         repository.put_on(branch, commit, rescue)
         return rescue

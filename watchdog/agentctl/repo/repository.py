@@ -133,6 +133,10 @@ class Repository:
         """Tell whether the commit or its tree is not readable here."""
         return not self.git.has_object(f"{commit}^{{tree}}")
 
+    def is_on_a_branch(self, commit: str) -> bool:
+        """Tell whether some branch leads to the commit."""
+        return bool(self.git.run("for-each-ref", "--contains", commit, "--count=1", "refs/heads", check=False).text)
+
     def fetch_from(self, vault: Git, commits: list[str]) -> None:
         """Bring commits in from the vault, whole, whatever is here already."""
         pipe_pack(vault, commits, [], self.git)

@@ -130,8 +130,7 @@ def _take_whole(home: str, git_dir: str) -> None:
 
 def keep_launched(repository: Repository, vault: Git, commit: str, name: str) -> None:
     """Keep the commit that was launched on a branch of its own where no branch leads to it any more."""
-    if not commit or repository.git.run("for-each-ref", "--contains", commit, "--count=1", "refs/heads",
-                                        check=False).text:  # fmt: skip
+    if not commit or repository.is_on_a_branch(commit):
         return
     if repository.lacks(commit) and vault.has_object(f"{commit}^{{commit}}"):
         pipe_pack(vault, [commit], [], repository.git)
