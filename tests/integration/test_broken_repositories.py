@@ -14,6 +14,9 @@ from kit.survival import survived
 
 PLAIN_FILE = re.compile(rb"(ref: refs/heads/[\w/.-]+|[0-9a-f]{40})\n?")
 MOMENTS = ("early", "late")  # broken before the launch, or while it runs
+# What no commit holds and the agent works with goes on to the good tree, untracked as it was: a file too large to
+# capture, a linked worktree whose place is written down in `.git`.
+CARRIED = ("?? huge.bin", "?? beside/")
 FAMILIES = sorted({state.family for state in STATES})
 IN_GATE = 4  # of each family
 ADOPTIONS_IN_GATE = 8
@@ -23,6 +26,7 @@ FOUND = {
     ("objects-bad-blob-fifo", "late"), ("objects-junk-in-midx", "late"), ("trees-fifo-gitattributes", "early"),
     ("trees-fifo-deep-attributes", "late"),
     ("refs-main-of-no-object", "early"), ("refs-main-is-link-to-idea", "early"), ("refs-packed-refs-are-junk", "early"),
+    ("refs-main-is-moved-by-force", "early"), ("trees-linked-worktree-inside", "late"),
 }  # fmt: skip
 CHOSEN = [case for family in FAMILIES for case in effort.choose(
     [(s, m) for s in STATES if s.family == family for m in MOMENTS], IN_GATE, "broken repository", family)]  # fmt: skip
@@ -108,7 +112,7 @@ def check_health(world, state):
     assert subject.git("rev-parse", "HEAD", "refs/heads/main").split() == [subject.good] * 2
     assert subject.git("symbolic-ref", "HEAD") == "refs/heads/main"
     seen = subject.git("status", "--porcelain")
-    assert seen == "" or "clean" in state.loses and seen == "?? huge.bin"  # too large to capture: carried over instead
+    assert seen == "" or "clean" in state.loses and seen in CARRIED
     assert (subject.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
     assert "history" in state.loses or subject.git("log", "--format=%s") == "the good version\nthe first version"
     assert disk_use(world.folder) < 200 << 20

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from .subject import broken
+from .subject import BAD, broken
 
 JUNK = {"empty": b"", "nul": b"\0" * 41, "junk": b"junk\n", "of-no-object": b"1" * 40 + b"\n", "half": b"abcdef",
         "to-itself": b"ref: refs/heads/main\n", "to-nowhere": b"ref: refs/heads/nowhere\n"}  # fmt: skip
@@ -79,12 +79,13 @@ def main_is_renamed(subject):
 
 @broken()
 def main_is_moved_by_force(subject):
-    """HEAD is elsewhere, and what main had is on no other branch."""
+    """HEAD is elsewhere, and what main had is on no other branch; without a change there it would be good code."""
     subject.clean()
     subject.write({"only.txt": "only on main\n"})
     subject.commit("only on main")
     subject.keep("only on main")
     subject.git("switch", "-q", "-c", "topic", "fresh")
+    subject.write({"behaviour.py": BAD})
 
 
 @broken(loses="head")

@@ -170,7 +170,7 @@ def submodule(subject):
     subject.write({"sub/own.txt": "work in the submodule\n"})
 
 
-@broken(each={"outside": "../beside", "inside": "beside", "ignored": "local/beside"})
+@broken(loses="clean", each={"outside": "../beside", "inside": "beside", "ignored": "local/beside"})
 def linked_worktree(subject, where):
     subject.git("worktree", "add", "-q", where, "idea")
     subject.write({f"{where}/own.txt": "work in the worktree\n"})
