@@ -1,5 +1,6 @@
 """agentctl.agent: real datagrams to a real socket, real signals, real exits."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -163,17 +164,32 @@ def test_a_long_step_that_fails_is_left_with_a_beat_too(runner):
     assert len(runner.heard()) == 2
 
 
+def fill_queue(path):
+    """Fill a socket's queue, whatever length the kernel gives it, until a sender that had not said a word is refused.
+
+    One sender alone may be refused for its own memory, long before the queue is full: /proc/sys/net/unix/max_dgram_qlen
+    is 10 on a bare kernel and 512 where systemd is PID 1.
+    """
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            other.connect(path)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other.send(b"x=1")
+                    sent += 1
+        if not sent:
+            return
+
+
 def test_a_runner_that_is_stuck_or_gone_does_not_stop_the_agent(runner, clock, tmp_path):
     agent = Agent()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.setblocking(False)
-        other.connect(str(tmp_path / "notify"))
-        with pytest.raises(BlockingIOError):
-            while True:  # until the runner's queue is full
-                other.send(b"x=1")
+    fill_queue(str(tmp_path / "notify"))
     began = time.perf_counter()
     agent.beat()
-    assert 0.5 < time.perf_counter() - began < 5
+    assert 0.5 < time.perf_counter() - began < 60  # SEND_PATIENCE_SECONDS is one; a busy machine adds what it likes
+    assert beat() not in runner.heard()
     runner.socket.close()
     agent.beat(phase="idle")
 
