@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.in_order  # one installation each: tried, installed over, and removed at the end
 NEEDED = ("packaging", "watchdog", "systemd", "pyproject.toml")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
