@@ -18,6 +18,7 @@ from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
 from compose.images import AGENT
 from integration.world import wait_until, write
+from kit import deadline
 from kit.engine import BASE
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -185,11 +186,11 @@ def test_we_may_be_killed_at_each_step_of_up(make, engine, step):
     try:
         running = world.start()
         for _ in range(step):
-            events.stdout.readline()
+            deadline.read_line(events)
         world.kill_everything(running)
     finally:
         events.kill()
-        events.communicate()
+        deadline.communicate(events)
     world.start()
     assert_back(world, before)
 

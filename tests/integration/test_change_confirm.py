@@ -8,7 +8,7 @@ import time
 import pytest
 
 from integration.changing import CHANGE, Changing
-from integration.world import PATIENCE_SECONDS, git, merged
+from integration.world import git, merged
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_freeze_stays_down_with_the_evidence(make):
     world = make({"probation": {"duration": "10m", "tries": 2}})
     world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
     world.ctl("change", "promote", "--on-failure", "freeze")
-    assert world.supervisors[-1].wait(PATIENCE_SECONDS) == 77
+    assert world.end_of(world.supervisors[-1]) == 77
     incident = world.incidents()[-1]
     assert incident["outcome"] == "halted" and "--on-failure freeze" in incident["reason"]
     assert any("told to crash later" in line for line in world.evidence(incident)["stack"])
@@ -118,7 +118,7 @@ def test_page_tells_a_human_and_tries_on(make):
     world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
     world.ctl("change", "promote", "--on-failure", "page")
     world.until(lambda: told.exists() and "not rolled back, as asked" in told.read_text(), "the page", 60)
-    assert world.supervisors[-1].wait(PATIENCE_SECONDS) == 77
+    assert world.end_of(world.supervisors[-1]) == 77
     assert world.rungs() == [("promote", 2), ("restart", 2), ("restart", 2)]
     assert git(world.code, "log", "-1", "--format=%s") == "Merge feature/x"
 

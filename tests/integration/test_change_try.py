@@ -13,6 +13,7 @@ import pytest
 from agentctl.machine import process
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
+from kit import deadline
 from kit.manifest import manifest
 
 
@@ -145,9 +146,9 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
     env = {**os.environ, "PYTHONPATH": SOURCE}
     argv = [sys.executable, "-c", CTL, "--name", world.name, "change", "try", "--for", "10m"]
     running = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "ready" in running.stdout.readline()
+    assert "ready" in deadline.read_line(running)
     running.send_signal(signal.SIGINT)
-    assert running.wait(60) == 130
+    assert deadline.wait(running, timeout=60) == 130
     world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate", 60)
 
 

@@ -18,6 +18,7 @@ from agentctl.decisions import policy
 from agentctl.launching import incident, launch
 from agentctl.running import jobs
 from integration.world import ROLLBACK, SOURCE, World, git, write
+from kit import deadline
 from kit.survival import survived
 
 ROUNDS = 100 if os.environ.get("AGENTCTL_NIGHTLY") else 8
@@ -76,7 +77,7 @@ def trigger_at_random(world: World, chance: random.Random) -> tuple[list[str], l
     for at, kind in zip(sorted(chance.uniform(0, WITHIN_SECONDS) for _ in kinds), kinds, strict=True):
         time.sleep(max(0.0, began + at - time.monotonic()))
         running.append(start(world, kind))
-    return kinds, [process.wait(LIMIT_SECONDS) for process in running]
+    return kinds, [deadline.wait(process, timeout=LIMIT_SECONDS, log=world.folder / "log") for process in running]
 
 
 def test_several_triggers_at_once(world):

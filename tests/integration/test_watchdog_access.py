@@ -9,7 +9,6 @@ import random
 import re
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from integration.watchdogs import Watchdog, ask, free_port
 from integration.world import SOURCE, World
+from kit import deadline
 
 SECRET = "hunter2-hunter2-hunter2"
 BASE = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -40,8 +40,8 @@ def served():
 
 def ctl(world, *words):
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, "--name", world.name, *words], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
+    return deadline.run([sys.executable, "-c", code, "--name", world.name, *words], capture_output=True, text=True,
+                        env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +381,7 @@ def test_idle_connections_and_dripping_ones_keep_nobody_out(served):
                          "the slow ones to be closed")  # fmt: skip
         finally:
             stop.set()
-            dripping.join()
+            deadline.join(dripping)
     finally:
         for connection in held:
             connection.close()
@@ -403,7 +403,7 @@ def test_duplicates_and_disorder_leave_each_message_once(served):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        deadline.join(thread)
     assert errors == []
     found = [json.loads(x)["id"] for x in served.ask("GET", "/history/export?agent=crowd").body.splitlines()]
     assert sorted(found) == sorted(m["id"] for m in messages)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agentctl.machine import runner_client
 from integration.world import SOURCE, wait_until
+from kit import deadline
 
 PATIENCE_SECONDS = 60.0
 RUN = "import sys; from agentctl.server import main; sys.exit(main(sys.argv[1]))"
@@ -133,4 +134,6 @@ class Watchdog:
             self.process.send_signal(number)
             if number != signal.SIGKILL:
                 self.process.send_signal(signal.SIGCONT)
-        return self.process.wait(PATIENCE_SECONDS) if self.process is not None else 0
+        if self.process is None:
+            return 0
+        return deadline.wait(self.process, "the watchdog", PATIENCE_SECONDS, self.log_path)

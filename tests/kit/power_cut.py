@@ -18,11 +18,12 @@ import random
 import select
 import signal
 import struct
-import subprocess
 import sys
 import time
 import traceback
 import uuid
+
+from kit import deadline
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN: _IOR('X', 125, __u32)
 EVERYTHING_WRITTEN, LOG_WRITTEN, NOTHING_WRITTEN = 0, 1, 2  # of what is still in memory
@@ -81,18 +82,18 @@ class Disk:
         size, argv, _ = KINDS[self.kind]
         with open(self.image, "wb") as file:
             file.truncate(size << 20)
-        subprocess.run([*argv, self.image], check=True, capture_output=True)
+        deadline.run([*argv, self.image], check=True, capture_output=True)
         self.mount()
 
     def mount(self) -> None:
         """Mount it; after a cut that replays the journal."""
         argv = ["mount", "-o", KINDS[self.kind][2], self.image, self.path]
-        done = subprocess.run(argv, capture_output=True, text=True)
+        done = deadline.run(argv, capture_output=True, text=True)
         assert done.returncode == 0, f"the disk does not mount any more: {done.stderr}"
 
     def unmount(self) -> None:
         """Unmount it; the loop device goes with it. Fails if something still uses it: nothing may."""
-        subprocess.run(["umount", self.path], check=True)
+        deadline.run(["umount", self.path], check=True)
 
     def keep(self, copy: str) -> None:
         """Copy the (unmounted) disk, to come back to it."""
@@ -105,7 +106,7 @@ class Disk:
     def check(self) -> None:
         """Have the file system's own checker look at the unmounted disk."""
         argv = ["fsck.ext4", "-f", "-n"] if self.kind == "ext4" else ["xfs_repair", "-n"]
-        done = subprocess.run([*argv, self.image], capture_output=True, text=True)
+        done = deadline.run([*argv, self.image], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -289,7 +290,7 @@ def why_impossible(kinds: tuple[str, ...] = tuple(KINDS)) -> str:
     if os.geteuid() != 0:
         return "power cuts need root"
     for kind in kinds:
-        done = subprocess.run(["sh", "-c", f"command -v {KINDS[kind][1][0]}"], capture_output=True)
+        done = deadline.run(["sh", "-c", f"command -v {KINDS[kind][1][0]}"], capture_output=True)
         if done.returncode:
             return f"{KINDS[kind][1][0]} is missing"
     try:

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +15,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from kit import deadline
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "packaging"))
@@ -27,6 +28,8 @@ VENV_INSIDE = "/opt/agentctl/venv"
 ROOTS = ("own", "debian13")
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "watchdog", "systemd", "packaging/docker")
 LAYERS_KEPT = 6
+LAYER_IN_USE_SECONDS = 3600  # a box copies its layer when it is made, but others' boxes may be many, and slow
+PIP_SECONDS = 1800
 PATIENCE_SECONDS = 120  # most waits take a hundredth of it, but the machine may have much else to do
 IN_BOX = {"PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
 
@@ -109,7 +112,8 @@ def installed_layer(root):
                 (Path(place) / "layer").rename(layer)
         os.utime(layer)
         for old in sorted(layers.glob("[!.]*"), key=os.path.getmtime)[:-LAYERS_KEPT]:
-            shutil.rmtree(old)
+            if old.stat().st_mtime < time.time() - LAYER_IN_USE_SECONDS:
+                shutil.rmtree(old)
     return layer
 
 
@@ -154,7 +158,7 @@ def _install(root, place):
         )
         target = place / "layer" / VENV_INSIDE.strip("/")
         target.parent.mkdir(parents=True)
-        subprocess.run(["cp", "-a", box.path(VENV_INSIDE), target], check=True)
+        deadline.run(["cp", "-a", box.path(VENV_INSIDE), target], check=True)
     link = place / "layer/usr/local/bin/agentctl"
     link.parent.mkdir(parents=True)
     link.symlink_to(f"{VENV_INSIDE}/bin/agentctl")
@@ -208,6 +212,6 @@ def _pip_wheel(folder, *arguments):
 
 
 def _pip(*arguments):
-    done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True)
+    done = deadline.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, timeout=PIP_SECONDS)
     if done.returncode:
         raise Unavailable(f"pip {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}")

@@ -10,6 +10,8 @@ import boxes
 import pytest
 from boxes import wait_until
 
+from kit import deadline
+
 BEATS_TWICE_THEN_HANGS = """
 [Unit]
 OnFailure=answer.service
@@ -225,7 +227,7 @@ def is_alive(pid):
 
 
 def loops():
-    return set(subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout.splitlines())
+    return set(deadline.run(["losetup", "-a"], capture_output=True, text=True).stdout.splitlines())
 
 
 def cgroups():
@@ -264,8 +266,9 @@ def test_a_box_dies_with_its_controller(signal_number):
                               env={"PYTHONPATH": str(boxes.CHECKOUT / "packaging"),
                                    "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
     with holder:
-        init, keeper, folder = holder.stdout.readline().split()
+        init, keeper, folder = deadline.read_line(holder).split()
         holder.send_signal(signal_number)
+        deadline.wait(holder, "who holds the box")
     wait_until(lambda: not is_alive(init) and not is_alive(keeper), "the end of the box")
     assert nothing_of(folder)
 
@@ -276,11 +279,11 @@ def test_the_command_line_cleans_up_when_told_to_stop(box_root, signal_number):
     command = [script, "run", "--root", str(box_root), "--", "sh", "-c", "echo up; sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
                           start_new_session=True) as process:  # fmt: skip
-        assert process.stdout.readline() == "up\n"
+        assert deadline.read_line(process) == "up\n"
         folders = set(map(str, boxes.machine.BASE.iterdir()))
         process.send_signal(signal_number)
         try:
-            process.wait(180)
+            deadline.wait(process, timeout=180)
         finally:
             process.kill()
     assert process.returncode == 128 + signal_number
@@ -299,7 +302,7 @@ def test_a_box_dies_with_its_keeper(box_root, tmp_path):
 def test_the_command_line_passes_the_status_on(box_root):
     script = str(boxes.CHECKOUT / "packaging/box.py")
     command = [script, "run", "--root", str(box_root), "--", "sh", "-c", "ps -o comm= 1; exit 7"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = deadline.run(command, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("systemd\n", 7)
 
 

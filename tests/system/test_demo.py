@@ -7,6 +7,8 @@ import boxes
 import foreign_agent
 import pytest
 
+from kit import deadline
+
 DEMO = boxes.CHECKOUT / "packaging/demo"
 INSIDE = f"{boxes.SOURCE_INSIDE}/packaging/demo"
 PYTHON = f"{boxes.VENV_INSIDE}/bin/python"
@@ -134,7 +136,7 @@ def root_on_this_machine():
 
 def test_boots_a_systemd_of_its_own_where_there_is_none(root_on_this_machine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("d")
-    done = subprocess.run(
+    done = deadline.run(
         [DEMO, "--runtime", "box"],
         env={**os.environ, "TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
