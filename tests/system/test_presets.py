@@ -13,6 +13,7 @@ import pytest
 from boxes import give_up
 from foreign_agent import ModelApi, asked_in
 
+pytestmark = pytest.mark.in_order  # one conversation with each agent
 NIGHTLY = bool(os.environ.get("AGENTCTL_NIGHTLY"))
 
 
