@@ -124,7 +124,7 @@ def test_an_engine_that_ends_in_a_build_builds_it_when_it_is_back(engine, tmp_pa
         wait_until(lambda: is_building(engine), "the build's container")
         getattr(engine, how)()
         engine.start()
-        assert building.result() == engine.ask("{{.Id}}", "cut-off:1")
+        assert building.result(deadline.SECONDS) == engine.ask("{{.Id}}", "cut-off:1")
 
 
 def test_an_engine_that_ends_in_a_build_condemns_nobody(make, engine):

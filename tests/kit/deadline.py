@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -36,6 +37,21 @@ def wait(process: subprocess.Popen, what: str = "", timeout: float = SECONDS, lo
     except subprocess.TimeoutExpired:
         _kill(process)
         raise _late(_end_of(process, what), timeout, *_left_in(process, log)) from None
+
+
+def wait_pid(pid: int, what: str, timeout: float = SECONDS) -> int:
+    """Wait for the end of a forked child; return its exit status, or minus its signal."""
+    fd = os.pidfd_open(pid)
+    try:
+        is_over = bool(select.select([fd], [], [], timeout)[0])
+    finally:
+        os.close(fd)
+    if not is_over:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not is_over:
+        raise _late(f"the end of {what}", timeout)
+    return status
 
 
 def communicate(process: subprocess.Popen, what: str = "", *, input=None, timeout: float = SECONDS) -> tuple:

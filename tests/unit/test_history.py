@@ -385,7 +385,7 @@ def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
         setattr(where, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
         history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert deadline.wait_pid(child, "a mending that is killed") == -signal.SIGKILL
     assert content(path) == span(1, 3) + b"torn"
     report = history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2", "m3"]

@@ -1,9 +1,11 @@
 """The kit's deadlines: they pass, they say for what, and leave no process; and every test uses them."""
 
 import ast
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,26 @@ def test_a_process_that_is_late_is_killed(how, text):
     assert process.wait(60) < 0
     process.stdout.close()
     process.stderr.close()
+
+
+def test_a_forked_child_that_is_late_is_named_and_killed():
+    for act, status in ((lambda: os._exit(3), 3), (lambda: os.kill(os.getpid(), 9), -9)):
+        if (pid := os.fork()) == 0:
+            act()
+        assert deadline.wait_pid(pid, "a child") == status
+    if (pid := os.fork()) == 0:
+        time.sleep(1000)
+        os._exit(0)
+    with pytest.raises(TimeoutError, match="the end of a sleeping child"):
+        deadline.wait_pid(pid, "a sleeping child", 0.1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def test_a_condition_that_never_comes_true_is_named():
+    assert deadline.until(iter([0, "", "found"]).__next__, "it") == "found"
+    with pytest.raises(TimeoutError, match=r"waited 0.1 s in vain for a miracle$"):
+        deadline.until(lambda: None, "a miracle", 0.1)
 
 
 def test_a_log_is_shown(tmp_path):
