@@ -2,14 +2,16 @@
 
 `--order-seed=N` (or AGENTCTL_TEST_SEED=N) shuffles the modules among each other, and the tests within them. What
 shares something that is dear to make, a root to boot or a module's own world, stays together. A module whose tests go
-on from one another says so, `pytestmark = pytest.mark.in_order`: it keeps its order, and pytest-xdist's `loadgroup`
-keeps it on one worker.
+on from one another says so, `pytestmark = pytest.mark.in_order`: it keeps its order, and where pytest-xdist is at work
+it stays on one worker, whatever `--dist` says of the others.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+import re
 
 import pytest
 
@@ -19,10 +21,6 @@ IN_ORDER = "in_order"
 def pytest_addoption(parser):
     parser.addoption("--order-seed", type=int, metavar="N", default=os.environ.get("AGENTCTL_TEST_SEED") or None,
                      help="shuffle the tests; the same seed gives the same order (default: $AGENTCTL_TEST_SEED)")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, which need not be here")
 
 
 def pytest_report_header(config):
@@ -35,16 +33,35 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(header)
 
 
-def pytest_itemcollected(item):
-    if item.get_closest_marker(IN_ORDER):
-        item.add_marker(pytest.mark.xdist_group(" ".join([item.path.name, *map(str, _shared(item, "session"))])))
-
-
 @pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures
 def pytest_collection_modifyitems(config, items):
     seed = config.getoption("order_seed")
     if seed is not None:
         items[:] = shuffled(items, random.Random(seed))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out the tests one by one, and modules that keep their order as a whole.
+
+    The controller knows no marks; xdist's `loadgroup` writes them into the ids of tests, which pytest 9.2 keeps.
+    """
+    if config.getvalue("dist") not in ("load", "loadgroup", "worksteal"):
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return path if is_in_order(config.rootpath / path) else nodeid
+
+    return Scheduling(config, log)
+
+
+@functools.cache
+def is_in_order(path) -> bool:
+    """Tell whether a module says so of itself, without importing it."""
+    return bool(re.search(rf"^pytestmark = .*\b{IN_ORDER}\b", path.read_text(), re.M))
 
 
 def shuffled(items: list, dice: random.Random) -> list:
