@@ -223,8 +223,8 @@ def test_promote_from_inside_the_agent_that_dies_of_it(make):
     write(world.state, {"run.py": script})
     write(world.state, {"mode": "run"})
     world.start()
-    world.until(lambda: (world.folder / "asked").exists(), "the agent to ask", 60)
-    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good", 60)
+    world.until(lambda: (world.folder / "asked").exists(), "the agent to ask")
+    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
     assert world.change()["state"] == "blessed" and (world.code / "note.txt").exists()
     assert world.incidents() == []
 
@@ -238,7 +238,7 @@ def test_asked_twice_at_once_it_is_done_once(make):
     argv = [sys.executable, "-c", CTL, "--name", world.name, "change", "promote"]
     both = [subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     assert 0 in [deadline.wait(process, timeout=120) for process in both]
-    world.until(lambda: world.change()["state"] == "blessed", "the blessing", 60)
+    world.until(lambda: world.change()["state"] == "blessed", "the blessing")
     assert len([rung for rung, _ in world.rungs() if rung == "promote"]) == 1
     assert world.incidents() == []
 

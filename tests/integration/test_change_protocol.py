@@ -116,7 +116,7 @@ def test_every_command_of_the_protocol_works(make):
         if words[:2] == ["change", "start"]:
             world.commit_in(Path(re.search(r"worktree +(\S+)", done.stdout)[1]), {"faster.txt": "yes\n"})
         if words[:2] == ["change", "promote"]:
-            world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+            world.until(lambda: world.status_of(2) == "good", "the blessing")
     assert world.change("feature/faster")["state"] == "blessed"
     world.ctl("change", "start", "feature/given-up")
     world.ctl("change", "abandon", "feature/given-up", "--reason", "why")

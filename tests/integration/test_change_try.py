@@ -150,7 +150,7 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
     assert "ready" in deadline.read_line(running)
     running.send_signal(signal.SIGINT)
     assert deadline.wait(running, timeout=60) == 130
-    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate", 60)
+    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
 
 
 def test_the_environment_comes_along(make):

@@ -328,7 +328,7 @@ def test_state_in_the_home_folder_is_in_the_snapshots_and_comes_back(make, monke
     world.commit({"agent.py": "import os, sys; open(os.path.expanduser('~/.talker/store.sqlite'), 'w').write('bad')\n"
                               "sys.exit(3)\n"}, "bad")  # fmt: skip
     world.start()
-    world.until_outcome("recovered", limit_seconds=60)
+    world.until_outcome("recovered")
     assert (store / "store.sqlite").read_text() == "good"
 
 

@@ -55,7 +55,7 @@ def test_the_page_in_a_real_browser(served, tmp_path):
     served.until_state("well")
     asyncio.run(look(served, tmp_path))
     world.until(lambda: world.rungs()[-1:] == [("by hand", 1)], "the rollback by the page")
-    world.until_outcome("recovered", 60)
+    world.until_outcome("recovered")
 
 
 async def look(served, folder) -> None:
