@@ -33,7 +33,7 @@ from kit import deadline
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe
 
-DEADLINE_SECONDS = float(os.environ.get("DEADLINE", 60))
+DEADLINE_SECONDS = float(os.environ.get("DEADLINE", 180))
 OURS = ("data", "etc", "run")
 
 

@@ -131,13 +131,14 @@ def test_what_proves_a_session_is_looked_for(make):
 
 def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
     world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"resume": {"store": ["talk/"], "message": "keys", "after": "5s"}, "heartbeat": {"timeout": "40s"}})
+                 {"resume": {"store": ["talk/"], "message": "keys", "after": "10s"}, "heartbeat": {"timeout": "40s"}})
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
     world.until(lambda: told(world, first["id"]), "the line")
     second = relaunch(world, first)
     os.kill(process.parent(world.live()["pid"]), signal.SIGSTOP)  # its tmux server: what is typed waits there
+    assert not recorded(world, second), "the machine stood still until the message was due"
     world.until(lambda: recorded(world, second), "the message on record")
     os.kill(world.live()["runner_pid"], signal.SIGKILL)
     third = world.until_beating(after=second["id"])
