@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from kit import survival
 
-pytest_plugins = ["kit.schedule"]
+pytest_plugins = ["kit.schedule", "kit.order"]
 pytest.register_assert_rewrite("kit.store_contract", "kit.store_killer")  # tests that several modules take over
 
 # A shell starts what it runs in the background with SIGINT ignored, and every program that a test starts inherits that.

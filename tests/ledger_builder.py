@@ -10,6 +10,7 @@ import time
 from agentctl.paths import USER, Places
 from agentctl.records.ledger import Ledger
 from agentctl.station import boot_id
+from kit import deadline
 
 # What every incident shows in JSON (DESIGN, the command line).
 INCIDENT_KEYS = {"id", "at", "trigger", "evidence", "decision", "from", "to", "steps", "outcome", "seconds"}
@@ -114,22 +115,21 @@ class Home:
     def process(self, *words):
         child = subprocess.Popen(["/bin/sh", "-c", "read _; :", *words], stdin=subprocess.PIPE)
         self.children.append(child)
-        deadline = time.monotonic() + 60  # Popen returns a moment before the kernel knows the words
-        while not pathlib.Path(f"/proc/{child.pid}/cmdline").read_bytes():
-            assert time.monotonic() < deadline
+        words_path = pathlib.Path(f"/proc/{child.pid}/cmdline")
+        deadline.until(words_path.read_bytes, "the kernel to know the words, a moment after Popen returns")
         return child
 
     def close(self):
         self.ledger.close()
         for child in self.children:
             child.kill()
-            child.wait()
+            deadline.wait(child)
 
 
 def agentctl(*words, **environment):
     """Run the real door in a process of its own."""
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog", "TZ": "UTC", **environment}
-    return subprocess.run(
+    return deadline.run(
         [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60
     )

@@ -73,7 +73,7 @@ class ComposeWorld(World):
             tree += process.children(pid)
         for pid in tree:
             process.signal_quietly(pid, signal.SIGKILL)
-        supervisor.wait()
+        self.end_of(supervisor)
 
     # -- look -----------------------------------------------------------------------------------------------
 

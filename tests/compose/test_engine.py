@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compose.images import start_engine
 from integration.world import wait_until
+from kit import deadline
 from kit.engine import BASE, Engine
 
 
@@ -47,11 +48,11 @@ def test_an_engine_ends_with_who_started_it():
     code = ("import sys; sys.path[:0] = sys.argv[1:]\nfrom kit.engine import Engine\n"
             "print(Engine().start().folder, flush=True); import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     tests = str(Path(__file__).resolve().parents[1])
-    folder = Path(subprocess.run([sys.executable, "-c", code, tests], stdout=subprocess.PIPE, text=True).stdout.strip())
+    folder = Path(deadline.run([sys.executable, "-c", code, tests], stdout=subprocess.PIPE, text=True).stdout.strip())
     try:
         wait_until(lambda: ours(folder) == [], "the engine to end", 120)
     finally:
-        subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)
+        deadline.run(["rm", "-rf", "--one-file-system", folder], check=True)
 
 
 def test_a_killed_engine_comes_back_with_its_volumes_and_images(engine):

@@ -18,7 +18,7 @@ from agentctl.machine import process
 from compose.compose_world import ComposeWorld, assert_back, begin
 from compose.images import AGENT
 from integration.world import wait_until, write
-from kit import effort
+from kit import deadline, effort
 from kit.engine import BASE
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -124,7 +124,7 @@ def test_an_engine_that_ends_in_a_build_builds_it_when_it_is_back(engine, tmp_pa
         wait_until(lambda: is_building(engine), "the build's container")
         getattr(engine, how)()
         engine.start()
-        assert building.result() == engine.ask("{{.Id}}", "cut-off:1")
+        assert building.result(deadline.SECONDS) == engine.ask("{{.Id}}", "cut-off:1")
 
 
 def test_an_engine_that_ends_in_a_build_condemns_nobody(make, engine):
@@ -186,11 +186,11 @@ def test_we_may_be_killed_at_each_step_of_up(make, engine, step):
     try:
         running = world.start()
         for _ in range(step):
-            events.stdout.readline()
+            deadline.read_line(events)
         world.kill_everything(running)
     finally:
         events.kill()
-        events.communicate()
+        deadline.communicate(events)
     world.start()
     assert_back(world, before)
 

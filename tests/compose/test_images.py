@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from compose.images import AGENT, CHECKOUT, COMPOSES, DOCKER, build
 from integration.world import wait_until
+from kit import deadline
 from kit.engine import BASE
 
 BUILDERS = {"classic": "0", "buildkit": "1"}
@@ -38,7 +38,7 @@ def traces(engine, secret: bytes) -> list[str]:
     """Name every file of the engine that holds the secret: layers, descriptions of images, the cache of the builder."""
     def search():
         argv = ["grep", "-rlFe", secret.decode(), engine.folder / "data"]
-        found = subprocess.run(argv, capture_output=True, text=True)
+        found = deadline.run(argv, capture_output=True, text=True)
         return found if found.returncode in (0, 1) else None  # else the engine took something away meanwhile
 
     return wait_until(search, "a search that comes to its end", 180).stdout.splitlines()

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from agentctl.compose import choices
 from compose.compose_world import ComposeWorld
 from compose.images import AGENT
 from integration.world import SOURCE, git, write
+from kit import deadline
 
 BLESSED = {"probation": {"duration": "0s", "heartbeats": 3}}
 # What it says is no word of docker's about the engine or the container.
@@ -47,8 +47,8 @@ def library(world) -> str:
 def agentctl(world, *words: str, check: bool = True) -> str:
     """Call agentctl outside, as a person would."""
     program = "import sys; from agentctl.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", program, "--name", world.name, *words], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": library(world)}, timeout=500)
+    done = deadline.run([sys.executable, "-c", program, "--name", world.name, *words], capture_output=True, text=True,
+                        env={**os.environ, "PYTHONPATH": library(world)}, timeout=500)
     assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
 

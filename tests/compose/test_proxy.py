@@ -11,6 +11,7 @@ import pytest
 
 from compose.images import COMPOSES, DOCKER
 from integration.world import wait_until
+from kit import deadline
 from kit.engine import BASE
 
 FILE = f"""services:
@@ -52,7 +53,7 @@ def through(engine, tmp_path):
 
     yield run
     proxy.terminate()
-    proxy.wait()
+    deadline.wait(proxy)
     for name in engine.containers():
         engine.docker("rm", "--force", name)
 

@@ -13,7 +13,6 @@ import pwd
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,10 +29,11 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
 from integration.world import QUICK, merged
+from kit import deadline
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe
 
-DEADLINE_SECONDS = float(os.environ.get("DEADLINE", 60))
+DEADLINE_SECONDS = float(os.environ.get("DEADLINE", 180))
 OURS = ("data", "etc", "run")
 
 
@@ -84,13 +84,13 @@ class BrokenWorld:
 
     def _keep(self, moment: str) -> None:
         self.kept[moment] = f"{self.folder}.{moment}"
-        subprocess.run(["cp", "-a", self.folder, self.kept[moment]], check=True)
+        deadline.run(["cp", "-a", self.folder, self.kept[moment]], check=True)
 
     def reset(self, moment: str) -> None:
         """Bring everything back to a moment that was kept."""
         self.subject.kept_texts = []
         remove(self.folder)
-        subprocess.run(["cp", "-a", self.kept[moment], self.folder], check=True)
+        deadline.run(["cp", "-a", self.kept[moment], self.folder], check=True)
         note = Path(self.station.slots.folder, "standby.json")
         old = note.read_text().split('"inode": ')[1].split(",")[0].rstrip("}")
         note.write_text(note.read_text().replace(old, str(os.stat(self.station.slots.standby).st_ino)))
@@ -112,7 +112,7 @@ class BrokenWorld:
         ended = select.select([pidfd], [], [], limit_seconds)[0]
         os.close(pidfd)
         if not ended:
-            children = subprocess.run(["ps", "-eo", "pid,ppid,etimes,args"], capture_output=True, text=True).stdout
+            children = deadline.run(["ps", "-eo", "pid,ppid,etimes,args"], capture_output=True, text=True).stdout
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             process.end_all(self._git_processes)
@@ -216,8 +216,8 @@ def digests(top) -> set[str]:
 def remove(folder) -> None:
     """Remove a tree whatever its modes and depth."""
     if os.geteuid() != 0:
-        subprocess.run(["chmod", "-R", "u+rwX", folder], check=False, capture_output=True)
-    subprocess.run(["rm", "-rf", folder], check=False)
+        deadline.run(["chmod", "-R", "u+rwX", folder], check=False, capture_output=True)
+    deadline.run(["rm", "-rf", folder], check=False)
     assert not os.path.lexists(folder), folder
 
 
@@ -227,7 +227,7 @@ def sha256(text: str) -> str:
 
 def disk_use(folder) -> int:
     """Return the bytes a folder occupies on disk."""
-    return int(subprocess.run(["du", "-s", "-B1", folder], capture_output=True, text=True).stdout.split()[0] or 0)
+    return int(deadline.run(["du", "-s", "-B1", folder], capture_output=True, text=True).stdout.split()[0] or 0)
 
 
 __all__ = ["BrokenWorld", "Hung", "State", "disk_use", "shutil"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import subprocess
 from pathlib import Path
 
 import aiohttp
+
+from kit import deadline
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_SECONDS = 60.0
@@ -50,11 +53,8 @@ class Browser:
         await self.socket.close()
         await self.http.close()
         self.process.terminate()
-        try:
-            self.process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        with contextlib.suppress(TimeoutError):  # it is killed then
+            deadline.wait(self.process, timeout=PATIENCE_SECONDS)
 
     async def call(self, method: str, **parameters):
         """Call a method of the protocol; return its result."""

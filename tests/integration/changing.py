@@ -11,6 +11,7 @@ from pathlib import Path
 from agentctl.records import change_records
 from agentctl.repo import worktree
 from integration.world import SOURCE, World, git, merged, write
+from kit import deadline
 
 CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
 CHANGE = {
@@ -38,9 +39,9 @@ class Changing(World):
     def ctl(self, *words: str, status: int | None = 0, env: dict | None = None, cwd=None):
         """Run agentctl; fail unless it ends with `status`."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_"))}
-        done = subprocess.run([sys.executable, "-c", CTL, "--name", self.name, *words], capture_output=True, text=True,
-                              env={**clean, "PYTHONPATH": SOURCE, **(env or {})}, cwd=cwd or "/", timeout=300,
-                              stdin=subprocess.DEVNULL)  # fmt: skip
+        done = deadline.run([sys.executable, "-c", CTL, "--name", self.name, *words], capture_output=True, text=True,
+                            env={**clean, "PYTHONPATH": SOURCE, **(env or {})}, cwd=cwd or "/", timeout=300,
+                            stdin=subprocess.DEVNULL)  # fmt: skip
         assert status is None or done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
         assert "a bug" not in done.stderr and "Traceback" not in done.stderr, done.stderr
         return done

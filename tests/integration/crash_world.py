@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import rollback
 from agentctl.station import Station
 from integration.world import World, git, write
+from kit import deadline
 from kit.acknowledged import Replay
 from kit.line_killer import Run, fast_folder
 from kit.manifest import describe, manifest, missing
@@ -277,7 +277,7 @@ def refs_of(repository: str, below: str) -> dict[str, str]:
 def ask(*argv: str, **env: str) -> str:
     """Run a program that must succeed; return what it says."""
     settings = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", **env}
-    done = subprocess.run(argv, env=settings, capture_output=True)
+    done = deadline.run(argv, env=settings, capture_output=True)
     assert done.returncode == 0, (argv, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode().strip()
 

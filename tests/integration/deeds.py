@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from agentctl import snapshots, station
 from agentctl.launching import launch, state
 from agentctl.records.ledger import Ledger
 from integration.world import SOURCE, World, git, write
+from kit import deadline
 from kit.manifest import manifest, missing
 from kit.syscall_injection import Fault, Ran, run
 
@@ -52,12 +52,12 @@ class Deed:
         self.state_before = manifest(self.world.state)
         self.snapshots_before = snapshots.list_ids(self.world.places.snapshots_dir)
         self.kept = f"{self.world.folder}.kept"
-        subprocess.run(["cp", "-a", self.world.folder, self.kept], check=True)
+        deadline.run(["cp", "-a", self.world.folder, self.kept], check=True)
 
     def reset(self) -> None:
         """Bring the world back; a copied standby has another inode than its note says."""
         shutil.rmtree(self.world.folder)
-        subprocess.run(["cp", "-a", self.kept, self.world.folder], check=True)
+        deadline.run(["cp", "-a", self.kept, self.world.folder], check=True)
         slots = self.world.station.slots
         note = Path(slots.folder, "standby.json")
         note.write_text(json.dumps({**json.loads(note.read_text()), "inode": os.stat(slots.standby).st_ino}))

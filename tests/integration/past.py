@@ -17,6 +17,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.station import Station
 from integration.world import World, git, write
+from kit import deadline
 from kit.line_killer import fast_folder
 from kit.manifest import manifest
 
@@ -92,9 +93,9 @@ class Past:
         return self.cli("prune", *words, expect=expect)
 
     def cli(self, *words: str, expect: int = 0) -> subprocess.CompletedProcess:
-        done = subprocess.run([sys.executable, "-c", CLI, "--name", self.world.name, *words],
-                              env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True,
-                              text=True, timeout=300)
+        done = deadline.run([sys.executable, "-c", CLI, "--name", self.world.name, *words],
+                            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True,
+                            text=True, timeout=300)
         assert done.returncode == expect, (done.stdout[-2000:], done.stderr[-4000:])
         return done
 

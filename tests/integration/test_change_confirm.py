@@ -8,7 +8,7 @@ import time
 import pytest
 
 from integration.changing import CHANGE, Changing
-from integration.world import PATIENCE_SECONDS, git, merged
+from integration.world import git, merged
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_confirmed_in_time_it_stays_and_is_blessed(make):
     assert "goes back unless 'agentctl confirm'" in world.ctl("status", status=None).stdout
     assert world.status_of(2) == "candidate"
     assert world.ask("confirm")["generation"] == 2
-    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+    world.until(lambda: world.status_of(2) == "good", "the blessing")
     assert "nothing to confirm" in world.refuses("confirm")
 
 
@@ -54,14 +54,14 @@ def test_not_confirmed_it_goes_back_however_well_it_looks(make):
     world = make()
     world.make_ready()
     world.ctl("change", "promote", "--confirm-within", "3s")
-    incident = world.until_outcome("recovered", 60)
+    incident = world.until_outcome("recovered")
     assert incident["trigger"] == "not-confirmed"
     assert git(world.code, "rev-parse", "main") == world.first
     assert world.status_of(2) == "condemned" and world.change()["state"] == "rolled back"
     assert "nobody confirmed it in time" in " ".join(world.ctl("why").stdout.split()).lower()
     assert "nothing to confirm" in world.refuses("confirm")
     world.ctl("rollback", "undo", "--yes")  # who brings it back wants it to stay
-    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+    world.until(lambda: world.status_of(2) == "good", "the blessing")
 
 
 def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(make):
@@ -71,7 +71,7 @@ def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(
         last = ledger.last_launch()
         ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another")
     world.start()
-    incident = world.until_outcome("recovered", 60)
+    incident = world.until_outcome("recovered")
     assert incident["trigger"] == "not-confirmed" and world.status_of(2) == "condemned"
     assert git(world.code, "rev-parse", "main") == world.first
 
@@ -84,7 +84,7 @@ def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
         ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))
         ledger.update("generations", {"number": 2}, confirm_by=time.time() + 10 * 365 * 86400)
     world.start()
-    assert world.until_outcome("recovered", 60)["trigger"] == "not-confirmed"
+    assert world.until_outcome("recovered")["trigger"] == "not-confirmed"
 
 
 def test_with_a_human_review_the_agent_cannot_confirm_itself(make):
@@ -103,7 +103,7 @@ def test_freeze_stays_down_with_the_evidence(make):
     world = make({"probation": {"duration": "10m", "tries": 2}})
     world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
     world.ctl("change", "promote", "--on-failure", "freeze")
-    assert world.supervisors[-1].wait(PATIENCE_SECONDS) == 77
+    assert world.end_of(world.supervisors[-1]) == 77
     incident = world.incidents()[-1]
     assert incident["outcome"] == "halted" and "--on-failure freeze" in incident["reason"]
     assert any("told to crash later" in line for line in world.evidence(incident)["stack"])
@@ -119,8 +119,8 @@ def test_page_tells_a_human_and_tries_on(make):
     world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >>{told}"]))
     world.make_ready(files={"behaviour.py": "MODE = 'crash-later'\n"})
     world.ctl("change", "promote", "--on-failure", "page")
-    world.until(lambda: told.exists() and "not rolled back, as asked" in told.read_text(), "the page", 60)
-    assert world.supervisors[-1].wait(PATIENCE_SECONDS) == 77
+    world.until(lambda: told.exists() and "not rolled back, as asked" in told.read_text(), "the page")
+    assert world.end_of(world.supervisors[-1]) == 77
     assert world.rungs() == [("promote", 2), ("restart", 2), ("restart", 2)]
     assert git(world.code, "log", "-1", "--format=%s") == "Merge feature/x"
 
@@ -131,6 +131,6 @@ def test_page_and_no_confirmation_runs_on(make):
     world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >>{told}"]))
     world.make_ready()
     world.ctl("change", "promote", "--confirm-within", "2s", "--on-failure", "page")
-    world.until(lambda: told.exists() and "unconfirmed" in told.read_text(), "the page", 60)
-    world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+    world.until(lambda: told.exists() and "unconfirmed" in told.read_text(), "the page")
+    world.until(lambda: world.status_of(2) == "good", "the blessing")
     assert world.incidents() == []

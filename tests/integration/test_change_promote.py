@@ -14,6 +14,7 @@ from agentctl.machine import runner_client
 from agentctl.workflow import hooks
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
+from kit import deadline
 from kit.manifest import manifest
 
 
@@ -182,8 +183,8 @@ def test_a_human_has_to_approve(make):
     assert "this is the agent itself" in world.ctl("change", "approve", env=inside, status=1).stderr
     approve = [sys.executable, "-c", CTL, "--name", world.name, "change", "approve"]
     for stripped in (["-u", "AGENT_API_URL"], ["AGENT_API_URL=", "AGENT_NAME="]):  # what stands above it stays
-        done = subprocess.run(["/bin/sh", "-c", 'env "$@"; exit $?', "sh", *stripped, *approve], capture_output=True,
-                              text=True, env={**os.environ, **inside, "PYTHONPATH": SOURCE}, timeout=60)  # fmt: skip
+        done = deadline.run(["/bin/sh", "-c", 'env "$@"; exit $?', "sh", *stripped, *approve], capture_output=True,
+                            text=True, env={**os.environ, **inside, "PYTHONPATH": SOURCE}, timeout=60)  # fmt: skip
         assert done.returncode == 1 and "this is the agent itself" in done.stderr, (stripped, done)
     with pytest.raises(AgentctlError, match="this is the agent itself"):  # nor at the runner's door, whoever it runs as
         runner_client.ask(world.places.api_socket_path, "POST", "/changes",
@@ -222,8 +223,8 @@ def test_promote_from_inside_the_agent_that_dies_of_it(make):
     write(world.state, {"run.py": script})
     write(world.state, {"mode": "run"})
     world.start()
-    world.until(lambda: (world.folder / "asked").exists(), "the agent to ask", 60)
-    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good", 60)
+    world.until(lambda: (world.folder / "asked").exists(), "the agent to ask")
+    world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
     assert world.change()["state"] == "blessed" and (world.code / "note.txt").exists()
     assert world.incidents() == []
 
@@ -236,8 +237,8 @@ def test_asked_twice_at_once_it_is_done_once(make):
     env = {**os.environ, "PYTHONPATH": SOURCE}
     argv = [sys.executable, "-c", CTL, "--name", world.name, "change", "promote"]
     both = [subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    assert 0 in [process.wait(120) for process in both]
-    world.until(lambda: world.change()["state"] == "blessed", "the blessing", 60)
+    assert 0 in [deadline.wait(process, timeout=120) for process in both]
+    world.until(lambda: world.change()["state"] == "blessed", "the blessing")
     assert len([rung for rung, _ in world.rungs() if rung == "promote"]) == 1
     assert world.incidents() == []
 

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from agentctl.workflow import hooks, protocol
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
+from kit import deadline
 
 PRE_COMMIT = os.path.join(os.path.dirname(sys.executable), "pre-commit")
 
@@ -35,7 +35,7 @@ def hook_up(world) -> str:
 def commit(folder, *words, tools=""):
     env = {"PATH": f"{tools}{os.environ['PATH']}", "HOME": "/nonexistent", "LC_ALL": "C"}
     argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-m", "x", *words]
-    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True)
+    return deadline.run(argv, cwd=folder, env=env, capture_output=True, text=True)
 
 
 
@@ -116,7 +116,7 @@ def test_every_command_of_the_protocol_works(make):
         if words[:2] == ["change", "start"]:
             world.commit_in(Path(re.search(r"worktree +(\S+)", done.stdout)[1]), {"faster.txt": "yes\n"})
         if words[:2] == ["change", "promote"]:
-            world.until(lambda: world.status_of(2) == "good", "the blessing", 60)
+            world.until(lambda: world.status_of(2) == "good", "the blessing")
     assert world.change("feature/faster")["state"] == "blessed"
     world.ctl("change", "start", "feature/given-up")
     world.ctl("change", "abandon", "feature/given-up", "--reason", "why")
@@ -135,5 +135,5 @@ def test_the_scripts_that_some_agents_expect_call_agentctl(tmp_path, script, wor
     (tmp_path / "agentctl").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "agentctl").chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run([path, words[-1]], env=env, capture_output=True, text=True)
+    done = deadline.run([path, words[-1]], env=env, capture_output=True, text=True)
     assert done.stdout.split() == words and done.returncode == 0

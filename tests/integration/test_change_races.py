@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 
@@ -14,6 +13,7 @@ from agentctl.paths import ENTRY_PATH
 from agentctl.recovery import promotion
 from agentctl.station import Lock
 from integration.changing import making
+from kit import deadline
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_is_given_up_while_it_is_prepared_is_not_put_in_place(make):
         preparing.start()
         world.until(lambda: world.all("SELECT 1 FROM generations WHERE number=2"), "the candidate")
         world.ctl("change", "abandon", "--reason", "a better idea")
-    preparing.join()
+    deadline.join(preparing)
     assert said == ["it was given up, or asked for anew, while it was prepared"]
     assert world.all("SELECT 1 FROM requests") == [] and world.change()["state"] == "abandoned"
 
@@ -61,8 +61,8 @@ def test_what_cannot_be_prepared_is_told_to_who_waits_for_it(make):
     world.make_ready()
     world.wish_for()
     os.mkdir(f"{world.places.data_dir}/promote.lock")
-    done = subprocess.run([sys.executable, "-I", "-S", ENTRY_PATH, "job", world.name, "promote", "feature/x"],
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    done = deadline.run([sys.executable, "-I", "-S", ENTRY_PATH, "job", world.name, "promote", "feature/x"],
+                        capture_output=True, text=True, timeout=60)  # fmt: skip
     row = world.change()
     assert done.returncode == 1 and row["state"] == "open" and "promote.lock" in row["reason"], (done, row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from agentctl.machine import process
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
-from kit import effort
+from kit import deadline, effort
 from kit.manifest import manifest
 
 
@@ -34,7 +35,7 @@ def test_a_good_candidate_holds_while_the_agent_goes_on(make):
     launch = world.until_beating(1)
     begin(world, {"note.txt": "new"})
     told = world.ctl("change", "try", "--for", "1s").stdout
-    assert "ready after" in told and "it held for 1s" in told and "change review feature/x" in told
+    assert "ready after" in told and re.search(r"it held for [1-9]", told) and "change review feature/x" in told
     assert world.change()["next"] == "review: it was not reviewed"
     assert [row["id"] for row in world.launches()] == [launch["id"]]
     assert len(world.starts()) == 1  # of the trial, nothing is in the real state
@@ -146,10 +147,10 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
     env = {**os.environ, "PYTHONPATH": SOURCE}
     argv = [sys.executable, "-c", CTL, "--name", world.name, "change", "try", "--for", "10m"]
     running = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "ready" in running.stdout.readline()
+    assert "ready" in deadline.read_line(running)
     running.send_signal(signal.SIGINT)
-    assert running.wait(60) == 130
-    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate", 60)
+    assert deadline.wait(running, timeout=60) == 130
+    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
 
 
 def test_the_environment_comes_along(make):

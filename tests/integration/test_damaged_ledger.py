@@ -1,7 +1,6 @@
 """Whatever happens to the ledger, the agent comes back; what is broken is kept, what is too new is not touched."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from agentctl.errors import EXIT_FAILED
 from agentctl.records.ledger import Ledger
 from integration.world import World, wait_until, write
-from kit import effort
+from kit import deadline, effort
 from kit.survival import survived
 
 LIMIT_SECONDS = 90
@@ -88,7 +87,7 @@ def test_one_of_a_newer_agentctl_is_refused_and_the_rescue_starts_the_agent(worl
     assert "going on without the ledger" in world.log
     with open(path, "rb") as file:
         assert file.read(15) == b"SQLite format 3"
-    fixed = subprocess.run([sys.executable, "-c", FIX, str(path)], check=False)
+    fixed = deadline.run([sys.executable, "-c", FIX, str(path)], check=False)
     assert fixed.returncode == 0
     world.start()
     world.until_beating(limit_seconds=LIMIT_SECONDS)

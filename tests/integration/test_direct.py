@@ -14,6 +14,7 @@ import pytest
 from agentctl.conversation import task, task_rebuild
 from agentctl.machine import process
 from integration.world import HANGS, PATIENCE_SECONDS, SOURCE, World, git, wait_until, write
+from kit import deadline
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -106,7 +107,7 @@ def test_an_agent_that_restarts_itself_again_and_again_ends_halted(make):
     world = make()
     write(world.state, {"mode": "again-75"})
     running = world.start()
-    assert running.wait(PATIENCE_SECONDS) == 77
+    assert world.end_of(running) == 77
     assert world.incidents()[-1]["outcome"] == "halted"
     assert len(world.starts()) <= 8
 
@@ -217,7 +218,7 @@ def test_never_ready(make):
 
 
 def kill_tmux(world: World) -> None:
-    subprocess.run(["tmux", "-S", world.places.tmux_socket_path, "kill-server"], check=True)
+    deadline.run(["tmux", "-S", world.places.tmux_socket_path, "kill-server"], check=True)
 
 
 def kill_runner(world: World) -> None:
@@ -413,7 +414,7 @@ def test_two_supervisors_of_one_agent(make):
     world = make()
     world.start()
     first = world.until_beating(1)
-    assert world.start().wait(PATIENCE_SECONDS) != 0
+    assert world.end_of(world.start()) != 0
     assert world.until_beating(1)["id"] == first["id"]
 
 
@@ -428,7 +429,7 @@ def test_the_rungs_go_down_to_halted_and_the_alert_is_called_once(make):
     world.adopt()
     write(world.state, {"mode": "crash", "current_task.md": "# Current Task\nKeep this.\n"})
     running = world.start()
-    assert running.wait(PATIENCE_SECONDS) == 77
+    assert world.end_of(running) == 77
     assert world.rungs() == [("restart", 1), ("last known good", 1), ("golden without the task", 1)]
     assert world.incidents()[-1]["outcome"] == "halted"
     assert world.processes() == []
@@ -440,7 +441,7 @@ def test_the_rungs_go_down_to_halted_and_the_alert_is_called_once(make):
     kept = Path(world.station.incident_dir(world.incidents()[-1]["id"])).glob("replaced-*/current_task.md")
     assert [path.read_text() for path in kept] == ["# Current Task\nKeep this.\n"]
     started = len(world.starts())
-    assert world.start().wait(PATIENCE_SECONDS) == 77  # and halted it stays, whoever starts it
+    assert world.end_of(world.start()) == 77  # and halted it stays, whoever starts it
     assert len(world.starts()) == started
 
 
@@ -465,7 +466,7 @@ def test_a_shell_that_names_the_agent_is_none_of_its_processes(make):
         assert stranger.poll() is None
     finally:
         stranger.kill()
-        stranger.wait()
+        deadline.wait(stranger)
 
 
 def test_a_stop_before_the_launch_is_on_record_is_no_failure(monkeypatch):
@@ -478,7 +479,7 @@ def test_a_stop_before_the_launch_is_on_record_is_no_failure(monkeypatch):
                                   env={**os.environ, "AGENTCTL_RUNTIME": "direct"})
         wait_until(lambda: os.path.exists(world.places.launching_path), "the mark")
         runner.terminate()
-        assert runner.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+        assert deadline.wait(runner, timeout=PATIENCE_SECONDS) == -signal.SIGTERM
         assert not os.path.exists(world.places.launching_path)
         assert world.launches() == []
         assert world.rollback_once() == 0

@@ -22,7 +22,7 @@ from agentctl.errors import EXIT_NO_STORAGE, AgentctlError
 from agentctl.launching import launch
 from agentctl.recovery import requests
 from integration.world import SOURCE, World, git, write
-from kit import mounts
+from kit import deadline, mounts
 from kit.manifest import manifest, missing
 from kit.survival import survived
 
@@ -106,8 +106,8 @@ class Odd(World):
 
     def run(self, code: str, *words) -> subprocess.CompletedProcess:
         env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
-        return subprocess.run([sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True,
-                              timeout=300)
+        return deadline.run([sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True,
+                            timeout=300)
 
     def check_rolled_back(self) -> dict:
         assert git(self.code, "rev-parse", "HEAD", "main").split() == [self.first] * 2

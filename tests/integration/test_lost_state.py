@@ -103,7 +103,7 @@ def test_at_a_rollback(world, lose):
     write(world.state, {"config/plan.json": "what the bad version wrote"})
     lose(world.state)
     world.start()
-    world.until_outcome("recovered", 60)
+    world.until_outcome("recovered")
     row = world.until_beating(generation=1, after=first["id"])
     assert row["generation"] == 1
     check_back(world)
@@ -118,7 +118,7 @@ def test_a_folder_in_the_place_of_the_brief(world):
     world.mode("crash", "a bad change")
     write(world.state, {"BRIEF.md/notes": "the agent's own"})
     world.start()
-    world.until_outcome("recovered", 60)
+    world.until_outcome("recovered")
     world.until_beating(generation=1, after=first["id"])
     assert "You were rolled back" in (world.state / "BRIEF.md").read_text()
     assert [path.read_text() for path in world.state.glob("BRIEF.md.damaged-*/notes")] == ["the agent's own"]

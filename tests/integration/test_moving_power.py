@@ -7,14 +7,13 @@ it no rename is possible, so that everything is copied.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from agentctl.trees.slots import MOVED, Slots
 from integration.world import write
-from kit import effort, mounts, power_cut
+from kit import deadline, effort, mounts, power_cut
 from kit.manifest import manifest, missing
 from kit.power_cut import Cut, Disk, Machine
 from kit.survival import survived
@@ -57,7 +56,7 @@ class Scene:
         mounts.mount("--bind", TOP / "source", self.live)
 
     def release(self) -> None:
-        subprocess.run(["umount", self.live], check=True)
+        deadline.run(["umount", self.live], check=True)
         self.disk.unmount()
 
     def begin(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from agentctl.machine import own_view
 from agentctl.running import seclusion
 from integration.world import SOURCE, write
+from kit import deadline
 
 NOBODY = 65534
 LOOK = """
@@ -60,9 +60,9 @@ def top():
 
 def look(top, uid: int) -> dict:
     if uid:
-        subprocess.run(["chown", "-R", f"{uid}:{uid}", top], check=True)
+        deadline.run(["chown", "-R", f"{uid}:{uid}", top], check=True)
     become = {"user": uid, "group": uid, "extra_groups": []} if uid != os.geteuid() else {}
-    done = subprocess.run(["/usr/bin/python3", "-c", LOOK, SOURCE, str(top)], capture_output=True, text=True, **become)
+    done = deadline.run(["/usr/bin/python3", "-c", LOOK, SOURCE, str(top)], capture_output=True, text=True, **become)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

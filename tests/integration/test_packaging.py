@@ -5,14 +5,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
-from kit import effort
+from kit import deadline, effort
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.in_order  # one installation each: tried, installed over, and removed at the end
 NEEDED = ("packaging", "watchdog", "systemd", "pyproject.toml")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
@@ -60,7 +60,7 @@ class Place:
 
     def run(self, script, *words, status=0):
         running = self.popen(script, *words)
-        out, err = running.communicate(timeout=300)
+        out, err = deadline.communicate(running, timeout=300)
         assert running.returncode == status, out + err
         return out + err
 
@@ -94,7 +94,7 @@ def place(request):
 
 
 def version_of(place):
-    shown = subprocess.run([place.link, "--help"], capture_output=True, text=True, env=place.env)
+    shown = deadline.run([place.link, "--help"], capture_output=True, text=True, env=place.env)
     assert shown.returncode == 0, shown.stderr
     return os.readlink(place.link)
 
@@ -190,7 +190,7 @@ def test_interrupted_the_demo_leaves_nothing_behind(place, number):
             break
     assert place.left()
     running.send_signal(number)
-    assert running.wait(120) == 128 + number, running.stderr.read()
+    assert deadline.wait(running, timeout=120) == 128 + number, running.stderr.read()
     running.stdout.close()
     running.stderr.close()
     assert place.left() == []
@@ -201,12 +201,11 @@ def test_a_demo_whose_story_does_not_happen_fails(place):
     good = skills.read_text()
     skills.write_text(good.replace("    while True:\n", "    while False:\n"))  # does not hang
     try:
-        began_at = time.monotonic()
         told = place.run("demo", "--runtime", "direct", "--python", place.python, status=1)
     finally:
         skills.write_text(good)
     assert "Error:" in told
-    assert time.monotonic() - began_at < 100  # it does not wait for the limit of its story
+    assert "was not finished within" not in told  # it does not wait for the limit of its story
     assert place.left() == []
 
 
@@ -286,7 +285,7 @@ class FreshMachine:
         """Do what every script does first; return (exit status, output, what apt was asked)."""
         script = f'checkout=x; . "{CHECKOUT}/packaging/lib.sh"; need_tools git tmux; need_python; echo "python=$python"'
         env = {"PATH": str(self.bin), "AGENTCTL_PYTHON_PATH": str(self.bin), "HOME": "/nonexistent"}
-        done = subprocess.run(
+        done = deadline.run(
             [self.bin / "sh", "-euc", script], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         asked = self.log.read_text().splitlines() if self.log.exists() else []

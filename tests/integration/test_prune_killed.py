@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 
 import pytest
 
 from agentctl.pruning import prune
 from integration.past import Past
-from kit import effort
+from kit import deadline, effort
 from kit.line_killer import killed_at, run
 from kit.survival import survived
 
@@ -29,11 +28,11 @@ class Aged(Past):
         super().__init__(monkeypatch, 2)
         self.age(400)
         self.kept = f"{self.world.folder}.kept"
-        subprocess.run(["cp", "-a", self.world.folder, self.kept], check=True)
+        deadline.run(["cp", "-a", self.world.folder, self.kept], check=True)
 
     def reset(self) -> None:
         shutil.rmtree(self.world.folder)
-        subprocess.run(["cp", "-a", self.kept, self.world.folder], check=True)
+        deadline.run(["cp", "-a", self.kept, self.world.folder], check=True)
         slots = self.station.slots
         note = f"{slots.folder}/standby.json"
         if os.path.exists(note) and os.path.exists(slots.standby):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from agentctl.launching import launch, rebuild
 from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from agentctl.running import jobs
 from integration.world import SOURCE, World, write
-from kit import effort
+from kit import deadline, effort
 from kit.line_killer import killed_at
 
 STRIDE = effort.pick(23, 3)  # between the lines at which it is killed
@@ -53,7 +52,7 @@ def facts(ledger: Ledger) -> list[tuple]:
 
 def with_wal(path: str) -> None:
     """Leave lines that are only in the write-ahead log, as a killed writer does."""
-    done = subprocess.run([sys.executable, "-c", UNACKNOWLEDGED_CLOSE, path], env={"PYTHONPATH": SOURCE})
+    done = deadline.run([sys.executable, "-c", UNACKNOWLEDGED_CLOSE, path], env={"PYTHONPATH": SOURCE})
     assert done.returncode == -signal.SIGKILL and os.path.getsize(f"{path}-wal") > 0
 
 

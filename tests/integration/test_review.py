@@ -22,6 +22,7 @@ from agentctl.running import jobs, runner
 from agentctl.running.ending import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, write
+from kit import deadline
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -46,8 +47,8 @@ def run_runner(world: World) -> int:
     """Run the runner alone, as systemd would; return its exit status."""
     env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
     with open(world.folder / "log", "ab") as log:
-        return subprocess.run([sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log,
-                              timeout=300).returncode
+        return deadline.run([sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log,
+                            timeout=300).returncode
 
 
 def run_rescue(world: World, monkeypatch) -> int:
@@ -203,7 +204,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
            "state.take_snapshot(Station.open(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
             for _ in range(2)]
-    assert [taker.wait(300) for taker in both] == [0, 0]
+    assert [deadline.wait(taker, timeout=300) for taker in both] == [0, 0]
     root = world.places.snapshots_dir
     assert [snapshots.verify(root, taken) for taken in snapshots.list_ids(root)] == [[], [], []]
 
@@ -256,7 +257,7 @@ def test_no_process_of_the_agent_outlives_its_launch(make):
                   "behaviour.py": "MODE = 'crash'\n"})
     world.start()
     world.until_outcome("recovered")
-    assert subprocess.run(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
+    assert deadline.run(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
 
 
 # --- who is no reason to end the agent

@@ -8,6 +8,7 @@ import pytest
 
 from integration.changing import CTL
 from integration.world import SOURCE, World
+from kit import deadline
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -29,7 +30,7 @@ def test_a_history_that_becomes_a_link_while_it_is_imported(monkeypatch, tmp_pat
             history.unlink()
             history.symlink_to(victim)
         finally:
-            said, _ = run.communicate()
+            said, _ = deadline.communicate(run)
         assert "1 messages added" in said, said
         assert os.stat(victim).st_uid == 0
     finally:

@@ -3,10 +3,13 @@
 import fcntl
 import os
 import pwd
+import select
+import signal
 
 import pytest
 
 from agentctl.machine import command
+from kit import deadline
 
 TIOCSTI = 0x5412  # push a character into a terminal's input, as if it was typed (ioctl_tty(2))
 
@@ -40,8 +43,10 @@ def test_the_agent_s_user_cannot_type_as_root():
     try:
         said = b""
         while b"\n" not in said:
+            assert select.select([master], [], [], deadline.SECONDS)[0], f"it says no more than {said}"
             said += os.read(master, 1024)
     finally:
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(master)
     assert said.decode().strip() == "True; No such device or address; Operation not permitted; True"

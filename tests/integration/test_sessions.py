@@ -131,13 +131,14 @@ def test_what_proves_a_session_is_looked_for(make):
 
 def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
     world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"resume": {"store": ["talk/"], "message": "keys", "after": "5s"}, "heartbeat": {"timeout": "40s"}})
+                 {"resume": {"store": ["talk/"], "message": "keys", "after": "10s"}, "heartbeat": {"timeout": "40s"}})
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
     world.until(lambda: told(world, first["id"]), "the line")
     second = relaunch(world, first)
     os.kill(process.parent(world.live()["pid"]), signal.SIGSTOP)  # its tmux server: what is typed waits there
+    assert not recorded(world, second), "the machine stood still until the message was due"
     world.until(lambda: recorded(world, second), "the message on record")
     os.kill(world.live()["runner_pid"], signal.SIGKILL)
     third = world.until_beating(after=second["id"])
@@ -328,7 +329,7 @@ def test_state_in_the_home_folder_is_in_the_snapshots_and_comes_back(make, monke
     world.commit({"agent.py": "import os, sys; open(os.path.expanduser('~/.talker/store.sqlite'), 'w').write('bad')\n"
                               "sys.exit(3)\n"}, "bad")  # fmt: skip
     world.start()
-    world.until_outcome("recovered", limit_seconds=60)
+    world.until_outcome("recovered")
     assert (store / "store.sqlite").read_text() == "good"
 
 

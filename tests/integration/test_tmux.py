@@ -7,7 +7,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ import pytest
 from agentctl.errors import AgentctlError
 from agentctl.machine import process, tmux
 from agentctl.machine.command import CommandFailed
+from kit import deadline
 
 pytestmark = pytest.mark.skipif(
     shutil.which("tmux") is None and not os.environ.get("CI"), reason="no tmux here"
@@ -58,15 +58,15 @@ class Fifo:
             pass
 
     def read_to_end(self, limit_seconds: float = PATIENCE_SECONDS) -> bytes:
-        deadline = time.monotonic() + limit_seconds
+        over = time.monotonic() + limit_seconds
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
-        while time.monotonic() < deadline:
+        while time.monotonic() < over:
             events = poll.poll(50)
             self.read()
             if events and events[0][1] & select.POLLHUP:
                 return self.data
-        raise AssertionError("the pipe never ended")
+        raise AssertionError(f"the pipe never ended; it said {self.data[-3000:]}")
 
 
 @pytest.fixture
@@ -76,24 +76,16 @@ def fifo(folder):
     os.close(pipe.fd)
 
 
-def wait_for(condition, limit_seconds: float = PATIENCE_SECONDS):
-    deadline = time.monotonic() + limit_seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.005)
-    return found
-
-
 def output_of(server, fifo, argv, **keywords) -> tuple[bytes, tuple]:
     pane = server.start("agent", argv, "/", ENV, pipe_fifo=fifo.path, **keywords)
-    wait_for(lambda: fifo.read() or not process.is_alive(pane.pane_pid))
+    deadline.until(lambda: fifo.read() or not process.is_alive(pane.pane_pid), "the end of the pane")
     end = server.exit_of("agent", meanwhile=fifo.read, limit_seconds=PATIENCE_SECONDS)
 
     def is_drained():
         fifo.read()
         return server.is_drained("agent")
 
-    wait_for(is_drained)
+    deadline.until(is_drained, "the pane to be drained")
     fifo.screen = server.capture("agent", 10)
     assert server.kill_server(limit_seconds=PATIENCE_SECONDS)
     return fifo.read_to_end(), end
@@ -102,7 +94,7 @@ def output_of(server, fifo, argv, **keywords) -> tuple[bytes, tuple]:
 def end_of(server) -> tuple:
     """Wait until the agent has ended, as the runner does; tell how."""
     pid = int(server._ask("display-message", "-p", "-t", tmux._target("agent"), "#{pane_pid}"))
-    wait_for(lambda: not process.is_alive(pid))
+    deadline.until(lambda: not process.is_alive(pid), "the end of what ran there")
     return server.exit_of("agent", limit_seconds=PATIENCE_SECONDS)
 
 
@@ -224,7 +216,7 @@ def test_a_living_agent_has_no_end_yet(server):
 def test_a_persons_split_does_not_answer_for_the_agent(server):
     server.start("agent", ["/bin/sleep", "100"], "/", ENV)
     server._ask("split-window", "-t", "=agent:", "/bin/true", "x")
-    wait_for(lambda: "1" in server._ask("list-panes", "-t", "=agent:", "-F", "#{pane_dead}"))
+    deadline.until(lambda: "1" in server._ask("list-panes", "-t", "=agent:", "-F", "#{pane_dead}"), "a dead pane")
     assert server.exit_of("agent", limit_seconds=0.1) == (None, None)
 
 
@@ -261,7 +253,7 @@ def test_a_frozen_server_does_not_hang_us(server):
 
 def test_the_pane_is_as_asked(server):
     pane = server.start("agent", ["/bin/sh", "-c", "stty size; sleep 100"], "/", ENV, width=120)
-    wait_for(lambda: server.capture("agent") == "50 120")
+    deadline.until(lambda: server.capture("agent") == "50 120", "the size on the screen")
     assert pane.tty.startswith("/dev/")
     assert process.foreground_group(pane.pane_pid) == pane.pane_pid
     assert tmux.server_cgroup(pane.server_pid) == tmux.server_cgroup(os.getpid())
@@ -273,8 +265,8 @@ class Late(tmux.Tmux):
 
     def _take_socket(self):
         super()._take_socket()
-        subprocess.run(["tmux", "-S", self.socket_path, "-f", "/dev/null", "new-session", "-d", "-s", "other",
-                        "sleep", "100"], check=True, preexec_fn=self.leave)  # fmt: skip
+        deadline.run(["tmux", "-S", self.socket_path, "-f", "/dev/null", "new-session", "-d", "-s", "other",
+                      "sleep", "100"], check=True, preexec_fn=self.leave)  # fmt: skip
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes control groups")
@@ -291,15 +283,15 @@ def test_a_server_of_another_unit_does_not_get_the_agent(server, folder):
         assert late._ask("list-sessions", "-F", "#{session_name}").split() == ["other"]
     finally:
         late.kill_server(limit_seconds=PATIENCE_SECONDS)
-        wait_for(lambda: not (group / "cgroup.procs").read_text())
+        deadline.until(lambda: not (group / "cgroup.procs").read_text(), "an empty cgroup")
         group.rmdir()
 
 
 def test_the_foreground_group_follows_job_control(server, folder):
     script = f"set -m; sh -c 'echo $$ > {folder}/pid; exec sleep 100'"
     pane = server.start("agent", ["/bin/sh", "-c", script + "; true"], "/", ENV)
-    child = int(wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text()))
-    wait_for(lambda: process.foreground_group(pane.pane_pid) == child)
+    child = int(deadline.until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), "the pid"))
+    deadline.until(lambda: process.foreground_group(pane.pane_pid) == child, "the child in front")
     assert process.foreground_group(2**22 + 1) is None
     assert tmux.server_cgroup(2**22 + 1) is None
 
@@ -307,7 +299,7 @@ def test_the_foreground_group_follows_job_control(server, folder):
 def test_capture_shows_the_last_lines_with_history_and_letters(server):
     server.start("agent", ["/bin/sh", "-c", "seq 200; printf 'é✓'; sleep 0.5"], "/", ENV)
     assert end_of(server) == (0, None)
-    wait_for(lambda: server.is_drained("agent"))
+    deadline.until(lambda: server.is_drained("agent"), "the pane to be drained")
     assert server.capture("agent", 3) == "199\n200\né✓"
     assert server.capture("agent", 100).split("\n")[0] == "102"
 

@@ -18,7 +18,7 @@ from agentctl.decisions import policy
 from agentctl.launching import incident, launch
 from agentctl.running import jobs
 from integration.world import ROLLBACK, SOURCE, World, git, write
-from kit import effort
+from kit import deadline, effort
 from kit.survival import survived
 
 ROUNDS = effort.points(4, 100)
@@ -77,7 +77,7 @@ def trigger_at_random(world: World, chance: random.Random) -> tuple[list[str], l
     for at, kind in zip(sorted(chance.uniform(0, WITHIN_SECONDS) for _ in kinds), kinds, strict=True):
         time.sleep(max(0.0, began + at - time.monotonic()))
         running.append(start(world, kind))
-    return kinds, [process.wait(LIMIT_SECONDS) for process in running]
+    return kinds, [deadline.wait(process, timeout=LIMIT_SECONDS, log=world.folder / "log") for process in running]
 
 
 @pytest.mark.every_night

@@ -13,6 +13,7 @@ import pytest
 
 from integration.watchdogs import Watchdog, ask
 from integration.world import World, write
+from kit import deadline
 
 PATIENT = {"offline": {"after": "30s", "grace": "10s"}}
 QUICK = {"offline": {"after": "6s", "grace": "4s"}}  # a busy machine's pause is not so long
@@ -294,7 +295,7 @@ def test_a_second_watchdog_refuses(make):
     watchdog = make()
     second = Watchdog(watchdog.world)
     second.start(is_ready=False)
-    assert second.process.wait(60) == 4
+    assert deadline.wait(second.process, "the second one", 60, second.log_path) == 4
     assert "is at work already" in watchdog.log
     assert watchdog.ask("GET", "/health").status == 200
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 from integration.watchdogs import Watchdog, free_port
 from integration.world import SOURCE, World
-from kit import effort
+from kit import deadline, effort
 
 EXAMPLES = effort.pick(12, 200)
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -31,8 +30,8 @@ def served(monkeypatch):
 def test_the_server_is_as_it_describes_itself(served, tmp_path):
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
     words = ["--name", served.world.name, "token", "create", "--scope", "admin"]
-    made = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
+    made = deadline.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True,
+                        env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
     base = f"http://127.0.0.1:{served.port}"
     argv = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", f"{base}/openapi.json",
             "--checks", CHECKS, "--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing",
@@ -40,6 +39,6 @@ def test_the_server_is_as_it_describes_itself(served, tmp_path):
             "--suppress-health-check", "all", "--workers", "1", "--no-color"]  # fmt: skip
     for path in NOT_HERE:
         argv += ["--exclude-path", path]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    done = deadline.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert served.ask("GET", "/health").json["bugs"] == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from integration.browser import PROGRAM, Browser
 from integration.watchdogs import Watchdog, free_port
 from integration.world import SOURCE, World
+from kit import deadline
 
 NASTY = "<script>window.owned=1</script><img src=x onerror='window.owned=1'>\x1b[31m"
 ENTER = "(document.getElementById('token').value = {token}, document.querySelector('form').submit(), true)"
@@ -35,8 +35,8 @@ def served(monkeypatch):
 def token(watchdog, scope: str) -> str:
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
     argv = [sys.executable, "-c", code, "--name", watchdog.world.name, "token", "create", "--scope", scope]
-    return subprocess.run(argv, capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": SOURCE}).stdout.strip()  # fmt: skip
+    return deadline.run(argv, capture_output=True, text=True, check=True,
+                        env={**os.environ, "PYTHONPATH": SOURCE}).stdout.strip()  # fmt: skip
 
 
 def test_the_page_in_a_real_browser(served, tmp_path):
@@ -55,7 +55,7 @@ def test_the_page_in_a_real_browser(served, tmp_path):
     served.until_state("well")
     asyncio.run(look(served, tmp_path))
     world.until(lambda: world.rungs()[-1:] == [("by hand", 1)], "the rollback by the page")
-    world.until_outcome("recovered", 60)
+    world.until_outcome("recovered")
 
 
 async def look(served, folder) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agentctl.machine import runner_client
 from integration.world import SOURCE, wait_until
+from kit import deadline
 
 PATIENCE_SECONDS = 60.0
 RUN = "import sys; from agentctl.server import main; sys.exit(main(sys.argv[1]))"
@@ -56,13 +57,20 @@ def ask(door, method: str, route: str, body=None, **headers) -> Answer:
         connection.close()
 
 
+_claims: list[socket.socket] = []  # of this process, to its end
+
+
 def free_port() -> int:
-    """Find a port that nobody uses, and that the kernel gives to nobody who asks for any: it is taken a while later."""
+    """Find a port that nobody uses, that no test beside us was given, and that the kernel gives to nobody who asks for
+    any: it is taken a while later."""
     given_away_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.SystemRandom().randrange(10_000, given_away_from if given_away_from > 11_000 else 60_000)
         with socket.socket() as found, contextlib.suppress(OSError):
             found.bind(("127.0.0.1", port))
+            claim = socket.socket(socket.AF_UNIX)
+            claim.bind(f"\0agentctl-test-port-{port}")
+            _claims.append(claim)
             return port
 
 
@@ -133,4 +141,6 @@ class Watchdog:
             self.process.send_signal(number)
             if number != signal.SIGKILL:
                 self.process.send_signal(signal.SIGCONT)
-        return self.process.wait(PATIENCE_SECONDS) if self.process is not None else 0
+        if self.process is None:
+            return 0
+        return deadline.wait(self.process, "the watchdog", PATIENCE_SECONDS, self.log_path)

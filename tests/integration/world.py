@@ -5,6 +5,7 @@ Everything lives in one short temporary folder (sockets have a length limit) and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from agentctl.machine import process
 from agentctl.paths import SYSTEM, USER, Places
 from agentctl.records.ledger import Ledger, LedgerDamaged
 from agentctl.recovery import requests
-from kit.polling import poll
+from kit import deadline
 
 HERE = Path(__file__).resolve()
 SOURCE = str(Path(adopt.__file__).resolve().parents[2])
@@ -52,14 +53,14 @@ def git(folder, *words: str, **more) -> str:
            "GIT_CONFIG_GLOBAL": "/dev/null"}
     argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always",
             "-c", "safe.directory=*", *words]
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, **more)
+    done = deadline.run(argv, cwd=folder, env=env, capture_output=True, **more)
     assert done.returncode == 0, (words, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def wait_until(ask, what: str, limit_seconds: float = PATIENCE_SECONDS):
     """Poll until `ask()` is true and return it; fail with `what` after the limit."""
-    is_so, answer = poll(ask, limit_seconds)
+    is_so, answer = deadline.poll(ask, limit_seconds)
     assert is_so, f"waited {limit_seconds:g}s in vain for {what}"
     return answer
 
@@ -132,7 +133,7 @@ class World:
         """Give code and state to the agent's user, where that is somebody else."""
         if self.owner:
             self.folder.chmod(0o755)
-            subprocess.run(["chown", "-R", f"{self.owner}:", self.code, self.state], check=True)
+            deadline.run(["chown", "-R", f"{self.owner}:", self.code, self.state], check=True)
 
     def mode(self, mode: str, message: str = "") -> str:
         """Commit another behaviour; return the commit."""
@@ -162,15 +163,19 @@ class World:
         running = self.supervisors[-1]
         if running.poll() is None:
             running.send_signal(signal.SIGTERM)
-        return running.wait(PATIENCE_SECONDS)
+        return self.end_of(running)
+
+    def end_of(self, running: subprocess.Popen) -> int:
+        """Wait until a supervisor has ended by itself; return its exit status."""
+        return deadline.wait(running, f"the supervisor of {self.name}", PATIENCE_SECONDS, self.folder / "log")
 
     def rollback_once(self) -> int:
         """Run the one-shot alone, as a failure of the agent starts it; return its exit status."""
         env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct",
                "MONITOR_SERVICE_RESULT": "exit-code"}
         with open(self.folder / "log", "ab") as log:
-            return subprocess.run([sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log,
-                                  timeout=300).returncode
+            return deadline.run([sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log,
+                                timeout=300).returncode
 
     @property
     def log(self) -> str:
@@ -273,11 +278,8 @@ class World:
         for running in self.supervisors:
             if running.poll() is None:
                 running.send_signal(signal.SIGTERM)
-                try:
-                    running.wait(30)
-                except subprocess.TimeoutExpired:
-                    running.kill()
-                    running.wait()
+                with contextlib.suppress(TimeoutError):  # it is killed then
+                    deadline.wait(running, timeout=30)
         wanted = self.environment["AGENTCTL_ROOT"]
         process.end_all(lambda: process.with_variable("AGENTCTL_ROOT", wanted))
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -30,6 +30,11 @@ def read_night(text: str) -> tuple[int, int] | None:
 NIGHT = read_night(os.environ.get("AGENTCTL_NIGHTLY", ""))
 
 
+def part_of(nodeid: str) -> str:
+    """Name the part of a test, `unit` or another: the folder below tests/."""
+    return nodeid.split("/")[1] if nodeid.startswith("tests/") else ""
+
+
 def told() -> str:
     """Say in one line what this run does, and how to have it again."""
     what = f"night {NIGHT[0]} of {NIGHT[1]}" if NIGHT else "a share of each fault family"

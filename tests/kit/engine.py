@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,8 @@ def why_not() -> str:
     lacking = [name for name in NEEDED if not shutil.which(name, path=PATH)]
     if lacking:
         return f"not installed: {', '.join(lacking)} (Debian: docker.io)"
-    tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True)
+    argv = ["unshare", "--net", "--mount", "true"]
+    tried = subprocess.run(argv, capture_output=True, text=True, timeout=CALL_SECONDS)
     return f"no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -109,7 +111,7 @@ class Engine:
                 keeper.wait(CLOSE_SECONDS)
             except subprocess.TimeoutExpired:
                 keeper.kill()
-                keeper.wait()
+                keeper.wait(STOP_SECONDS)
             keeper.stdout.close()
         for depth in ("", "*/"):  # cgroup v2, and v1 with its many trees
             for folder in glob.glob(f"/sys/fs/cgroup/{depth}{self.folder.name}"):
@@ -122,7 +124,9 @@ class Engine:
 
     def _tell(self, word: str) -> None:
         self._keeper.stdin.write(word.encode() + b"\n")
-        answer = self._keeper.stdout.readline()
+        answer = b""
+        if select.select([self._keeper.stdout], [], [], CLOSE_SECONDS)[0]:  # without a buffer nothing is hidden from it
+            answer = self._keeper.stdout.readline()
         if answer.strip() != b"done":
             raise EngineError(f"{word}: the keeper of the engine says {answer!r}:\n{self.log()}")
 
@@ -135,7 +139,12 @@ class Engine:
     def run(self, argv: list[str], *, check=True, env: dict | None = None, **more) -> subprocess.CompletedProcess:
         """Run a command that talks to this engine."""
         more.setdefault("timeout", CALL_SECONDS)
-        done = subprocess.run(argv, env={**self.environment, **(env or {})}, capture_output=True, text=True, **more)
+        try:
+            done = subprocess.run(argv, env={**self.environment, **(env or {})}, capture_output=True, text=True, **more)
+        except subprocess.TimeoutExpired as error:
+            said = b"".join(filter(None, (error.stdout, error.stderr))).decode("utf-8", "replace")
+            raise EngineError(f"waited {more['timeout']:g} s in vain for {' '.join(argv)}: {said[-2000:]}\n"
+                              f"the engine's log:\n{self.log()}") from None  # fmt: skip
         if check and done.returncode:
             raise EngineError(f"{' '.join(argv)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done
@@ -183,7 +192,7 @@ class Keeper:
     def serve(self) -> None:
         """Do what the controller says, until its end of the pipe closes."""
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=STOP_SECONDS)
         try:
             for line in sys.stdin:
                 getattr(self, line.strip())()
@@ -218,7 +227,7 @@ class Keeper:
             engine.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             engine.kill()
-            engine.wait()
+            engine.wait(STOP_SECONDS)
         for pid in children:  # an engine that was killed leaves its containerd running
             _signal(pid, signal.SIGKILL)
             _until_gone(pid)

@@ -74,7 +74,7 @@ def run(act, line: int = 0, is_ours=is_product, *, call: int = 0, is_traced: boo
         pid = os.fork()
         if pid == 0:
             _act_until(_Tracer(line, call, is_ours, told) if is_traced else None, act, told, said)
-        status = _wait(pid)
+        status = _wait(pid, said)
         assert status in (0, -signal.SIGKILL), f"the child ended with {status}:\n{_content(said)[-4000:]}"
         return Run(status != 0, [json.loads(text) for text in _content(told).splitlines()])
     finally:
@@ -188,7 +188,7 @@ def take_orphans_in(parent: int) -> None:
     os.chdir("/")  # as systemd starts them
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, said: int) -> int:
     """Wait for the child, then end what it left running; return its exit status or minus the signal."""
     pidfd = os.pidfd_open(pid)
     try:
@@ -199,7 +199,7 @@ def _wait(pid: int) -> int:
         os.kill(pid, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     _end_orphans()
-    assert has_ended, f"the child hung for {HANG_SECONDS:g}s"
+    assert has_ended, f"the child hung for {HANG_SECONDS:g}s; it said:\n{_content(said)[-4000:]}"
     return status
 
 

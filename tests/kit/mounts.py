@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 
 import pytest
+
+from kit import deadline
 
 CLONE_NEWNS = 0x00020000
 
@@ -32,7 +33,7 @@ def _is_private() -> bool:
 
 def mount(*words, check: bool = True) -> str:
     """Run mount(8); return what it complains about."""
-    done = subprocess.run(["mount", *map(str, words)], capture_output=True, text=True)
+    done = deadline.run(["mount", *map(str, words)], capture_output=True, text=True)
     assert not check or done.returncode == 0, (words, done.stderr)
     return done.stderr.strip() if done.returncode else ""
 
@@ -79,4 +80,4 @@ def _device(link: str) -> int | None:
 def release(*places) -> None:
     """Unmount, in the order given; what is not mounted is no matter."""
     for place in places:
-        subprocess.run(["umount", "-l", str(place)], capture_output=True)
+        deadline.run(["umount", "-l", str(place)], capture_output=True)

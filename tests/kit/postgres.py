@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import psycopg
+
+from kit import deadline
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 USER = "agentctl"  # of the database; who can reach the socket is let in
@@ -48,7 +51,7 @@ class Postgres:
         try:
             self._process = self._run("initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8",
                                       "--locale=C", "--pgdata", self.data)  # fmt: skip
-            if done := self._process.wait(START_SECONDS):
+            if done := deadline.wait(self._process, "initdb", START_SECONDS, self.log_path):
                 raise PostgresError(f"initdb ended with status {done}:\n{self.log()}")
             return self.start()
         except BaseException:
@@ -111,11 +114,8 @@ class Postgres:
         if process is None:
             return
         process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(TimeoutError):  # it is killed then
+            deadline.wait(process, timeout=STOP_SECONDS)
 
 
 def _program(name: str) -> str | None:

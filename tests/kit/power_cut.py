@@ -18,11 +18,12 @@ import random
 import select
 import signal
 import struct
-import subprocess
 import sys
 import time
 import traceback
 import uuid
+
+from kit import deadline
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN: _IOR('X', 125, __u32)
 EVERYTHING_WRITTEN, LOG_WRITTEN, NOTHING_WRITTEN = 0, 1, 2  # of what is still in memory
@@ -30,7 +31,7 @@ PR_SET_PDEATHSIG = 1
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-LIMIT_SECONDS = 180.0
+LIMIT_SECONDS, APART_SECONDS = 180.0, 4 * 3600.0  # of one boot; of all, at night
 KINDS = {  # small, and without work left for a kernel thread to do behind our back
     "ext4": (64, ["mkfs.ext4", "-q", "-F", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"], "loop"),
     "xfs": (320, ["mkfs.xfs", "-q", "-f"], "loop,nouuid"),
@@ -82,18 +83,18 @@ class Disk:
         size, argv, _ = KINDS[self.kind]
         with open(self.image, "wb") as file:
             file.truncate(size << 20)
-        subprocess.run([*argv, self.image], check=True, capture_output=True)
+        deadline.run([*argv, self.image], check=True, capture_output=True)
         self.mount()
 
     def mount(self) -> None:
         """Mount it; after a cut that replays the journal."""
         argv = ["mount", "-o", KINDS[self.kind][2], self.image, self.path]
-        done = subprocess.run(argv, capture_output=True, text=True)
+        done = deadline.run(argv, capture_output=True, text=True)
         assert done.returncode == 0, f"the disk does not mount any more: {done.stderr}"
 
     def unmount(self) -> None:
         """Unmount it; the loop device goes with it. Fails if something still uses it: nothing may."""
-        subprocess.run(["umount", self.path], check=True)
+        deadline.run(["umount", self.path], check=True)
 
     def keep(self, copy: str) -> None:
         """Copy the (unmounted) disk, to come back to it."""
@@ -106,7 +107,7 @@ class Disk:
     def check(self) -> None:
         """Have the file system's own checker look at the unmounted disk."""
         argv = ["fsck.ext4", "-f", "-n"] if self.kind == "ext4" else ["xfs_repair", "-n"]
-        done = subprocess.run([*argv, self.image], capture_output=True, text=True)
+        done = deadline.run([*argv, self.image], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -274,9 +275,12 @@ def apart(do):
         finally:
             os._exit(status)
     os.close(write_end)
-    with open(read_end, "rb") as file:
-        text = file.read().decode()
-    os.waitpid(pid, 0)
+    try:
+        text = _read_all(read_end)
+    finally:
+        os.close(read_end)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     if not text:
         raise Failed("the process died without a word")
     what, value = json.loads(text)
@@ -285,12 +289,23 @@ def apart(do):
     return value
 
 
+def _read_all(pipe: int) -> str:
+    """Read what a child says, to its end; each boot in it has a limit of its own."""
+    data, over = b"", time.monotonic() + APART_SECONDS
+    while True:
+        if not select.select([pipe], [], [], max(0.0, over - time.monotonic()))[0]:
+            raise Failed(f"waited {APART_SECONDS:g} s in vain for the end of what runs apart; it said: {data[-3000:]}")
+        if not (more := os.read(pipe, 1 << 16)):
+            return data.decode()
+        data += more
+
+
 def why_impossible(kinds: tuple[str, ...] = tuple(KINDS)) -> str:
     """Say why there can be no power cuts here, '' if there can."""
     if os.geteuid() != 0:
         return "power cuts need root"
     for kind in kinds:
-        done = subprocess.run(["sh", "-c", f"command -v {KINDS[kind][1][0]}"], capture_output=True)
+        done = deadline.run(["sh", "-c", f"command -v {KINDS[kind][1][0]}"], capture_output=True)
         if done.returncode:
             return f"{KINDS[kind][1][0]} is missing"
     try:

@@ -19,7 +19,6 @@ import pytest
 from kit import effort
 
 TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # pytest's own name for where its temporary folders are made
-HEAVY_FIRST = ("system", "compose", "integration", "unit")  # the last ones are small: the lanes end together
 WHOLE_MODULES = ("system", "unit")  # a box, or too small to be dealt out
 ROOT = re.compile(r"[\[-](own|debian13)\b")
 SHARING = re.compile(r'scope="(module|class)"|^pytestmark = .*\bin_order\b', re.M)
@@ -39,11 +38,10 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not for this run, and put the long ones first."""
+    """Leave out what is not for this run."""
     kept = [item for item in items if _is_wanted(item)]
     if dropped := [item for item in items if item not in set(kept)]:
         config.hook.pytest_deselected(items=dropped)
-    kept.sort(key=lambda item: _rank(item.nodeid))  # stable: the order within a module stays
     items[:] = kept
 
 
@@ -62,9 +60,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 def unit_of(nodeid: str) -> str:
     """Name what has to run on one worker, in its order: a module whose tests share something, or one test."""
     path = nodeid.partition("::")[0]
-    if _part(nodeid) == "compose":
+    if effort.part_of(nodeid) == "compose":
         return "compose"  # an engine with its images takes longer to make than most tests
-    if _part(nodeid) in WHOLE_MODULES or _shares(path):
+    if effort.part_of(nodeid) in WHOLE_MODULES or _shares(path):
         root = ROOT.search(nodeid)
         return f"{path} on {root[1]}" if root else path
     return nodeid
@@ -74,15 +72,6 @@ def unit_of(nodeid: str) -> str:
 def _shares(path: str) -> bool:
     """Tell from a module's text, as who deals out the tests has not imported them."""
     return bool(SHARING.search((TESTS.parent / path).read_text()))
-
-
-def _part(nodeid: str) -> str:
-    return nodeid.split("/")[1] if nodeid.startswith("tests/") else ""
-
-
-def _rank(nodeid: str) -> int:
-    part = _part(nodeid)
-    return HEAVY_FIRST.index(part) if part in HEAVY_FIRST else len(HEAVY_FIRST)
 
 
 def _root_of(item: pytest.Item) -> str:

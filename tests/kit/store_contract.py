@@ -13,6 +13,7 @@ import pytest
 
 from agentctl.decisions.periods import Period
 from agentctl.store import StoreUnavailable, messages
+from kit import deadline
 
 PATIENCE_SECONDS = 60.0
 
@@ -110,7 +111,7 @@ def test_writes_of_several_threads_that_wait_together_are_committed_together(sto
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        deadline.join(thread)
     gate.set()
     for future in (first, *waiting):
         assert future.result() in (None, 1)

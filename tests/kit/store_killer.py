@@ -62,6 +62,7 @@ def _kill_once(open_one, number: int, after_seconds: float) -> list[str]:
     os.close(writer)
     with open(reader, "rb") as told:
         first = told.readline() + told.readline()
+        assert first.endswith(b"\n"), f"a writer was promised nothing within {LIMIT_SECONDS:g} s"
         time.sleep(after_seconds)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

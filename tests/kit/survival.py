@@ -29,9 +29,9 @@ def survived(family: str, what: str, points: int) -> None:
 
 
 def write_records(path: str) -> None:
-    """Add what this process collected to a file."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+    """Add what this process collected to a file, in one piece: another one may add to it at the same moment."""
+    with open(path, "ab", buffering=0) as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def collected() -> list[dict]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).with_name("foreign")
 IS_NEWEST = os.environ.get("AGENTCTL_AGENT_VERSIONS") == "newest"
+DOWNLOAD_SECONDS = 1800
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.M)
 
 
@@ -27,17 +28,18 @@ class CannotDownload(Exception):
 
 def fetch(root, name, cache):
     """Return a folder of wheels of what `name` asks for, for the Python of that root. Raise CannotDownload."""
-    wanted = pins(name)
+    wanted, today = pins(name), time.strftime("%Y%m%d")
     python = Path(root, "usr/bin/python3").resolve().name.removeprefix("python")
     kind = ""
     if IS_NEWEST:
-        wanted, kind = PIN.sub(r"\1", wanted), f"newest-{time.strftime('%Y%m%d')}-"
+        wanted, kind = PIN.sub(r"\1", wanted), f"newest-{today}-"
     key = hashlib.sha256(f"{python}\n{wanted}".encode()).hexdigest()[:12]
     folder = cache / f"wheels-{name}-{kind}{key}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         for old in cache.glob(f"wheels-{name}-newest-*") if IS_NEWEST else ():
-            shutil.rmtree(old)
+            if today not in old.name:  # of today's, one may be in use at this moment
+                shutil.rmtree(old)
         with tempfile.TemporaryDirectory(prefix=".wheels-", dir=cache) as place:
             _download(Path(place) / "wheels", python, wanted.split())
             with contextlib.suppress(OSError):  # somebody else was faster
@@ -64,7 +66,10 @@ def _plain(project):
 def _download(folder, python, wanted):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     command += ["--python-version", python, "--dest", str(folder), *wanted, "pip"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise CannotDownload(f"{' '.join(command)} did not end within {DOWNLOAD_SECONDS} s") from None
     if done.returncode:
         raise CannotDownload(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
 

@@ -8,15 +8,15 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from kit.polling import poll
+from kit import deadline
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "packaging"))
@@ -28,6 +28,8 @@ VENV_INSIDE = "/opt/agentctl/venv"
 ROOTS = ("own", "debian13")
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "watchdog", "systemd", "packaging/docker")
 LAYERS_KEPT = 6
+LAYER_IN_USE_SECONDS = 3600  # a box copies its layer when it is made, but others' boxes may be many, and slow
+PIP_SECONDS = 1800
 PATIENCE_SECONDS = 120  # most waits take a hundredth of it, but the machine may have much else to do
 IN_BOX = {"PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
 
@@ -86,7 +88,7 @@ def agentctl_box(root, **options):
 
 def wait_until(is_true, what="the condition", timeout_seconds=PATIENCE_SECONDS):
     """Poll; return the first true value. Raise TimeoutError with the last value seen."""
-    is_so, value = poll(is_true, timeout_seconds)
+    is_so, value = deadline.poll(is_true, timeout_seconds)
     if not is_so:
         raise TimeoutError(f"waited {timeout_seconds} s for {what}; last seen: {value!r}")
     return value
@@ -108,7 +110,8 @@ def installed_layer(root):
                 (Path(place) / "layer").rename(layer)
         os.utime(layer)
         for old in sorted(layers.glob("[!.]*"), key=os.path.getmtime)[:-LAYERS_KEPT]:
-            shutil.rmtree(old)
+            if old.stat().st_mtime < time.time() - LAYER_IN_USE_SECONDS:
+                shutil.rmtree(old)
     return layer
 
 
@@ -153,7 +156,7 @@ def _install(root, place):
         )
         target = place / "layer" / VENV_INSIDE.strip("/")
         target.parent.mkdir(parents=True)
-        subprocess.run(["cp", "-a", box.path(VENV_INSIDE), target], check=True)
+        deadline.run(["cp", "-a", box.path(VENV_INSIDE), target], check=True)
     link = place / "layer/usr/local/bin/agentctl"
     link.parent.mkdir(parents=True)
     link.symlink_to(f"{VENV_INSIDE}/bin/agentctl")
@@ -207,6 +210,6 @@ def _pip_wheel(folder, *arguments):
 
 
 def _pip(*arguments):
-    done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True)
+    done = deadline.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, timeout=PIP_SECONDS)
     if done.returncode:
         raise Unavailable(f"pip {' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}")

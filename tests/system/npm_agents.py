@@ -10,13 +10,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from dataclasses import replace
 
 import boxes
 from foreign_agent import API_PORT
 from preset_agents import Kind, PresetAgent
+
+from kit import deadline
 
 NODE = "node@24.21.0"
 PINS = {
@@ -51,8 +52,8 @@ def _installed(pin, path):
             made = f"{place}/made"
             os.makedirs(made)
             command = ["npm", "install", "--prefix", made, "--no-audit", "--no-fund", "--loglevel=error", pin]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS,
-                                  env={**os.environ, "PATH": path})  # fmt: skip
+            done = deadline.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS,
+                                env={**os.environ, "PATH": path})  # fmt: skip
             if done.returncode:
                 raise boxes.Unavailable(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
             with contextlib.suppress(OSError):  # somebody else was faster

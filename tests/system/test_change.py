@@ -7,6 +7,7 @@ import shlex
 import pytest
 from world import World
 
+pytestmark = pytest.mark.in_order  # one agent, whose changes follow one another
 CHANGE = {"change": {"try_for": "500ms"}}
 
 

@@ -7,6 +7,8 @@ import test_presets as same
 from boxes import give_up
 from foreign_agent import ModelApi
 
+pytestmark = pytest.mark.in_order  # one conversation with each agent
+
 
 @pytest.fixture(scope="module", params=npm_agents.KINDS)
 def agent(request):

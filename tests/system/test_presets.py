@@ -14,6 +14,8 @@ from foreign_agent import ModelApi, asked_in
 
 from kit import effort
 
+pytestmark = pytest.mark.in_order  # one conversation with each agent
+
 
 @pytest.fixture(scope="module", params=preset_agents.KINDS)
 def agent(request, record_testsuite_property):

@@ -12,6 +12,7 @@ import pytest
 from boxes import give_up
 from foreign_agent import ForeignAgent, ModelApi, asked_in, said_in
 
+pytestmark = pytest.mark.in_order  # one conversation with each agent
 COMMON = {
     "agent": {"ready": ["./ready.sh"], "ready_timeout": "120s"},
     "heartbeat": {"from": "command", "command": ["./alive.sh"], "timeout": "12s"},

@@ -6,7 +6,6 @@ No box: the agent runs in the runtime `direct`, with its code and our data on sm
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.running import resumption
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
-from kit import effort
+from kit import deadline, effort
 from kit.manifest import manifest, missing
 from kit.mounts import users
 from kit.survival import survived
@@ -48,8 +47,8 @@ class Disk:
         folder.mkdir(parents=True)
         with open(self.image, "wb") as file:
             file.truncate(int(size.rstrip("M")) << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1", self.image], check=True)
-        subprocess.run(["mount", "-o", "loop", self.image, folder], check=True)
+        deadline.run(["mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1", self.image], check=True)
+        deadline.run(["mount", "-o", "loop", self.image, folder], check=True)
 
     def fill(self, leave: int = 0) -> None:
         """Use up all but `leave` bytes."""
@@ -68,7 +67,7 @@ class Disk:
         (self.folder / "filler").unlink()
 
     def remount(self, how: str) -> None:
-        wait_until(lambda: subprocess.run(["mount", "-o", f"remount,{how}", self.folder]).returncode == 0,
+        wait_until(lambda: deadline.run(["mount", "-o", f"remount,{how}", self.folder]).returncode == 0,
                    f"a remount {how}", LIMIT_SECONDS)
 
     def close(self) -> None:
@@ -78,7 +77,7 @@ class Disk:
 
 def unmount(folder: Path) -> None:
     try:
-        wait_until(lambda: subprocess.run(["umount", folder]).returncode == 0, "an unmount", LIMIT_SECONDS)
+        wait_until(lambda: deadline.run(["umount", folder]).returncode == 0, "an unmount", LIMIT_SECONDS)
     except AssertionError as error:
         raise AssertionError(f"{error}; it is used by {users(folder)}") from None
 
@@ -93,14 +92,14 @@ class StoredWorld(World):
         self.settings["rollback"]["alert"] = [*alert[:3], str(self.alerts)]
         self.data = Disk(self.folder / "data", size)
         self.code_disk = Disk(self.folder / "codes", size) if apart else self.data
-        subprocess.run(["mv", self.code, self.state, self.code_disk.folder], check=True)
+        deadline.run(["mv", self.code, self.state, self.code_disk.folder], check=True)
         self.code = self.code_disk.folder / "code"
         if apart:
-            subprocess.run(["mv", self.code_disk.folder / "state", self.data.folder], check=True)
+            deadline.run(["mv", self.code_disk.folder / "state", self.data.folder], check=True)
         self.state = self.data.folder / "state"
         root = str(self.data.folder / "r")
         os.makedirs(f"{root}/run")
-        subprocess.run(["mount", "-t", "tmpfs", "none", f"{root}/run"], check=True)  # as everywhere
+        deadline.run(["mount", "-t", "tmpfs", "none", f"{root}/run"], check=True)  # as everywhere
         self.environment["AGENTCTL_ROOT"] = root
         monkeypatch.setenv("AGENTCTL_ROOT", root)
         self.places = Places(self.name, USER, dict(os.environ), os.getuid())
@@ -144,13 +143,13 @@ class StoredWorld(World):
 
     def end(self) -> None:
         for disk in {self.data, self.code_disk}:
-            subprocess.run(["mount", "-o", "remount,rw", disk.folder], check=False)
+            deadline.run(["mount", "-o", "remount,rw", disk.folder], check=False)
         folder, self.folder = self.folder, self.folder / "nothing"
         super().end()
         unmount(self.data.folder / "r/run")
         for disk in {self.data, self.code_disk}:
             disk.close()
-        subprocess.run(["rm", "-rf", folder], check=True)
+        deadline.run(["rm", "-rf", folder], check=True)
 
 
 def size_of(path: Path) -> int:
@@ -313,7 +312,7 @@ def test_a_launch_on_a_read_only_disk_says_so(make):
     wait_until(lambda: "Read-only file system" in world.log, "the complaint", LIMIT_SECONDS)
     if running.poll() is None:
         running.send_signal(signal.SIGTERM)
-        running.wait(LIMIT_SECONDS)
+        deadline.wait(running, timeout=LIMIT_SECONDS)
     world.data.remount("rw")
     world.start()
     world.until_beating(limit_seconds=LIMIT_SECONDS)

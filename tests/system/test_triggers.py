@@ -10,7 +10,7 @@ import time
 import pytest
 from world import CALL_SECONDS, World
 
-from kit import effort
+from kit import deadline, effort
 from kit.survival import survived
 
 ROUNDS = effort.points(3, 100)
@@ -34,7 +34,7 @@ def trigger_at_random(world, chance):
         time.sleep(max(0.0, began + at - time.monotonic()))
         running.append(world.box.popen(kinds[kind], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.STDOUT, text=True))  # fmt: skip
-    said = [process.communicate(timeout=CALL_SECONDS)[0] for process in running]
+    said = [deadline.communicate(process, timeout=CALL_SECONDS)[0] for process in running]
     return list(zip(chosen, (process.returncode for process in running), said, strict=True))
 
 

@@ -8,6 +8,7 @@ import pytest
 from boxes import new_box
 from world import World, manifest
 
+pytestmark = pytest.mark.in_order  # one agent of each kind, from its adoption to what was tried with it at the end
 PLANT = """
 cd "$1"
 for hook in pre-commit post-checkout post-commit reference-transaction post-index-change \\

@@ -7,6 +7,7 @@ import time
 import pytest
 from world import World
 
+pytestmark = pytest.mark.in_order  # one agent and its watchdog; what each test does to them, the next one finds
 SETTINGS = {
     "agent": {"ready_timeout": "30s", "stop_grace": "10s"},
     "heartbeat": {"timeout": "10m", "longest_wait": "1h"},
@@ -133,8 +134,9 @@ def test_a_pause_and_its_end(world):
 def test_a_stop_by_hand_is_no_failure(world):
     count = len(world.incidents())
     world.systemctl("stop", world.name)
-    assert until_state(world, "stopped")["reason"] == "stopped by hand"
-    time.sleep(10)  # longer than after and grace
+    seen = until_state(world, "stopped")
+    assert seen["reason"] == "stopped by hand"
+    world.wait_until(lambda: state(world)["at"] > seen["at"] + 10, "it to look for longer than after and grace")
     assert world.unit("ActiveState") == "inactive" and len(world.incidents()) == count
     world.start()
     until_state(world, "well")

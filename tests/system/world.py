@@ -9,8 +9,8 @@ import os
 import shlex
 from pathlib import Path
 
+from kit import deadline
 from kit import manifest as manifests
-from kit.polling import poll
 
 AGENT = Path(__file__).with_name("breakable_agent.py")
 # A machine that stands still for some seconds makes nobody late. What is to break does so after its second heartbeat:
@@ -239,7 +239,7 @@ class World:
 
     def wait_until(self, is_true, what, timeout_seconds=PATIENCE_SECONDS):
         """Poll; return the first true value. Raise with the journal of all units."""
-        is_so, value = poll(is_true, timeout_seconds)
+        is_so, value = deadline.poll(is_true, timeout_seconds)
         if not is_so:
             error = TimeoutError(f"{self.name}: waited {timeout_seconds} s for {what}: {value!r}")
             error.add_note(self.ctl("status", check=False).stdout)

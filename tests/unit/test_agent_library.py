@@ -1,6 +1,8 @@
 """agentctl.agent: real datagrams to a real socket, real signals, real exits."""
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 
 import agentctl
 from agentctl.agent import Agent, Task
+from kit import deadline
 
 SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))
 CONTRACT = ("AGENT_", "NOTIFY_SOCKET", "WATCHDOG_")
@@ -163,17 +166,32 @@ def test_a_long_step_that_fails_is_left_with_a_beat_too(runner):
     assert len(runner.heard()) == 2
 
 
+def fill_queue(path):
+    """Fill a socket's queue, whatever length the kernel gives it, until a sender that had not said a word is refused.
+
+    One sender alone may be refused for its own memory, long before the queue is full: /proc/sys/net/unix/max_dgram_qlen
+    is 10 on a bare kernel and 512 where systemd is PID 1.
+    """
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            other.connect(path)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other.send(b"x=1")
+                    sent += 1
+        if not sent:
+            return
+
+
 def test_a_runner_that_is_stuck_or_gone_does_not_stop_the_agent(runner, clock, tmp_path):
     agent = Agent()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.setblocking(False)
-        other.connect(str(tmp_path / "notify"))
-        with pytest.raises(BlockingIOError):
-            while True:  # until the runner's queue is full
-                other.send(b"x=1")
+    fill_queue(str(tmp_path / "notify"))
     began = time.perf_counter()
     agent.beat()
-    assert 0.5 < time.perf_counter() - began < 5
+    assert 0.5 < time.perf_counter() - began < 60  # SEND_PATIENCE_SECONDS is one; a busy machine adds what it likes
+    assert beat() not in runner.heard()
     runner.socket.close()
     agent.beat(phase="idle")
 
@@ -189,11 +207,20 @@ def test_the_brief_is_read_until_it_is_understood(tmp_path, monkeypatch):
     assert agent.brief is None and not path.exists()
 
 
-def test_sleep_beats_and_wakes_up_to_stop(runner, monkeypatch):
-    monkeypatch.setenv("WATCHDOG_USEC", "800000")
+def test_sleep_beats(runner, clock, monkeypatch):
+    def wait(_read, _write, _except, seconds):
+        clock.now += seconds
+        return [], [], []
+
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    monkeypatch.setattr(select, "select", wait)
     agent = Agent()
-    agent.sleep(1.6)
-    assert len(runner.heard()) >= 3  # one before it, one after it, and in between
+    agent.sleep(1.5)
+    assert runner.heard() == [beat("idle")] * 7  # one before it, one after it, and each 0.25 s in between
+
+
+def test_sleep_wakes_up_to_stop(runner):
+    agent = Agent()
     os.kill(os.getpid(), signal.SIGTERM)
     began = time.monotonic()
     agent.sleep(60)
@@ -237,9 +264,9 @@ agent.stop()
 
 def test_sigterm_to_a_real_process_saves_and_exits_0(tmp_path):
     process = script(LOOP, tmp_path, WATCHDOG_USEC="400000000")  # it sleeps long between beats
-    assert process.stdout.readline() == "up\n"
+    assert deadline.read_line(process) == "up\n"
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60)[1] == ""
+    assert deadline.communicate(process, timeout=60)[1] == ""
     assert process.returncode == 0
     assert "saved on the way out" in (tmp_path / "state" / "current_task.md").read_text()
 
@@ -257,20 +284,20 @@ clever_idea()
 
 def test_sigabrt_shows_where_a_hung_agent_is(tmp_path):
     process = script(HANG, tmp_path)
-    assert process.stdout.readline() == "up\n"
+    assert deadline.read_line(process) == "up\n"
     process.send_signal(signal.SIGABRT)
-    assert "in clever_idea" in process.communicate(timeout=60)[1]
+    assert "in clever_idea" in deadline.communicate(process, timeout=60)[1]
     assert process.returncode == -signal.SIGABRT
 
 
 def test_without_a_socket_sdnotify_is_not_needed(tmp_path):
     text = "import sys; sys.modules['sdnotify'] = None\nfrom agentctl.agent import Agent\n"
     process = script(text + "Agent().beat()", tmp_path)
-    assert process.communicate(timeout=60)[1] == ""
+    assert deadline.communicate(process, timeout=60)[1] == ""
 
 
 def test_imports_nothing_heavy(tmp_path):
     heavy = "{'subprocess', 'asyncio', 'dataclasses', 'pathlib', 'logging', 'typing', 'socket'}"
     text = f"import sys, agentctl.agent\nprint(*sorted({heavy} & set(sys.modules)))"
-    plain = script(text.replace("agentctl.agent", "os"), tmp_path).communicate(timeout=60)[0]
-    assert script(text, tmp_path).communicate(timeout=60)[0] == plain
+    plain = deadline.communicate(script(text.replace("agentctl.agent", "os"), tmp_path), timeout=60)[0]
+    assert deadline.communicate(script(text, tmp_path), timeout=60)[0] == plain

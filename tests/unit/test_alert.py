@@ -13,6 +13,7 @@ from agentctl import rescue
 from agentctl.cli import told
 from agentctl.machine import alert
 from agentctl.station import Station
+from kit import deadline
 from ledger_builder import Home
 
 
@@ -68,7 +69,7 @@ def webhook():
     thread.start()
     yield server
     server.shutdown()
-    thread.join()
+    deadline.join(thread)
     server.server_close()
 
 

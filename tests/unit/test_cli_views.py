@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from agentctl.cli import door, logs
 from agentctl.cli.verbs import BY_NAME, TABLE
 from agentctl.paths import SYSTEM, USER, Places
 from agentctl.repo.vault import create_bare
+from kit import deadline
 from ledger_builder import INCIDENT_KEYS, ROOT, Home, agentctl
 
 DOC = Path(ROOT) / "docs/cli.md"
@@ -39,7 +39,7 @@ def test_help_lists_every_verb_and_imports_none():
     code = "import sys; from agentctl.cli import main; main(['--help']); "
     code += "print([m for m in sys.modules if m.startswith('agentctl.cli.')])"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert all(f"  {verb.name} " in done.stdout for verb in TABLE), done.stderr
     loaded = done.stdout.splitlines()[-1]
     assert not any(f"'{verb.module}'" in loaded for verb in TABLE)
@@ -127,7 +127,7 @@ def test_a_reader_that_leaves_is_no_drama(home):
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
     call = f'"{sys.executable}" -c "{code}" generations --json | head -c 10'
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
-    done = subprocess.run(["/bin/sh", "-c", call], env=env, capture_output=True, text=True)
+    done = deadline.run(["/bin/sh", "-c", call], env=env, capture_output=True, text=True)
     assert done.stderr == ""
 
 
@@ -173,7 +173,7 @@ def test_diff_is_readable_though_the_vault_calls_everything_binary(home):
         argv = ["git", "--git-dir", vault, *words]
         env = {**os.environ, **identity}
         return (
-            subprocess.run(argv, input=stdin, env=env, check=True, capture_output=True)
+            deadline.run(argv, input=stdin, env=env, check=True, capture_output=True)
             .stdout.strip()
             .decode()
         )

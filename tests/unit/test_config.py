@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,7 +16,7 @@ from agentctl import durable
 from agentctl.cli.config import group
 from agentctl.configuration import config, config_edit, config_text, settings
 from agentctl.errors import UsageError
-from kit import modes
+from kit import deadline, modes
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = '[agent]\ncode = "/srv/agent"\ncommand = ["python3", "agent.py"]\n'
@@ -542,6 +541,6 @@ def test_the_import_is_cheap(path, cache):
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     argv = [sys.executable, "-I", "-S", "-c", code, str(ROOT / "watchdog"), str(path), str(cache)]
-    loaded = set(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split())
+    loaded = set(deadline.run(argv, check=True, capture_output=True, text=True).stdout.split())
     forbidden = {"tomllib", "tomli_w", "dataclasses", "subprocess", "difflib", "shlex", "typing"}
     assert not loaded & (forbidden | {"pathlib", "logging", "asyncio", "click"})

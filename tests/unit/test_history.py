@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agentctl.conversation import history, history_mend
 from agentctl.errors import AgentctlError
+from kit import deadline
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(history.__file__)))
 
@@ -87,7 +88,7 @@ def test_damage_is_seen_where_json_was_never_imported(tmp_path):
         f"print(history.scan({path!r}).damaged, 'json' in sys.modules)"
     )
     argv = [sys.executable, "-I", "-S", "-c", text]
-    done = subprocess.run(argv, capture_output=True, text=True)
+    done = deadline.run(argv, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[(2, 'not JSON')] False\n", "")
 
 
@@ -219,7 +220,7 @@ def writer(path, name, count, size):
 def test_two_writers_do_not_interleave(tmp_path):
     path = str(tmp_path / "history.jsonl")
     both = [writer(path, "a", 60, 90_000), writer(path, "b", 60, 10)]
-    acknowledged = [process.communicate(timeout=300)[0].split() for process in both]
+    acknowledged = [deadline.communicate(process, timeout=300)[0].split() for process in both]
     assert history.is_whole(path)
     for name, told in zip("ab", acknowledged, strict=True):
         assert [one for one in ids(path) if one.startswith(name)] == told
@@ -234,11 +235,12 @@ def test_a_lock_that_somebody_holds_for_ever_holds_up_no_recovery(tmp_path, monk
     copy.write_bytes((tmp_path / "history.jsonl").read_bytes() + b'{"id":"b"}\n')
     holder = "import fcntl, sys; fcntl.flock(f := open(sys.argv[1]), fcntl.LOCK_SH); print(); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", holder, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
-        held.stdout.readline()
+        deadline.read_line(held)
         with pytest.raises(AgentctlError, match="keeps it locked"):
             history.append(path, {"id": "c"})
         assert history_mend.mend(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
         held.stdin.close()
+        deadline.wait(held, "who holds the lock")
     assert [m["id"] for m in history.tail(path, 9)] == ["a", "b"]
 
 
@@ -247,10 +249,10 @@ def test_killed_in_mid_append_nothing_acknowledged_is_lost(tmp_path):
     acknowledged = []
     for round_number in range(8):
         process = writer(path, f"{round_number}-", 10_000, 40_000)
-        acknowledged.append(process.stdout.readline().strip())
+        acknowledged.append(deadline.read_line(process).strip())
         time.sleep(0.004 * round_number)
         process.send_signal(signal.SIGKILL)
-        acknowledged += process.communicate(timeout=60)[0].split("\n")[:-1]
+        acknowledged += deadline.communicate(process, timeout=60)[0].split("\n")[:-1]
     history.append(path, {"id": "end"})
     kept = [message["id"] for message in history.tail(path, 10**6)]
     assert [one for one in kept if one in set(acknowledged)] == acknowledged
@@ -265,13 +267,10 @@ def test_append_follows_a_file_that_was_mended(tmp_path):
     fd = os.open(path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     process = writer(path, "w", 1, 1)
-    deadline = time.monotonic() + 60
-    while not _has_open(process.pid, path):
-        assert time.monotonic() < deadline, "it does not wait for the lock"
-        time.sleep(0.01)
+    deadline.until(lambda: _has_open(process.pid, path), "it to wait for the lock")
     os.rename(file_of(tmp_path, ONE, "new"), path)
     os.close(fd)
-    assert process.communicate(timeout=60)[0].split() == ["w0"]
+    assert deadline.communicate(process, timeout=60)[0].split() == ["w0"]
     assert ids(path) == ["m1", "w0"]
 
 
@@ -386,7 +385,7 @@ def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
         setattr(where, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
         history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert deadline.wait_pid(child, "a mending that is killed") == -signal.SIGKILL
     assert content(path) == span(1, 3) + b"torn"
     report = history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2", "m3"]

@@ -3,11 +3,12 @@
 import ast
 import graphlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kit import deadline
 
 PACKAGE = Path(__file__).resolve().parents[2] / "watchdog" / "agentctl"
 
@@ -103,7 +104,7 @@ def test_the_rescue_path_is_standard_library_and_light(part):
         "import os; prefix = os.path.dirname(os.__file__)\n"
         "print('\\n'.join(f'{n} {getattr(m, \"__file__\", None) or \"\"}' for n, m in sys.modules.items()))"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    done = deadline.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     loaded = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
     foreign = {n for n, file in loaded.items() if "site-packages" in file or "dist-packages" in file}
     assert not foreign

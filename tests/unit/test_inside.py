@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from agentctl.machine import inside, process
+from kit import deadline
 
 SOURCE = str(Path(inside.__file__).parents[2])
 RECALL = ("import json, os\nfrom agentctl.machine.inside import recall\n"
@@ -20,7 +20,7 @@ def recalled(above, *given):
     for environment in reversed(given or ({},)):
         started = {"PYTHONPATH": SOURCE, **environment}
         code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}], env={started!r})"
-    done = subprocess.run([sys.executable, "-c", code], env=above, capture_output=True, text=True, check=True)
+    done = deadline.run([sys.executable, "-c", code], env=above, capture_output=True, text=True, check=True)
     return {k: v for k, v in json.loads(done.stdout).items() if k.startswith(("AGENT", "NOTIFY"))}
 
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentctl.machine.journal import LONGEST_MESSAGE, Journal, encode
+from kit import deadline
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def test_the_copy_is_rotated_while_it_is_written_by_several(folder):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=env, stdout=subprocess.DEVNULL)
                for name in ("one", "two")]
-    assert [writer.wait(300) for writer in writers] == [0, 0]
+    assert [deadline.wait(writer, timeout=300) for writer in writers] == [0, 0]
     assert sorted(p.name for p in folder.iterdir()) == ["agent.log", "agent.log.1"]
     lines = (folder / "agent.log.1").read_text().splitlines() + path.read_text().splitlines()
     assert all(len(line) == 30 and line.endswith(" " + "x" * 20) for line in lines)

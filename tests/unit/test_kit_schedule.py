@@ -2,7 +2,7 @@
 
 import pytest
 
-from kit import schedule
+from kit import order, schedule
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_what_belongs_together(nodeid, unit):
 
 def test_what_is_dear_begins_first():
     ids = [f"tests/{part}/test_x.py::test" for part in ("unit", "integration", "system", "compose")]
-    assert [nodeid.split("/")[1] for nodeid in sorted(ids, key=schedule._rank)] == list(schedule.HEAVY_FIRST)
+    assert [nodeid.split("/")[1] for nodeid in sorted(ids, key=order.rank)] == list(order.HEAVY_FIRST)

@@ -14,6 +14,7 @@ import pytest
 
 from agentctl.records import ledger as ledgers
 from agentctl.records.ledger import Ledger, LedgerDamaged
+from kit import deadline
 from kit.line_killer import killed_at
 from kit.survival import survived
 
@@ -107,13 +108,13 @@ def test_two_writers_wait_for_each_other(path):
         other = subprocess.Popen([sys.executable, "-c", WRITER, path, "1"], env={"PYTHONPATH": SOURCE},
                                  stdout=subprocess.PIPE)
         try:
-            assert other.stdout.readline() == b"1\n"
+            assert deadline.read_line(other) == b"1\n"
             for number in range(50):
                 with one.transaction():
                     one.set_meta("mine", str(number))
         finally:
             other.kill()
-            other.communicate()
+            deadline.communicate(other)
         assert one.meta("mine") == "49"
 
 
@@ -240,10 +241,10 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
     for _ in range(6):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, path, str(acknowledged + 1)],
                                   env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE)
-        first = b"".join(writer.stdout.readline() for _ in range(4))
+        first = b"".join(deadline.read_line(writer) for _ in range(4))
         time.sleep(chance.uniform(0.0, 0.05))
         writer.kill()
-        said = (first + writer.communicate()[0]).decode().splitlines(keepends=True)
+        said = (first + deadline.communicate(writer)[0]).decode().splitlines(keepends=True)
         acknowledged = max(int(line) for line in said if line.endswith("\n"))
         with Ledger(path) as ledger:
             assert ledger.check() == ""
@@ -316,9 +317,9 @@ def test_a_migration_is_all_or_nothing(path):
 @pytest.mark.parametrize("read_only", [False, True])
 def test_the_log_of_a_broken_ledger_stays(path, read_only):
     """It may hold what nothing else does: looking at the ruin must not remove it."""
-    writer = subprocess.run([sys.executable, "-c", "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
-                             "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)", path],
-                            env={**os.environ, "PYTHONPATH": SOURCE})
+    writer = deadline.run([sys.executable, "-c", "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
+                           "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)", path],
+                          env={**os.environ, "PYTHONPATH": SOURCE})
     log = Path(f"{path}-wal").read_bytes()
     assert writer.returncode == 0 and log
     whole = bytearray(Path(path).read_bytes())

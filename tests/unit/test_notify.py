@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.machine.notify import LONGEST_MESSAGE, Notifier, NotifyReceiver, parse
+from kit import deadline
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_systemd_notify_itself_is_understood(receiver):
     while "BARRIER" not in seen:  # it waits for the barrier, so it ends only if that is answered
         for message in received(receiver):
             seen |= message.fields
-    assert child.wait(timeout=60) == 0
+    assert deadline.wait(child, timeout=60) == 0
     assert {k: seen.get(k) for k in ("READY", "STATUS")} == {"READY": "1", "STATUS": "at work"}
 
 

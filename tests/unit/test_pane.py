@@ -159,8 +159,8 @@ def test_no_chunking_changes_the_lines(data, sizes):
         b"\0",
     ],
 )
-def test_nasty_input_costs_no_more_than_seconds_per_megabyte(nasty):
+def test_nasty_input_costs_no_more_than_seconds(nasty):
     data = nasty * (256 * 1024 // len(nasty))
     began = time.process_time()
     lines_of(data)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20  # one on a fair machine; if each byte looked at all before it, an hour

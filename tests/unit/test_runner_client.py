@@ -7,6 +7,7 @@ import pytest
 
 from agentctl.errors import AgentctlError
 from agentctl.machine import runner_client
+from kit import deadline
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"phase": "x"}'
 
@@ -48,7 +49,7 @@ def test_it_waits_its_turn(door):
     server.start()
     threading.Timer(0.2, waits.set).start()
     assert runner_client.ask(path, "GET", "/health") == {"phase": "x"}
-    server.join(20)
+    deadline.join(server, timeout=20)
 
 
 def test_it_gives_up_in_the_end(door):

@@ -17,7 +17,7 @@ from agentctl import snapshots
 from agentctl.snapshots import capture, filecopy, manifest, spot, sqlitecopy
 from agentctl.snapshots import places as walk
 from agentctl.snapshots.manifest import SnapshotFailed
-from kit import modes
+from kit import deadline, modes
 
 is_root = os.geteuid() == 0
 
@@ -438,7 +438,7 @@ def test_an_append_only_file_is_whole_up_to_what_was_there(places):
             assert len(data) >= 200_000 * len(line)
     finally:
         stop.set()
-        writer.join()
+        deadline.join(writer)
 
 
 def test_a_file_rewritten_all_the_time_is_reported_unsettled(places, monkeypatch):
@@ -470,10 +470,7 @@ while True:
 
 def rows_after(path, before):
     """Wait until the writer has acknowledged more rows than `before`; return how many."""
-    deadline = time.monotonic() + 120
-    while not os.path.exists(path) or os.path.getsize(path) <= before + 10:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    deadline.until(lambda: os.path.exists(path) and os.path.getsize(path) > before + 10, "more rows")
     return os.path.getsize(path)
 
 
@@ -558,7 +555,7 @@ def test_a_database_under_load_is_one_committed_state(
             assert count == newest >= known
     finally:
         writer.kill()
-        writer.wait()
+        deadline.wait(writer)
 
 
 def test_a_still_database_is_taken_with_its_journal_and_comes_back_whole(places, tmp_path):

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from agentctl import snapshots
-from kit import effort
+from kit import deadline, effort
 from kit.line_killer import fast_folder
 from kit.survival import survived
 
@@ -77,14 +77,7 @@ def run():
     yield start
     for running in started:
         running.kill()
-        running.wait()
-
-
-def until(ask) -> None:
-    deadline = time.monotonic() + 120
-    while not ask():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        deadline.wait(running)
 
 
 def size(path: str) -> int:
@@ -96,7 +89,7 @@ def test_what_a_process_appends_to_is_whole_up_to_a_size_it_had(places, run, lin
     state, root, _ = places
     path = f"{state}/history.jsonl"
     run(APPEND, path, str(lines))
-    until(lambda: size(path) > 1 << 20)
+    deadline.until(lambda: size(path) > 1 << 20, "the writer to be at it")
     for number in range(8):
         before = size(path)
         report = snapshots.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
@@ -110,7 +103,7 @@ def test_what_a_process_appends_to_is_whole_up_to_a_size_it_had(places, run, lin
 def test_what_a_process_rewrites_in_place_is_tried_a_few_times_and_then_said(places, run):
     state, root, _ = places
     run(REWRITE, f"{state}/file")
-    until(lambda: size(f"{state}/file") == 3_200_000)
+    deadline.until(lambda: size(f"{state}/file") == 3_200_000, "the writer to be at it")
     began = time.monotonic()
     report = snapshots.take(state, root, "000001")
     assert time.monotonic() - began < 300  # bounded
@@ -124,7 +117,7 @@ def test_what_a_process_rewrites_in_place_is_tried_a_few_times_and_then_said(pla
 def test_what_a_process_replaces_is_one_version(places, run):
     state, root, _ = places
     run(REPLACE, f"{state}/file")
-    until(lambda: size(f"{state}/file"))
+    deadline.until(lambda: size(f"{state}/file"), "the writer to be at it")
     for number in range(10):
         report = snapshots.take(state, root, f"{number:06d}")
         data = snapshots.read_file(root, f"{number:06d}", "file")
@@ -139,7 +132,7 @@ def test_files_and_folders_that_vanish_while_they_are_looked_at(places, run):
         file.write(b"here")
     for number in range(3):
         run(CHURN, f"{state}/{number}")
-    until(lambda: len(os.listdir(state)) > 1)
+    deadline.until(lambda: len(os.listdir(state)) > 1, "the writers to be at it")
     for number in range(30):
         snapshots.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
         assert snapshots.read_file(root, f"{number:06d}", "stays") == b"here"
@@ -161,7 +154,7 @@ def test_odd_things_do_not_hang_it(places, kind, request):
     ended = []
     worker = threading.Thread(target=lambda: ended.append(snapshots.take(state, root, "000001")), daemon=True)
     worker.start()
-    worker.join(300)
+    deadline.join(worker, timeout=300)
     assert ended, "it hangs"
     assert snapshots.read_file(root, "000001", "plain") == b"plain"
     assert snapshots.verify(root, "000001") == []
@@ -242,7 +235,7 @@ def test_a_hundred_thousand_files_do_not_hold_up_a_launch():
 def test_a_writer_that_is_stopped_in_mid_write_hinders_nothing(places, run):
     state, root, _ = places
     writer = run(APPEND, f"{state}/log", "1000")
-    until(lambda: size(f"{state}/log") > 1 << 20)
+    deadline.until(lambda: size(f"{state}/log") > 1 << 20, "the writer to be at it")
     writer.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, writer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     report = snapshots.take(state, root, "000001")

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from agentctl.configuration import config
 from agentctl.decisions import policy
 from agentctl.machine import aliveness
 from agentctl.station import Lock
+from kit import deadline
 from ledger_builder import ROOT, Home, agentctl
 
 NOW = 1_800_000_000.0
@@ -249,7 +249,7 @@ def test_quick_way_loads_no_click(home):
         "import sys; from agentctl.cli import main; main(['status']); print('click' in sys.modules)"
     )
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.endswith("False\n")
 
 
@@ -258,11 +258,11 @@ def test_killed_agent_and_killed_runner(home):
     home.launch(ready_at=home.now - 190)
     runner, agent = home.live()
     agent.kill()
-    agent.wait()
+    deadline.wait(agent)
     document = json.loads(agentctl("status", "--json").stdout)
     assert (document["phase"], document["agent"]["alive"]) == ("steady", False)
     runner.kill()
-    runner.wait()
+    deadline.wait(runner)
     done = agentctl("status", "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["phase"] == "stopped"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from pathlib import Path
+
+from kit import deadline
 
 FILES = {
     "agent.py": "import behaviour\n", "behaviour.py": "MODE = 'healthy'\n", "lib/deep/tool.py": "TOOL = 1\n",
@@ -64,8 +65,8 @@ class Subject:
         who = {} if os.geteuid() == self.uid else {"user": self.uid, "group": self.gid, "extra_groups": []}
         argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always",
                 "-c", "advice.detachedHead=false", *words]
-        done = subprocess.run(argv, cwd=folder or self.code, env=env, capture_output=True, input=stdin, timeout=60,
-                              **who)
+        done = deadline.run(argv, cwd=folder or self.code, env=env, capture_output=True, input=stdin, timeout=60,
+                            **who)
         said = (done.stdout + done.stderr).decode("utf-8", "replace")
         assert status is None or done.returncode == status, (words, done.returncode, said[-3000:])
         return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -42,17 +42,17 @@ class Refused(AgentctlError):
 class Peer:
     """Who asks: what they may do, for which agent ('' for any), and how much they have asked lately."""
 
-    __slots__ = ("agent", "asked_at", "budget", "is_limited", "name", "scopes")
+    __slots__ = ("agent", "asked_at", "budget", "clock", "is_limited", "name", "scopes")
 
-    def __init__(self, name: str, scopes, agent: str, *, is_limited: bool = True) -> None:
+    def __init__(self, name: str, scopes, agent: str, *, is_limited: bool = True, clock=time.monotonic) -> None:
         self.name, self.scopes, self.agent, self.is_limited = name, frozenset(scopes), agent, is_limited
-        self.budget, self.asked_at = RATE_BURST, time.monotonic()
+        self.clock, self.budget, self.asked_at = clock, RATE_BURST, clock()
 
     def spend(self) -> bool:
         """Count one request against the rate; False if it is too many."""
         if not self.is_limited:
             return True
-        now = time.monotonic()
+        now = self.clock()
         self.budget = min(RATE_BURST, self.budget + (now - self.asked_at) * RATE_PER_SECOND)
         self.asked_at = now
         if self.budget < 1:
@@ -74,8 +74,8 @@ def new_token() -> str:
 class Access:
     """Knows the peers of one server."""
 
-    def __init__(self, station, store) -> None:
-        self.station, self.store = station, store
+    def __init__(self, station, store, clock=time.monotonic) -> None:
+        self.station, self.store, self.clock = station, store, clock
         self.agent_uid = station.user.uid if station.user else os.geteuid()
         self._by_uid: dict[int, Peer] = {}
         self._by_digest: dict[str, tuple[float, Peer | None]] = {}
@@ -93,7 +93,7 @@ class Access:
             if uid in (0, os.geteuid()):
                 self._by_uid[uid] = Peer(f"uid {uid}", ALL_SCOPES, "", is_limited=False)
             elif uid == self.agent_uid:
-                self._by_uid[uid] = Peer(f"uid {uid}", AGENT_SCOPES, self.station.places.name)
+                self._by_uid[uid] = Peer(f"uid {uid}", AGENT_SCOPES, self.station.places.name, clock=self.clock)
         return self._by_uid.get(uid)
 
     async def by_token(self, header: str, look_up) -> Peer:
@@ -108,24 +108,27 @@ class Access:
 
     async def _known(self, digest: str, look_up) -> Peer | None:
         known = self._by_digest.get(digest)
-        if known is None or time.monotonic() - known[0] > CACHE_SECONDS:
+        if known is None or self.clock() - known[0] > CACHE_SECONDS:
             if len(self._by_digest) > 10_000:
                 self._by_digest.clear()
-            known = (time.monotonic(), await look_up(self._find, digest))
+            known = (self.clock(), await look_up(self._find, digest))
             self._by_digest[digest] = known
         return known[1]
 
     def _find(self, digest: str) -> Peer | None:
         launch = self._launch_token()
         if launch and hmac.compare_digest(digest_of(launch), digest):
-            return self._peers.setdefault(digest, Peer("the agent", AGENT_SCOPES, self.station.places.name))
+            return self._remember(digest, "the agent", AGENT_SCOPES, self.station.places.name)
         row = self.store.token(digest)
         if row is None:
             self._peers.pop(digest, None)
             return None
         scopes = set(row["scopes"].split())
         scopes |= set(SCOPES) | {RESTART} if ADMIN in scopes else set()
-        return self._peers.setdefault(digest, Peer(f"token {row['id']}", scopes, row["agent"]))
+        return self._remember(digest, f"token {row['id']}", scopes, row["agent"])
+
+    def _remember(self, digest: str, name: str, scopes, agent: str) -> Peer:
+        return self._peers.setdefault(digest, Peer(name, scopes, agent, clock=self.clock))
 
     def _launch_token(self) -> str:
         """Read the agent's own token; its file lies in a folder of the agent, who may put anything in its place."""
@@ -139,7 +142,7 @@ class Access:
 
     def open_session(self, token: str) -> str:
         """Let a browser in that has shown a token; return what its cookie holds."""
-        now = time.monotonic()
+        now = self.clock()
         self._sessions = {key: known for key, known in self._sessions.items() if known[0] > now}
         while len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
@@ -150,7 +153,7 @@ class Access:
     async def by_session(self, cookie: str, look_up) -> Peer | None:
         """Return the peer of a session that has not ended, and whose token is still good."""
         until, digest = self._sessions.get(digest_of(cookie), (0.0, ""))
-        return await self._known(digest, look_up) if until > time.monotonic() else None
+        return await self._known(digest, look_up) if until > self.clock() else None
 
     def close_session(self, cookie: str) -> None:
         self._sessions.pop(digest_of(cookie), None)
