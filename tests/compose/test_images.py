@@ -14,6 +14,8 @@ from integration.world import wait_until
 from kit import deadline
 from kit.engine import BASE
 
+pytestmark = pytest.mark.some_of("which", 1)  # of the versions of Compose
+
 BUILDERS = {"classic": "0", "buildkit": "1"}
 
 

@@ -11,6 +11,8 @@ from compose.compose_world import assert_back, begin
 from compose.images import COMPOSES
 from kit import effort
 
+pytestmark = pytest.mark.some_of("which", 1)  # of the versions of Compose
+
 ONE_TRY = {"probation": {"tries": 1}}
 
 

@@ -28,10 +28,10 @@ FOUND = {
     ("refs-main-of-no-object", "early"), ("refs-main-is-link-to-idea", "early"), ("refs-packed-refs-are-junk", "early"),
     ("refs-main-is-moved-by-force", "early"), ("trees-linked-worktree-inside", "late"),
 }  # fmt: skip
-CHOSEN = [case for family in FAMILIES for case in effort.choose(
+CHOSEN = [case for family in FAMILIES for case in effort.share(
     [(s, m) for s in STATES if s.family == family for m in MOMENTS], IN_GATE, "broken repository", family)]  # fmt: skip
 CASES = [*CHOSEN, *((s, m) for s in STATES for m in MOMENTS if (repr(s), m) in FOUND and (s, m) not in CHOSEN)]
-ADOPTIONS = effort.choose([s for s in STATES if not s.loses & {"tree"}], ADOPTIONS_IN_GATE, "adoption")
+ADOPTIONS = effort.share([s for s in STATES if not s.loses & {"tree"}], ADOPTIONS_IN_GATE, "adoption")
 
 
 def test_what_was_found_is_among_the_cases():
@@ -46,6 +46,7 @@ def world():
         made.end()
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize(("state", "moment"), CASES, ids=str)
 def test_it_is_healthy_again_and_nothing_is_lost(world, state, moment):
     world.reset("unlaunched" if moment == "early" else "failed")
@@ -69,6 +70,7 @@ def test_it_is_healthy_again_and_nothing_is_lost(world, state, moment):
     survived("broken repository", state.family, 1)
 
 
+@pytest.mark.every_night
 @pytest.mark.parametrize("state", ADOPTIONS, ids=repr)
 def test_an_adoption_works_or_says_why_not(world, state):
     world.reset("unlaunched")

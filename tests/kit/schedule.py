@@ -2,7 +2,7 @@
 
 At night each module whose tests share a world, and each other test, falls into one of the nights; what is marked
 `every_night` does its part in each of them. In a gate a test of both systemds runs on one of them, the seed says
-which; what is marked `every_root` on both.
+which; what is marked `every_root` on both. `some_of(name, count)` leaves that many values of a parameter.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not for this run."""
-    kept = [item for item in items if _is_wanted(item)]
+    values = _values_of_marked(items)
+    kept = [item for item in items if _is_wanted(item) and _is_chosen(item, values)]
     if dropped := [item for item in items if item not in set(kept)]:
         config.hook.pytest_deselected(items=dropped)
     items[:] = kept
@@ -86,8 +87,35 @@ def _is_wanted(item: pytest.Item) -> bool:
     return not root or bool(item.get_closest_marker("every_root")) or root == _root_for(item)
 
 
+def _values_of_marked(items: list[pytest.Item]) -> dict[tuple[str, str], list[str]]:
+    """Collect, for each module that says `some_of(name, count)`, the values that parameter has in it."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for item in items:
+        for mark in item.iter_markers("some_of"):
+            params = getattr(item, "callspec", None)
+            if params and mark.args[0] in params.params:
+                found.setdefault((_module(item), mark.args[0]), set()).add(str(params.params[mark.args[0]]))
+    return {key: sorted(values) for key, values in found.items()}
+
+
+def _is_chosen(item: pytest.Item, values: dict[tuple[str, str], list[str]]) -> bool:
+    """Tell whether the parameters of a test are among those that the seed chose for its module."""
+    params = getattr(item, "callspec", None)
+    chosen = True
+    for mark in item.iter_markers("some_of"):
+        name, count = mark.args
+        if params and name in params.params:
+            of_gate = effort.choose(values[_module(item), name], count, _module(item), name)
+            chosen &= str(params.params[name]) in of_gate
+    return chosen
+
+
+def _module(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
 def _root_for(item: pytest.Item) -> str:
     """Choose a module's root: the seed turns the one to the other."""
     import boxes  # only where there are tests that boot one
 
-    return effort.dice(item.nodeid.partition("::")[0]).choice(boxes.wanted_roots())
+    return effort.dice(_module(item)).choice(boxes.wanted_roots())

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from world import World
 
+pytestmark = pytest.mark.every_root  # what everything else leans on
 NUMBERS = itertools.count(1)
 
 

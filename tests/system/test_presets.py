@@ -14,7 +14,8 @@ from foreign_agent import ModelApi, asked_in
 
 from kit import effort
 
-pytestmark = pytest.mark.in_order  # one conversation with each agent
+# One conversation with each agent; the nights have them all.
+pytestmark = [pytest.mark.in_order, pytest.mark.some_of("agent", 2)]
 
 
 @pytest.fixture(scope="module", params=preset_agents.KINDS)

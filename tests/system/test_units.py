@@ -8,7 +8,8 @@ import boxes
 import pytest
 from world import SHORT, World, manifest
 
-pytestmark = pytest.mark.in_order  # one agent, seen as it is, then with other settings, uninstalled at the end
+# One agent, seen as it is, then with other settings, uninstalled at the end.
+pytestmark = [pytest.mark.in_order, pytest.mark.every_root]
 PARTS = (".service", "-rollback.service", "-rescue.service", "-prune.service", "-prune.timer")
 UNITS = sorted(path.name for path in (boxes.CHECKOUT / "systemd").glob("agent*"))
 

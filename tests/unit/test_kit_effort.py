@@ -1,6 +1,7 @@
 """What a gate and the nights do of the long tests: the nights together everything once, a gate what the seed says."""
 
 import fnmatch
+import functools
 
 import pytest
 
@@ -82,7 +83,12 @@ def test_one_line_in_each_part_of_a_run(gate):
 
 
 TESTS = affected.all_tests()
-NEEDS = {test: affected.needs_of(affected.CHECKOUT / test) for test in TESTS}
+
+
+@functools.cache
+def needs():
+    """What each file of tests imports; a second's work."""
+    return {test: affected.needs_of(affected.CHECKOUT / test) for test in TESTS}
 
 
 def test_every_place_is_there_and_names_tests_that_are_there():
@@ -97,7 +103,7 @@ def test_every_module_of_the_product_has_tests_that_run_it():
     modules = (affected.CHECKOUT / "watchdog").rglob("*.py")
     for path in modules:
         name = str(path.relative_to(affected.CHECKOUT))
-        assert len(affected.affected([name], TESTS, NEEDS)) > len(affected.ALWAYS), name
+        assert len(affected.affected([name], TESTS, needs())) > len(affected.ALWAYS), name
 
 
 @pytest.mark.parametrize(
@@ -113,9 +119,9 @@ def test_every_module_of_the_product_has_tests_that_run_it():
     ],
 )
 def test_what_a_change_touches(changed, wanted):
-    assert wanted in affected.affected([changed], TESTS, NEEDS)
+    assert wanted in affected.affected([changed], TESTS, needs())
 
 
 def test_what_a_change_does_not_touch_is_left_out():
-    found = affected.affected(["watchdog/agentctl/workflow/gate.py"], TESTS, NEEDS)
+    found = affected.affected(["watchdog/agentctl/workflow/gate.py"], TESTS, needs())
     assert "tests/integration/test_slots.py" not in found and len(found) < len(TESTS) // 3
