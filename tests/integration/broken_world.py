@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
 from integration.world import QUICK, merged
+from kit import launches
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe
 
@@ -154,8 +154,7 @@ class BrokenWorld:
         opened = station.Station.open(self.name)
         with Ledger(self.places.ledger_path) as ledger:
             begun = launch.begin(opened, ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         return 0
 
     def fail(self) -> None:

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from agentctl.records import writers
 from integration.changing import CHANGE, Changing
 from integration.world import PATIENCE_SECONDS, git, merged
+from kit import launches
 
 
 @pytest.fixture
@@ -61,9 +63,8 @@ def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(
     world.until_beating(2)
     world.stop()
     with world.ledger() as ledger:
-        ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
-        last = ledger.last_launch()
-        ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another")
+        writers.set_deadline(ledger, 2, time.time() - 1)
+        launches.cut_off(ledger, ledger.last_launch()["id"])
     world.start()
     incident = world.until_outcome("recovered", 60)
     assert incident["trigger"] == "not-confirmed" and world.status_of(2) == "condemned"
@@ -79,8 +80,9 @@ def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
     world.stop()
     with world.ledger() as ledger:
         wish = json.loads(ledger.change("feature/x")["promotion"])
+        # By hand: what is asked for is not changed any more once it is in place.
         ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))
-        ledger.update("generations", {"number": 2}, confirm_by=time.time() + 10 * 365 * 86400)
+        writers.set_deadline(ledger, 2, time.time() + 10 * 365 * 86400)
     world.start()
     assert world.until_outcome("recovered", 60)["trigger"] == "not-confirmed"
 

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.running import resumption
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
+from kit import launches
 from kit.manifest import manifest, missing
 from kit.mounts import users
 from kit.survival import survived
@@ -113,8 +113,7 @@ class StoredWorld(World):
         write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
         with Ledger(self.places.ledger_path) as ledger:
             begun = launch.begin(Station.open(self.name), ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote", "scratch": os.urandom(unsaved)})
         self.before = manifest(self.code, without=(".git",))
         self.rows = self.all("SELECT * FROM launches")
