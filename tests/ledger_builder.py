@@ -11,6 +11,7 @@ from agentctl.paths import USER, Places
 from agentctl.records import writers
 from agentctl.records.ledger import Ledger
 from agentctl.station import boot_id
+from kit import story
 
 # What every incident shows in JSON (DESIGN, the command line).
 INCIDENT_KEYS = {"id", "at", "trigger", "evidence", "decision", "from", "to", "steps", "outcome", "seconds"}
@@ -44,6 +45,8 @@ class Home:
             file.write(toml)
         self.ledger = Ledger.create(self.places.ledger_path)
         self.now = time.time()
+        self.title = f"{name} in {tmp_path.name}"
+        story.register(self.title, self.tell_story)
 
     def generation(self, number, status="good", *, reason="", branch="main", vault_commit="", is_golden=False):
         snapshot = f"{number:06d}"
@@ -133,7 +136,12 @@ class Home:
             assert time.monotonic() < deadline
         return child
 
+    def tell_story(self):
+        environment = {"AGENTCTL_ROOT": str(self.root), "AGENTCTL_SCOPE": "user"}
+        return story.of_agent(self.places.name, environment, str)
+
     def close(self):
+        story.unregister(self.title)
         self.ledger.close()
         for child in self.children:
             child.kill()

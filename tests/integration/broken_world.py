@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl import station
@@ -29,7 +30,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
 from integration.world import QUICK, merged
-from kit import launches
+from kit import launches, story
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe
 
@@ -50,9 +51,10 @@ class BrokenWorld:
         self.name = f"b{self.folder.name[3:].lower()}"
         self.scope = SYSTEM if os.geteuid() == 0 else USER
         self.user = "nobody" if self.scope == SYSTEM else pwd.getpwuid(os.getuid()).pw_name
-        for name, value in {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": self.scope,
-                            "AGENTCTL_RUNTIME": "direct"}.items():  # fmt: skip
+        self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": self.scope}
+        for name, value in {**self.environment, "AGENTCTL_RUNTIME": "direct"}.items():
             monkeypatch.setenv(name, value)
+        story.register(self.name, self.tell_story)
         owner = pwd.getpwnam(self.user)
         self.subject = Subject(self.folder / "home/code", owner.pw_uid, owner.pw_gid)
         self.subject.code.parent.mkdir()
@@ -96,8 +98,14 @@ class BrokenWorld:
         note.write_text(note.read_text().replace(old, str(os.stat(self.station.slots.standby).st_ino)))
 
     def end(self) -> None:
+        story.unregister(self.name)
         for folder in (self.folder, *self.kept.values()):
             remove(folder)
+
+    def tell_story(self) -> Iterator[tuple[str, str]]:
+        """Yield what a report on a failing test says of this agent."""
+        if self.folder.exists():
+            yield from story.of_agent(self.name, self.environment, lambda: self.log)
 
     # -- what agentctl does ---------------------------------------------------------------------------------
 
