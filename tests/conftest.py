@@ -6,7 +6,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kit import survival
+from kit import story_plugin, survival
 
 pytest_plugins = ["kit.schedule", "kit.order"]
 pytest.register_assert_rewrite("kit.store_contract", "kit.store_killer")  # tests that several modules take over
@@ -17,6 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long one example takes is the machine's affair: on a busy one the default, 200 ms, is passed now and then.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+pytest_runtest_makereport = story_plugin.pytest_runtest_makereport  # whatever fails tells the story of its agents
 
 
 def pytest_sessionfinish():

@@ -8,9 +8,10 @@ import sys
 import time
 
 from agentctl.paths import USER, Places
+from agentctl.records import writers
 from agentctl.records.ledger import Ledger
 from agentctl.station import boot_id
-from kit import deadline
+from kit import deadline, story
 
 # What every incident shows in JSON (DESIGN, the command line).
 INCIDENT_KEYS = {"id", "at", "trigger", "evidence", "decision", "from", "to", "steps", "outcome", "seconds"}
@@ -26,7 +27,7 @@ branch = "main"
 
 
 class Home:
-    """Builds rows with defaults; every keyword is a column."""
+    """Has the product's writers make rows, with instants around `now` and with defaults for what nobody asks."""
 
     def __init__(self, tmp_path, monkeypatch, name="agent"):
         self.root, self.children = tmp_path, []
@@ -44,55 +45,70 @@ class Home:
             file.write(toml)
         self.ledger = Ledger.create(self.places.ledger_path)
         self.now = time.time()
+        self.title = f"{name} in {tmp_path.name}"
+        story.register(self.title, self.tell_story)
 
-    def generation(self, number, status="good", **row):
-        blessed = self.now - 3600 + number if status == "good" else None
-        known = {
-            "vault_commit": f"{number:040x}",
-            "commit_id": f"{number:02d}" + "c" * 38,
-            "tree": f"{number:02d}" + "e" * 38,
-            "branch": "main",
-            "source": "capture",
-            "created_at": self.now - 7200 + number,
-            "blessed_at": blessed,
-            "tries_left": 2,
-            "snapshot": f"{number:06d}",
-        }
-        self.ledger.insert("generations", number=number, status=status, **{**known, **row})
+    def generation(self, number, status="good", *, reason="", branch="main", vault_commit="", is_golden=False):
+        snapshot = f"{number:06d}"
+        writers.add_generation(
+            self.ledger,
+            number,
+            vault_commit=vault_commit or f"{number:040x}",
+            commit_id=f"{number:02d}" + "c" * 38,
+            tree=f"{number:02d}" + "e" * 38,
+            branch=branch,
+            status="candidate",
+            source="capture",
+            created_at=self.now - 7200 + number,
+            tries_left=2,
+            reason=reason,
+        )
+        writers.set_snapshot(self.ledger, number, snapshot)
+        if status == "good":
+            writers.bless(self.ledger, number, at=self.now - 3600 + number, reason=reason, snapshot=snapshot)
+        elif status == "condemned":
+            writers.condemn(self.ledger, number, at=self.now - 100, reason=reason)
+        if is_golden:
+            writers.set_golden(self.ledger, number)
 
-    def launch(self, id="L1", generation=1, **row):
-        known = {"started_at": self.now - 200, "boot_id": boot_id(), "snapshot": "000001"}
-        self.ledger.insert("launches", id=id, generation=generation, **{**known, **row})
+    def launch(self, id="L1", generation=1, *, boot=None, ready_at=None, end="", **how):
+        """Begin a launch; with `end` it has ended, at `ended_at` and as `how` has it."""
+        boot = boot or boot_id()
+        writers.begin_launch(self.ledger, id, generation, at=self.now - 200, boot_id=boot, snapshot="000001")
+        if ready_at is not None:
+            writers.set_ready(self.ledger, id, ready_at)
+        if end:
+            known = {"at": self.now - 100, "trigger": "", "reason": ""}
+            writers.end_launch(self.ledger, id, end, **{**known, **how})
 
-    def incident(self, id="20260101-000000-abcdef", evidence=None, **row):
+    def incident(self, id="20260101-000000-abcdef", evidence=None, *, outcome="", ended_at=None, **row):
+        """Open an incident that is decided; with `outcome` it is over."""
+        decided = {"decision": "rollback: last known good", "generation_to": 1}
+        decided |= {name: row.pop(name) for name in tuple(row) if name in decided}
         known = {
             "at": self.now - 100,
             "trigger": "crash",
             "reason": "exit status 1 after 3.0s",
             "launch": "L1",
             "generation_from": 2,
-            "generation_to": 1,
-            "decision": "rollback: last known good",
-            "evidence": json.dumps(evidence or {}),
         }
-        self.ledger.insert("incidents", id=id, **{**known, **row})
+        writers.open_incident(self.ledger, id, **{**known, **row})
+        writers.set_decision(self.ledger, id, **decided)
+        writers.set_evidence(self.ledger, id, json.dumps(evidence or {}))
+        if outcome:
+            writers.end_incident(self.ledger, id, outcome, at=ended_at)
 
     def attempt(self, incident="20260101-000000-abcdef", number=1, **row):
-        known = {"at": self.now - 99, "rung": "last known good", "target": 1, "is_open": 0}
+        """Write down an attempt that is carried out."""
+        known = {"at": self.now - 99, "rung": "last known good", "target": 1}
         known["reason"] = "exit status 1 after 3.0s; no tries left"
-        self.ledger.insert("attempts", incident=incident, number=number, **{**known, **row})
+        writers.add_attempt(self.ledger, incident, number, is_open=True, **{**known, **row})
+        writers.close_attempt(self.ledger, incident, number)
 
     def step(self, name, seconds=0.1, detail="", incident="20260101-000000-abcdef", attempt=1):
         began = self.now - 99
-        self.ledger.insert(
-            "steps",
-            incident=incident,
-            attempt=attempt,
-            name=name,
-            started_at=began,
-            ended_at=None if seconds is None else began + seconds,
-            detail=detail,
-        )
+        writers.begin_step(self.ledger, incident, attempt, name, at=began)
+        writers.end_step(self.ledger, incident, attempt, name, at=began + seconds, detail=detail)
 
     def live(self, launch_id="L1", **facts):
         """Write the live status of a runner and an agent that really are processes."""
@@ -119,7 +135,12 @@ class Home:
         deadline.until(words_path.read_bytes, "the kernel to know the words, a moment after Popen returns")
         return child
 
+    def tell_story(self):
+        environment = {"AGENTCTL_ROOT": str(self.root), "AGENTCTL_SCOPE": "user"}
+        return story.of_agent(self.places.name, environment, str)
+
     def close(self):
+        story.unregister(self.title)
         self.ledger.close()
         for child in self.children:
             child.kill()

@@ -15,8 +15,8 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl import station
@@ -29,7 +29,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
 from integration.world import QUICK, merged
-from kit import deadline
+from kit import deadline, launches, story
 from kit.broken_repositories import State, Subject
 from kit.manifest import describe
 
@@ -50,9 +50,10 @@ class BrokenWorld:
         self.name = f"b{self.folder.name[3:].lower()}"
         self.scope = SYSTEM if os.geteuid() == 0 else USER
         self.user = "nobody" if self.scope == SYSTEM else pwd.getpwuid(os.getuid()).pw_name
-        for name, value in {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": self.scope,
-                            "AGENTCTL_RUNTIME": "direct"}.items():  # fmt: skip
+        self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": self.scope}
+        for name, value in {**self.environment, "AGENTCTL_RUNTIME": "direct"}.items():
             monkeypatch.setenv(name, value)
+        story.register(self.name, self.tell_story)
         owner = pwd.getpwnam(self.user)
         self.subject = Subject(self.folder / "home/code", owner.pw_uid, owner.pw_gid)
         self.subject.code.parent.mkdir()
@@ -96,8 +97,14 @@ class BrokenWorld:
         note.write_text(note.read_text().replace(old, str(os.stat(self.station.slots.standby).st_ino)))
 
     def end(self) -> None:
+        story.unregister(self.name)
         for folder in (self.folder, *self.kept.values()):
             remove(folder)
+
+    def tell_story(self) -> Iterator[tuple[str, str]]:
+        """Yield what a report on a failing test says of this agent."""
+        if self.folder.exists():
+            yield from story.of_agent(self.name, self.environment, lambda: self.log)
 
     # -- what agentctl does ---------------------------------------------------------------------------------
 
@@ -154,8 +161,7 @@ class BrokenWorld:
         opened = station.Station.open(self.name)
         with Ledger(self.places.ledger_path) as ledger:
             begun = launch.begin(opened, ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         return 0
 
     def fail(self) -> None:

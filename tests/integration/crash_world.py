@@ -12,7 +12,6 @@ import re
 import shutil
 import sqlite3
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.recovery import rollback
 from agentctl.station import Station
 from integration.world import World, git, write
-from kit import deadline
+from kit import deadline, launches
 from kit.acknowledged import Replay
 from kit.line_killer import Run, fast_folder
 from kit.manifest import describe, manifest, missing
@@ -234,15 +233,13 @@ class CrashWorld:
         """A launch that fails at once."""
         begun = self.begin()
         with Ledger(self.places.ledger_path) as ledger:
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
 
     def recovered(self) -> None:
         """The launch after a rollback, which beats: the incident ends as recovered, once."""
         begun = self.begin()
         with Ledger(self.places.ledger_path) as ledger:
-            ledger.update("launches", {"id": begun.id}, ready_at=time.time(), first_beat_at=time.time())
-            incident.recover(ledger, begun, time.time())
+            incident.recover(ledger, begun, launches.see_well(ledger, begun.id))
             ended = ledger.all("SELECT kind FROM events WHERE kind='recovered'")
             assert len(ended) == 1 and ledger.open_incident() is None, "I5"
 

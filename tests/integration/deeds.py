@@ -8,14 +8,13 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 from pathlib import Path
 
 from agentctl import snapshots, station
 from agentctl.launching import launch, state
 from agentctl.records.ledger import Ledger
 from integration.world import SOURCE, World, git, write
-from kit import deadline
+from kit import deadline, launches
 from kit.manifest import manifest, missing
 from kit.syscall_injection import Fault, Ran, run
 
@@ -109,8 +108,7 @@ class Deed:
         """Have the last generation's launch end badly."""
         with Ledger(self.world.places.ledger_path) as ledger:
             begun = launch.begin(station.Station.open(self.world.name), ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
 
 
 class Rollback(Deed):

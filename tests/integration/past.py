@@ -11,13 +11,14 @@ import sys
 import time
 
 from agentctl import snapshots
+from agentctl.launching import incident as incidents
 from agentctl.launching import launch
 from agentctl.pruning.archive import bring_back
 from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.station import Station
 from integration.world import World, git, write
-from kit import deadline
+from kit import deadline, launches
 from kit.line_killer import fast_folder
 from kit.manifest import manifest
 
@@ -52,8 +53,7 @@ class Past:
             begun = launch.begin(self.station, ledger)
             folder = self.station.launch_dir(begun.id)
             write(folder, {"pane.txt": "it broke\n", "evidence.json": "{}"})
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         write(world.state, {"config/plan.json": f"plan of bad {number}"})
         assert world.rollback_once() == rollback.EXIT_RELAUNCH, world.log
         incident = world.incidents()[-1]["id"]
@@ -69,9 +69,8 @@ class Past:
         """What a relaunched agent's first heartbeat does to the records."""
         with self.world.ledger() as ledger:
             begun = launch.begin(self.station, ledger)
-            now = time.time()
-            ledger.update("launches", {"id": begun.id}, ready_at=now, first_beat_at=now, end="stopped", ended_at=now)
-            ledger.update("incidents", {"id": begun.incident}, outcome="recovered", ended_at=now)
+            incidents.recover(ledger, begun, launches.see_well(ledger, begun.id))
+            launches.stop(ledger, begun.id)
 
     def age(self, days: float) -> Past:
         """Make every kept thing that much older."""
@@ -83,6 +82,7 @@ class Past:
             for rank, name in enumerate(by_age):
                 os.utime(f"{folder}/{name}", (old + rank, old + rank))
         with self.world.ledger() as ledger:
+            # By hand: a writer says when a generation is made, and none that it was made long ago.
             ledger.db.execute("UPDATE generations SET created_at = ? + number", (old,))
         return self
 

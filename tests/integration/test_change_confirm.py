@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from agentctl.records import writers
 from integration.changing import CHANGE, Changing
 from integration.world import git, merged
+from kit import launches
 
 
 @pytest.fixture
@@ -67,9 +69,8 @@ def test_not_confirmed_it_goes_back_however_well_it_looks(make):
 def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(make):
     world = promoted_and_stopped(make)
     with world.ledger() as ledger:
-        ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
-        last = ledger.last_launch()
-        ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another")
+        writers.set_deadline(ledger, 2, time.time() - 1)
+        launches.cut_off(ledger, ledger.last_launch()["id"])
     world.start()
     incident = world.until_outcome("recovered")
     assert incident["trigger"] == "not-confirmed" and world.status_of(2) == "condemned"
@@ -81,8 +82,9 @@ def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
     world = promoted_and_stopped(make)
     with world.ledger() as ledger:
         wish = json.loads(ledger.change("feature/x")["promotion"])
+        # By hand: what is asked for is not changed any more once it is in place.
         ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))
-        ledger.update("generations", {"number": 2}, confirm_by=time.time() + 10 * 365 * 86400)
+        writers.set_deadline(ledger, 2, time.time() + 10 * 365 * 86400)
     world.start()
     assert world.until_outcome("recovered")["trigger"] == "not-confirmed"
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from agentctl.errors import EXIT_NO_STORAGE, AgentctlError
 from agentctl.launching import launch
 from agentctl.recovery import requests
 from integration.world import SOURCE, World, git, write
-from kit import deadline, mounts
+from kit import deadline, launches, mounts
 from kit.manifest import manifest, missing
 from kit.survival import survived
 
@@ -96,8 +95,7 @@ class Odd(World):
         opened = station.Station.open(self.name)
         with self.ledger() as ledger:
             begun = launch.begin(opened, ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote"})
         self.before = self.tree(self.code)
 
@@ -162,7 +160,8 @@ def test_a_whole_rollback_and_its_undo(odd):
         opened = station.Station.open(odd.name)
         begun = launch.begin(opened, ledger)
         assert begun.generation["number"] == 1
-        ledger.update("launches", {"id": begun.id}, end="stopped", ended_at=time.time(), first_beat_at=time.time())
+        launches.see_well(ledger, begun.id)
+        launches.stop(ledger, begun.id)
         requests.submit(ledger, "undo", "")
     good = odd.tree(odd.code)
     assert odd.rollback_once() == 0, odd.log

@@ -6,7 +6,6 @@ every line, and more pairs, where the recovery is killed too.
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from agentctl.running import runner
 from agentctl.station import Lock, Station, find_places, open_journal
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
+from kit import launches
 from kit.exploration import explore_and_record
 
 
@@ -50,7 +50,7 @@ class Launch(CrashWorld):
         self.begin()
         with Ledger(self.places.ledger_path) as ledger:
             last = ledger.last_launch()
-            ledger.update("launches", {"id": last["id"]}, end="stopped", ended_at=time.time())
+            launches.stop(ledger, last["id"])
         self.world.mode("healthy-2", "a change")
         write(self.code, BAD)
         write(self.world.state, {"config/plan.json": "a new plan", "more": "more"})
@@ -102,8 +102,7 @@ class LaunchAfterReboot(Launch):
             "current_task.md": "# Current Task\ngo on\n\n## Pending Actions\n- [ ] more\n"})  # fmt: skip
         with Ledger(self.places.ledger_path) as ledger:
             state.take_snapshot(self.station)
-            last = ledger.last_launch()
-            ledger.update("launches", {"id": last["id"]}, end="", ended_at=None, boot_id="another boot")
+            launches.cut_off(ledger, ledger.last_launch()["id"])
         write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "message 1"}\n'
                                  '{"id": "9", "role": "user", "content": "message 9"}\n{"id": "10", "ro'})  # fmt: skip
         (self.world.state / "current_task.md").unlink()

@@ -5,22 +5,25 @@ A gate dies after some of the calls to the outside. The nights take every line, 
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import pytest
 
+from agentctl.records import change_records
+from agentctl.records.change_records import Author
 from agentctl.records.ledger import Ledger
 from agentctl.recovery import promotion, rollback
 from agentctl.repo import worktree
 from agentctl.station import Station
 from integration.crash_world import CrashWorld, ask
 from integration.world import git, write
+from kit import launches
 from kit.exploration import explore_and_record
 from kit.manifest import manifest
 
 NAME = "feature/x"
+ANN = Author("ann", is_agent=False)
 
 
 class Prepare(CrashWorld):
@@ -37,15 +40,16 @@ class Prepare(CrashWorld):
         self.first, self.head = git(self.code, "rev-parse", "main", NAME).split()
         self.merge = worktree.merge_commit(str(self.code), self.head, self.first, "Merge feature/x")
         begun = self.begin()
+        done = {"commit": self.head, "tree": git(self.code, "rev-parse", f"{NAME}^{{tree}}")}
         with Ledger(self.places.ledger_path) as ledger:
-            ledger.update("launches", {"id": begun.id}, end="stopped", ended_at=time.time())
-            tree = git(self.code, "rev-parse", f"{NAME}^{{tree}}")
-            record = json.dumps({"commit": self.head, "tree": tree, "ok": True})
-            wish = {"commit": self.head, "tree": tree, "main": self.first, "merge": self.merge, "force": False,
-                    "confirm_seconds": 600, "on_failure": "freeze", "by": "ann", "at": time.time()}
-            ledger.insert("changes", name=NAME, about="a note", author="ann", started_at=time.time(), base=self.first,
-                          worktree=str(folder), status="promoting", checked=record, tried=record,
-                          promotion=json.dumps(wish))
+            launches.stop(ledger, begun.id)
+            for request in (
+                {"verb": "start", "base": self.first, "worktree": str(folder), "about": "a note"},
+                {"verb": "check", "facts": {**done, "ok": True}}, {"verb": "try", "facts": {**done, "ok": True}},
+                {"verb": "promote", **done, "main": self.first, "merge": self.merge, "confirm_seconds": 600,
+                 "on_failure": "freeze"},
+            ):  # fmt: skip
+                change_records.handle(self.station, ledger, {**request, "name": NAME}, ANN)
 
     @property
     def slot(self):

@@ -5,7 +5,6 @@ every line, and more pairs, where the recovery is killed too.
 """
 
 import os
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from agentctl.repo.staging import Staging
 from agentctl.running import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
+from kit import launches
 from kit.exploration import explore_and_record
 from kit.manifest import manifest
 
@@ -114,8 +114,7 @@ class Undo(CrashWorld):
         one_shot(self.name)
         self.recovered()
         with Ledger(self.places.ledger_path) as ledger:
-            last = ledger.last_launch()
-            ledger.update("launches", {"id": last["id"]}, end="stopped", ended_at=time.time())
+            launches.stop(ledger, ledger.last_launch()["id"])
             requests.submit(ledger, "undo")
 
     def act(self):

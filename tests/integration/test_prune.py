@@ -13,6 +13,7 @@ import pytest
 
 from agentctl.launching import launch, rebuild, state
 from agentctl.pruning import holdings, prune
+from agentctl.records import writers
 from agentctl.recovery import requests
 from agentctl.station import Lock
 from integration.past import Past
@@ -85,7 +86,8 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
         tree = ledger.generation(2)["tree"]
         commit, _, branch = past.station.repository.look()
         capture = past.station.staging.capture(past.station.repository.git, commit, branch)
-        ledger.update("generations", {"number": 2}, tree=capture.tree)  # the very tree, without its odd files
+        # By hand: the very tree, without its odd files, which no capture takes without them.
+        ledger.update("generations", {"number": 2}, tree=capture.tree)
         assert tree != capture.tree
         assert launch.identify(past.station, ledger)["number"] == 2
         with pytest.raises(launch.LaunchRefused, match="condemned"):
@@ -99,7 +101,7 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
             past.world.commit({"behaviour.py": f"MODE = 'good {number}'\n"})
             generation = launch.identify(past.station, ledger)
             past.station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
-            ledger.update("generations", {"number": number}, status="good", blessed_at=float(number) + 1e12)
+            writers.bless(ledger, number, at=float(number) + 1e12, reason="", snapshot="")
             state.take_snapshot(past.station)
     past.age(400).prune("--yes")
     with past.world.ledger() as ledger:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from agentctl.errors import AgentctlError
 from agentctl.launching import launch, rebuild
+from agentctl.records import writers
 from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from agentctl.running import jobs
 from integration.world import SOURCE, World, write
 from kit import deadline, effort
 from kit.line_killer import killed_at
+from kit.rows import row
 
 STRIDE = effort.pick(23, 3)  # between the lines at which it is killed
 
@@ -39,8 +42,8 @@ def world(monkeypatch):
         jobs.make_good(station, ledger, 2, "passed its trial")
         of = {row["number"]: row["vault_commit"] for row in ledger.generations()}
         vault.update({"refs/agentctl/condemned/3": of[3], "refs/agentctl/golden": of[1]})
-        ledger.update("generations", {"number": 3}, status="condemned")
-        ledger.update("generations", {"number": 1}, is_golden=1)
+        writers.condemn(ledger, 3, at=time.time(), reason="it hung")
+        writers.set_golden(ledger, 1)
     yield world
     world.end()
 
@@ -138,7 +141,7 @@ def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
     (1, [], ""),
 ])  # fmt: skip
 def test_a_generation_gets_the_state_it_left_behind(number, taken, chosen):
-    rows = [{"number": n, "created_at": 10.0 * n} for n in (1, 2, 3)]
+    rows = [row("generations", number=n, created_at=10.0 * n) for n in (1, 2, 3)]
     assert rebuild.choose_snapshot(rows[number - 1], rows, taken) == chosen
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from agentctl.decisions import policy
 from agentctl.errors import AgentctlError
 from agentctl.launching import launch
 from agentctl.machine.command import CommandFailed
+from agentctl.records import writers
 from agentctl.running import jobs
 from integration.test_vault import Store
 from integration.world import World, git, make_repository, write
@@ -35,9 +37,8 @@ def roll_back(world: World) -> dict:
     """Fail the present tree and run the one-shot; return the incident."""
     with world.ledger() as ledger:
         generation = launch.identify(world.station, ledger)
-        now = time.time()
-        ledger.insert("launches", id=launch.new_id(), generation=generation["number"], started_at=now, ended_at=now,
-                      boot_id=launch.boot_id(), end="refused", trigger="refused", reason="told to")
+        writers.add_no_launch(ledger, launch.new_id(), generation["number"], at=time.time(), boot_id=launch.boot_id(),
+                              end=policy.REFUSED, trigger="refused", reason="told to")
     assert world.rollback_once() == 0, world.log
     return world.incidents()[-1]
 

@@ -17,12 +17,13 @@ from agentctl.decisions import policy
 from agentctl.launching import launch
 from agentctl.machine import status_file
 from agentctl.machine.command import Identity
+from agentctl.records import writers
 from agentctl.recovery import after_rescue, requests
 from agentctl.running import jobs, runner
 from agentctl.running.ending import Ending
 from agentctl.station import Lock
 from integration.world import SOURCE, World, git, write
-from kit import deadline
+from kit import deadline, launches
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
@@ -96,7 +97,7 @@ def test_launches_that_fail_before_they_are_on_record_end_halted(make, mode):
     write(world.state, {"mode": mode})
     run_runner(world)
     with world.ledger() as ledger:  # it had run for long: no loop of the agent's own
-        ledger.db.execute("UPDATE launches SET started_at = started_at - 3600, ready_at = ready_at - 3600")
+        launches.shift(ledger, -3600, "started_at", "ready_at")
     lock = Path(world.places.data_dir, "snapshots.lock")
     lock.unlink()
     lock.mkdir()
@@ -139,7 +140,7 @@ def test_a_clock_that_went_back_hides_no_failure(make):
     world.until_beating(1)
     world.stop()
     with world.ledger() as ledger:
-        ledger.db.execute("UPDATE launches SET started_at = started_at + 86400, ended_at = ended_at + 86400")
+        launches.shift(ledger, 86400, "started_at", "ended_at")
     world.mode("crash")
     world.start()
     world.until_outcome("recovered")
@@ -150,8 +151,8 @@ def test_a_clock_that_went_back_uses_up_no_budget(make):
     world.mode("crash")
     with world.ledger() as ledger:
         for number in range(10):
-            ledger.insert("attempts", incident=f"old-{number}", number=1, at=time.time() + 300 * 86400, target=1,
-                          rung="last known good", reason="", is_open=0)
+            writers.add_attempt(ledger, f"old-{number}", 1, at=time.time() + 300 * 86400, rung="last known good",
+                                target=1, reason="", is_open=False)
     world.start()
     world.until_outcome("recovered")
 
@@ -312,7 +313,7 @@ def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(mak
     world = make()
     os.makedirs(world.places.runtime_dir)
     with world.ledger() as ledger:
-        ledger.db.execute("DROP TABLE attempts")
+        ledger.db.execute("DROP TABLE attempts")  # by hand: damage
     Path(world.places.rescued_path).write_text("")
     ledger, begun = after_rescue.begin(world.station, print)
     with ledger:

@@ -18,7 +18,7 @@ from agentctl.decisions import policy
 from agentctl.launching import incident, launch
 from agentctl.running import jobs
 from integration.world import ROLLBACK, SOURCE, World, git, write
-from kit import deadline, effort
+from kit import deadline, effort, launches
 from kit.survival import survived
 
 ROUNDS = effort.points(4, 100)
@@ -41,20 +41,18 @@ def fail(world: World, number: int) -> None:
     write(world.code, {"dirty.py": f"not committed {number}\n"})
     with world.ledger() as ledger:
         begun = launch.begin(world.station, ledger)
-        ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason=f"bad {number}",
-                      exit_status=1, ended_at=time.time())
+        launches.fail(ledger, begun.id, f"bad {number}")
 
 
 def beat(world: World) -> launch.Launch:
     """Launch what is there now, and let it be well."""
     with world.ledger() as ledger:
         begun = launch.begin(world.station, ledger)
-        at = time.time()
-        ledger.update("launches", {"id": begun.id}, ready_at=at, first_beat_at=at)
+        at = launches.see_well(ledger, begun.id)
         jobs.save_work(world.station, ledger, begun.incident)
         incident.recover(ledger, begun, at)
         jobs.standby(world.station, ledger, "1")
-        ledger.update("launches", {"id": begun.id}, end="stopped", ended_at=time.time())
+        launches.stop(ledger, begun.id)
     return begun
 
 

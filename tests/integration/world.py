@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl.adoption import adopt
@@ -20,7 +21,7 @@ from agentctl.machine import process
 from agentctl.paths import SYSTEM, USER, Places
 from agentctl.records.ledger import Ledger, LedgerDamaged
 from agentctl.recovery import requests
-from kit import deadline
+from kit import deadline, story
 
 HERE = Path(__file__).resolve()
 SOURCE = str(Path(adopt.__file__).resolve().parents[2])
@@ -121,6 +122,7 @@ class World:
         self.owner = owner
         self.give()
         self.supervisors: list[subprocess.Popen] = []
+        story.register(self.name, self.tell_story)
 
     # -- before ---------------------------------------------------------------------------------------------
 
@@ -243,6 +245,11 @@ class World:
         return [pid for pid in process.with_variable("AGENT_NAME", self.name)
                 if process.is_alive(pid) and process.variables(pid).get("AGENTCTL_ROOT") == wanted]
 
+    def tell_story(self) -> Iterator[tuple[str, str]]:
+        """Yield what a report on a failing test says of this agent."""
+        if self.folder.exists():
+            yield from story.of_agent(self.name, self.environment, lambda: self.log)
+
     # -- wait -----------------------------------------------------------------------------------------------
 
     def until(self, ask, what: str, limit_seconds: float = PATIENCE_SECONDS):
@@ -275,6 +282,7 @@ class World:
 
     def end(self) -> None:
         """End everything of this world and remove it."""
+        story.unregister(self.name)
         for running in self.supervisors:
             if running.poll() is None:
                 running.send_signal(signal.SIGTERM)

@@ -13,11 +13,13 @@ from agentctl.agent import Agent
 from agentctl.conversation import history, task
 from agentctl.errors import AgentctlError
 from agentctl.launching import incident, launch, rebuild, state
+from agentctl.records import writers
 from agentctl.records.ledger import Ledger
 from agentctl.recovery import requests, rollback
 from agentctl.running import jobs
 from agentctl.station import Station
 from integration.world import World, git, write
+from kit import launches
 from kit.manifest import manifest, missing
 
 SETTINGS = {"probation": {"tries": 1}, "environment": {"paths": [".venv"]}}
@@ -81,8 +83,7 @@ class Story:
         with self.ledger() as ledger:
             if begun.incident:
                 jobs.save_work(self.station(), ledger, begun.incident)
-            at = time.time()
-            ledger.update("launches", {"id": begun.id}, ready_at=at, first_beat_at=at)
+            at = launches.see_well(ledger, begun.id)
             if begun.incident:
                 incident.recover(ledger, begun, at)
 
@@ -90,8 +91,13 @@ class Story:
         """Launch what is there, and let it fail for good."""
         with self.ledger() as ledger:
             begun = launch.begin(self.station(), ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
+
+    def answer_requests(self) -> None:
+        """Leave nothing that is asked for: what comes next is a launch."""
+        with self.ledger() as ledger:
+            while (request := ledger.next_request()) is not None:
+                writers.answer_request(ledger, request["number"], "nothing-to-do")
 
     # -- what is always true --------------------------------------------------------------------------------
 
@@ -422,8 +428,7 @@ class LedgerWrites(Story):
         assert {value for what, value in told if what == "pair"} <= metas
         numbers = {row["number"] for row in self.world.all("SELECT number FROM requests")}
         assert {value for what, value in told if what == "request"} <= numbers
-        with self.ledger() as ledger:
-            ledger.db.execute("DELETE FROM requests")
+        self.answer_requests()
         self.come_up()
 
 
@@ -470,7 +475,7 @@ class Rebuild(Story):
         with rebuild.open_or_rebuild(self.station(), print) as ledger:
             assert [(g["number"], g["status"]) for g in ledger.generations()] == [(1, "good"), (2, "good")]
             numbers = [row["number"] for row in ledger.all("SELECT number FROM requests")]
-            ledger.db.execute("DELETE FROM requests")
+        self.answer_requests()
         assert all(value in numbers for what, value in told if what == "event")
         folder = os.path.dirname(self.world.places.ledger_path)
         kept = [name for name in os.listdir(folder) if name.startswith("ledger.db.broken-")]

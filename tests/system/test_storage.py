@@ -6,7 +6,6 @@ No box: the agent runs in the runtime `direct`, with its code and our data on sm
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from agentctl.records.ledger import Ledger
 from agentctl.running import resumption
 from agentctl.station import Station
 from integration.world import World, git, wait_until, write
-from kit import deadline, effort
+from kit import deadline, effort, launches
 from kit.manifest import manifest, missing
 from kit.mounts import users
 from kit.survival import survived
@@ -112,8 +111,7 @@ class StoredWorld(World):
         write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
         with Ledger(self.places.ledger_path) as ledger:
             begun = launch.begin(Station.open(self.name), ledger)
-            ledger.update("launches", {"id": begun.id}, end="failed", trigger="crash", reason="exit status 1",
-                          exit_status=1, ended_at=time.time())
+            launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote", "scratch": os.urandom(unsaved)})
         self.before = manifest(self.code, without=(".git",))
         self.rows = self.all("SELECT * FROM launches")

@@ -9,7 +9,7 @@ import os
 import shlex
 from pathlib import Path
 
-from kit import deadline
+from kit import deadline, story
 from kit import manifest as manifests
 
 AGENT = Path(__file__).with_name("breakable_agent.py")
@@ -69,6 +69,7 @@ class World:
         self.settings = {part: {**SHORT.get(part, {}), **settings.get(part, {})}
                          for part in {**SHORT, **settings}}  # fmt: skip
         self.good = None
+        story.register(f"{name} in a box", self.tell_story)
 
     # -- what its owner does -----------------------------------------------------------------------
 
@@ -219,6 +220,15 @@ class World:
             words += [which, f"{self.name}{part}.service"]
         self.sync_journal()
         return self.box.run(words, check=False).stdout
+
+    def tell_story(self):
+        """Yield what a report on a failing test says of this agent; the box may be off or hang."""
+        name = ["--name", self.name] if self.name != "agent" else []
+        for verb in ("why", "status"):
+            done = self.box.run(["agentctl", *name, verb], check=False, timeout=story.CALL_SECONDS,
+                                user=self.owner if self.is_users else None)  # fmt: skip
+            yield verb, done.stdout + done.stderr
+        yield "journal", self.all_journals()
 
     def rollback_runs(self):
         """Count how often the one-shot was started, in any boot."""

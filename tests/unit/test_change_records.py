@@ -5,7 +5,7 @@ import time
 import pytest
 
 from agentctl.errors import AgentctlError
-from agentctl.records import change_records
+from agentctl.records import change_records, writers
 from agentctl.records.change_records import Author, handle
 from agentctl.records.ledger import Ledger
 
@@ -34,6 +34,12 @@ def ask(ledger, verb, author=AGENT, name="feature/x", **more):
     return handle(STATION, ledger, {"verb": verb, "name": name, **more}, author)
 
 
+def add_generation(ledger, number, status):
+    writers.add_generation(ledger, number, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="change",
+                           status=status, created_at=1.0, tries_left=1)
+    writers.set_promotion(ledger, number, change="feature/x", on_failure="rollback")
+
+
 def test_a_record_is_stamped_with_who_wrote_it(ledger):
     facts = {"commit": ID, "tree": TREE, "ok": True, "by": "somebody else", "at": 0, "by_agent": False}
     row = ask(ledger, "check", facts=facts)["change"]
@@ -46,16 +52,15 @@ def test_the_agent_approves_and_confirms_nothing(ledger):
         ask(ledger, "approve", commit=ID)
     assert ask(ledger, "approve", HUMAN, commit=ID)["change"]["approved"]["by"] == "ann"
     for number, status in ((1, "good"), (2, "candidate")):
-        ledger.insert("generations", number=number, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
-                      status=status, created_at=1.0, tries_left=1, change="feature/x",
-                      confirm_by=time.time() + 60 if number == 2 else None)
-    ledger.insert("launches", id="L", generation=2, started_at=1.0, boot_id="b")
+        add_generation(ledger, number, status)
+    writers.set_deadline(ledger, 2, time.time() + 60)
+    writers.begin_launch(ledger, "L", 2, at=1.0, boot_id="b")
     with pytest.raises(AgentctlError, match="this is the agent itself"):
         ask(ledger, "confirm")
     assert ask(ledger, "confirm", HUMAN)["generation"] == 2
     with pytest.raises(AgentctlError, match="nothing to confirm"):
         ask(ledger, "confirm", HUMAN)
-    ledger.update("generations", {"number": 2}, confirm_by=time.time() - 1)
+    writers.set_deadline(ledger, 2, time.time() - 1)
     with pytest.raises(AgentctlError, match="too late"):
         ask(ledger, "confirm", HUMAN)
 
@@ -89,9 +94,8 @@ def test_requests_that_are_refused_change_nothing(ledger, request_):
 
 def ask_for_switch(ledger):
     """Write down what a promotion that was prepared leaves: its generation, and the request to the one-shot."""
-    ledger.insert("generations", number=2, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="change",
-                  status="candidate", created_at=1.0, tries_left=1, change="feature/x")
-    ledger.insert("requests", at=1.0, verb="promote", target="2", author="bot", reason="")
+    add_generation(ledger, 2, "candidate")
+    writers.add_request(ledger, "promote", "2", at=1.0, author="bot", reason="")
 
 
 def test_what_was_asked_for_first_stands_until_it_is_done(ledger):
@@ -112,7 +116,7 @@ def test_a_promotion_that_was_cut_off_can_be_given_up(ledger):
     ask_for_switch(ledger)
     with pytest.raises(AgentctlError, match="being promoted"):
         ask(ledger, "abandon")
-    ledger.update("requests", {"number": 1}, incident="rescued")
+    writers.end_all(ledger, at=1.0)
     assert ask(ledger, "abandon", reason="no")["change"]["status"] == "abandoned"
 
 
@@ -126,8 +130,9 @@ def test_where_a_human_reviews_the_agent_does_not_switch_the_rollback_off(ledger
 def test_a_change_that_is_done_is_open_again_once_it_is_started_again(ledger):
     """Else its new work is in no list of what is open, and the next `start` of another takes its worktree away."""
     ask_for_switch(ledger)
-    ledger.update("requests", {"number": 1}, incident="promote-1")
-    ledger.update("changes", {"name": "feature/x"}, status="promoted", generation=2)
+    writers.answer_request(ledger, 1, "promote-1")
+    change_records.set_generation(ledger, "feature/x", 2)
+    change_records.set_promoted(ledger, "feature/x", 2.0)
 
     def started_again():
         ask(ledger, "start", base=ID, worktree="/w")
@@ -135,13 +140,13 @@ def test_a_change_that_is_done_is_open_again_once_it_is_started_again(ledger):
         return row["state"], row["is_open"]
 
     assert started_again() == ("on probation", False)
-    ledger.update("generations", {"number": 2}, status="good")
+    writers.bless(ledger, 2, at=3.0, reason="", snapshot="")
     assert started_again() == ("open", True)
 
 
 def test_a_condemned_tree_is_found_by_its_hash(ledger):
-    ledger.insert("generations", number=7, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="x",
-                  status="condemned", created_at=1.0, condemned_at=2.0, tries_left=0, reason="it hung")
+    add_generation(ledger, 7, "candidate")
+    writers.condemn(ledger, 7, at=2.0, reason="it hung")
     assert ask(ledger, "look", tree=TREE)["condemned"] == {"number": 7, "reason": "it hung", "condemned_at": 2.0}
     assert ask(ledger, "look", tree=ID)["condemned"] is None
     assert change_records.condemned_with(ledger, "") is None

@@ -4,6 +4,7 @@ import pytest
 
 from agentctl.decisions import change
 from agentctl.errors import UsageError
+from kit import rows
 
 PREFIXES = ["feature/", "hotfix/"]
 TREE, MAIN_TREE, HEAD = "a" * 40, "b" * 40, "c" * 40
@@ -17,9 +18,12 @@ def facts(**known):
 
 
 def row(**known):
-    plain = {"name": "feature/x", "worktree": "/w", "status": "open", "reason": "", "checked": GOOD, "tried": GOOD,
-             "reviewed": GOOD, "approved": {}, "generation": None}
-    return plain | known
+    plain = {"name": "feature/x", "worktree": "/w", "status": "open", "checked": GOOD, "tried": GOOD, "reviewed": GOOD}
+    return rows.change_row(**(plain | known))
+
+
+def generation(status, **known):
+    return rows.row("generations", status=status, **known)
 
 
 def next_of(a_row, a_facts, review="self", condemned=None):
@@ -75,7 +79,7 @@ def test_whose_review_is_wanted():
 
 
 def test_a_condemned_tree_needs_force():
-    lack = next_of(row(), facts(), condemned={"number": 3, "reason": "it hung"})
+    lack = next_of(row(), facts(), condemned=generation("condemned", number=3, reason="it hung"))
     assert lack.verb == "force" and "generation 3: it hung" in lack.why and "--force" in lack.command
 
 
@@ -94,10 +98,10 @@ def test_everything_that_is_missing_is_listed_in_order():
 @pytest.mark.parametrize(("state", "is_open", "a_row", "generation"), [
     ("open", True, row(), None),
     ("abandoned", False, row(status="abandoned"), None),
-    ("blessed", False, row(status="promoted", generation=2), {"status": "good"}),
-    ("rolled back", True, row(status="promoted", generation=2), {"status": "condemned"}),
-    ("on probation", False, row(status="promoted", generation=2), {"status": "candidate"}),
-    ("unconfirmed", False, row(status="promoted", generation=2), {"status": "candidate", "confirm_by": 1.0}),
+    ("blessed", False, row(status="promoted", generation=2), generation("good")),
+    ("rolled back", True, row(status="promoted", generation=2), generation("condemned")),
+    ("on probation", False, row(status="promoted", generation=2), generation("candidate")),
+    ("unconfirmed", False, row(status="promoted", generation=2), generation("candidate", confirm_by=1.0)),
 ])  # fmt: skip
 def test_where_a_change_stands(state, is_open, a_row, generation):
     assert change.tell_state(a_row, generation) == state

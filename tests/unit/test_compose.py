@@ -9,10 +9,11 @@ import pytest
 from agentctl import cli
 from agentctl.compose import beginning, choices, engine, evidence
 from agentctl.compose.choices import BUILD, KNOWN_HERE, SHARED, TAGGED
+from kit.rows import row
 
 
 def generation(number, image="", inputs="i1"):
-    return {"number": number, "image": image, "image_inputs": inputs}
+    return row("generations", number=number, image=image, image_inputs=inputs)
 
 
 @pytest.mark.parametrize(("own", "others", "present", "tagged", "chosen"), [

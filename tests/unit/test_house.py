@@ -124,3 +124,15 @@ def test_files_stay_rooms():
     big = {name for name, *_ in ALL
            if len((PACKAGE / (name.replace(".", os.sep) + ".py")).read_text().splitlines()) > 300}  # fmt: skip
     assert big <= excused
+
+
+def test_rows_are_made_in_one_place():
+    """Who wants a row in the ledger asks for it by name (`records.writers`, `records.change_records`)."""
+    elsewhere = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("ledger.insert", "ledger.update")):
+                elsewhere.add(path.relative_to(PACKAGE).as_posix())
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ledger.db.execute"):
+                elsewhere |= {path.relative_to(PACKAGE).as_posix()}
+    assert elsewhere == {"records/writers.py", "records/change_records.py"}

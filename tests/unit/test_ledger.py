@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.records import ledger as ledgers
+from agentctl.records import writers
 from agentctl.records.ledger import Ledger, LedgerDamaged
 from kit import deadline
 from kit.line_killer import killed_at
@@ -120,8 +121,8 @@ def test_two_writers_wait_for_each_other(path):
 
 def evidence_of(ledger, generations):
     for number, blessed_at in generations:
-        ledger.insert("generations", number=number, vault_commit="v", commit_id="c", tree="t", branch="b",
-                      status="good", source="s", created_at=1.0, blessed_at=blessed_at, tries_left=0)
+        writers.add_generation(ledger, number, vault_commit="v", commit_id="c", tree="t", branch="b", status="good",
+                               source="s", created_at=1.0, blessed_at=blessed_at, tries_left=0)
 
 
 def test_what_the_stories_ask(path):
@@ -129,9 +130,9 @@ def test_what_the_stories_ask(path):
         evidence_of(ledger, [(1, 5.0), (2, 9.0), (3, 9.0), (4, 7.0)])
         assert ledger.last_known_good()["number"] == 3
         for name, at in (("b", 2.0), ("a", 2.0), ("c", 1.0)):
-            ledger.insert("launches", id=name, generation=1, started_at=at, boot_id="")
+            writers.begin_launch(ledger, name, 1, at=at, boot_id="")
         assert ledger.last_launch()["id"] == "c"  # the last line, whatever the clock said
-        ledger.insert("incidents", id="i", at=1.0, trigger="t", reason="r", launch="")
+        writers.open_incident(ledger, "i", at=1.0, trigger="t", reason="r")
         ledger.add_evidence("i", one=1)
         ledger.add_evidence("i", two=2, one=3)
         assert ledger.evidence("i") == {"one": 3, "two": 2}
@@ -291,7 +292,7 @@ def test_a_ledger_from_before_images_gets_a_place_for_them(path):
         assert ledger.version == 2 and "image" not in ledger.generation(1) and ledger.changes() == []
     with Ledger(path) as ledger:
         assert (ledger.version, ledger.generation(1)["image"], ledger.generation(1)["image_inputs"]) == (3, "", "")
-        ledger.update("generations", {"number": 1}, image="sha256:1")
+        writers.set_image(ledger, 1, "sha256:1", "")
         assert ledger.last_known_good()["image"] == "sha256:1" and ledger.check() == ""
 
 

@@ -16,7 +16,7 @@ def home(tmp_path, monkeypatch):
 
 def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home, monkeypatch):
     """Where the watchdog sees another boot id (a container), only the living runner speaks for the launch."""
-    home.launch(boot_id="another", ready_at=home.now - 190)
+    home.launch(boot="another", ready_at=home.now - 190)
     home.live("L1")
     read = observe._read_ledger
 

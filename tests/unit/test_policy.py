@@ -18,8 +18,10 @@ from agentctl.decisions.policy import (
     decide,
     refuse_launch,
 )
+from kit.rows import row
 
 NOW = 1_000_000.0
+INCIDENT = row("incidents", id="i")
 CRASHES = ("crash", "crash-at-start", "watchdog", "not-ready", "tmux-killed", "runner-killed")
 AT_ONCE = {  # failures that a plain restart cannot help
     "exit 78": {"trigger": "crash-at-start", "exit_status": 78},
@@ -29,27 +31,30 @@ AT_ONCE = {  # failures that a plain restart cannot help
 
 
 def generation(number: int, status: str = "good", *, tries: int = 0, golden: bool = False,
-               blessed_at: float | None = None) -> dict:
+               blessed_at: float | None = None, on_failure: str = "") -> dict:
     if blessed_at is None and status == "good":
         blessed_at = float(number)
-    return {"number": number, "status": status, "tries_left": tries, "is_golden": int(golden),
-            "blessed_at": blessed_at, "reason": "it crashed"}
+    return row("generations", number=number, status=status, tries_left=tries, is_golden=int(golden),
+               blessed_at=blessed_at, reason="it crashed", vault_commit=f"{number:040x}", on_failure=on_failure)
 
 
 def launch(number: int, trigger: str = "crash", *, end: str = policy.FAILED, exit_status: int | None = 1,
-           lived: float = 5.0) -> dict:
-    return {"id": "l", "generation": number, "end": end, "trigger": trigger, "reason": f"because of {trigger}",
-            "exit_status": exit_status, "exit_signal": None, "started_at": NOW - lived, "ready_at": NOW - lived,
-            "ended_at": NOW}
+           lived: float = 5.0, now: float = NOW) -> dict:
+    return row("launches", id="l", generation=number, end=end, trigger=trigger, reason=f"because of {trigger}",
+               exit_status=exit_status, started_at=now - lived, ready_at=now - lived, ended_at=now)
 
 
-def attempt(rung: str, target: int, ago: float = 1.0) -> dict:
-    return {"rung": rung, "target": target, "at": NOW - ago}
+def attempt(rung: str, target: int, ago: float = 1.0, *, now: float = NOW) -> dict:
+    return row("attempts", incident="i", rung=rung, target=target, at=now - ago)
+
+
+def request(verb: str = "rollback", target: str = "", reason: str = "") -> dict:
+    return row("requests", number=1, verb=verb, target=target, author="ann", reason=reason)
 
 
 def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> World:
     return World(now=NOW, limits=limits or Limits(3, 1800.0, 4, 10), launch=of, generations=generations,
-                 incident={"id": "i"} if attempts else None, attempts=list(attempts),
+                 incident=INCIDENT if attempts else None, attempts=list(attempts),
                  recent=list(attempts if recent is None else recent), **more)
 
 
@@ -264,7 +269,7 @@ def test_self_restarts_outside_the_window_or_of_another_generation_are_no_loop()
     assert decide(world(launch(3, "asked", end=policy.ASKED, lived=1), GOODS, recent=recent)).action == RESTART
 
 
-REQUEST = {"number": 1, "verb": "rollback", "target": "", "author": "ann", "reason": ""}
+REQUEST = request()
 
 
 @pytest.mark.parametrize(("running", "target", "expected"), [
@@ -276,7 +281,7 @@ REQUEST = {"number": 1, "verb": "rollback", "target": "", "author": "ann", "reas
 ])
 @pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
 def test_a_human_asks_for_a_rollback(running, target, expected, more):
-    asked = {**REQUEST, "target": target}
+    asked = request(target=target)
     found = decide(world(launch(4, "stop", end=policy.STOPPED), [*GOODS, running], request=asked, **more))
     assert told(found) == expected
     assert found.action == NOTHING or found.reason == "asked for by ann"
@@ -294,7 +299,7 @@ def test_a_human_is_not_held_by_the_budget():
 
 @pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
 def test_undo(more):
-    found = decide(world(launch(3), GOODS, request={**REQUEST, "verb": "undo", "reason": "it was fine"}, **more))
+    found = decide(world(launch(3), GOODS, request=request("undo", reason="it was fine"), **more))
     assert (found.action, found.reason) == (UNDO, "it was fine")
 
 
@@ -342,11 +347,10 @@ class Simulation:
             ending = AT_ONCE["refused"]
         elif row["status"] == "candidate":
             row["tries_left"] -= 1
-        failed = {**launch(number, lived=lived), **ending, "started_at": self.now - lived,
-                  "ready_at": self.now - lived, "ended_at": self.now}
+        failed = launch(number, **ending, lived=lived, now=self.now)
         recent = [a for a in self.recent if a["at"] > self.now - policy.DAY_SECONDS]
         found = decide(World(now=self.now, limits=self.limits, launch=failed, generations=self.rows,
-                             incident={"id": "i"} if self.attempts else None, attempts=self.attempts, recent=recent,
+                             incident=INCIDENT if self.attempts else None, attempts=self.attempts, recent=recent,
                              is_halted=self.is_halted))
         self.record(found, failed["end"])
         return found
@@ -356,13 +360,13 @@ class Simulation:
             self.is_halted = True
             return
         is_asked = end == policy.ASKED and found.action == RESTART
-        done = {"rung": "asked" if is_asked else found.rung, "target": found.target, "at": self.now}
+        done = attempt("asked" if is_asked else found.rung, found.target, 0.0, now=self.now)
         self.recent.append(done)
         if not is_asked:
             self.attempts.append(done)
-        for row in self.rows:
-            if row["number"] == found.condemn:
-                row["status"] = "condemned"
+        for known in self.rows:
+            if known["number"] == found.condemn:
+                known["status"] = "condemned"
 
     def beat(self) -> None:
         """A heartbeat ends the incident; the next failure opens another one."""
@@ -446,11 +450,7 @@ def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, 
 
 def answered(rung: str = "last known good", target: int = 3, ago: float = -1.0) -> dict:
     """An attempt made after the last launch had ended."""
-    return {**attempt(rung, target, ago), "incident": "i"}
-
-
-def asked(target: str = "") -> dict:
-    return {"number": 1, "verb": "rollback", "target": target, "author": "a", "reason": ""}
+    return attempt(rung, target, ago)
 
 
 def test_a_second_trigger_for_a_failure_that_is_answered_does_nothing():
@@ -474,7 +474,7 @@ def test_a_second_trigger_for_a_failure_that_is_answered_does_nothing():
 ])  # fmt: skip
 def test_a_request_for_what_was_just_put_in_place_is_answered_by_that(target, given, answer):
     rows = [*GOODS, generation(4, "condemned")]
-    found = decide(world(launch(4), rows, attempts=given, request=asked(target)))
+    found = decide(world(launch(4), rows, attempts=given, request=request(target=target)))
     assert (found.action, found.answered_by) == ((NOTHING, answer) if answer else (ROLLBACK, ""))
 
 
@@ -482,7 +482,7 @@ def test_a_request_for_what_was_just_put_in_place_is_answered_by_that(target, gi
 
 
 def promoted(on_failure, tries=0, status="candidate"):
-    return {**generation(4, status, tries=tries), "on_failure": on_failure}
+    return generation(4, status, tries=tries, on_failure=on_failure)
 
 
 @pytest.mark.parametrize(("of", "on_failure", "tries", "attempts", "expected"), [
@@ -515,9 +515,9 @@ def test_who_wants_to_be_paged_is_launched_without_tries():
 
 
 def test_a_promotion_is_done_only_to_a_candidate_and_never_while_halted():
-    request = {"verb": "promote", "target": "4", "reason": "change feature/x", "author": "ann"}
+    wish = request("promote", "4", "change feature/x")
     for status, is_halted, expected in (("candidate", False, policy.PROMOTE), ("candidate", True, policy.NOTHING),
                                         ("condemned", False, policy.NOTHING), ("good", False, policy.NOTHING)):
-        seen = world(launch(3), [*GOODS, generation(4, status)], request=request, is_halted=is_halted)
+        seen = world(launch(3), [*GOODS, generation(4, status)], request=wish, is_halted=is_halted)
         assert decide(seen).action == expected
-    assert decide(world(launch(3), GOODS, request=request)).action == policy.NOTHING
+    assert decide(world(launch(3), GOODS, request=wish)).action == policy.NOTHING

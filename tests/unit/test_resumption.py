@@ -10,9 +10,22 @@ import pytest
 from agentctl.machine.http_look import is_well
 from agentctl.machine.tmux import Tmux
 from agentctl.running import resumption
+from kit import rows
 
-FAILED = {"end": "failed", "trigger": "watchdog", "reason": "no heartbeat for 61.0s (limit 60s)"}
-MOVED = {"generation_from": 5, "generation_to": 4}
+
+def ended(end, trigger, reason="", **more):
+    return rows.row("launches", end=end, trigger=trigger, reason=reason, **more)
+
+
+def silent(reason="no heartbeat for 61.0s (limit 60s)"):
+    return ended("failed", "watchdog", reason)
+
+
+def moved(before, after):
+    return rows.row("incidents", generation_from=before, generation_to=after)
+
+
+FAILED, MOVED = silent(), moved(5, 4)
 
 
 @pytest.mark.parametrize(
@@ -22,13 +35,13 @@ MOVED = {"generation_from": 5, "generation_to": 4}
         (FAILED, None, "", [], ["no heartbeat for 61.0s", "Go on where you were."], ["generation", "Still to do"]),
         (FAILED, MOVED, "/s/BRIEF.md", ["a", "b"],
          ["from generation 5 to generation 4", "/s/BRIEF.md", "Still to do: a; b."], []),
-        (FAILED, {"generation_from": 4, "generation_to": 4}, "/s/BRIEF.md", [],
+        (FAILED, moved(4, 4), "/s/BRIEF.md", [],
          ["Your state went back", "/s/BRIEF.md"], ["generation 4"]),
         (FAILED, MOVED, "", [], [], ["generation"]),  # a plain restart undid nothing
-        ({"end": "rebooted", "reason": "x", "trigger": ""}, None, "", [], ["the machine went down"], []),
-        ({"end": "asked", "reason": "", "trigger": "asked"}, None, "", [], ["a restart was asked for"], []),
-        ({"end": "stopped", "reason": "", "trigger": "stop"}, None, "", [], ["stopped and started again"], []),
-        (FAILED | {"reason": "x" * 1000}, None, "", list("abcdefgh"), ["a; b; c; d; e (and 3 more)"], ["x" * 301]),
+        (ended("rebooted", "", "x"), None, "", [], ["the machine went down"], []),
+        (ended("asked", "asked"), None, "", [], ["a restart was asked for"], []),
+        (ended("stopped", "stop"), None, "", [], ["stopped and started again"], []),
+        (silent("x" * 1000), None, "", list("abcdefgh"), ["a; b; c; d; e (and 3 more)"], ["x" * 301]),
     ],
 )
 def test_what_it_is_told(last, incident, brief, pending, said, unsaid):
@@ -39,7 +52,7 @@ def test_what_it_is_told(last, incident, brief, pending, said, unsaid):
 
 
 def test_a_message_is_one_line_whatever_is_pending():
-    assert "\n" not in resumption.compose(FAILED | {"reason": "a\nb\r\n"}, None, "", ["c\nd"])
+    assert "\n" not in resumption.compose(silent("a\nb\r\n"), None, "", ["c\nd"])
 
 
 @pytest.mark.parametrize("pending", ["torn\0\0\0", "stop\x03\x1b[A", "\x9b1m", "\u00e4" * 20_000])
@@ -86,22 +99,27 @@ def test_which_answer_is_a_sign_of_life(answer, well):
     assert is_well(answer) == well
 
 
-AT_START = {"generation": 3, "end": "failed", "trigger": "crash-at-start", "exit_status": 1}
-GOOD = {"number": 3, "status": "good"}
+def at_start(end="failed", trigger="crash-at-start", generation=3, exit_status=1):
+    return ended(end, trigger, generation=generation, exit_status=exit_status)
+
+
+AT_START = at_start()
+GOOD = rows.row("generations", number=3, status="good")
+CANDIDATE = rows.row("generations", number=3, status="candidate")
 
 
 @pytest.mark.parametrize(
     ("earlier", "generation", "unresumable"),
     [
         ([AT_START, AT_START], GOOD, True),
-        ([AT_START, AT_START, AT_START | {"generation": 2}], GOOD, True),
+        ([AT_START, AT_START, at_start(generation=2)], GOOD, True),
         ([AT_START], GOOD, False),
         ([], GOOD, False),
-        ([AT_START, AT_START | {"trigger": "crash"}], GOOD, False),
-        ([AT_START, AT_START | {"generation": 4}], GOOD, False),  # another code's failure says nothing of the session
-        ([AT_START, AT_START | {"exit_status": None}], GOOD, False),  # killed
-        ([AT_START, AT_START], GOOD | {"status": "candidate"}, False),  # there the code is to be blamed first
-        ([AT_START | {"end": "stopped"}, AT_START], GOOD, False),
+        ([AT_START, at_start(trigger="crash")], GOOD, False),
+        ([AT_START, at_start(generation=4)], GOOD, False),  # another code's failure says nothing of the session
+        ([AT_START, at_start(exit_status=None)], GOOD, False),  # killed
+        ([AT_START, AT_START], CANDIDATE, False),  # there the code is to be blamed first
+        ([at_start("stopped"), AT_START], GOOD, False),
     ],
 )
 def test_when_resuming_was_in_vain(earlier, generation, unresumable):

@@ -13,6 +13,7 @@ from agentctl.decisions.retention import (
     guard_generations,
     guard_snapshots,
 )
+from kit import rows
 
 DAY, NOW = 86400.0, 1_800_000_000.0
 
@@ -91,8 +92,8 @@ def test_whatever_the_budget(described, budget, data):
 
 
 def row(number, status="good", **more):
-    return {"number": number, "status": status, "blessed_at": float(number), "tries_left": 0, "is_golden": 0,
-            "snapshot": f"{number:06d}", **more}
+    known = {"blessed_at": float(number), "snapshot": f"{number:06d}", "vault_commit": f"{number:040x}"}
+    return rows.row("generations", number=number, status=status, **{**known, **more})
 
 
 def test_generations_that_must_stay():

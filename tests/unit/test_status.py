@@ -14,7 +14,7 @@ from agentctl.configuration import config
 from agentctl.decisions import policy
 from agentctl.machine import aliveness
 from agentctl.station import Lock
-from kit import deadline
+from kit import deadline, rows
 from ledger_builder import ROOT, Home, agentctl
 
 NOW = 1_800_000_000.0
@@ -36,15 +36,14 @@ def home(tmp_path, monkeypatch):
 
 
 def generation(number, status="good", **row):
-    known = {"commit_id": "c" * 40, "branch": "main", "is_golden": 0, "tries_left": 0, "reason": ""}
+    known = {"commit_id": "c" * 40, "branch": "main", "vault_commit": "d" * 40}
     blessed = NOW - 1000 + number if status == "good" else None
-    return {"number": number, "status": status, "blessed_at": blessed, **known, **row}
+    return rows.row("generations", number=number, status=status, blessed_at=blessed, **{**known, **row})
 
 
 def launch(number=5, **row):
     known = {"id": "L1", "generation": number, "started_at": NOW - 100, "ready_at": NOW - 90}
-    ended = {"first_beat_at": None, "ended_at": None, "end": "", "trigger": "", "reason": ""}
-    return {**known, **ended, "exit_status": None, **row}
+    return rows.row("launches", **{**known, **row})
 
 
 def settings():
@@ -73,7 +72,7 @@ def on_trial(**row):
 
 DOWN = {"is_runner_alive": False, "is_agent_alive": False, "is_locked": False}
 ENDED = launch(end="stopped", ended_at=NOW - 50)
-INTENT = {"incident": "I", "number": 1, "target": 4, "rung": "last known good"}
+INTENT = rows.row("attempts", incident="I", number=1, target=4, rung="last known good", is_open=1)
 CRASHED = launch(end=policy.FAILED, ended_at=NOW - 1, trigger="crash", reason="exit status 1")
 
 
@@ -119,7 +118,7 @@ def test_phase(known, phase, is_well):
     [
         ({}, "a failure now: restart (3 of 3 left in 30m), then generation 5 put back whole"),
         (
-            {"recent": [{"at": NOW - 9, "rung": "restart", "target": 5}]},
+            {"recent": [rows.row("attempts", at=NOW - 9, rung="restart", target=5)]},
             "a failure now: restart (2 of 3 left in 30m), then",
         ),
         ({"generations": on_trial()}, "on probation: good in about 30s if it keeps beating; 1 try"),
@@ -164,14 +163,18 @@ def test_the_forecast_does_not_change_the_facts():
 
 
 def test_text_is_narrow_clean_and_says_first_whether_it_is_well():
-    incident = {"id": "20270115-000000-abcdef", "at": NOW - 300, "trigger": "crash"} | {
-        "reason": "boom",
-        "generation_from": 6,
-        "generation_to": 5,
-        "decision": "rollback",
-        "outcome": "recovered",
-        "ended_at": NOW - 297.7,
-    }
+    incident = rows.row(
+        "incidents",
+        id="20270115-000000-abcdef",
+        at=NOW - 300,
+        trigger="crash",
+        reason="boom",
+        generation_from=6,
+        generation_to=5,
+        decision="rollback",
+        outcome="recovered",
+        ended_at=NOW - 297.7,
+    )
     known = facts(incident=incident, generations=on_trial(branch="feature/" + "x" * 90))
     known.add_problem("no \x1b[31mred\x1b[0m\x07 " + "/long/path" * 20, "look \x9b2J there")
     lines = status_text.render(status_document.compose(known), NOW).split("\n")
@@ -220,7 +223,7 @@ def test_options_before_and_after_the_verb(home, words):
 
 def test_click_and_the_quick_way_say_the_same(home):
     home.generation(1)
-    home.launch(end="stopped", ended_at=home.now - 5)
+    home.launch(end="stopped", at=home.now - 5)
     assert quick.parse(["status", "--json", "--help"]) is None
     slow = agentctl("status", "--json", "--json")
     assert slow.returncode == 3 and json.loads(slow.stdout)["phase"] == "stopped"
@@ -287,7 +290,7 @@ def test_held_rollback_lock_means_rolling_back_and_is_not_touched(home):
 
 def test_boot_of_another_time_is_not_alive(home):
     home.generation(1)
-    home.launch(boot_id="another", ready_at=home.now - 190)
+    home.launch(boot="another", ready_at=home.now - 190)
     home.live()
     assert json.loads(agentctl("status", "--json").stdout)["phase"] == "stopped"
 

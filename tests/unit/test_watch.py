@@ -15,6 +15,7 @@ from agentctl.server import acts
 from agentctl.server.lives import Lives
 from agentctl.server.observe import Seen
 from agentctl.server.watch import Watch
+from kit.rows import row
 
 DAY = 86400.0
 WALL = 1_800_000_000.0
@@ -28,7 +29,7 @@ def watch():
     server = SimpleNamespace(station=SimpleNamespace(config=config), store=None, lives=Lives("agent", 0.0))
     made = Watch(server, Notifier(None))
     made.seen = Seen()
-    made.seen.launch = {"id": "L1"}
+    made.seen.launch = row("launches", id="L1")
     return made
 
 
@@ -86,7 +87,7 @@ def test_a_rescue_that_could_not_be_started_is_started_soon_after(watch, monkeyp
 
 def test_another_launch_begins_anew(watch):
     hear(watch, 10.0, last_heartbeat_at=WALL + 10, heartbeats=50, silent_until_at=WALL + 500)
-    watch.seen.launch = {"id": "L2"}
+    watch.seen.launch = row("launches", id="L2")
     own = hear(watch, 20.0, last_heartbeat_at=WALL + 10, heartbeats=50)
     assert (own.launch_id, own.beat_at, own.heartbeats, own.silent_until_at) == ("L2", None, 0, 0.0)
     assert watch.lives.hear("agent", "L1", 21.0, WALL, {}) != ""

@@ -18,6 +18,7 @@ from ..launching import launch, state
 from ..machine.command import Identity
 from ..machine.mounts import mount_points
 from ..paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
+from ..records import writers
 from ..records.ledger import Ledger, LedgerDamaged
 from ..repo.repository import check_adoptable
 from ..repo.vault import Vault, create_bare
@@ -101,7 +102,7 @@ def first_generation(station: Station, ledger: Ledger) -> dict:
         raise AgentctlError(f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
                             f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone")
     snapshot = state.take_snapshot(station)
-    ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
+    writers.set_snapshot(ledger, generation["number"], snapshot)
     station.vault.keep_branches(station.repository.git)
     return generation
 

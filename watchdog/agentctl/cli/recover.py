@@ -10,6 +10,7 @@ import click
 
 from ..decisions.policy import is_pruned
 from ..errors import AgentctlError, UsageError
+from ..records import writers
 
 RECOVERY_WAIT_SECONDS = 120.0
 
@@ -132,8 +133,7 @@ def _condemn(station, ledger, row: dict, reason: str) -> None:
     if not is_pruned(row):
         station.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
     with ledger.transaction():
-        ledger.update("generations", {"number": row["number"]}, status="condemned", condemned_at=time.time(),
-                      reason=reason)
+        writers.condemn(ledger, row["number"], at=time.time(), reason=reason)
         ledger.event("condemn", f"generation {row['number']}: {reason}")
 
 
@@ -165,7 +165,7 @@ def pin(ctx, number):
         _check_target(ledger, str(number))
         station.vault.update({"refs/agentctl/golden": ledger.generation(number)["vault_commit"]})
         with ledger.transaction():
-            ledger.db.execute("UPDATE generations SET is_golden = (number = ?)", (number,))
+            writers.set_golden(ledger, number)
             ledger.event("pin", f"generation {number} is golden")
     click.echo(f"generation {number} is golden")
 
@@ -179,7 +179,7 @@ def unpin(ctx):
         if "refs/agentctl/golden" in station.vault.refs("refs/agentctl/golden"):
             station.vault.update({"refs/agentctl/golden": None})
         with ledger.transaction():
-            ledger.db.execute("UPDATE generations SET is_golden = 0")
+            writers.set_golden(ledger, None)
             ledger.event("unpin", "no generation is golden")
     click.echo("no generation is golden")
 
@@ -213,9 +213,7 @@ def resume(ctx):
             ledger.set_meta("paused_until", None)
             ledger.set_meta("limits_reset_at", str(time.time()))
             if halted and last is not None:
-                ledger.update("launches", {"id": last["id"]}, end="stopped")
-                ledger.db.execute("UPDATE generations SET tries_left = max(tries_left, 1) WHERE number = ?",
-                                  (last["generation"],))
+                writers.excuse_launch(ledger, last["id"], last["generation"])
             ledger.event("resume", halted or "")
     was = "halted" if halted else "paused" if paused and float(paused) > time.time() else ""
     click.echo(f"resumed; it was {was}" if was else "it was neither paused nor halted")

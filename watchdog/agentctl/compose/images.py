@@ -13,6 +13,7 @@ from ..errors import (
     NoRoomForImage,
     is_full_disk,
 )
+from ..records import writers
 from . import choices
 from .engine import EngineAway
 from .place import Place
@@ -104,7 +105,7 @@ def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> N
     number = generation["number"]
     place.engine.tag(image, f"{place.image_name}:g{number}")
     with ledger.transaction():
-        ledger.update("generations", {"number": number}, image=image, image_inputs=inputs)
+        writers.set_image(ledger, number, image, inputs)
         if image != generation["image"]:
             ledger.event("image", f"generation {number}: image {image.removeprefix('sha256:')[:12]}")
     generation["image"], generation["image_inputs"] = image, inputs

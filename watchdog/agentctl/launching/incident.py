@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from .. import lean_json as json
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import new_id
 from .launch import Launch
@@ -17,9 +18,9 @@ def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) 
         return current["id"]
     incident_id = new_id()
     at = launch["ended_at"] if launch and launch["ended_at"] and not trigger.startswith("request") else time.time()
-    ledger.insert("incidents", id=incident_id, at=at, trigger=trigger, reason=reason,
-                  launch=launch["id"] if launch else "",
-                  generation_from=launch["generation"] if launch else None)
+    writers.open_incident(ledger, incident_id, at=at, trigger=trigger, reason=reason,
+                          launch=launch["id"] if launch else "",
+                          generation_from=launch["generation"] if launch else None)
     return incident_id
 
 
@@ -34,7 +35,7 @@ def end(ledger: Ledger, incident_id: str, outcome: str, at: float, **facts: obje
         row = ledger.one("SELECT outcome FROM incidents WHERE id=?", incident_id)
         if row is None or row["outcome"]:
             return
-        ledger.update("incidents", {"id": incident_id}, outcome=outcome, ended_at=at, **facts)
+        writers.end_incident(ledger, incident_id, outcome, at=at, **facts)
         ledger.event(outcome, f"incident {incident_id}: {outcome}")
 
 

@@ -12,6 +12,7 @@ import time
 from .. import lean_json as json
 from ..decisions import policy
 from ..errors import AgentctlError, CommandFailed, is_no_storage
+from ..records import writers
 from ..records.ledger import Ledger
 from ..repo.staging import Capture
 from ..station import Station, boot_id, new_id
@@ -60,8 +61,8 @@ def begin(station: Station, ledger: Ledger, say=print) -> Launch:
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
     """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
     now = time.time()
-    ledger.insert("launches", id=new_id(), generation=generation, started_at=now, boot_id=boot_id(), ended_at=now,
-                  end=policy.FAILED, trigger="cannot-launch", reason=f"it could not be started: {why}")
+    writers.add_no_launch(ledger, new_id(), generation, at=now, boot_id=boot_id(), end=policy.FAILED,
+                          trigger="cannot-launch", reason=f"it could not be started: {why}")
 
 
 def settle_last_launch(ledger: Ledger) -> None:
@@ -74,8 +75,8 @@ def settle_last_launch(ledger: Ledger) -> None:
     if last is None or last["end"] != policy.RUNNING:
         return
     if last["boot_id"] != boot_id():
-        ledger.update("launches", {"id": last["id"]}, end=policy.REBOOTED, ended_at=time.time(),
-                      trigger="reboot", reason="the machine went down while it ran")
+        writers.end_launch(ledger, last["id"], policy.REBOOTED, at=time.time(), trigger="reboot",
+                           reason="the machine went down while it ran")
         return
     close_lost(ledger, last)
     raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
@@ -108,8 +109,8 @@ def _take_what_was_given(station: Station) -> None:
 
 def close_lost(ledger: Ledger, last: dict) -> None:
     """Record that a runner ended without recording why (SIGKILL, out of memory)."""
-    ledger.update("launches", {"id": last["id"]}, end=policy.LOST, ended_at=time.time(), trigger="runner-killed",
-                  reason="the runner was killed")
+    writers.end_launch(ledger, last["id"], policy.LOST, at=time.time(), trigger="runner-killed",
+                       reason="the runner was killed")
 
 
 def identify(station: Station, ledger: Ledger) -> dict:
@@ -173,12 +174,11 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
     made = station.vault.add_generation(number, capture, station.staging, station.repository.git, message)
     if status == "good":
         station.vault.update({f"refs/agentctl/good/{number}": made})
-    row = {"number": number, "vault_commit": made, "commit_id": capture.commit, "tree": capture.tree,
-           "branch": capture.branch, "status": status, "source": source, "created_at": now,
-           "blessed_at": now if status == "good" else None, "reason": reason,
-           "tries_left": station.config.probation.tries}
     with ledger.transaction():
-        ledger.insert("generations", **row)
+        writers.add_generation(ledger, number, vault_commit=made, commit_id=capture.commit, tree=capture.tree,
+                               branch=capture.branch, status=status, source=source, created_at=now,
+                               blessed_at=now if status == "good" else None, reason=reason,
+                               tries_left=station.config.probation.tries)
         ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
     return ledger.generation(number)
 
@@ -209,9 +209,8 @@ def _guard_tree(station: Station, ledger: Ledger) -> None:
 
 
 def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
-    now = time.time()
-    ledger.insert("launches", id=new_id(), generation=generation["number"], started_at=now, boot_id=boot_id(),
-                  ended_at=now, end=policy.REFUSED, trigger=trigger, reason=refusal)
+    writers.add_no_launch(ledger, new_id(), generation["number"], at=time.time(), boot_id=boot_id(),
+                          end=policy.REFUSED, trigger=trigger, reason=refusal)
 
 
 def is_overdue(generation: dict, now: float) -> bool:
@@ -258,12 +257,12 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool =
         if policy.is_pruned(ledger.generation(generation["number"])):
             raise LaunchRefused(f"generation {generation['number']} was pruned at this moment", "it is captured anew")
         if generation["status"] == "candidate":
-            ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] - 1)
+            writers.set_tries(ledger, generation["number"], generation["tries_left"] - 1)
         if is_of_now:
             _keep_snapshot(ledger, generation, snapshot)
         ledger.set_meta("switched", None)
-        ledger.insert("launches", id=launch_id, generation=generation["number"], started_at=now, boot_id=boot_id(),
-                      snapshot=snapshot, incident=incident["id"] if incident else "")
+        writers.begin_launch(ledger, launch_id, generation["number"], at=now, boot_id=boot_id(), snapshot=snapshot,
+                             incident=incident["id"] if incident else "")
     return Launch(launch_id, ledger.generation(generation["number"]), snapshot,
                   incident["id"] if incident else "", now)
 
@@ -275,11 +274,11 @@ def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
     about its state. One that crashes on unchanged code keeps the older state, for its own may be why.
     """
     if not generation["snapshot"]:
-        ledger.update("generations", {"number": generation["number"]}, snapshot=snapshot)
+        writers.set_snapshot(ledger, generation["number"], snapshot)
     last = ledger.last_run()
     if last is None:
         return
     is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None
     before = ledger.generation(last["generation"])
     if (is_other or last["end"] in (policy.STOPPED, policy.ASKED)) and before and before["status"] == "good":
-        ledger.update("generations", {"number": before["number"]}, snapshot=snapshot)
+        writers.set_snapshot(ledger, before["number"], snapshot)

@@ -8,6 +8,7 @@ import time
 from .. import durable, snapshots
 from .. import lean_json as json
 from ..errors import AgentctlError
+from ..records import writers
 from ..records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from ..station import Station
 
@@ -73,7 +74,7 @@ def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
             os.unlink(leftover)
     with Ledger.create(partial) as ledger, ledger.transaction():
         for row in rows:
-            ledger.insert("generations", **row)
+            writers.add_generation(ledger, **row)
         ledger.event("ledger-rebuilt", why)
         ledger.set_meta("rebuilt_at", str(time.time()))
     kept = set_aside(path)

@@ -13,6 +13,7 @@ from .. import snapshots
 from ..decisions import retention
 from ..errors import EXIT_FAILED, AgentctlError, LockHeld, in_words
 from ..machine import command
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Lock, Station
 from . import archive, vault_copy
@@ -163,7 +164,7 @@ def _let_go_of_generation(plan: Plan, station: Station, ledger: Ledger, number: 
         if any(item.guard for item in held.items("generations") if item.id == str(number)):
             return
         with ledger.transaction():
-            ledger.update("generations", {"number": number}, vault_commit="", snapshot="")
+            writers.let_go(ledger, number)
             ledger.event("prune", f"generation {number}: {why}")
     plan.done.append(("generations", str(number)))
 
@@ -185,7 +186,7 @@ def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str,
         if item is None or item.guard or name == snapshots.list_ids(root)[-1]:
             return
         with ledger.transaction():
-            ledger.db.execute("UPDATE generations SET snapshot='' WHERE snapshot=?", (name,))
+            writers.forget_snapshot(ledger, name)
             ledger.event("prune", f"snapshot {name}: {why}")
         os.rename(f"{root}/{name}", f"{root}/.{name}.pruned")
     plan.done.append(("snapshots", name))

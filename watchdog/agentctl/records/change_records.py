@@ -11,6 +11,7 @@ import time
 from .. import lean_json as json
 from ..decisions import change
 from ..errors import AgentctlError
+from . import writers
 from .ledger import Ledger
 
 RECORDS = {"check": "checked", "try": "tried", "review": "reviewed"}
@@ -77,6 +78,26 @@ def list_pending(ledger: Ledger) -> list[str]:
     if attempt is not None and attempt["rung"] == "promote":
         targets.append(attempt["target"])
     return [(ledger.generation(int(target)) or {"change": ""})["change"] for target in targets]
+
+
+def set_snapshot(ledger: Ledger, name: str, snapshot: str) -> None:
+    """Note the state that a change departed from."""
+    ledger.update("changes", {"name": name}, snapshot=snapshot)
+
+
+def set_generation(ledger: Ledger, name: str, number: int) -> None:
+    """Note the candidate that a change became."""
+    ledger.update("changes", {"name": name}, generation=number)
+
+
+def set_promoted(ledger: Ledger, name: str, at: float) -> None:
+    """Say that a change is in place."""
+    ledger.update("changes", {"name": name}, status=change.PROMOTED, ended_at=at)
+
+
+def put_back(ledger: Ledger, name: str, reason: str) -> None:
+    """Open a change whose promotion came to nothing again."""
+    ledger.update("changes", {"name": name}, status=change.OPEN, reason=reason)
 
 
 def _look(ledger: Ledger, name: str, request: dict) -> dict:
@@ -186,7 +207,7 @@ def _confirm(station, ledger: Ledger, author: Author) -> dict:
         raise AgentctlError(f"too late to confirm generation {generation['number']}: its time is over",
                             "agentctl why; agentctl rollback undo brings it back")
     with ledger.transaction():
-        ledger.update("generations", {"number": generation["number"]}, confirm_by=None)
+        writers.set_deadline(ledger, generation["number"], None)
         ledger.event("confirm", f"generation {generation['number']} confirmed by {author.name}")
     return {"generation": generation["number"], "change": generation["change"], "by": author.name}
 

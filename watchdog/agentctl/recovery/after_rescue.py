@@ -12,6 +12,7 @@ import time
 
 from ..errors import AgentctlError
 from ..launching import launch, rebuild
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Station, boot_id, new_id
 
@@ -31,9 +32,7 @@ def begin(station: Station, warn) -> tuple[Ledger, launch.Launch]:
 def _on_record(station: Station, warn) -> tuple[Ledger, launch.Launch]:
     ledger = rebuild.open_or_rebuild(station, warn)
     with ledger.transaction():
-        ledger.db.execute("UPDATE attempts SET is_open=0 WHERE is_open=1")
-        ledger.db.execute("UPDATE launches SET end='lost', ended_at=? WHERE end=''", (time.time(),))
-        ledger.db.execute("UPDATE requests SET incident='rescued' WHERE incident=''")
+        writers.end_all(ledger, at=time.time())
         ledger.set_meta("switched", None)
         ledger.set_meta("halted", None)
         ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
@@ -61,8 +60,8 @@ def _off_record(station: Station) -> tuple[Ledger, launch.Launch]:
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
     ledger, now, launch_id = Ledger.create(path), time.time(), new_id()
-    ledger.insert("generations", number=0, vault_commit="", commit_id=station.repository.head()[0], tree="",
-                  branch=station.config.agent.branch, status="good", source="rescue", created_at=now, blessed_at=now,
-                  tries_left=1, is_golden=0)
-    ledger.insert("launches", id=launch_id, generation=0, started_at=now, boot_id=boot_id())
+    writers.add_generation(ledger, 0, vault_commit="", commit_id=station.repository.head()[0], tree="",
+                           branch=station.config.agent.branch, status="good", source="rescue", created_at=now,
+                           blessed_at=now, tries_left=1)
+    writers.begin_launch(ledger, launch_id, 0, at=now, boot_id=boot_id())
     return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)

@@ -16,6 +16,7 @@ from ..launching import incident, present_state, room, state
 from ..launching.launch import boot_id
 from ..machine import command, process
 from ..machine.journal import Journal
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Station
 from ..trees import carrying, slots
@@ -63,19 +64,18 @@ class Attempt:
             number = len(ledger.all("SELECT 1 FROM attempts WHERE incident=?", incident_id)) + 1
             is_open = decision.action != policy.RESTART
             target = decision.target if decision.target is not None else undo_source(ledger)["generation_from"]
-            ledger.insert("attempts", incident=incident_id, number=number, at=now, target=target,
-                          rung="undo" if decision.action == policy.UNDO else decision.rung,
-                          reason=decision.reason, is_open=int(is_open))
+            writers.add_attempt(ledger, incident_id, number, at=now, target=target,
+                                rung="undo" if decision.action == policy.UNDO else decision.rung,
+                                reason=decision.reason, is_open=is_open)
             if is_open and incident.count_moves(ledger, incident_id, number) == 1 and last is not None:
-                ledger.update("incidents", {"id": incident_id}, generation_from=last["generation"], trigger=trigger,
-                              launch=last["id"], reason=decision.reason)  # what led here, not the first stumble
-            ledger.update("incidents", {"id": incident_id}, generation_to=target,
-                          decision=f"{decision.action}: {decision.rung}" if decision.rung else decision.action)
+                writers.set_origin(ledger, incident_id, generation_from=last["generation"], trigger=trigger,
+                                   launch=last["id"], reason=decision.reason)
+            told = f"{decision.action}: {decision.rung}" if decision.rung else decision.action
+            writers.set_decision(ledger, incident_id, told, target)
             if decision.condemn is not None:
-                ledger.update("generations", {"number": decision.condemn}, status="condemned",
-                              condemned_at=now, reason=decision.reason)
+                writers.condemn(ledger, decision.condemn, at=now, reason=decision.reason)
             if request is not None:
-                ledger.update("requests", {"number": request["number"]}, incident=incident_id)
+                writers.answer_request(ledger, request["number"], incident_id)
             if decision.action == policy.UNDO:
                 ledger.set_meta(f"undo {incident_id}", undo_source(ledger)["id"])
             if world.failure not in ("", "unknown"):
@@ -94,8 +94,7 @@ class Attempt:
         with self.ledger.transaction():
             self.record_ended()
             if row is None:
-                self.ledger.insert("steps", incident=self.incident, attempt=self.number, name=name,
-                                   started_at=time.time())
+                writers.begin_step(self.ledger, self.incident, self.number, name, at=time.time())
         detail = do() or ""
         self._ended = (name, time.time(), detail)
         return detail
@@ -105,8 +104,7 @@ class Attempt:
         if self._ended is None:
             return
         name, at, detail = self._ended
-        self.ledger.update("steps", {"incident": self.incident, "attempt": self.number, "name": name},
-                           ended_at=at, detail=detail)
+        writers.end_step(self.ledger, self.incident, self.number, name, at=at, detail=detail)
         for write in self._with_end:
             write()
         self._ended, self._with_end = None, []
@@ -239,11 +237,10 @@ def finish(attempt: Attempt) -> None:
     with ledger.transaction():
         attempt.record_ended()
         if attempt.rung == "undo":
-            ledger.update("generations", {"number": attempt.target["number"]}, status="candidate", condemned_at=None,
-                          reason="brought back by undo", confirm_by=None, tries_left=station.config.probation.tries)
+            writers.bring_back(ledger, attempt.target["number"], tries_left=station.config.probation.tries)
         else:
             ledger.set_meta("switched", json.dumps(note))
-        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        writers.close_attempt(ledger, attempt.incident, attempt.number)
         ledger.event("switched", f"incident {attempt.incident}: {attempt.rung} -> {attempt.target['number']}")
 
 
@@ -280,6 +277,6 @@ def _close_superseded(ledger: Ledger) -> None:
     """A human's request ends what was still waiting for a heartbeat."""
     current = ledger.open_incident()
     if current is not None:
-        ledger.update("incidents", {"id": current["id"]}, outcome="nothing-to-do", ended_at=time.time())
+        writers.end_incident(ledger, current["id"], "nothing-to-do", at=time.time())
 
 

@@ -10,6 +10,7 @@ import os
 from .. import durable
 from .. import lean_json as json
 from ..errors import AgentctlError, is_full_disk
+from ..records import writers
 
 SHOWN_LINES = 40
 STACK_LINES = 60
@@ -21,7 +22,7 @@ def gather(attempt) -> dict:
     """Collect the evidence into the incident; return the facts later steps need."""
     merged, head, branch = collect(attempt.station, attempt.ledger, attempt.incident, attempt.number)
     text = json.dumps(merged)
-    attempt.write_with_end(lambda: attempt.ledger.update("incidents", {"id": attempt.incident}, evidence=text))
+    attempt.write_with_end(lambda: writers.set_evidence(attempt.ledger, attempt.incident, text))
     return {"head": head, "branch": branch}
 
 

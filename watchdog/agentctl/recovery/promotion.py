@@ -14,7 +14,7 @@ from .. import lean_json as json
 from ..decisions import change, policy
 from ..errors import CannotBuild, CommandFailed
 from ..launching.launch import add_generation, boot_id
-from ..records import change_records
+from ..records import change_records, writers
 from ..records.ledger import Ledger
 from ..repo.vault import Capture
 from ..station import Lock, Station, new_id
@@ -51,7 +51,7 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
 def cancel(ledger: Ledger, name: str, why: str) -> None:
     """Put a change back to work, with the reason."""
     with ledger.transaction():
-        ledger.update("changes", {"name": name}, status=change.OPEN, reason=f"not promoted: {why}")
+        change_records.put_back(ledger, name, f"not promoted: {why}")
         ledger.event("change", f"{name}: not promoted: {why}")
 
 
@@ -147,11 +147,10 @@ def _request(ledger: Ledger, row: dict, generation: dict) -> str:
         now = change_records.load(ledger.change(row["name"]))
         if (now["status"], now["promotion"]) != (change.PROMOTING, wish):
             return "it was given up, or asked for anew, while it was prepared"
-        ledger.update("changes", {"name": row["name"]}, generation=generation["number"])
-        ledger.update("generations", {"number": generation["number"]}, change=row["name"],
-                      on_failure=wish["on_failure"])
-        ledger.insert("requests", at=time.time(), verb="promote", target=str(generation["number"]),
-                      author=wish["by"], reason=f"change {row['name']}: {row['about']}".rstrip(": "))
+        change_records.set_generation(ledger, row["name"], generation["number"])
+        writers.set_promotion(ledger, generation["number"], change=row["name"], on_failure=wish["on_failure"])
+        writers.add_request(ledger, "promote", str(generation["number"]), at=time.time(), author=wish["by"],
+                            reason=f"change {row['name']}: {row['about']}".rstrip(": "))
     return ""
 
 
@@ -162,9 +161,8 @@ def intend(ledger: Ledger, request: dict, target: int, reason: str) -> dict:
     """Write the intent down. A promotion is no incident: its steps are kept under an id of its own."""
     own_id = f"promote-{new_id()}"
     with ledger.transaction():
-        ledger.insert("attempts", incident=own_id, number=1, at=time.time(), rung=RUNG, target=target, reason=reason,
-                      is_open=1)
-        ledger.update("requests", {"number": request["number"]}, incident=own_id)
+        writers.add_attempt(ledger, own_id, 1, at=time.time(), rung=RUNG, target=target, reason=reason, is_open=True)
+        writers.answer_request(ledger, request["number"], own_id)
     return ledger.open_attempt()
 
 
@@ -209,7 +207,7 @@ def _give_up(attempt, why: str) -> None:
     ledger = attempt.ledger
     with ledger.transaction():
         attempt.record_ended()
-        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        writers.close_attempt(ledger, attempt.incident, attempt.number)
     if attempt.target["change"]:
         cancel(ledger, attempt.target["change"], why)
 
@@ -253,7 +251,7 @@ def finish(attempt) -> None:
     with ledger.transaction():
         attempt.record_ended()
         ledger.set_meta("switched", json.dumps(note))
-        ledger.update("generations", {"number": number}, confirm_by=now + seconds if seconds else None)
-        ledger.update("changes", {"name": attempt.target["change"]}, status=change.PROMOTED, ended_at=now)
-        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0)
+        writers.set_deadline(ledger, number, now + seconds if seconds else None)
+        change_records.set_promoted(ledger, attempt.target["change"], now)
+        writers.close_attempt(ledger, attempt.incident, attempt.number)
         ledger.event("promoted", f"{attempt.reason}: generation {number}, {attempt.target['commit_id'][:12]}")

@@ -15,6 +15,7 @@ from ..decisions import policy
 from ..errors import AgentctlError
 from ..machine import command, systemd
 from ..paths import ENTRY_PATH
+from ..records import writers
 from ..records.ledger import Ledger
 from ..repo.work_tree import but
 from ..station import Station
@@ -26,7 +27,7 @@ AGAIN_SECONDS = 3.0
 
 def submit(ledger: Ledger, verb: str, target: str = "", reason: str = "") -> int:
     """Write a request down; return its number."""
-    return ledger.insert("requests", at=time.time(), verb=verb, target=target, author=author(), reason=reason)
+    return writers.add_request(ledger, verb, target, at=time.time(), author=author(), reason=reason)
 
 
 def author() -> str:

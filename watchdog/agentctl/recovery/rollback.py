@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..launching import incident, launch, rebuild, room
 from ..machine.journal import Journal
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Lock, Station, find_places, open_journal
 from .attempt import Attempt, ask_ignored, carry_out, why_no_undo
@@ -198,7 +199,7 @@ def keep_scene(station: Station, ledger: Ledger, world: policy.World, decision: 
         from .evidence import collect
 
         facts = collect(station, ledger, incident_id, len(world.attempts) + 1)[0]
-        ledger.update("incidents", {"id": incident_id}, evidence=json.dumps(facts))
+        writers.set_evidence(ledger, incident_id, json.dumps(facts))
     except (AgentctlError, OSError, ValueError):
         return  # halted without its evidence is better than not halted
 
@@ -218,7 +219,7 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
     if world.request is not None:
         if world.request["verb"] == "promote":
             _tell_change(ledger, world.request, decision.reason)
-        ledger.update("requests", {"number": world.request["number"]}, incident=decision.answered_by or "nothing-to-do")
+        writers.answer_request(ledger, world.request["number"], decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
         return EXIT_STAY_DOWN
@@ -255,11 +256,10 @@ def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journa
         with ledger.transaction():
             incident_id = incident.open_for(ledger, world.launch, trigger=trigger, reason=decision.reason)
             ledger.set_meta("halted", f"{decision.reason} (incident {incident_id})")
-            ledger.update("incidents", {"id": incident_id}, decision="halted", outcome="halted",
-                          ended_at=time.time())
+            writers.end_incident(ledger, incident_id, "halted", at=time.time(), decision="halted")
             ledger.event("halted", decision.reason)
             if world.request is not None:  # the watchdog's: what it asked for is answered by this
-                ledger.update("requests", {"number": world.request["number"]}, incident=incident_id)
+                writers.answer_request(ledger, world.request["number"], incident_id)
     halted = ledger.meta("halted")
     journal.error(f"agentctl: halted: {halted}. 'agentctl why' tells the story.")
     if os.environ.get("MONITOR_UNIT") and ledger.meta("halted_told") == halted:
@@ -275,8 +275,8 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
     """
     ledger, is_asked = attempt.ledger, attempt.rung in ("undo", "by hand")
     with ledger.transaction():
-        ledger.update("attempts", {"incident": attempt.incident, "number": attempt.number}, is_open=0, rung="halted")
-        ledger.update("incidents", {"id": attempt.incident}, reason=f"{attempt.reason}; then: {error.message}")
+        writers.close_attempt(ledger, attempt.incident, attempt.number, rung="halted")
+        writers.set_reason(ledger, attempt.incident, f"{attempt.reason}; then: {error.message}")
     if is_asked:
         incident.end(ledger, attempt.incident, "nothing-to-do", time.time())
         journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
@@ -287,6 +287,4 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
 
 def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:
     """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
-    ledger.db.execute(
-        "INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open) "
-        "VALUES (?, 1, ?, 'asked', ?, ?, 0)", (f"asked-{last['id']}", time.time(), decision.target, decision.reason))
+    writers.note_asked(ledger, last["id"], at=time.time(), target=decision.target, reason=decision.reason)

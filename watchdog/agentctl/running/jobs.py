@@ -15,6 +15,7 @@ from ..errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
 from ..launching import incident, room, state
 from ..launching.agent_environment import DEFAULT_PATH
 from ..machine import command
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Lock, Station
 
@@ -65,7 +66,7 @@ def page(station: Station, ledger: Ledger, number: str) -> int:
     from ..machine.alert import send
 
     ledger.event("page", f"generation {number} was not confirmed in time; it runs on, as its promotion asked")
-    ledger.update("generations", {"number": int(number)}, confirm_by=None)
+    writers.set_deadline(ledger, int(number), None)
     send(station, f"running on unconfirmed (generation {number})")
     return 0
 
@@ -104,8 +105,7 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
 
         images.mark_good(place.Place(station), ledger, number)
     with ledger.transaction():
-        ledger.update("generations", {"number": number}, status="good", blessed_at=time.time(), reason=reason,
-                      condemned_at=None, snapshot=snapshot, confirm_by=None)
+        writers.bless(ledger, number, at=time.time(), reason=reason, snapshot=snapshot)
         ledger.event("bless", f"generation {number} is good: {reason}")
 
 

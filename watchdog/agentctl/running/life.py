@@ -9,6 +9,7 @@ import time
 
 from ..decisions.heartbeat import Judge
 from ..machine.status_file import LEAST_SECONDS_BETWEEN
+from ..records import writers
 
 
 class Life:
@@ -62,7 +63,7 @@ class Life:
         session = self.session
         self.ready_at = time.time()
         session.notifier.ready(f"generation {session.launch.generation['number']}: running")
-        session.record(lambda: session.ledger.update("launches", {"id": session.launch.id}, ready_at=self.ready_at))
+        session.record(lambda: writers.set_ready(session.ledger, session.launch.id, self.ready_at))
         is_candidate = session.launch.generation["status"] == "candidate"
         session.status.write(pid=session.pane.pane_pid, phase="probation" if is_candidate else "steady")
         session.after_ready()
@@ -83,7 +84,7 @@ class Life:
     def _first_beat(self) -> None:
         """The first heartbeat of this launch: only now is a recovery a recovery."""
         session, at = self.session, self.first_beat_at
-        session.record(lambda: session.ledger.update("launches", {"id": session.launch.id}, first_beat_at=at))
+        session.record(lambda: writers.set_first_beat(session.ledger, session.launch.id, at))
         session.jobs.settle_incident()
 
     def _extend(self, seconds: float) -> None:

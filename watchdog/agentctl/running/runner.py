@@ -19,6 +19,7 @@ from ..launching import rebuild, room
 from ..machine.journal import Journal
 from ..machine.notify import Notifier
 from ..paths import Places
+from ..records import writers
 from ..records.ledger import Ledger
 from ..recovery import after_rescue
 from ..station import Lock, Station, find_places, open_journal
@@ -153,9 +154,9 @@ def _record(station: Station, ledger: Ledger, begun: launches.Launch, ending: En
         keep_evidence(station, begun, ending)
     with ledger.transaction():
         _refund(ledger, begun, ending)
-        ledger.update("launches", {"id": begun.id}, ended_at=ending.at, end=ending.end, trigger=ending.trigger,
-                      reason=ending.reason, exit_status=ending.exit_status, exit_signal=ending.exit_signal,
-                      ready_at=ending.ready_at, first_beat_at=ending.first_beat_at)
+        writers.end_launch(ledger, begun.id, ending.end, at=ending.at, trigger=ending.trigger, reason=ending.reason,
+                           exit_status=ending.exit_status, exit_signal=ending.exit_signal, ready_at=ending.ready_at,
+                           first_beat_at=ending.first_beat_at)
     journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
 
 
@@ -165,7 +166,7 @@ def _refund(ledger: Ledger, begun: launches.Launch, ending: Ending) -> None:
     is_stop = ending.end == policy.STOPPED and not ending.by_agent
     is_of_engine = ending.trigger in (policy.ENGINE_AWAY, policy.NO_ROOM)
     if (is_stop or is_of_engine) and generation["status"] == "candidate":
-        ledger.update("generations", {"number": generation["number"]}, tries_left=generation["tries_left"] + 1)
+        writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
 
 
 def keep_evidence(station: Station, begun: launches.Launch, ending: Ending) -> None:

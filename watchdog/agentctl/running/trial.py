@@ -16,6 +16,7 @@ from ..launching.launch import Launch
 from ..machine import command
 from ..machine.journal import Journal
 from ..paths import Places
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Station, boot_id, new_id
 from .ending import Ending
@@ -52,7 +53,7 @@ def begin(ledger: Ledger, plan: dict, **more: str) -> Launch:
     """Record the launch in the trial's own ledger."""
     generation = {"number": plan["generation"], "status": "trial", "commit_id": plan["commit"], **more}
     launch_id, now = new_id(), time.time()
-    ledger.insert("launches", id=launch_id, generation=plan["generation"], started_at=now, boot_id=boot_id())
+    writers.begin_launch(ledger, launch_id, plan["generation"], at=now, boot_id=boot_id())
     return Launch(launch_id, generation, "", "", now)
 
 

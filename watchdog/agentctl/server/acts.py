@@ -14,6 +14,7 @@ from ..conversation import task
 from ..decisions import policy
 from ..errors import AgentctlError
 from ..machine import runner_client, systemd
+from ..records import writers
 from ..recovery import requests
 from ..station import Station
 from . import observe
@@ -59,8 +60,7 @@ def ask_rollback(station: Station, target: str, reason: str) -> int:
     with station.ledger() as ledger:
         if target and ledger.generation(int(target)) is None:
             raise AgentctlError(f"there is no generation {target}", "GET /generations")
-        number = ledger.insert("requests", at=time.time(), verb="rollback", target=target, author="watchdog",
-                               reason=reason[:500])
+        number = writers.add_request(ledger, "rollback", target, at=time.time(), author="watchdog", reason=reason[:500])
     start_rescue(station)
     return number
 
@@ -73,8 +73,7 @@ def ask_offline(station: Station, launch: dict, reason: str) -> None:
             return
         waiting = ledger.next_request()
         if last["end"] == policy.RUNNING and waiting is None:
-            ledger.insert("requests", at=time.time(), verb=policy.OFFLINE, target=launch["id"], author="watchdog",
-                          reason=reason)
+            writers.add_request(ledger, policy.OFFLINE, launch["id"], at=time.time(), author="watchdog", reason=reason)
     start_rescue(station)
 
 

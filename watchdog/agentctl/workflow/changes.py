@@ -156,7 +156,7 @@ def prepare_folder(station: Station) -> str:
 def snapshot_for(station: Station, ledger, name: str) -> str:
     """Snapshot the state and note it with the change it was taken for; return its id."""
     snapshot = state.take_snapshot(station)
-    ledger.update("changes", {"name": name}, snapshot=snapshot)
+    change_records.set_snapshot(ledger, name, snapshot)
     return snapshot
 
 
