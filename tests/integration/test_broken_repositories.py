@@ -26,6 +26,7 @@ FOUND = {
     ("objects-bad-blob-fifo", "late"), ("objects-junk-in-midx", "late"), ("trees-fifo-gitattributes", "early"),
     ("trees-fifo-deep-attributes", "late"),
     ("refs-main-of-no-object", "early"), ("refs-main-is-link-to-idea", "early"), ("refs-packed-refs-are-junk", "early"),
+    ("heads-head-to-a-tag", "late"), ("hostile-promisor", "early"),
     ("refs-main-is-moved-by-force", "early"), ("trees-linked-worktree-inside", "late"),
 }  # fmt: skip
 CHOSEN = [case for family in FAMILIES for case in effort.share(

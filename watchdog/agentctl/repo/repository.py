@@ -80,7 +80,7 @@ class Repository:
         if listed.status != 0:
             return *self.head(), ""
         current = next((line.split(" ", 2) for line in listed.text.splitlines() if line.startswith("*")), None)
-        if current is None:
+        if current is None or not current[2].startswith("refs/heads/"):  # a tag is an object of its own
             return *self.head(), listed.text
         return current[1], current[2].removeprefix("refs/heads/"), listed.text
 

@@ -193,6 +193,7 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
     repository, told = station.repository, {}
     branch, aside = station.config.agent.branch, f"{quarantine}/git-state"
     names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
+    launched = _launched(ledger, attempt)
     rescue = incident.rescue_branch(attempt["incident"], 1)
     for name in names:
         if name.startswith("git-broken"):
@@ -200,6 +201,7 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
     damaged = damage.find(repository)
     if damaged:
         known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
+        known += [launched["tree"]] if launched else []  # files that were captured, and are gone from its own commit
         told["damaged"] = damaged
         told["set_aside"] = damage.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
         for ref, oid in station.vault.refs(KEPT).items():
@@ -208,14 +210,16 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
     target = ledger.generation(attempt["target"])
     for path, commit in station.vault.links(target["vault_commit"]).items():
         salvage.put_submodule(repository, path, commit, rescue)
-    salvage.keep_launched(repository, station.vault.git, _launched_commit(ledger, attempt), f"{rescue}-launched")
+    if launched:
+        salvage.keep_launched(repository, station.vault.git, launched["commit_id"], f"{rescue}-launched")
     return told
 
 
-def _launched_commit(ledger: Ledger, attempt: dict) -> str:
-    row = ledger.one("SELECT g.commit_id FROM incidents i JOIN generations g ON g.number = i.generation_from "
+def _launched(ledger: Ledger, attempt: dict) -> dict | None:
+    """Find the generation that failed; an undo condemns none."""
+    row = ledger.one("SELECT g.commit_id, g.tree FROM incidents i JOIN generations g ON g.number = i.generation_from "
                      "WHERE i.id=?", attempt["incident"])
-    return row["commit_id"] if row and attempt["rung"] != "undo" else ""
+    return row if attempt["rung"] != "undo" else None
 
 
 def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> None:
