@@ -310,6 +310,7 @@ def test_git_is_not_let_wait_where_the_copy_goes(store):
     with pytest.raises(CommandFailed, match="waits at what is no file"):
         store.repository.fetch_from(store.vault.git, [commit])
     assert time.monotonic() - begun < 10
+    assert (store.vault.git.standstills, store.repository.git.standstills) == (0, 1)  # the vault is not to blame
 
 
 @pytest.mark.parametrize("name", [".gitattributes", "lib/.gitattributes", ".gitignore"])

@@ -58,6 +58,7 @@ class Git:
         user: Identity | None = None,
         config: dict[str, str] | None = None,
         fsync: bool = True,
+        is_agents: bool = False,
     ) -> None:
         self.git_dir, self.work_tree, self.user = git_dir, work_tree, user
         self.folder = ["-C", work_tree] if work_tree else []
@@ -65,7 +66,7 @@ class Git:
         if not fsync:
             settings["core.fsync"] = "none"
         self.env = _environment(git_dir, work_tree, index, settings, user)
-        self.standstills = 0
+        self.is_agents, self.standstills = is_agents, 0  # counted where the agent can put what makes git wait
 
     def run(self, *args: str, stdin: bytes = b"", limit_seconds: float = 300, check: bool = True) -> Result:
         """Run `git ARGS`; raise CommandFailed if `check` and it does not exit 0 within the limit, or if it waits."""
@@ -74,7 +75,7 @@ class Git:
     def start(self, *args: str, in_tree: bool = True, **fds: int | None) -> command.Running:
         """Start `git ARGS` with the given descriptors for its streams; without `in_tree` no file of a tree is read.
 
-        Raise CommandFailed at once if this repository has made git wait again and again.
+        Raise CommandFailed at once if this repository, the agent's, has made git wait again and again.
         """
         argv = [find_git(), *(self.folder if in_tree else ()), *args]
         if self.standstills >= MOST_STANDSTILLS:
@@ -83,17 +84,18 @@ class Git:
         return command.start(argv, env=env, user=self.user, **fds)
 
     def finish(self, running: command.Running, stdin: bytes = b"", *, limit_seconds: float = 300, check: bool = True,
-               together: tuple[command.Running, ...] = (), let_go=None) -> Result:  # fmt: skip
+               together: tuple[Git, command.Running] | None = None, let_go=None) -> Result:  # fmt: skip
         """Finish what was started; raise CommandFailed as `run` does, after two seconds if it waits at what is no file.
 
-        It may wait for those that work `together` with it. `let_go` is called while it is silent; true is the end.
+        It may wait for one that works `together` with it. `let_go` is called while it is silent; true is the end.
         """
-        watch = Standstill([running.pid, *(other.pid for other in together)])
+        watch = Standstill([running.pid, *([together[1].pid] if together else [])])
         try:
             return running.finish(stdin, limit_seconds=limit_seconds, check=check,
                                   on_idle=lambda: let_go is not None and let_go() or watch())
         finally:
-            self.standstills += bool(watch.why)
+            to_blame = together[0] if together and not self.is_agents else self
+            to_blame.standstills += bool(watch.why and to_blame.is_agents)
 
     def has_object(self, revision: str) -> bool:
         """Tell whether the object is there (its content is not read); a git that was hindered is asked twice.
@@ -126,7 +128,7 @@ def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limi
     revisions = "".join(f"{w}\n" for w in wants) + "".join(f"^{h}\n" for h in haves)
     try:
         packed = source.finish(packing, revisions.encode(), limit_seconds=limit_seconds, check=False,
-                               together=(indexing,))
+                               together=(target, indexing))
     except command.CommandFailed:
         _end(indexing)
         raise

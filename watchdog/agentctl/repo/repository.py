@@ -27,7 +27,7 @@ class Repository:
         self.code_dir, self.user = code_dir, user
         self.hidden = hidden  # a folder of ours in the work tree, '' if there is none
         self.git_dir = f"{code_dir}/.git"
-        self.git = Git(self.git_dir, work_tree=code_dir, user=user)
+        self.git = Git(self.git_dir, work_tree=code_dir, user=user, is_agents=True)
 
     def head(self) -> tuple[str, str]:
         """Return (commit, branch) of HEAD; '' for what cannot be read (unborn, detached, broken)."""

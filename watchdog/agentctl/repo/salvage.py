@@ -28,7 +28,7 @@ def salvage(repository: Repository, broken: str, aside: str, branch: str, rescue
     if not home:
         return []
     found = json.loads(command.call_as(repository.user, _look, home, aside))
-    source = Git(repository.git_dir, user=repository.user)
+    source = Git(repository.git_dir, user=repository.user, is_agents=True)
     source.env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{home}/objects"
     wanted = {name: oid for name, oid in found["refs"].items() if name.startswith(KINDS)}
     if found["head"]:
