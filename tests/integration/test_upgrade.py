@@ -1,16 +1,24 @@
 """What 0.1.0 left is taken over and goes on; what a newer version left is refused in words, and harms no agent."""
 
+import json
 import os
+import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
-from agentctl import snapshots
+from agentctl import rescue, snapshots
+from agentctl.conversation.history_copy import BROKEN, STORE_VERSION, WHOLE, HistoryCopy
+from agentctl.errors import TooNew
 from agentctl.paths import USER, Places
+from agentctl.records import schema
 from agentctl.recovery import rollback
+from agentctl.repo.vault import Vault
 from agentctl.server.access import digest_of
+from agentctl.snapshots import manifest
 from agentctl.station import Station
 from agentctl.store import open_store
 from integration.changing import Changing
@@ -71,10 +79,10 @@ def holds(new, old) -> bool:
 def test_it_is_shown_as_the_old_version_showed_it(take, which):
     world = take(which)
     assert len(world.said) >= len(ANSWERS) - 1
+    for name in ("over_budget", "because", "next"):  # what only time tells, and what may be worded better
+        del world.said["status"][name]
     for verb, old in world.said.items():
-        if verb == "status":
-            old = {**old, "over_budget": {}}  # how much is too old, only time tells
-        assert holds({**world.says(verb), "over_budget": {}} if verb == "status" else world.says(verb), old), verb
+        assert holds(world.says(verb), old), verb
     with closing(open_store(world.places.store_path, is_reader=True)) as store:
         assert store.token(digest_of((world.folder / "token").read_text().strip()))["label"] == "reader"
 
@@ -159,3 +167,94 @@ def test_a_change_under_way_goes_on(take):
                       "the promoted generation's blessing")  # fmt: skip
     assert row["number"] == 5 and (world.code / "colour.txt").read_text() == "blue\n"
     assert world.change("feature/colour")["state"] == "blessed"
+
+
+# -- downgrade: one version higher than what this one knows
+
+
+def dump(path) -> list[str]:
+    """Return all that is in a database, as SQL."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return list(db.iterdump())
+
+
+def raise_version(path, known: int) -> str:
+    """Have a database say that it is of the next version; return that in words."""
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("UPDATE meta SET value=? WHERE key='version'", (known + 1,)).rowcount == 1
+        db.commit()
+    return f"{path} is of version {known + 1}; this agentctl knows {known}"
+
+
+def raise_manifest(world, id: str) -> str:
+    """Have a snapshot say that it is of the next version; return that in words."""
+    path = Path(world.places.snapshots_dir, id, manifest.NAME)
+    body = path.read_bytes().partition(b"\n")[2].removesuffix(b"}\n").replace(b'"format": 1', b'"format": 2')
+    path.write_bytes(b'{"crc32": "%08x", "manifest":\n' % crc32(body) + body + b"}\n")
+    return f"{path.parent} is of version 2; this agentctl knows 1"
+
+
+def raise_vault(world) -> str:
+    """Have the vault say that it is of the next version; return that in words."""
+    Path(world.places.vault_path, "agentctl-version").write_text("2\n")
+    return f"{world.places.vault_path} is of version 2; this agentctl knows 1"
+
+
+WRITTEN_BY_NEWER = {
+    "ledger": (lambda world: raise_version(world.places.ledger_path, schema.VERSION),
+               [["generations"], ["rollback", "--yes"], ["pin", "2"], ["prune", "--yes"], ["change", "list"]]),
+    "snapshot": (lambda world: raise_manifest(world, "000005"), [["snapshot", "restore", "000005"]]),
+    "vault": (raise_vault, [["pin", "2"], ["condemn", "2"]]),
+    "store": (lambda world: raise_version(world.places.store_path, STORE_VERSION),
+              [["history", "tail", "--stored"], ["token", "list"], ["token", "create"], ["watchdog"]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make_newer", "verbs"), WRITTEN_BY_NEWER.values(), ids=WRITTEN_BY_NEWER)
+def test_what_is_one_version_higher_is_refused_in_words_and_not_changed(take, make_newer, verbs):
+    world = take()
+    words = make_newer(world)
+    refs, state = world.station.vault.git.run("for-each-ref").text, contents(world.state)
+    before = [dump(path) for path in (world.places.ledger_path, world.places.store_path)]
+    for verb in verbs:
+        told = world.ctl(*verb, status=1)
+        assert words in told.stdout + told.stderr, told
+        assert "use the agentctl that wrote it, or a newer one; nothing was changed" in told.stdout + told.stderr
+    assert [dump(path) for path in (world.places.ledger_path, world.places.store_path)] == before
+    assert (world.station.vault.git.run("for-each-ref").text, contents(world.state)) == (refs, state)
+
+
+def contents(folder: Path) -> dict:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on_with(take):
+    world = take()
+    slots, note = world.station.slots, Path(world.station.slots.folder, "standby.json")
+    assert slots.standby_note()["generation"] == 2 and rescue.is_standby(str(note), slots.standby)
+    note.write_text(json.dumps({**json.loads(note.read_text()), "version": 2}))
+    assert slots.standby_note() == {} and not rescue.is_standby(str(note), slots.standby)
+    Path(slots.move_path).write_text('{"version": 2, "phase": "across"}')
+    for ask in (lambda: slots.is_moving, slots.finish_move):
+        with pytest.raises(TooNew, match="moving.json is of version 2; this agentctl knows 1"):
+            ask()
+
+
+def test_a_launch_takes_nothing_from_a_store_of_a_newer_version(take):
+    world = take()
+    copy = HistoryCopy(world.places.store_path, world.name)
+    Path(world.station.history_path).unlink()
+    assert copy.judge(world.station.history_path) == BROKEN
+    copy.close()
+    raise_version(world.places.store_path, STORE_VERSION)
+    assert HistoryCopy(world.places.store_path, world.name).judge(world.station.history_path) == WHOLE
+
+
+def test_what_is_made_today_says_its_version(take, tmp_path):
+    world = take()
+    vault = Vault(str(tmp_path / "vault.git"))
+    vault.create()
+    assert (tmp_path / "vault.git" / "agentctl-version").read_text() == "1\n"
+    row = world.one("SELECT * FROM generations WHERE number=2")
+    world.station.slots.prepare(world.station.vault, 2, row["vault_commit"], row["commit_id"], [])
+    assert json.loads(Path(world.station.slots.folder, "standby.json").read_text())["version"] == 1
