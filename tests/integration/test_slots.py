@@ -49,7 +49,7 @@ def test_prepare_is_exact_and_can_be_done_again(place):
         inode = place.prepare()
         assert contents(Path(place.slots.standby)) == {"agent.py": contents(place.code)["agent.py"][:2] + (
             contents(place.laid_out(place.good))["agent.py"][2],)}
-        assert place.slots.standby_note() == {"generation": 1, "inode": inode, "environment": []}
+        assert place.slots.standby_note() == {"version": 1, "generation": 1, "inode": inode, "environment": []}
         place.count += 1
 
 

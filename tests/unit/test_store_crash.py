@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentctl.store import messages, open_store, tables
+from agentctl.conversation.history_copy import STORE_VERSION
+from agentctl.store import messages, open_store
 from kit import effort
 from kit.line_killer import killed_at
 from kit.store_killer import check_that_acknowledged_stays
@@ -31,7 +32,7 @@ def test_a_store_that_is_killed_while_it_is_made_is_made_by_the_next(tmp_path):
         was_killed = killed_at(line, lambda path=path: open_store(path).close(), is_ours)
         store = open_store(path)
         try:
-            assert store.kept_as == [] and store.meta("version") == str(tables.VERSION)
+            assert store.kept_as == [] and store.meta("version") == str(STORE_VERSION)
             store.append([messages.row_of("a", {"id": "1"}, b"{}\n", is_in_file=False)]).result()
             assert store.count("a") == 1
         finally:

@@ -32,6 +32,14 @@ class UsageError(AgentctlError):
     exit_code = EXIT_USAGE
 
 
+class TooNew(AgentctlError):
+    """What a newer agentctl wrote: it is not guessed at, and left as it is."""
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(f"{what} is of version {found}; this agentctl knows {known}",
+                         "use the agentctl that wrote it, or a newer one; nothing was changed")
+
+
 class LockHeld(AgentctlError):
     """Somebody else is at work on the same agent."""
 

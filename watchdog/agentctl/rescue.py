@@ -263,8 +263,9 @@ def is_standby(note: str, folder: str) -> bool:
     """Tell whether the folder is the good tree of the note: in mid-switch the replaced one stands there."""
     try:
         with open(note, encoding="utf-8") as file:
-            return json.load(file)["inode"] == os.stat(folder).st_ino
-    except (OSError, ValueError, KeyError, TypeError):
+            known = json.load(file)
+        return known.get("version", 1) == 1 and known["inode"] == os.stat(folder).st_ino
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -10,6 +10,7 @@ import os
 
 from . import history
 
+STORE_VERSION = 1  # of the watchdog's tables
 PATIENCE_SECONDS = 0.5
 SEAM_BYTES = 256  # by which the place in a file is known again
 
@@ -31,8 +32,16 @@ class HistoryCopy:
                                        timeout=PATIENCE_SECONDS)  # fmt: skip
             self._db.execute("PRAGMA query_only=ON")
             self._ask("SELECT 1 FROM messages WHERE agent=? LIMIT 1")
+            is_known = self._version() <= STORE_VERSION  # what a newer agentctl's tables mean nobody here knows
         except sqlite3.Error:
+            is_known = False
+        if not is_known:
+            self.close()
             self._db = None
+
+    def _version(self) -> int:
+        row = self._db.execute("SELECT value FROM meta WHERE key='version'").fetchone()
+        return int(row[0]) if row and row[0].isdigit() else 1
 
     def close(self) -> None:
         if self._db is not None:

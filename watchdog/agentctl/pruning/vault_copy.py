@@ -12,7 +12,7 @@ from .. import durable
 from ..errors import AgentctlError
 from ..machine import command
 from ..repo.git import pipe_pack
-from ..repo.vault import Vault, create_bare
+from ..repo.vault import Vault
 from ..trees.slots import exchange
 
 LIMIT_SECONDS = 4 * 3600
@@ -43,7 +43,7 @@ def replace_by_copy(vault: Vault, must_hold: list[str]) -> None:
     clear(vault)
     _check_room(vault)
     fresh = Vault(_fresh(vault))
-    create_bare(fresh.path)
+    fresh.create()
     try:
         for _ in range(ROUNDS):
             _copy_news(vault, fresh)

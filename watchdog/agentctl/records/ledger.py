@@ -11,7 +11,7 @@ import os
 import time
 
 from .. import lean_json as json
-from ..errors import AgentctlError
+from ..errors import AgentctlError, TooNew
 from .schema import MIGRATIONS, SCHEMA, VERSION
 
 REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
@@ -23,6 +23,10 @@ class LedgerDamaged(AgentctlError):
 
 class LedgerUnavailable(LedgerDamaged):
     """The file may be whole: the disk is full, it is locked, we are too old for it. Nothing to rebuild."""
+
+
+class LedgerTooNew(TooNew, LedgerUnavailable):
+    """A newer agentctl has written it."""
 
 
 NOT_THE_FILE_S_FAULT = (
@@ -58,8 +62,7 @@ class Ledger:
         self.version = version
         if version > VERSION:
             self.close()
-            raise LedgerUnavailable(f"ledger {path} is of version {version}; this agentctl knows {VERSION}",
-                                    "use the agentctl that wrote it, or a newer one; nothing was changed")
+            raise LedgerTooNew(f"ledger {path}", version, VERSION)
         if version < 1:
             self.close()
             raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}", REBUILT)

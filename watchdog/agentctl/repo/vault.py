@@ -12,7 +12,7 @@ import time
 
 from .. import durable
 from .. import lean_json as json
-from ..errors import AgentctlError
+from ..errors import AgentctlError, TooNew
 from ..machine import command, process
 from ..machine.command import CommandFailed, Identity
 from . import git_folder
@@ -20,6 +20,7 @@ from .git import Git, pipe_pack
 from .staging import Capture, Staging
 from .vault_lock import Writing
 
+VERSION = 1  # of what the refs, and the messages of the commits, mean
 LOCK_WAIT_SECONDS = 5.0
 # Highest precedence over any .gitattributes in the tree: bytes go in and come out as they are.
 BYTES_AS_THEY_ARE = "* -text -eol -ident -filter -working-tree-encoding\n"
@@ -33,6 +34,7 @@ class Vault:
     def __init__(self, path: str) -> None:
         self.path = path
         self.git = Git(path)
+        self._version_path = f"{path}/agentctl-version"
 
     @property
     def exists(self) -> bool:
@@ -41,6 +43,14 @@ class Vault:
     def create(self) -> None:
         """Make an empty vault; do nothing where one is."""
         create_bare(self.path)
+        if durable.read(self._version_path) is None:
+            durable.write(self._version_path, f"{VERSION}\n".encode())
+
+    def check_version(self) -> None:
+        """Raise TooNew if a newer agentctl has written it; one of 0.1.0 does not say, and is of version 1."""
+        said = (durable.read(self._version_path) or b"").strip()
+        if said.isdigit() and int(said) > VERSION:
+            raise TooNew(f"vault {self.path}", int(said), VERSION)
 
     def add_generation(self, number: int, capture: Capture, staging: Staging, repository: Git, facts: str) -> str:
         """Bring the captured tree and the agent's commit in; return the vault's commit of that tree.
@@ -162,6 +172,7 @@ class Vault:
 
     def writing(self, *, alone: bool = False) -> Writing:
         """Hold the vault while objects and their refs come in; `alone` keeps every other writer out."""
+        self.check_version()
         return Writing(f"{self.path}.lock", alone)
 
     def pruned(self) -> list[dict]:

@@ -11,7 +11,7 @@ import os
 from zlib import crc32
 
 from .. import durable
-from ..errors import AgentctlError
+from ..errors import AgentctlError, TooNew
 from ..lean_json import loads, quoted
 
 NAME = "manifest.json"
@@ -38,6 +38,10 @@ _HEAD_LENGTH, _TAIL = len(_HEAD % 0), b"}\n"
 
 class SnapshotFailed(AgentctlError):
     """A snapshot could not be taken, read or restored; nothing was half done."""
+
+
+class SnapshotTooNew(TooNew, SnapshotFailed):
+    """A newer agentctl has taken it."""
 
 
 class Entry:
@@ -88,7 +92,7 @@ def stored_at(path: str) -> str:
 
 
 def load(folder: str) -> Manifest:
-    """Read the manifest in `folder`; raise SnapshotFailed if it is missing or damaged."""
+    """Read the manifest in `folder`; raise SnapshotFailed if it is missing, damaged or of a newer version."""
     raw = durable.read(os.path.join(folder, NAME), limit=1 << 32)
     number = os.path.basename(folder)
     hint = "'agentctl snapshot list' shows the ones that are whole"
@@ -98,8 +102,10 @@ def load(folder: str) -> Manifest:
     if not raw.endswith(_TAIL) or raw[:_HEAD_LENGTH] != _HEAD % crc32(body):
         raise SnapshotFailed(f"cannot read snapshot {number}: its {NAME} fails its checksum", hint)
     data = loads(body.decode("ascii"))
-    if data.pop("format") != FORMAT or data.pop("fields") != list(FIELDS):
-        raise SnapshotFailed(f"cannot read snapshot {number}: written by another version", hint)
+    if (found := data.pop("format", 1)) > FORMAT:
+        raise SnapshotTooNew(f"snapshot {folder}", found, FORMAT)
+    if data.pop("fields") != list(FIELDS):
+        raise SnapshotFailed(f"cannot read snapshot {number}: its {NAME} has other columns", hint)
     entries = [Entry(*row) for row in data.pop("entries")]
     return Manifest(data.pop("id"), data.pop("started_ns"), entries, **data)
 

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 
 import sqlalchemy as sa
 
+from ..conversation.history_copy import STORE_VERSION as VERSION
 from . import messages, tables
-from .errors import StoreUnavailable
+from .errors import StoreTooNew, StoreUnavailable
 from .index import Index
 from .tables import cursors, events, meta, periods, tokens
 from .tables import messages as said
@@ -81,13 +82,12 @@ class Store(ABC):
         found = 0
         if sa.inspect(connection).has_table("meta"):
             found = int(connection.scalar(sa.select(meta.c.value).where(meta.c.key == "version")) or 0)
-        if found > tables.VERSION:
-            raise StoreUnavailable(f"store {self.place} is of version {found}; this agentctl knows {tables.VERSION}",
-                                   "use the agentctl that wrote it")
+        if found > VERSION:
+            raise StoreTooNew(f"store {self.place}", found, VERSION)
         if found == 0:
             tables.metadata.create_all(connection)
             self.index.make(connection)
-            connection.execute(sa.insert(meta), {"key": "version", "value": str(tables.VERSION)})
+            connection.execute(sa.insert(meta), {"key": "version", "value": str(VERSION)})
 
     @contextlib.contextmanager
     def _read(self):

@@ -17,7 +17,6 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 1
 WHOLE = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER key counts up by itself there
 
 metadata = MetaData()

@@ -12,11 +12,12 @@ import os
 from .. import durable
 from .. import lean_json as json
 from ..entries import Folder, Mover, dress
-from ..errors import AgentctlError
+from ..errors import AgentctlError, TooNew
 from ..machine import command
 
 OUT, IN, DONE = "out", "in", "done"
 PARTIAL = "partial"
+VERSION = 1  # of the record; one that does not say is of version 1
 
 
 class Move:
@@ -26,12 +27,16 @@ class Move:
         self.path = path
 
     def read(self) -> dict:
-        """Return the record, {} if there is none that can be read."""
+        """Return the record, {} if there is none that can be read; raise TooNew if a newer agentctl began the move."""
         try:
             record = json.loads(durable.read(self.path) or b"{}")
         except ValueError:
             return {}
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict):
+            return {}
+        if (found := record.get("version", 1)) > VERSION:
+            raise TooNew(f"the switch under way in {self.path}", found, VERSION)
+        return record
 
     @property
     def is_open(self) -> bool:
@@ -52,7 +57,7 @@ class Move:
             raise AgentctlError(f"cannot move {live} to {quarantine}: a tree is there already")
         with Folder.open(fresh, below) as folder:
             inode = os.fstat(folder.fd).st_ino
-        self._write({"phase": OUT, "live": live, "below": below, "fresh": fresh, "inode": inode,
+        self._write({"version": VERSION, "phase": OUT, "live": live, "below": below, "fresh": fresh, "inode": inode,
                      "quarantine": quarantine, "stay": stay, "partial": f".agentctl-{os.urandom(6).hex()}.partial"})
 
     def go_on(self) -> list[str]:

@@ -25,6 +25,7 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 COPY = "/bin/cp"
 MOVED = "moved entry by entry"
+VERSION = 1  # of the standby's note; one that does not say is of version 1
 
 
 class Slots:
@@ -87,7 +88,7 @@ class Slots:
         return Move(self.move_path)
 
     def standby_note(self) -> dict:
-        """Return what the standby holds ({} if there is none that is complete)."""
+        """Return what the standby holds ({} if there is none that is complete, or we cannot tell: it is made anew)."""
         raw = durable.read(self._note_path)
         if not raw or not os.path.isdir(self.standby) or self.is_moving or self._is_planted():
             return {}
@@ -95,7 +96,7 @@ class Slots:
             note = json.loads(raw)
         except ValueError:
             return {}
-        if not isinstance(note, dict):
+        if not isinstance(note, dict) or note.get("version", 1) != VERSION:
             return {}
         return note if note.get("inode") == os.stat(self.standby).st_ino else {}
 
@@ -125,7 +126,8 @@ class Slots:
             self._retire_standby()
             os.rename(index, self.standby_index)
             os.rename(partial, self.standby)
-        note = {"generation": generation, "inode": os.stat(self.standby).st_ino, "environment": environment}
+        inode = os.stat(self.standby).st_ino
+        note = {"version": VERSION, "generation": generation, "inode": inode, "environment": environment}
         durable.write(self._note_path, json.dumps(note).encode(), 0o600)
         if not self.is_inside:
             self._discard(f"{self.standby}.old")
