@@ -321,6 +321,18 @@ def test_a_launch_takes_nothing_from_a_store_of_a_newer_version(take):
     assert HistoryCopy(world.places.store_path, world.name).judge(world.station.history_path) == WHOLE
 
 
+def test_settings_that_only_a_newer_version_knows_keep_no_agent_down(take):
+    world = take()
+    world.start()
+    world.until_beating(4)
+    with open(world.places.config_path, "a") as file:
+        file.write('\n[future]\nfoo = "bar"\n')
+    Path(world.places.config_cache_path).unlink()
+    assert "[future]: unknown section" in world.refuses("config", "show")
+    os.kill(world.live()["pid"], signal.SIGKILL)
+    world.until_beating(2)  # the one-shot and the runner, too, do with what they know
+
+
 def test_what_is_made_today_says_its_version(take, tmp_path):
     world = take()
     vault = Vault(str(tmp_path / "vault.git"))
