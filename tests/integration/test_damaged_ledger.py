@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import EXIT_FAILED
 from agentctl.records.ledger import Ledger
+from agentctl.recovery.rollback import EXIT_RELAUNCH
 from integration.world import World, wait_until, write
 from kit import deadline, effort
 from kit.survival import survived
@@ -72,19 +72,19 @@ def test_at_a_launch_and_at_a_rollback(world, damage):
     survived("a broken ledger", "launch and rollback", 2)
 
 
-def test_one_of_a_newer_agentctl_is_refused_and_the_rescue_starts_the_agent(world):
+def test_one_of_a_newer_agentctl_is_refused_and_the_agent_started_beside_it(world):
     path = Path(world.places.ledger_path)
     with Ledger(str(path)) as ledger:
         ledger.set_meta("version", "99")
     before, starts = path.read_bytes(), len(world.starts())
-    assert world.rollback_once() == EXIT_FAILED
+    assert world.rollback_once() == EXIT_RELAUNCH
     assert "is of version 99" in world.log and "use the agentctl that wrote it" in world.log
     assert path.read_bytes() == before
     world.start()
     wait_until(lambda: len(world.starts()) > starts, "the agent, without its ledger", LIMIT_SECONDS)
     world.stop()
     assert path.read_bytes() == before and not list(path.parent.glob("ledger.db.*broken*"))
-    assert "going on without the ledger" in world.log
+    assert "launching what is there" in world.log
     with open(path, "rb") as file:
         assert file.read(15) == b"SQLite format 3"
     fixed = deadline.run([sys.executable, "-c", FIX, str(path)], check=False)

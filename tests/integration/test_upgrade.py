@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from agentctl import rescue, snapshots
 from agentctl.conversation.history_copy import BROKEN, STORE_VERSION, WHOLE, HistoryCopy
 from agentctl.errors import TooNew
+from agentctl.launching import off_record
 from agentctl.paths import USER, Places
 from agentctl.records import schema
 from agentctl.recovery import rollback
@@ -228,6 +230,75 @@ def contents(folder: Path) -> dict:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(take):
+    world = take()
+    alerts = world.folder / "alerts"
+    world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >> {alerts}"]))
+    world.start()
+    pid = world.until_beating(4) and world.live()["pid"]
+    kept, tree = set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()
+    words = raise_version(world.places.ledger_path, schema.VERSION)
+    before = dump(world.places.ledger_path)
+    assert words in world.ctl("status", "--json", status=3).stdout
+    beats = len(world.history())
+    world.until(lambda: len(world.history()) > beats + 5, "the agent's work")
+    assert world.live()["pid"] == pid
+
+    def killed() -> dict:
+        """Kill the agent; return the live status of its next launch, which beats."""
+        old = world.live()
+        os.kill(old["pid"], signal.SIGKILL)
+        return world.until(lambda: (new := world.live())["launch_id"] != old["launch_id"] and new["last_heartbeat_at"]
+                           and new, "another launch")  # fmt: skip
+
+    first, second = killed(), killed()
+    assert (first["generation"], second["generation"]) == (0, 0)  # off the record
+    assert second["started_at"] - first["started_at"] >= off_record.PAUSE_SECONDS - 0.1
+    assert alerts.read_text().count("failing, and started again without a rollback") == 1
+    assert "no rollback is possible" in world.log and "rescue" not in world.log and "Traceback" not in world.log
+    assert (set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()) == (kept, tree)
+    # The runner that had it open goes on with its own launch; nobody else changed it.
+    assert changed_tables(before, dump(world.places.ledger_path)) <= {"launches"}
+    with closing(sqlite3.connect(world.places.ledger_path)) as db:
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (schema.VERSION,))
+        db.commit()
+    os.kill(world.live()["pid"], signal.SIGKILL)  # the right agentctl is back: the failure is decided on, on record
+    world.until(lambda: world.incidents()[-1]["outcome"] == "recovered" and len(world.incidents()) == 2, "the recovery")
+
+
+def test_a_rollback_that_a_newer_version_was_cut_off_in_is_left_to_it(take):
+    world = take(old_version.CUT)
+    raise_version(world.places.ledger_path, schema.VERSION)
+    before = dump(world.places.ledger_path)
+    assert world.rollback_once() == rollback.EXIT_RELAUNCH and dump(world.places.ledger_path) == before
+    world.start()
+    world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
+    world.stop()
+    assert dump(world.places.ledger_path) == before
+    with closing(sqlite3.connect(world.places.ledger_path)) as db:
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (schema.VERSION,))
+        db.commit()
+    assert world.rollback_once() == rollback.EXIT_RELAUNCH
+    assert world.one("SELECT 1 FROM attempts WHERE is_open=1") is None
+    assert git(world.code, "status", "--porcelain") == ""
+
+
+def changed_tables(before: list[str], after: list[str]) -> set[str]:
+    return {line.split('"')[1] for line in set(before) ^ set(after)}
+
+
+def test_a_lost_ledger_is_not_rebuilt_from_a_newer_vault_and_the_agent_is_started(take):
+    world = take()
+    words = raise_vault(world)
+    for ending in ("", "-wal", "-shm"):
+        Path(world.places.ledger_path + ending).unlink(missing_ok=True)
+    world.start()
+    world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
+    assert words in world.log and not os.path.exists(world.places.ledger_path)
+    world.stop()
+    assert world.rollback_once() == rollback.EXIT_RELAUNCH and not os.path.exists(world.places.ledger_path)
+
+
 def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on_with(take):
     world = take()
     slots, note = world.station.slots, Path(world.station.slots.folder, "standby.json")
@@ -248,6 +319,18 @@ def test_a_launch_takes_nothing_from_a_store_of_a_newer_version(take):
     copy.close()
     raise_version(world.places.store_path, STORE_VERSION)
     assert HistoryCopy(world.places.store_path, world.name).judge(world.station.history_path) == WHOLE
+
+
+def test_settings_that_only_a_newer_version_knows_keep_no_agent_down(take):
+    world = take()
+    world.start()
+    world.until_beating(4)
+    with open(world.places.config_path, "a") as file:
+        file.write('\n[future]\nfoo = "bar"\n')
+    Path(world.places.config_cache_path).unlink()
+    assert "[future]: unknown section" in world.refuses("config", "show")
+    os.kill(world.live()["pid"], signal.SIGKILL)
+    world.until_beating(2)  # the one-shot and the runner, too, do with what they know
 
 
 def test_what_is_made_today_says_its_version(take, tmp_path):

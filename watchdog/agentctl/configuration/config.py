@@ -163,15 +163,21 @@ def load_compiled(toml_path: str, cache_path: str) -> Config:
 def load_last_valid(toml_path: str, cache_path: str) -> tuple[Config, str]:
     """Return the configuration, and "" or what is wrong with the file if an older one had to do.
 
-    Raise ConfigError if the file is wrong and there is no compiled copy of a valid one.
+    Without a compiled copy of a valid one, settings that nobody here knows are passed over: they may be a newer
+    version's. Raise ConfigError if the file is wrong otherwise.
     """
     try:
         return load_compiled(toml_path, cache_path), ""
     except ConfigError as error:
         compiled = _read_compiled(toml_path, cache_path)
-        if compiled is None:
-            raise
-        return compiled[0], error.message
+        return compiled[0] if compiled else _known_part(toml_path), error.message
+
+
+def _known_part(path: str) -> Config:
+    document = parse(path, decode(path, read(path)[0]))
+    known = {section: {name: value for name, value in content.items() if f"{section}.{name}" in settings.BY_KEY}
+             for section, content in document.items() if section in settings.SECTIONS and isinstance(content, dict)}
+    return check(known, path)
 
 
 def _stamp_of(path: str) -> list[int] | None:

@@ -14,7 +14,11 @@ from ..station import Station
 
 
 def open_or_rebuild(station: Station, say) -> Ledger:
-    """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so."""
+    """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so.
+
+    Raise TooNew where it, or the vault, is of a newer agentctl: neither is changed then.
+    """
+    station.vault.check_version()
     for _ in range(2):  # one read that failed is no damage; one that fails again is
         ledger, damage = _look(station)
         if ledger is not None:

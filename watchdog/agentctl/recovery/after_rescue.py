@@ -11,10 +11,9 @@ import os
 import time
 
 from ..errors import AgentctlError
-from ..launching import launch, rebuild
-from ..records import writers
+from ..launching import launch, off_record, rebuild
 from ..records.ledger import Ledger
-from ..station import Station, boot_id, new_id
+from ..station import Station, new_id
 
 
 def begin(station: Station, warn) -> tuple[Ledger, launch.Launch]:
@@ -24,7 +23,7 @@ def begin(station: Station, warn) -> tuple[Ledger, launch.Launch]:
         begun = _on_record(station, warn)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         warn(f"agentctl: going on without the ledger: {error}")
-        begun = _off_record(station)
+        begun = off_record.begin(station)
     os.unlink(station.places.rescued_path)
     return begun
 
@@ -52,16 +51,3 @@ def _put_head(station: Station, generation: dict, warn) -> None:
         repository.take_index("")
     except AgentctlError as error:
         warn(f"agentctl: the branch could not be put back on {commit[:12]}: {error.message}")
-
-
-def _off_record(station: Station) -> tuple[Ledger, launch.Launch]:
-    path = f"{station.places.runtime_dir}/rescue-ledger.db"
-    for suffix in ("", "-wal", "-shm"):
-        if os.path.exists(path + suffix):
-            os.unlink(path + suffix)
-    ledger, now, launch_id = Ledger.create(path), time.time(), new_id()
-    writers.add_generation(ledger, 0, vault_commit="", commit_id=station.repository.head()[0], tree="",
-                           branch=station.config.agent.branch, status="good", source="rescue", created_at=now,
-                           blessed_at=now, tries_left=1)
-    writers.begin_launch(ledger, launch_id, 0, at=now, boot_id=boot_id())
-    return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)

@@ -17,6 +17,7 @@ from ..errors import (
     EXIT_NO_STORAGE,
     AgentctlError,
     CannotGoOn,
+    TooNew,
     in_words,
     is_no_storage,
 )
@@ -56,7 +57,13 @@ def main(name: str) -> int:
 
 def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
     station.slots.check_mounted()
-    ledger = rebuild.open_or_rebuild(station, journal.warning)
+    try:
+        ledger = rebuild.open_or_rebuild(station, journal.warning)
+    except TooNew as error:
+        from ..launching import off_record
+
+        off_record.leave_alone(station, error, journal)
+        return EXIT_RELAUNCH
     if station.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
         journal.warning(f"agentctl: finishing a switch that was cut off: {station.slots.finish_move()}")
     while True:

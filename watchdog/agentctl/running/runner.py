@@ -13,7 +13,7 @@ import time
 
 from .. import lean_json as json
 from ..decisions import policy
-from ..errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, in_words
+from ..errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, TooNew, in_words
 from ..launching import launch as launches
 from ..launching import rebuild, room
 from ..machine.journal import Journal
@@ -80,8 +80,7 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
         ledger, begun = after_rescue.begin(station, journal.warning)
     else:
         room.look_ahead(station, journal.warning)
-        ledger = room.with_room(station, lambda: rebuild.open_or_rebuild(station, journal.warning), journal.warning)
-        begun = _begin(station, ledger, journal)
+        ledger, begun = _open_and_begin(station, journal)
     unmark(station.places)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
@@ -97,6 +96,17 @@ def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
         session.snapshot_at_stop()
         return 0
     return exit_status(ending)
+
+
+def _open_and_begin(station: Station, journal: Journal) -> tuple[Ledger, launches.Launch]:
+    """Begin a launch on record; where the records are too new for us, beside them: an agent does not wait for that."""
+    try:
+        ledger = room.with_room(station, lambda: rebuild.open_or_rebuild(station, journal.warning), journal.warning)
+    except TooNew as error:
+        from ..launching import off_record
+
+        return off_record.begin_beside(station, error, journal.warning)
+    return ledger, _begin(station, ledger, journal)
 
 
 def _session_of(station: Station) -> type[Session]:
