@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -27,6 +28,15 @@ def places(tmp_path):
     state = tmp_path / "state"
     state.mkdir()
     return str(state), str(tmp_path / "snapshots"), str(tmp_path / "replaced")
+
+
+@pytest.fixture
+def open_places():
+    """A folder that another user reaches, and `places` in it: pytest closes its own whenever another one begins."""
+    with tempfile.TemporaryDirectory(prefix="agsn", dir="/tmp") as folder:
+        os.chmod(folder, 0o711)
+        os.mkdir(f"{folder}/state")
+        yield folder, f"{folder}/state", f"{folder}/snapshots"
 
 
 def put(path, data=b"", mode=0o644, age=10):
@@ -468,9 +478,14 @@ while True:
 """
 
 
-def rows_after(path, before):
+def rows_after(path, before, writer):
     """Wait until the writer has acknowledged more rows than `before`; return how many."""
-    deadline.until(lambda: os.path.exists(path) and os.path.getsize(path) > before + 10, "more rows")
+
+    def are_there():
+        assert writer.poll() is None, "the writer has ended"
+        return os.path.exists(path) and os.path.getsize(path) > before + 10
+
+    deadline.until(are_there, "more rows")
     return os.path.getsize(path)
 
 
@@ -524,28 +539,24 @@ def never_still(monkeypatch):
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize("is_others", [False, True])
 @pytest.mark.parametrize("is_backup", [False, True])
-def test_a_database_under_load_is_one_committed_state(
-    places, tmp_path, mode, is_others, is_backup, monkeypatch
-):
+def test_a_database_under_load_is_one_committed_state(open_places, tmp_path, mode, is_others, is_backup, monkeypatch):
     if is_backup:
         never_still(monkeypatch)
     if is_others and not is_root:
         pytest.skip("needs two users")
-    state, root, _ = places
+    folder, state, root = open_places
     base = make_database(f"{state}/s.db", mode)
     if is_others:
         os.chown(state, 12345, 12345)
         for name in os.listdir(state):
             os.chown(f"{state}/{name}", 12345, 12345)
             os.chmod(f"{state}/{name}", 0o600)
-        for folder in (tmp_path, *tmp_path.parents[:-1]):
-            os.chmod(folder, os.stat(folder).st_mode | 0o011)
     base.close()
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, f"{state}/s.db", f"{tmp_path}/count"])
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, f"{state}/s.db", f"{folder}/count"])
     known = 0
     try:
         for number in range(3):
-            known = rows_after(f"{tmp_path}/count", known)
+            known = rows_after(f"{folder}/count", known, writer)
             report = snapshots.take(state, root, str(number), previous=str(number - 1))
             assert report.skipped == []
             taken = {name[len("s.db") :]: d for name, (_, d) in look_text(root, number).items()}
