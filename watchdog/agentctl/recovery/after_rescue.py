@@ -12,6 +12,7 @@ import time
 
 from ..errors import AgentctlError
 from ..launching import launch, off_record, rebuild
+from ..records import writers
 from ..records.ledger import Ledger
 from ..station import Station, new_id
 
