@@ -1,7 +1,7 @@
 """The rows of the ledger: the one place where each is made, and where its life is written on.
 
 A writer takes plain values, the instant among them. It decides nothing, and opens no transaction: which rows belong
-together is said by who calls. What a row says of itself is told by `events`, and that too is the caller's.
+together is said by who calls, and so is the event that tells people of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .ledger import Ledger
 
 def add_generation(ledger: Ledger, number: int, *, vault_commit: str, commit_id: str, tree: str, branch: str,
                    status: str, source: str, created_at: float, tries_left: int, **more: object) -> None:
+    """Record a generation that the vault holds."""
     ledger.insert("generations", number=number, vault_commit=vault_commit, commit_id=commit_id, tree=tree,
                   branch=branch, status=status, source=source, created_at=created_at, tries_left=tries_left, **more)
 
@@ -24,6 +25,7 @@ def bless(ledger: Ledger, number: int, *, at: float, reason: str, snapshot: str)
 
 
 def condemn(ledger: Ledger, number: int, *, at: float, reason: str) -> None:
+    """Call a generation bad: its tree is not launched again."""
     ledger.update("generations", {"number": number}, status="condemned", condemned_at=at, reason=reason)
 
 
@@ -34,10 +36,12 @@ def bring_back(ledger: Ledger, number: int, *, tries_left: int) -> None:
 
 
 def set_tries(ledger: Ledger, number: int, tries_left: int) -> None:
+    """Say how many launches a candidate has left."""
     ledger.update("generations", {"number": number}, tries_left=tries_left)
 
 
 def set_snapshot(ledger: Ledger, number: int, snapshot: str) -> None:
+    """Say which state belongs to a generation."""
     ledger.update("generations", {"number": number}, snapshot=snapshot)
 
 
@@ -47,6 +51,7 @@ def forget_snapshot(ledger: Ledger, snapshot: str) -> None:
 
 
 def set_image(ledger: Ledger, number: int, image: str, inputs: str) -> None:
+    """Say which image a generation runs in, and what that was built from."""
     ledger.update("generations", {"number": number}, image=image, image_inputs=inputs)
 
 
@@ -75,6 +80,7 @@ def let_go(ledger: Ledger, number: int) -> None:
 
 def begin_launch(ledger: Ledger, launch_id: str, generation: int, *, at: float, boot_id: str, snapshot: str = "",
                  incident: str = "") -> None:
+    """Record a launch before anything of it starts."""
     ledger.insert("launches", id=launch_id, generation=generation, started_at=at, boot_id=boot_id, snapshot=snapshot,
                   incident=incident)
 
@@ -87,10 +93,12 @@ def add_no_launch(ledger: Ledger, launch_id: str, generation: int, *, at: float,
 
 
 def set_ready(ledger: Ledger, launch_id: str, at: float) -> None:
+    """Say since when a launch is ready."""
     ledger.update("launches", {"id": launch_id}, ready_at=at)
 
 
 def set_first_beat(ledger: Ledger, launch_id: str, at: float) -> None:
+    """Say when a launch beat for the first time."""
     ledger.update("launches", {"id": launch_id}, first_beat_at=at)
 
 
@@ -111,6 +119,7 @@ def excuse_launch(ledger: Ledger, launch_id: str, generation: int) -> None:
 
 def open_incident(ledger: Ledger, incident_id: str, *, at: float, trigger: str, reason: str, launch: str = "",
                   generation_from: int | None = None) -> None:
+    """Record a failure, or a person's wish, that something will be done about."""
     ledger.insert("incidents", id=incident_id, at=at, trigger=trigger, reason=reason, launch=launch,
                   generation_from=generation_from)
 
@@ -123,10 +132,12 @@ def set_origin(ledger: Ledger, incident_id: str, *, generation_from: int, trigge
 
 
 def set_decision(ledger: Ledger, incident_id: str, decision: str, generation_to: int | None) -> None:
+    """Say what was decided, and which generation it leads to."""
     ledger.update("incidents", {"id": incident_id}, generation_to=generation_to, decision=decision)
 
 
 def set_reason(ledger: Ledger, incident_id: str, reason: str) -> None:
+    """Say anew why an incident is one."""
     ledger.update("incidents", {"id": incident_id}, reason=reason)
 
 
@@ -136,6 +147,7 @@ def set_evidence(ledger: Ledger, incident_id: str, text: str) -> None:
 
 
 def end_incident(ledger: Ledger, incident_id: str, outcome: str, *, at: float, **facts: object) -> None:
+    """Say how an incident ended."""
     ledger.update("incidents", {"id": incident_id}, outcome=outcome, ended_at=at, **facts)
 
 
@@ -153,14 +165,17 @@ def note_asked(ledger: Ledger, launch_id: str, *, at: float, target: int | None,
 
 
 def close_attempt(ledger: Ledger, incident: str, number: int, **facts: object) -> None:
+    """Say that an attempt is over: nothing of it is left to be done."""
     ledger.update("attempts", {"incident": incident, "number": number}, is_open=0, **facts)
 
 
 def begin_step(ledger: Ledger, incident: str, attempt: int, name: str, *, at: float) -> None:
+    """Record a step before it is done."""
     ledger.insert("steps", incident=incident, attempt=attempt, name=name, started_at=at)
 
 
 def end_step(ledger: Ledger, incident: str, attempt: int, name: str, *, at: float, detail: str) -> None:
+    """Say that a step is done, and what later ones need of it."""
     ledger.update("steps", {"incident": incident, "attempt": attempt, "name": name}, ended_at=at, detail=detail)
 
 
