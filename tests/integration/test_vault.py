@@ -335,3 +335,11 @@ def test_a_fifo_for_a_branch_of_a_repository_inside_does_not_hold_up_the_capture
     begun = time.monotonic()
     assert (store.laid_out(store.keep()) / "agent.py").exists()
     assert time.monotonic() - begun < 20
+
+
+def test_a_recording_that_meets_one_fifo_after_the_other_gets_on(store):
+    """It is looked at ever more rarely, and waits longer at the second than a git may that nobody lets go."""
+    for name in ("a", "b", "c"):
+        write(store.code, {f"{name}/x": "1\n"})
+        os.mkfifo(store.code / name / ".gitattributes")
+    assert (store.laid_out(store.keep()) / "c/x").read_text() == "1\n"

@@ -13,6 +13,7 @@ import time
 from .. import lean_json as json
 from ..errors import CommandFailed
 from ..machine import command
+from ..machine.standstill import Standstill
 from .git import Git
 
 LARGEST_BYTES = 1 << 30
@@ -37,7 +38,8 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
         excluded = [f":(exclude,top,literal){name}" for name in left_out]
         adding = git.start("add", "--all", "--ignore-errors", "--", ".", ":(exclude,top).git", *but(hidden), *excluded)
         try:
-            added = git.finish(adding, limit_seconds=3600, check=False, let_go=look)
+            look.watch = Standstill([adding.pid])
+            added = adding.finish(limit_seconds=3600, check=False, on_idle=look)
         except CommandFailed:
             if not look.large:
                 raise
@@ -75,16 +77,18 @@ class _Look:
     def __init__(self, git: Git, folder: str, is_tracked) -> None:
         self.git, self.folder, self.is_tracked = git, folder, is_tracked
         self.large: list[str] = []
+        self.watch = Standstill([])
         self._pause, self._next_at = 1.0, 0.0
 
-    def __call__(self) -> bool:
+    def __call__(self) -> bool | str:
+        """Look ever more rarely; true is the end, or why git will never get on, though who waited was let go."""
         if time.monotonic() < self._next_at:
             return False
         found = json.loads(command.call_as(self.git.user, _look_over, self.folder))
         self.large = [name for name in found if not self.is_tracked(name)]
         self._pause *= 2
         self._next_at = time.monotonic() + self._pause
-        return bool(self.large)
+        return bool(self.large) or self.watch()
 
 
 def release_readers(user, folder: str) -> None:
