@@ -8,7 +8,6 @@ which; what is marked `every_root` on both. `some_of(name, count)` leaves that m
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import tempfile
@@ -18,17 +17,20 @@ import pytest
 
 from kit import effort
 
-TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # pytest's own name for where its temporary folders are made
 WHOLE_MODULES = ("system", "unit")  # a box, or too small to be dealt out
 ROOT = re.compile(r"[\[-](own|debian13)\b")
 SHARING = re.compile(r'scope="(module|class)"|^pytestmark = .*\bin_order\b', re.M)
 TESTS = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each run temporary folders of its own: any run that begins closes the common one to other users."""
-    if TEMPORARY not in os.environ and not hasattr(config, "workerinput"):
-        os.environ[TEMPORARY] = folder = tempfile.mkdtemp(prefix="agt", dir="/tmp")
+    """Give each run temporary folders of its own, with short names for sockets.
+
+    Any run that begins closes pytest's common folder to other users.
+    """
+    if not config.option.basetemp and not hasattr(config, "workerinput"):
+        config.option.basetemp = folder = tempfile.mkdtemp(prefix="agt", dir="/tmp")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

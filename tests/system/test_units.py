@@ -84,10 +84,14 @@ def test_one_launch_can_be_filtered(world):
         entries = [json.loads(line) for line in text.splitlines()]
         works = [e for e in entries if str(e["MESSAGE"]).endswith("works")]
         assert [e["MESSAGE"] for e in works] == [f"launch {launch} works"]
-        # Of a line that comes when its sender has just ended, the journal may not know the unit.
+        # Of a line that comes when its sender has just ended, the journal may not know the unit, and it is found all
+        # the same: last words are what is looked for.
+        assert {e["OBJECT_SYSTEMD_UNIT"] for e in entries} == {f"{world.name}.service"}
         assert {e["_SYSTEMD_UNIT"] for e in works} == {f"{world.name}.service"}
         assert {e.get("_SYSTEMD_UNIT") for e in entries} <= {f"{world.name}.service", None}
         assert {e["AGENTCTL_GENERATION"] for e in entries} == {"1"}
+    unsigned = ["_UID=0", f"OBJECT_SYSTEMD_UNIT={world.name}.service"]  # what `-u` looks for, too
+    assert "works" in world.box.run(["journalctl", "-o", "cat", *unsigned]).stdout
     wanted = ["AGENTCTL_GENERATION=1", f"_SYSTEMD_UNIT={world.name}.service"]
     assert "works" in world.box.run(["journalctl", "-o", "cat", *wanted]).stdout
     wanted[0] = "AGENTCTL_GENERATION=2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -13,6 +14,15 @@ from agentctl.store import messages
 
 def nested(depth: int) -> bytes:
     return f'{{"id":"deep","role":"user","content":{"[" * depth}"x"{"]" * depth}}}\n'.encode()
+
+
+@pytest.fixture(autouse=True)
+def limit():
+    """The interpreter's own limit: what ran before in this process may have moved it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
 
 
 @pytest.mark.parametrize("depth", [499, 500, 900, *range(960, 1000), 5000])

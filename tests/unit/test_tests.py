@@ -22,7 +22,7 @@ BY_HAND = {
     "integration/test_damaged_ledger.py": (1, "a ledger of a version that there is not yet"),
     "integration/test_prune.py": (1, "a tree with odd files, as it is without them"),
     "integration/test_review.py": (1, "damage: a table is gone"),
-    "integration/test_upgrade.py": (1, "a ledger of a version that there is not yet"),
+    "integration/test_upgrade.py": (3, "a ledger of a version that there is not yet, and back from it"),
     "kit/old_version/__init__.py": (1, "paths of where an old agent lies now, in whatever row they stand"),
     "kit/launches.py": (3, "a launch of another boot, one that the power ended, and a clock that was set"),
     "unit/test_ledger.py": (6, "`insert` and `update` themselves, and ledgers of older versions"),

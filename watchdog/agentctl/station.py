@@ -150,7 +150,10 @@ class Lock:
 def open_journal(identifier: str, places: Places) -> Journal:
     """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
     if os.environ.get("AGENTCTL_RUNTIME") != "direct":
-        return Journal(identifier)
+        # Of a process that ends with its last words the journal may not find the unit any more; `journalctl -u` looks
+        # for this field, too.
+        unit = "OBJECT_SYSTEMD_UNIT" if places.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
+        return Journal(identifier, {unit: f"{identifier}.service"})
     has_folder = os.path.isdir(places.data_dir)
     return Journal(identifier, to_stdout=True, copy_path=places.log_path if has_folder else "")
 

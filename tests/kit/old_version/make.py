@@ -99,7 +99,7 @@ class Old:
         """End everything at one instant, as a power cut does."""
         for running in self.running:
             running.kill()
-            running.wait()
+            running.wait(PATIENCE_SECONDS)
         self.running.clear()
         mark = f"AGENTCTL_ROOT={self.env['AGENTCTL_ROOT']}".encode()
         while left := [pid for pid in filter(str.isdigit, os.listdir("/proc")) if _has(pid, mark)]:
@@ -122,7 +122,7 @@ class Old:
     def git(self, *words: str, folder: Path | None = None) -> None:
         env = {"PATH": self.env["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder or self.code, env=env,
-                       check=True, capture_output=True)
+                       check=True, capture_output=True, timeout=PATIENCE_SECONDS)
 
     def commit(self, files: dict[str, str], message: str, folder: Path | None = None) -> None:
         for name, text in files.items():
