@@ -141,7 +141,7 @@ class PromoteAfterMainMoved(Prepare):
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)
     "promote: made ready beside the agent": (Prepare, 6, 1, 3),
     "promote: put in place": (Promote, 12, 2, 1),
-    "promote: main has moved": (PromoteAfterMainMoved, 3, 0, 3),
+    "promote: main has moved": (PromoteAfterMainMoved, 40, 0, 3),
 }
 
 

@@ -51,8 +51,12 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
 def cancel(ledger: Ledger, name: str, why: str) -> None:
     """Put a change back to work, with the reason."""
     with ledger.transaction():
-        change_records.put_back(ledger, name, f"not promoted: {why}")
-        ledger.event("change", f"{name}: not promoted: {why}")
+        _put_back(ledger, name, why)
+
+
+def _put_back(ledger: Ledger, name: str, why: str) -> None:
+    change_records.put_back(ledger, name, f"not promoted: {why}")
+    ledger.event("change", f"{name}: not promoted: {why}")
 
 
 # -- before: may it, and what exactly ---------------------------------------------------------------------------
@@ -205,11 +209,11 @@ def verify(attempt) -> str:
 
 def _give_up(attempt, why: str) -> None:
     ledger = attempt.ledger
-    with ledger.transaction():
+    with ledger.transaction():  # of an attempt that is over nobody would tell its change
         attempt.record_ended()
         writers.close_attempt(ledger, attempt.incident, attempt.number)
-    if attempt.target["change"]:
-        cancel(ledger, attempt.target["change"], why)
+        if attempt.target["change"]:
+            _put_back(ledger, attempt.target["change"], why)
 
 
 def make_ready(attempt) -> str:
