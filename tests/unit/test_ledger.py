@@ -14,7 +14,7 @@ import pytest
 
 from agentctl.records import ledger as ledgers
 from agentctl.records import writers
-from agentctl.records.ledger import Ledger, LedgerDamaged
+from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
 from kit import deadline
 from kit.line_killer import killed_at
 from kit.survival import survived
@@ -342,3 +342,11 @@ def test_a_ledger_that_cannot_be_opened_is_not_held_open(path):
     held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
             if os.path.lexists(f"/proc/self/fd/{fd}")]
     assert kept and path not in held
+
+
+def test_what_sqlite_cannot_open_is_told_in_the_system_s_words(path):
+    """On a disk that takes no writes it says no more than 'unable to open database file', and the code was blamed."""
+    Ledger.create(path).close()
+    os.mkdir(f"{path}-wal")
+    with pytest.raises(LedgerUnavailable, match="unable to open database file.*Is a directory"):
+        Ledger(path)

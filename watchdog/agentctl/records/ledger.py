@@ -57,7 +57,7 @@ class Ledger:
             if hasattr(self, "db"):
                 self.close()  # not when the error is forgotten: an open file keeps its file system busy
             if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
-                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error)}") from error
+                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error, path)}") from error
             raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
         self.version = version
         if version > VERSION:
@@ -243,10 +243,23 @@ class Transaction:
                 self.db.execute("ROLLBACK")
 
 
-def _in_words(error: Exception) -> str:
-    """SQLite says `disk I/O error` of many things; its name for it tells them apart."""
+def _in_words(error: Exception, path: str = "") -> str:
+    """SQLite says `disk I/O error` of many things; its name tells them apart, of a file the system's word."""
     name = getattr(error, "sqlite_errorname", "")
+    if "CANTOPEN" in name and path:
+        return f"{error}: {_why_not(path)}"
     return f"{error} ({name})" if "IOERR" in name else str(error)
+
+
+def _why_not(path: str) -> str:
+    """Open what SQLite could not, as it would; return what the system says."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        for suffix in ("-wal", "-shm"):
+            os.close(os.open(path + suffix, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return str(error)
+    return "now it can be"
 
 
 def _is_the_file_s_fault(code: int) -> bool:
