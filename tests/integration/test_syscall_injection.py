@@ -18,6 +18,8 @@ from kit.syscall_injection import Call, Fault, choose_faults
 
 POINTS = {Rollback: 12, Begin: 6, Bless: 6, Snapshot: 4}  # of a gate
 STAYING = {Rollback: 4, Begin: 2}
+# What gates and nights found, beside what the seed chooses: SQLite has one word for all of these.
+FOUND = {Rollback: [Fault(("python", "openat"), 11, "EROFS"), Fault(("python", "fdatasync"), 7, "ENOSPC")]}
 
 
 @pytest.fixture(params=POINTS, ids=lambda kind: kind.__name__.lower())
@@ -39,6 +41,7 @@ def test_a_system_call_goes_wrong(deed):
 @pytest.mark.parametrize("deed", STAYING, indirect=True, ids=lambda kind: kind.__name__.lower())
 def test_the_disk_is_full_or_read_only_from_then_on(deed):
     faults = share(choose_faults(profile(deed), 250, ("ENOSPC", "EROFS")), STAYING, deed)
+    faults += [fault for fault in FOUND.get(type(deed), []) if fault not in faults]
     tried = try_all(deed, [replace(fault, stays=True) for fault in faults])
     survived("a disk full or read-only from one call on", type(deed).__name__.lower(), tried)
 

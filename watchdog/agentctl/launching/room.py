@@ -63,7 +63,7 @@ def with_room(station: Station, do, say):
             return do()
         except (AgentctlError, OSError, sqlite3.Error) as error:
             is_other = getattr(error, "exit_code", EXIT_FAILED) != EXIT_FAILED  # a lock held, a launch refused
-            if is_other or not (is_no_storage(error) or is_used_up(station)):
+            if is_other or not (is_no_storage(error) or is_used_up(station) or takes_no_write(station)):
                 raise
             given = ballast_of(station).give()
             if not given:
@@ -90,6 +90,22 @@ GOES_ON = "the agent is started again when there is room"
 def is_used_up(station: Station) -> bool:
     """Tell whether a file system of ours takes nothing any more."""
     return any(free_bytes(folder) < NOTHING_BYTES or is_read_only(folder) for folder in folders(station))
+
+
+def takes_no_write(station: Station) -> bool:
+    """Try it where our data is: of a disk that says so at a sync SQLite tells no more than `disk I/O error`."""
+    path = f"{station.places.data_dir}/.room-{os.urandom(4).hex()}"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, bytes(4096))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            os.unlink(path)
+    except OSError as error:
+        return is_no_storage(error)
+    return False
 
 
 def has_hindered(station: Station, launch: dict) -> bool:
