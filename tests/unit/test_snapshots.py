@@ -701,3 +701,17 @@ def test_nesting_without_end_is_refused_not_fatal(places):
     report = snapshots.restore(root, "1", state, ["*"], f"{state}.replaced")
     assert report.removed == report.restored == []
     assert snapshots.verify(root, "1") == []
+
+
+def test_what_we_lack_ourselves_makes_no_snapshot_without_it(places, monkeypatch):
+    """Too many open files say nothing of the file: it would be missing from what passes for a whole snapshot."""
+    state, root, _ = places
+    put(f"{state}/history.jsonl", b"hello")
+
+    def none_left(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(capture.Spot, "open_live", none_left)
+    with pytest.raises(SnapshotFailed, match="Too many open files"):
+        snapshots.take(state, root, "1")
+    assert snapshots.list_ids(root) == []

@@ -1,14 +1,14 @@
 """Walk a place and bring every entry into a snapshot: link what did not change, copy what did.
 
 Links go to the previous snapshot's copy, never to the live file. Sockets, FIFOs and devices are
-named, not opened. What cannot be read is reported and does not stop the rest.
+named, not opened. What cannot be read is reported and does not stop the rest; what we lack ourselves does.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from errno import ELOOP, ENXIO
+from errno import ELOOP, EMFILE, ENFILE, ENOMEM, ENXIO
 
 from . import filecopy, sqlitecopy
 from .manifest import Entry, Manifest
@@ -17,6 +17,9 @@ from .spot import SETTLED_NS, TRIES, Spot, has_same_bytes, settle
 
 TYPES = {0o010000: "fifo", 0o140000: "socket", 0o020000: "char", 0o060000: "block",
           0o120000: "link", 0o040000: "dir", 0o100000: "file"}  # fmt: skip
+
+
+OUR_LACK = (EMFILE, ENFILE, ENOMEM)  # says nothing of the file: a snapshot without it would pass for a whole one
 
 
 class Capture:
@@ -40,6 +43,7 @@ class Capture:
         try:
             names = sorted(os.listdir(live))
         except OSError as error:
+            _stop_at_our_lack(error)
             self.skipped.append(f"{above}: {error.strerror}")
             if depth:
                 self.entries[-1].state = "unreadable"  # the folder itself was the last to come in
@@ -77,6 +81,7 @@ class Capture:
         try:
             live = open_child(at.live, at.name)
         except OSError as error:
+            _stop_at_our_lack(error)
             self._skip(at, "dir", stat, error.strerror)
             return
         try:
@@ -123,6 +128,7 @@ class Capture:
         except FileNotFoundError:
             raise
         except OSError as error:
+            _stop_at_our_lack(error)
             if error.errno in (ELOOP, ENXIO):  # became a link or a socket since it was listed
                 return self._skip(at, "file", stat, "changed its kind while looked at")
             return self._skip(at, "file", stat, error.strerror)
@@ -242,3 +248,8 @@ class Capture:
 
 def _last(entry: Entry) -> str:
     return entry.path.rpartition("/")[2]
+
+
+def _stop_at_our_lack(error: OSError) -> None:
+    if error.errno in OUR_LACK:
+        raise error
