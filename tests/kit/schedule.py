@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not for this run."""
     values = _values_of_marked(items)
     kept = [item for item in items if _is_wanted(item) and _is_chosen(item, values)]
-    if dropped := [item for item in items if item not in set(kept)]:
+    wanted = set(kept)
+    if dropped := [item for item in items if item not in wanted]:
         config.hook.pytest_deselected(items=dropped)
     items[:] = kept
 

@@ -6,14 +6,16 @@ import os
 import time
 
 SIGKILL, SIGCONT = 9, 18
+EXEC_SECONDS = 2.0  # so long we wait for a process that is just being given another program
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 SHELLS = (b"sh", b"dash", b"bash", b"zsh", b"ksh", b"mksh", b"busybox", b"fish")
 
 
 def with_variable(name: str, value: str) -> list[int]:
     """List processes (not ourselves) whose environment at their start had NAME=value."""
     wanted = f"{name}={value}".encode()
-    me = os.getpid()
-    return [pid for pid in _pids() if pid != me and wanted in _read(f"/proc/{pid}/environ").split(b"\0")]
+    me, deadline = os.getpid(), time.monotonic() + EXEC_SECONDS
+    return [pid for pid in _pids() if pid != me and wanted in _environ(pid, deadline).split(b"\0")]
 
 
 def end_all(find, limit_seconds: float = 10.0) -> list[int]:
@@ -136,6 +138,31 @@ def _read(path: str) -> bytes:
         return b""
 
 
+def _environ(pid: int, deadline: float) -> bytes:
+    """Read the environment of a process; in the midst of an exec it has none for a moment: look again then."""
+    while True:
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                raw = file.read() or b""
+        except OSError:  # it is gone, or we may not
+            return b""
+        if raw or _has_no_environ(pid) or time.monotonic() > deadline:
+            return raw
+        time.sleep(0.0005)
+
+
+def _has_no_environ(pid: int) -> bool:
+    """Tell an environment that is empty from one that an exec has not put in place yet.
+
+    proc_pid_stat(5): startcode (field 26) is 0 until the environment (env_start 50, env_end 51) stands, and without
+    memory: in the kernel's threads (flags 9) and the dead. Who may not know reads 1, 0 and 0.
+    """
+    fields = stat_fields(pid)
+    if len(fields) < 49 or fields[0] in ("Z", "X", "x") or int(fields[6]) & KERNEL_THREAD:
+        return True
+    return fields[23] != "0" and fields[47] == fields[48]
+
+
 def has_ancestor_with(name: str, value: str, also: str) -> bool:
     """Tell whether we or any process above us was started with NAME=value and `also` (as far as we may read that)."""
     pid = os.getpid()
@@ -155,7 +182,8 @@ def parent(pid: int) -> int:
 
 def variables(pid: int) -> dict[str, str]:
     """Return the environment a process was started with, {} if we may not read it."""
-    entries = _read(f"/proc/{pid}/environ").decode("utf-8", "surrogateescape").split("\0")
+    raw = _environ(pid, time.monotonic() + EXEC_SECONDS)
+    entries = raw.decode("utf-8", "surrogateescape").split("\0")
     return {name: value for name, equals, value in (entry.partition("=") for entry in entries) if equals}
 
 

@@ -205,14 +205,8 @@ class Supervisor:
 
 def _is_of_a_launch(pid: int, root: str) -> bool:
     """Tell an agent's process from a shell that exports AGENT_NAME, and from one of the same name elsewhere."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().decode("utf-8", "replace").split("\0")
-    except OSError:
-        return False
-    found = next((v for v in variables if v.startswith("AGENTCTL_ROOT=")), "")
-    return any(v.startswith("AGENT_LAUNCH_ID=") for v in variables) and \
-        found == (f"AGENTCTL_ROOT={root}" if root else "")
+    variables = process.variables(pid)
+    return "AGENT_LAUNCH_ID" in variables and variables.get("AGENTCTL_ROOT", "") == root
 
 
 def _new_timeout(fields: dict[str, str], timeout: float) -> float:
