@@ -151,6 +151,4 @@ def agentctl(*words, **environment):
     """Run the real door in a process of its own."""
     code = "import sys; from agentctl.cli import main; sys.exit(main())"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog", "TZ": "UTC", **environment}
-    return deadline.run(
-        [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60
-    )
+    return deadline.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)

@@ -54,6 +54,7 @@ class Log:
 
     def wait(self, word: str, count: int, version: str | None = None) -> Event:
         """Return the first such event after the first `count` ones."""
+
         def found():
             return [e for e in self.events()[count:] if e.word == word and version in (None, e.version)]
 
@@ -74,8 +75,26 @@ class Plain:
         folder.mkdir()
         folder.chmod(0o777)
         (folder / "agent.py").write_text(AGENT)
-        engine.docker("run", "--detach", "--name", name, "--volume", f"{folder}:{folder}", "--workdir", folder, *more,
-                      "--entrypoint", "tini", images.AGENT, "--", "python3", "-I", "-S", "agent.py", self.log.path)
+        engine.docker(
+            "run",
+            "--detach",
+            "--name",
+            name,
+            "--volume",
+            f"{folder}:{folder}",
+            "--workdir",
+            folder,
+            *more,
+            "--entrypoint",
+            "tini",
+            images.AGENT,
+            "--",
+            "python3",
+            "-I",
+            "-S",
+            "agent.py",
+            self.log.path,
+        )
         self.log.wait("ready", 0)
 
     def crash(self) -> float:
@@ -85,7 +104,7 @@ class Plain:
         tell(self.engine, self.name, self.log.events()[-1].pid, "SIGUSR1")
         waiting.communicate()
         self.engine.docker("restart", self.name)
-        return (self.log.wait("ready", count).at - self.log.wait("crash", count).at)
+        return self.log.wait("ready", count).at - self.log.wait("crash", count).at
 
     def hang(self) -> float:
         """docker-autoheal's way: what the health check calls unhealthy is restarted by a loop, with its defaults."""
@@ -95,7 +114,7 @@ class Plain:
         healer.start()
         try:
             tell(self.engine, self.name, self.log.events()[-1].pid, "SIGUSR2")
-            return (self.log.wait("ready", count).at - self.log.wait("hang", count).at)
+            return self.log.wait("ready", count).at - self.log.wait("hang", count).at
         finally:
             is_over.set()
             healer.join()
@@ -127,8 +146,13 @@ class Ours(ComposeWorld):
         """Release a bad version in a new image, break it, and check that the good one runs on its own again."""
         self.number += 1
         version = f"bad-{self.number}"
-        self.commit({"agent.py": AGENT.replace('VERSION = "good"', f'VERSION = "{version}"'),
-                     "Dockerfile": f"{DOCKERFILE}ENV NUMBER={self.number}\n"}, version)
+        self.commit(
+            {
+                "agent.py": AGENT.replace('VERSION = "good"', f'VERSION = "{version}"'),
+                "Dockerfile": f"{DOCKERFILE}ENV NUMBER={self.number}\n",
+            },
+            version,
+        )
         count = len(self.log_file.events())
         self.start()
         self.log_file.wait("spoilt", count, version)
@@ -179,8 +203,13 @@ def measure(rounds: int) -> dict[str, list[float]]:
             check = f"! tail -n 1 {place}/healed/log | grep -q ^hang"  # knows at once, which no real check does
             healed = Plain(engine, Path(place, "healed"), "healed", "--health-interval", f"{HEALTH_SECONDS}s",
                            "--health-retries", "1", "--health-cmd", check)  # fmt: skip
-            ways = {"rollback": lambda: world.fail("SIGUSR1", "crash"), "docker restart": plain.crash,
-                    "restart": world.restart, "hang": lambda: world.fail("SIGUSR2", "hang"), "autoheal": healed.hang}
+            ways = {
+                "rollback": lambda: world.fail("SIGUSR1", "crash"),
+                "docker restart": plain.crash,
+                "restart": world.restart,
+                "hang": lambda: world.fail("SIGUSR2", "hang"),
+                "autoheal": healed.hang,
+            }
             samples: dict[str, list[float]] = {name: [] for name in ways}
             for number in range(rounds):
                 for name in list(ways) if number % 2 == 0 else reversed(ways):
@@ -198,9 +227,13 @@ def render(samples: dict[str, list[float]], load: float) -> str:
     mid = {name: median(values) for name, values in samples.items()}
     spread = ", ".join(f"{name} {min(v):.2f}-{max(v):.2f} s" for name, v in samples.items())
     allowed = 2 * mid["docker restart"] + HEALTH_SECONDS
-    lines = [f"Medians of {len(samples['rollback'])} interleaved rounds on {os.cpu_count()} cores, kernel "
-             f"{os.uname().release}; load before the run: {load:.1f}. Smallest and largest: {spread}.", "",
-             "| What | agentctl | Compared with | | Ratio | To reach | |", "|---" * 7 + "|"]
+    lines = [
+        f"Medians of {len(samples['rollback'])} interleaved rounds on {os.cpu_count()} cores, kernel "
+        f"{os.uname().release}; load before the run: {load:.1f}. Smallest and largest: {spread}.",
+        "",
+        "| What | agentctl | Compared with | | Ratio | To reach | |",
+        "|---" * 7 + "|",
+    ]
     restart = "`docker restart` of the same agent as soon as it has ended"
     heal = f"unhealthy -> restart, every {HEAL_SECONDS} s (docker-autoheal's defaults); rolls nothing back"
     for what, ours, against, other, limit in (
@@ -211,8 +244,10 @@ def render(samples: dict[str, list[float]], load: float) -> str:
          mid["autoheal"]),
     ):  # fmt: skip
         verdict = "yes" if mid[ours] <= limit else "**no**"
-        lines.append(f"| {what} | {report.seconds(mid[ours])} | {against} | {report.seconds(mid[other])} "
-                     f"| {report.times(mid[ours] / mid[other])} | <= {report.seconds(limit)} | {verdict} |")
+        lines.append(
+            f"| {what} | {report.seconds(mid[ours])} | {against} | {report.seconds(mid[other])} "
+            f"| {report.times(mid[ours] / mid[other])} | <= {report.seconds(limit)} | {verdict} |"
+        )
     return "\n".join(lines)
 
 

@@ -277,8 +277,7 @@ def make_state(path):
     os.makedirs(f"{path}/config")
     Path(path, "config/mode").write_text("good\n")
     Path(path, "current_task.md").write_text(
-        "# Current Task\nCount.\n\n## Conversation Context\nnone\n\n"
-        "## Pending Actions\n- [ ] count on\n\n## State\n0\n"
+        "# Current Task\nCount.\n\n## Conversation Context\nnone\n\n## Pending Actions\n- [ ] count on\n\n## State\n0\n"
     )
     with open(f"{path}/history.jsonl", "w") as file:
         for number in range(50):

@@ -92,8 +92,12 @@ def measure(options):
 
 
 def run_inside(box, options, has_supervisor):
-    asked = {"rounds": options.rounds, "rows": options.rows, "has_supervisor": has_supervisor,
-             "variant": VARIANT if options.variant else None}
+    asked = {
+        "rounds": options.rounds,
+        "rows": options.rows,
+        "has_supervisor": has_supervisor,
+        "variant": VARIANT if options.variant else None,
+    }
     argv = ["python3", "-B", f"{boxes.SOURCE_INSIDE}/packaging/benchmark/inside.py", json.dumps(asked)]
     process = box.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     said, _ = process.communicate(timeout=LIMIT_SECONDS)

@@ -137,8 +137,10 @@ def measure(is_quick: bool) -> dict[str, str]:
         time.sleep(30 / share)
         found["idle PSS"] = f"{pss:.1f} MiB"
         found["idle CPU"] = f"{(cpu_seconds(pid) - before) / (30 / share) * 100:.2f} %"
-        for name, what, connections, each in (("heartbeats at 32 connections", "beat", 32, 2000 // share),
-                                              ("durable appends at 256 connections", "append", 256, 200 // share)):
+        for name, what, connections, each in (
+            ("heartbeats at 32 connections", "beat", 32, 2000 // share),
+            ("durable appends at 256 connections", "append", 256, 200 // share),
+        ):
             before = cpu_seconds(pid)
             row = under_load(path, what, connections, each)
             each_cost = (cpu_seconds(pid) - before) / row["count"]
@@ -175,8 +177,10 @@ def million(watchdog, world, count: int) -> dict[str, str]:
     last = f"m{count - 1}"
     began = time.perf_counter()
     deadline = began + 900
-    while watchdog.ask("GET", "/history?last=1").json["messages"][-1:] == [] or \
-            watchdog.ask("GET", "/history?last=1").json["messages"][-1]["id"] != last:
+    while (
+        watchdog.ask("GET", "/history?last=1").json["messages"][-1:] == []
+        or watchdog.ask("GET", "/history?last=1").json["messages"][-1]["id"] != last
+    ):
         if time.perf_counter() > deadline:
             raise SystemExit("the history was not carried over in time")
         time.sleep(0.5)

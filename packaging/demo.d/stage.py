@@ -49,9 +49,7 @@ class Stage:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="agentctl-demo."))
         self.agent, self.state = self.folder / "agent", self.folder / "state"
         self.history = self.state / "history.jsonl"
-        self.env = {
-            k: v for k, v in os.environ.items() if not k.startswith(("AGENT_", "AGENTCTL_"))
-        }
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("AGENT_", "AGENTCTL_"))}
         self.env |= {"AGENTCTL_ROOT": str(self.folder / "root"), "AGENTCTL_DEBUG": "1"}
         self.processes = []
 
@@ -64,9 +62,7 @@ class Stage:
         task.write_text(f"{head}## Pending Actions\n{actions}\n## {rest.split('## ')[1]}")
         if os.geteuid() == 0:  # an agent needs no rights of root's
             command(["chown", "-R", "nobody:", self.agent, self.state])
-        self.agentctl(
-            "init", "--no-hooks", self.agent, "--state-dir", self.state, "--", sys.executable, "agent.py"
-        )
+        self.agentctl("init", "--no-hooks", self.agent, "--state-dir", self.state, "--", sys.executable, "agent.py")
         for key, value in SETTINGS.items():
             self.agentctl("config", "set", key, value)
 
@@ -86,9 +82,7 @@ class Stage:
 
     def popen(self, argv, **options):
         self.processes.append(
-            subprocess.Popen(
-                argv, env=self.env, stdin=subprocess.DEVNULL, start_new_session=True, **options
-            )
+            subprocess.Popen(argv, env=self.env, stdin=subprocess.DEVNULL, start_new_session=True, **options)
         )
         return self.processes[-1]
 
@@ -125,7 +119,5 @@ def command(argv, check=True, env=None):
     """Run to the end; return what it printed."""
     done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if check and done.returncode:
-        raise StoryFailed(
-            f"{' '.join(map(str, argv))}: {done.stderr.strip() or done.stdout.strip()}"
-        )
+        raise StoryFailed(f"{' '.join(map(str, argv))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -47,9 +47,7 @@ class Story:
             self.take(*event)
 
     def take(self, at, who, what):
-        if who in ("systemd", "watchdog") and (
-            "Watchdog timeout" in what or "no sign of life" in what
-        ):
+        if who in ("systemd", "watchdog") and ("Watchdog timeout" in what or "no sign of life" in what):
             self.fired_at = self.fired_at or at
         if who == "agent" and what.startswith(f"{LAST}: "):
             self.finished_at = at
@@ -118,9 +116,5 @@ def show_more(stage, incident, is_held):
         ("rollback --dry-run", "what a rollback would do now"),
     ):
         print(f"  agentctl {words:<20} {what}")
-    print(
-        "\nThe agent of this demo ends now; --hold keeps it."
-        if not is_held
-        else "\nCtrl-C ends it."
-    )
+    print("\nThe agent of this demo ends now; --hold keeps it." if not is_held else "\nCtrl-C ends it.")
     sys.stdout.flush()

@@ -32,9 +32,7 @@ def read_output(line):
     """One stream for all: without systemd nobody keeps them apart."""
     at, what = time.time(), line.rstrip()
     is_rollback = what.startswith("agentctl: incident") and "recovered" not in what
-    return (
-        (at, "rollback", what.removeprefix("agentctl: ")) if is_rollback else (at, *speaker(what))
-    )
+    return (at, "rollback", what.removeprefix("agentctl: ")) if is_rollback else (at, *speaker(what))
 
 
 def speaker(what):

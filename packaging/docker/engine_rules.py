@@ -153,6 +153,7 @@ def _of_build(query: dict) -> str:
 
 def decoded(body: bytes) -> dict:
     """Read a body as the engine does: names in whatever letters, labels as they are written. Raise ValueError."""
+
     def named(pairs: list) -> dict:
         small = [name if "." in name or "/" in name else name.lower() for name, _ in pairs]
         if len(set(small)) < len(small) or not all(name.isascii() for name in small):

@@ -22,11 +22,11 @@ SKILLS = {
     # Harmful, and it looks clever: the clock is never exactly at the end, so this waits for ever.
     "speed up": (
         "    time.sleep(seconds)\n",
-        '''    end = time.monotonic() + seconds / 10
+        """    end = time.monotonic() + seconds / 10
     while True:
         if time.monotonic() == end:
             return
-''',
+""",
     ),
 }
 

@@ -34,8 +34,9 @@ TASK = "# Current Task\nKeep going.\n\n## Conversation Context\n\n## Pending Act
 class ComposeWorld(World):
     """One agent in a container, adopted and breakable."""
 
-    def __init__(self, monkeypatch, engine: Engine, settings: dict | None = None, *, which: str = "v2",
-                 image: str = AGENT) -> None:
+    def __init__(
+        self, monkeypatch, engine: Engine, settings: dict | None = None, *, which: str = "v2", image: str = AGENT
+    ) -> None:
         """`which` Compose is used is told by the docker settings that agentctl finds; `image` is what is built on."""
         monkeypatch.setenv("DOCKER_CONFIG", str(engine.folder / ("config" if which == "v2" else "none")))
         own = {"compose": {"engine": engine.host, "base_image": image}}
@@ -47,8 +48,14 @@ class ComposeWorld(World):
         self.give()
 
     def adopt(self) -> ComposeWorld:
-        self.station = adopt.adopt(self.places, str(self.code), ["python3", "agent.py"], user=self.owner,
-                                   state_dir=str(self.state), settings=self.settings)
+        self.station = adopt.adopt(
+            self.places,
+            str(self.code),
+            ["python3", "agent.py"],
+            user=self.owner,
+            state_dir=str(self.state),
+            settings=self.settings,
+        )
         return self
 
     def commit(self, files: dict[str, str | bytes], message: str = "change") -> str:

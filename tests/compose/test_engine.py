@@ -45,8 +45,10 @@ def test_an_engine_ends_with_everything_it_ran():
 
 
 def test_an_engine_ends_with_who_started_it():
-    code = ("import sys; sys.path[:0] = sys.argv[1:]\nfrom kit.engine import Engine\n"
-            "print(Engine().start().folder, flush=True); import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]\nfrom kit.engine import Engine\n"
+        "print(Engine().start().folder, flush=True); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
     tests = str(Path(__file__).resolve().parents[1])
     folder = Path(deadline.run([sys.executable, "-c", code, tests], stdout=subprocess.PIPE, text=True).stdout.strip())
     try:

@@ -248,8 +248,14 @@ def test_a_project_of_somebody_else_is_not_taken_over(make, monkeypatch, engine)
 def test_what_the_agent_writes_into_its_repository_is_not_what_counts(make):
     world = make(ONE_TRY)
     begin(world)
-    world.commit({"compose.yaml": "services: {agent: {image: evil, privileged: true}}\n", ".env": "AGENT_IMAGE=evil\n",
-                  "docker-compose.override.yml": "services: {agent: {privileged: true}}\n"}, "mine now")
+    world.commit(
+        {
+            "compose.yaml": "services: {agent: {image: evil, privileged: true}}\n",
+            ".env": "AGENT_IMAGE=evil\n",
+            "docker-compose.override.yml": "services: {agent: {privileged: true}}\n",
+        },
+        "mine now",
+    )
     world.start()
     world.until_beating(2)
     facts = world.container()

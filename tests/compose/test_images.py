@@ -24,8 +24,17 @@ def checkout_with_secrets(folder: Path, secret: bytes) -> Path:
     for name in ("watchdog", "systemd", "packaging"):
         shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / ".dockerignore", folder / ".dockerignore")
-    for name in (".env", "secret.env", "watchdog/.env", "watchdog/agentctl/.env", "watchdog/agentctl/secret.env",
-                 "packaging/docker/secret.env", "packaging/docker/my.env", "systemd/secrets.json", ".git/config"):
+    for name in (
+        ".env",
+        "secret.env",
+        "watchdog/.env",
+        "watchdog/agentctl/.env",
+        "watchdog/agentctl/secret.env",
+        "packaging/docker/secret.env",
+        "packaging/docker/my.env",
+        "systemd/secrets.json",
+        ".git/config",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"TOKEN=" + secret + b"\n")
     return folder
@@ -38,6 +47,7 @@ def compose_call(which: str, project: str, folder: Path, file: str = "compose.ya
 
 def traces(engine, secret: bytes) -> list[str]:
     """Name every file of the engine that holds the secret: layers, descriptions of images, the cache of the builder."""
+
     def search():
         argv = ["grep", "-rlFe", secret.decode(), engine.folder / "data"]
         found = deadline.run(argv, capture_output=True, text=True)
@@ -75,9 +85,11 @@ def test_the_agents_image_is_no_root_and_has_an_init_and_a_health_check(engine, 
 
 
 def test_what_the_agents_container_needs_is_there_for_any_user(engine, agent_image):
-    script = ("id -u; command -v agentctl tmux git tini >/dev/null && "
-              "python3 -c 'from agentctl.agent import Agent; print(Agent.__name__)' && "
-              "touch ~/mine && agentctl --help >/dev/null && ! touch /opt/agentctl/lib/agentctl/x 2>&- && echo well")
+    script = (
+        "id -u; command -v agentctl tmux git tini >/dev/null && "
+        "python3 -c 'from agentctl.agent import Agent; print(Agent.__name__)' && "
+        "touch ~/mine && agentctl --help >/dev/null && ! touch /opt/agentctl/lib/agentctl/x 2>&- && echo well"
+    )
     for user in ("1000:1000", "4711:4711"):
         said = engine.docker("run", "--rm", "--network", "none", "--user", user, "--entrypoint", "sh", agent_image,
                              "-c", script).stdout.split()  # fmt: skip
@@ -85,8 +97,10 @@ def test_what_the_agents_container_needs_is_there_for_any_user(engine, agent_ima
 
 
 def test_byte_code_is_there_and_used(engine, agent_image):
-    ask = ("import sys; sys.dont_write_bytecode = True; sys.path.insert(0, '/opt/agentctl/lib')\n"
-           "import agentctl.agent as a, os; print(os.path.exists(a.__cached__))")
+    ask = (
+        "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, '/opt/agentctl/lib')\n"
+        "import agentctl.agent as a, os; print(os.path.exists(a.__cached__))"
+    )
     said = engine.docker("run", "--rm", "--network", "none", "--entrypoint", "python3", agent_image, "-I", "-c", ask)
     assert said.stdout.strip() == "True"
 
@@ -113,11 +127,27 @@ def test_the_shipped_compose_file_starts_as_it_is(engine, agent_image, tmp_path)
         (tmp_path / name).mkdir()
     for name in (".env", "secret.env"):
         (tmp_path / name).write_text(f"FROM_{name.strip('.').replace('.', '_').upper()}=1\n")
-    env = {f"AGENT_{name.upper()}_{where}": str(tmp_path / name) for name in ("code", "state", "run", "config")
-           for where in ("DIR", "INSIDE")} | {"AGENT_CONFIG_DIR": str(tmp_path), "AGENT_IMAGE": agent_image}
+    env = {
+        f"AGENT_{name.upper()}_{where}": str(tmp_path / name)
+        for name in ("code", "state", "run", "config")
+        for where in ("DIR", "INSIDE")
+    } | {"AGENT_CONFIG_DIR": str(tmp_path), "AGENT_IMAGE": agent_image}
     call = compose_call("v2", "asitis", tmp_path)
-    said = engine.run([*call, "run", "--rm", "--no-deps", "-T", "--entrypoint", "sh", "agent", "-c",
-                       "env | grep ^FROM_ | sort; touch /tmp/x && ls /srv/config/secret.env; pwd"], env=env)
+    said = engine.run(
+        [
+            *call,
+            "run",
+            "--rm",
+            "--no-deps",
+            "-T",
+            "--entrypoint",
+            "sh",
+            "agent",
+            "-c",
+            "env | grep ^FROM_ | sort; touch /tmp/x && ls /srv/config/secret.env; pwd",
+        ],
+        env=env,
+    )
     assert said.stdout.split() == ["FROM_ENV=1", "FROM_SECRET_ENV=1", "/srv/config/secret.env", str(tmp_path / "code")]
     engine.run([*call, "down"], env=env)
 

@@ -47,8 +47,13 @@ def library(world) -> str:
 def agentctl(world, *words: str, check: bool = True) -> str:
     """Call agentctl outside, as a person would."""
     program = "import sys; from agentctl.cli import main; sys.exit(main())"
-    done = deadline.run([sys.executable, "-c", program, "--name", world.name, *words], capture_output=True, text=True,
-                        env={**os.environ, "PYTHONPATH": library(world)}, timeout=500)
+    done = deadline.run(
+        [sys.executable, "-c", program, "--name", world.name, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": library(world)},
+        timeout=500,
+    )
     assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
@@ -182,8 +187,24 @@ def test_an_engine_that_ends_is_not_the_candidates_fault(world):
 def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(monkeypatch, engine, agent_image):
     world = ComposeWorld(monkeypatch, engine)
     try:
-        words = ("init", "--runtime", "compose", "--engine", engine.host, "--image", AGENT, "--user", world.owner,
-                 "--state-dir", str(world.state), "--no-hooks", str(world.code), "--", "python3", "agent.py")
+        words = (
+            "init",
+            "--runtime",
+            "compose",
+            "--engine",
+            engine.host,
+            "--image",
+            AGENT,
+            "--user",
+            world.owner,
+            "--state-dir",
+            str(world.state),
+            "--no-hooks",
+            str(world.code),
+            "--",
+            "python3",
+            "agent.py",
+        )
         agentctl(world, *words)
         folder = Path(world.places.config_dir)
         text = (folder / "compose.yaml").read_text()

@@ -28,8 +28,10 @@ class ContainedWorld(ComposeWorld):
         self.extra.write_text(f"services: {{watchdog: {{environment: {{AGENTCTL_ROOT: {self.folder}/r}}}}}}\n")
         self.compose("up", "-d", "engine")
         knock = f"import socket; socket.socket(socket.AF_UNIX).connect('{INSIDE.removeprefix('unix://')}')"
-        self.until(lambda: self.compose("exec", "-T", "engine", "python3", "-c", knock, check=False).returncode == 0,
-                   "the proxy to listen")
+        self.until(
+            lambda: self.compose("exec", "-T", "engine", "python3", "-c", knock, check=False).returncode == 0,
+            "the proxy to listen",
+        )
         init = ["--runtime", "compose", "--engine", INSIDE, "--no-hooks", "--user", OWNER, "--image", AGENT,
                 "--state-dir", str(self.state), str(self.code), "--", "python3", "agent.py"]  # fmt: skip
         calls = [["init", *init], *(["config", "set", *pair] for pair in self.wanted())]

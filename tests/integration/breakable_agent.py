@@ -54,12 +54,22 @@ def beat_from_the_side():
 
 signal.signal(signal.SIGTERM, save_and_go)
 atexit.register(time.sleep, 0.1)  # a busy tmux hears of an end before it has read the last words, and loses them
-append(f"{STATE}/starts", json.dumps({
-    "generation": os.environ["AGENT_GENERATION"], "commit": os.environ["AGENT_COMMIT"],
-    "launch": os.environ["AGENT_LAUNCH_ID"], "pid": os.getpid(), "resumed": os.environ.get("AGENT_RESUMED", ""),
-    "brief": os.environ.get("AGENT_BRIEF_FILE", ""), "task": read(os.environ["AGENT_TASK_FILE"]),
-    "venv": read(".venv/version"),
-}) + "\n")
+append(
+    f"{STATE}/starts",
+    json.dumps(
+        {
+            "generation": os.environ["AGENT_GENERATION"],
+            "commit": os.environ["AGENT_COMMIT"],
+            "launch": os.environ["AGENT_LAUNCH_ID"],
+            "pid": os.getpid(),
+            "resumed": os.environ.get("AGENT_RESUMED", ""),
+            "brief": os.environ.get("AGENT_BRIEF_FILE", ""),
+            "task": read(os.environ["AGENT_TASK_FILE"]),
+            "venv": read(".venv/version"),
+        }
+    )
+    + "\n",
+)
 print("agent: starting", flush=True)
 
 import behaviour  # noqa: E402
@@ -76,9 +86,18 @@ if MODE == "orphan":
 notify("READY=1", "STATUS=working")
 for number in range(1, 10**9):
     notify("WATCHDOG=1", f"X_AGENTCTL_PROGRESS={number}", "X_AGENTCTL_PHASE=working")
-    append(os.environ["AGENT_HISTORY_FILE"], json.dumps(
-        {"id": f"{os.environ['AGENT_LAUNCH_ID']}-{number}", "at": "2026-01-01T00:00:00Z", "role": "assistant",
-         "content": f"step {number}"}) + "\n")
+    append(
+        os.environ["AGENT_HISTORY_FILE"],
+        json.dumps(
+            {
+                "id": f"{os.environ['AGENT_LAUNCH_ID']}-{number}",
+                "at": "2026-01-01T00:00:00Z",
+                "role": "assistant",
+                "content": f"step {number}",
+            }
+        )
+        + "\n",
+    )
     MODE = read(f"{STATE}/mode").strip() or behaviour.MODE
     if number == 4:
         if MODE == "run":

@@ -87,8 +87,12 @@ class Changing(World):
         facts = {"commit": head, "tree": tree, "ok": True, "note": "looks good"}
         with self.ledger() as ledger:
             for verb in change_records.RECORDS:
-                change_records.handle(self.station, ledger, {"verb": verb, "name": name, "facts": facts},
-                                      change_records.Author("a test", is_agent=False))
+                change_records.handle(
+                    self.station,
+                    ledger,
+                    {"verb": verb, "name": name, "facts": facts},
+                    change_records.Author("a test", is_agent=False),
+                )
 
     def wish_for(self, name: str = "feature/x") -> None:
         """Have on record that a change is to be promoted, and nothing done for it yet."""
@@ -96,8 +100,12 @@ class Changing(World):
         merge = worktree.merge_commit(str(self.code), head, main, f"Merge {name}")
         wish = {"commit": head, "tree": tree, "main": main, "merge": merge}
         with self.ledger() as ledger:
-            change_records.handle(self.station, ledger, {"verb": "promote", "name": name, **wish},
-                                  change_records.Author("somebody", is_agent=False))
+            change_records.handle(
+                self.station,
+                ledger,
+                {"verb": "promote", "name": name, **wish},
+                change_records.Author("somebody", is_agent=False),
+            )
 
     def really_pass_on(self, name: str = "feature/x") -> None:
         """Check, try and review what the branch holds now, by the verbs."""

@@ -126,8 +126,16 @@ class CrashWorld:
             assert all(refs.get(name) == generation["vault_commit"] for name in names), f"I2: {names} of {refs}"
         seen = (*sorted(manifest(self.vault).items()), *(g["vault_commit"] for g in generations))
         if seen not in self._sound:  # to the byte the same is as sound as it was
-            ask("git", "--git-dir", self.vault, "fsck", "--strict", "--no-dangling", "--no-progress",
-                *(g["vault_commit"] for g in generations))
+            ask(
+                "git",
+                "--git-dir",
+                self.vault,
+                "fsck",
+                "--strict",
+                "--no-dangling",
+                "--no-progress",
+                *(g["vault_commit"] for g in generations),
+            )
             self._sound.add(seen)
         assert not os.path.exists(f"{self.vault}/objects/info/alternates"), "I2"
 
@@ -136,12 +144,16 @@ class CrashWorld:
         places = self.trees()
         lost = missing(self.tree, *(manifest(p, without=(".git",)) for p in places))
         assert not lost, f"I3: {lost}"
-        repositories = [manifest(f"{p}/.git") for p in places] + \
-            [manifest(p) for p in Path(self.slots.folder).glob("quarantine/*/git-broken*")]
+        repositories = [manifest(f"{p}/.git") for p in places] + [
+            manifest(p) for p in Path(self.slots.folder).glob("quarantine/*/git-broken*")
+        ]
         lost = missing(self.repository, *repositories)
         aside = {(p.name, describe(p)) for p in Path(self.slots.folder).glob("quarantine/*/git-state/*")}
-        lost = {path: what for path, what in lost.items()
-                if not path.startswith(MOVED_BY_US) and (path.replace("/", "%"), what) not in aside}
+        lost = {
+            path: what
+            for path, what in lost.items()
+            if not path.startswith(MOVED_BY_US) and (path.replace("/", "%"), what) not in aside
+        }
         assert not lost, f"I3: .git: {lost}"
         assert self.history <= set(self._history_lines()), "I4: history"
 
@@ -210,6 +222,7 @@ class CrashWorld:
 
     def _tell_inodes(self, inodes: dict[int, int]) -> None:
         """A copy has other inodes: put them where the old ones were noted."""
+
         def told(match: re.Match) -> str:
             return f'"inode": {inodes.get(int(match[1]), match[1])}'
 

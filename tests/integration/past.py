@@ -31,8 +31,11 @@ class Past:
 
     def __init__(self, monkeypatch, failures: int = 3, retention: dict | None = None) -> None:
         monkeypatch.setenv("AGENTCTL_RUNTIME", "direct")
-        self.world = World(monkeypatch, {"probation": {"tries": 1}, "retention": {"newest": 1, **(retention or {})}},
-                           parent=fast_folder())
+        self.world = World(
+            monkeypatch,
+            {"probation": {"tries": 1}, "retention": {"newest": 1, **(retention or {})}},
+            parent=fast_folder(),
+        )
         self.world.adopt()
         self.trees: dict[str, dict] = {}
         for number in range(failures):
@@ -60,8 +63,9 @@ class Past:
         self.trees[incident] = before
         self.relaunch()
         # A condemned tree whose ignored file is in the way of the next: it stays in quarantine alone.
-        write(world.quarantine({"id": incident}) / "tree", {"only.cache": f"last copy {number}",
-                                                                      ".venv/lib": b"v" * 5000})
+        write(
+            world.quarantine({"id": incident}) / "tree", {"only.cache": f"last copy {number}", ".venv/lib": b"v" * 5000}
+        )
         self.trees[incident]["only.cache"] = manifest(world.quarantine({"id": incident}) / "tree")["only.cache"]
         return incident
 
@@ -75,8 +79,12 @@ class Past:
     def age(self, days: float) -> Past:
         """Make every kept thing that much older."""
         station, old = self.station, time.time() - days * DAY
-        folders = [f"{station.slots.folder}/quarantine", station.places.snapshots_dir,
-                   station.places.incidents_dir, f"{station.places.incidents_dir}/launches"]
+        folders = [
+            f"{station.slots.folder}/quarantine",
+            station.places.snapshots_dir,
+            station.places.incidents_dir,
+            f"{station.places.incidents_dir}/launches",
+        ]
         for folder in filter(os.path.isdir, folders):
             by_age = sorted(os.listdir(folder), key=lambda name: os.stat(f"{folder}/{name}").st_mtime_ns)
             for rank, name in enumerate(by_age):
@@ -93,9 +101,13 @@ class Past:
         return self.cli("prune", *words, expect=expect)
 
     def cli(self, *words: str, expect: int = 0) -> subprocess.CompletedProcess:
-        done = deadline.run([sys.executable, "-c", CLI, "--name", self.world.name, *words],
-                            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True,
-                            text=True, timeout=300)
+        done = deadline.run(
+            [sys.executable, "-c", CLI, "--name", self.world.name, *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == expect, (done.stdout[-2000:], done.stderr[-4000:])
         return done
 
@@ -139,10 +151,15 @@ class Past:
                 bring_back(self.station.vault, f"refs/agentctl/archive/quarantine/{incident}", str(target))
                 after = manifest(target / "tree")
                 shutil.rmtree(target)
-            lost = {path: what for path, what in before.items()
-                    if what not in (after.get(path), live.get(path)) and what[0] not in ("socket", "folder")
-                    and not path.startswith(".venv") and "__pycache__" not in path
-                    and path != "sparse"}  # where its holes are is for the file system to say
+            lost = {
+                path: what
+                for path, what in before.items()
+                if what not in (after.get(path), live.get(path))
+                and what[0] not in ("socket", "folder")
+                and not path.startswith(".venv")
+                and "__pycache__" not in path
+                and path != "sparse"
+            }  # where its holes are is for the file system to say
             assert not lost, (incident, lost)
 
     def end(self) -> None:

@@ -195,8 +195,11 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = {"standby": jobs, "take_snapshot": adopt.state,
-             "keep_branches": adopt.Station.open.__globals__["Vault"]}.get(part, adopt.launch)
+    owner = {
+        "standby": jobs,
+        "take_snapshot": adopt.state,
+        "keep_branches": adopt.Station.open.__globals__["Vault"],
+    }.get(part, adopt.launch)
     monkeypatch.setattr(owner, part, fail)
     before = manifest(yard.folder)
     with pytest.raises(OSError, match="No space"):
@@ -232,8 +235,9 @@ def test_an_adoption_touches_no_file_of_the_repository(tmp_path, monkeypatch, br
     assert station.vault.check([row["vault_commit"]]) == ""
     assert station.slots.standby_note()["generation"] == 1
     standby = manifest(station.slots.standby)
-    assert {name: what for name, what in manifest(yard.code, without=(".git", "cache")).items()
-            if name != "cache"} == standby
+    assert {
+        name: what for name, what in manifest(yard.code, without=(".git", "cache")).items() if name != "cache"
+    } == standby
 
 
 def test_what_is_named_in_words_for_people(yard):

@@ -153,8 +153,11 @@ def check_nothing_is_missing(world, before):
     missing = {p: what for p, what in tree.items() if live.get(p) != what and old.get(p) != what}
     assert not missing, missing
     kept = digests(world.subject.code / ".git") | digests(world.quarantine)
-    gone = [path for path, what in before.items() if path.startswith(".git/") and what[0] == "file"
-            and what[3] not in kept and not is_followed(world, path)]
+    gone = [
+        path
+        for path, what in before.items()
+        if path.startswith(".git/") and what[0] == "file" and what[3] not in kept and not is_followed(world, path)
+    ]
     assert not gone, gone
 
 

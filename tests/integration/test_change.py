@@ -29,7 +29,8 @@ def test_a_start_makes_branch_worktree_tag_snapshot_and_note(make):
     assert git(folder, "symbolic-ref", "--short", "HEAD") == "feature/x"
     assert git(world.code, "rev-parse", "before/feature/x") == world.first
     assert (world.places.snapshots_dir + "/" + row["snapshot"]) and os.path.isdir(
-        f"{world.places.snapshots_dir}/{row['snapshot']}")
+        f"{world.places.snapshots_dir}/{row['snapshot']}"
+    )
     assert "- [ ] change feature/x: count faster\n" in (world.state / "current_task.md").read_text()
     assert manifest(world.code, without=(".git",)) == before
     assert git(world.code, "status", "--porcelain") == ""

@@ -14,8 +14,14 @@ def make(monkeypatch):
 
 
 def test_a_good_change_passes_and_the_next_verb_is_try(make):
-    world = make({"change": {"lint": ["ruff", "check", "--no-cache", "{python}"],
-                             "tests": ["python3", "-c", "import behaviour; assert behaviour.MODE == 'healthy'"]}})
+    world = make(
+        {
+            "change": {
+                "lint": ["ruff", "check", "--no-cache", "{python}"],
+                "tests": ["python3", "-c", "import behaviour; assert behaviour.MODE == 'healthy'"],
+            }
+        }
+    )
     folder = world.begin(files={"new.py": "x = 1\n", "tool": "#!/bin/sh\necho\n"})
     told = world.ctl("change", "check").stdout
     assert "syntax: 2 files read" in told and "ok      lint" in told and "ok      tests" in told

@@ -46,8 +46,9 @@ def test_a_good_change_is_blessed_and_main_moves(make):
     assert world.incidents() == [] and world.rungs() == [("promote", 2)]
     assert world.starts()[-1]["generation"] == "2" and world.starts()[-1]["commit"] == main
     assert world.change()["state"] == "blessed"
-    assert world.all("SELECT source, change FROM generations WHERE number=2") == [{"source": "change",
-                                                                                   "change": "feature/x"}]
+    assert world.all("SELECT source, change FROM generations WHERE number=2") == [
+        {"source": "change", "change": "feature/x"}
+    ]
     # the next start takes the worktree of the blessed one away
     world.begin("feature/next")
     assert not folder.exists()
@@ -187,8 +188,12 @@ def test_a_human_has_to_approve(make):
                             text=True, env={**os.environ, **inside, "PYTHONPATH": SOURCE}, timeout=60)  # fmt: skip
         assert done.returncode == 1 and "this is the agent itself" in done.stderr, (stripped, done)
     with pytest.raises(AgentctlError, match="this is the agent itself"):  # nor at the runner's door, whoever it runs as
-        runner_client.ask(world.places.api_socket_path, "POST", "/changes",
-                          {"verb": "approve", "name": "feature/x", "commit": git(folder, "rev-parse", "HEAD")})
+        runner_client.ask(
+            world.places.api_socket_path,
+            "POST",
+            "/changes",
+            {"verb": "approve", "name": "feature/x", "commit": git(folder, "rev-parse", "HEAD")},
+        )
     world.ctl("change", "approve", "--note", "go")
     git(folder, "commit", "-q", "--amend", "-m", "approved was another one")
     assert "approved" in world.refuses("change", "promote")
@@ -213,11 +218,13 @@ def test_promote_from_inside_the_agent_that_dies_of_it(make):
     world.until_beating(1)
     world.make_ready()
     before = manifest(world.code, without=(".git",))
-    script = (f"import os, subprocess, sys\nif not os.path.exists({str(world.folder / 'asked')!r}):\n"
-              f"    open({str(world.folder / 'asked')!r}, 'w').close()\n"
-              f"    log = open({str(world.folder / 'said')!r}, 'w')\n"
-              f"    subprocess.Popen([sys.executable, '-c', {CTL!r}, 'change', 'promote'], stdout=log, stderr=log, "
-              f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}, 'AGENTCTL_SCOPE': 'user'}})\n")
+    script = (
+        f"import os, subprocess, sys\nif not os.path.exists({str(world.folder / 'asked')!r}):\n"
+        f"    open({str(world.folder / 'asked')!r}, 'w').close()\n"
+        f"    log = open({str(world.folder / 'said')!r}, 'w')\n"
+        f"    subprocess.Popen([sys.executable, '-c', {CTL!r}, 'change', 'promote'], stdout=log, stderr=log, "
+        f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}, 'AGENTCTL_SCOPE': 'user'}})\n"
+    )
     assert "note.txt" not in before
     world.stop()
     write(world.state, {"run.py": script})

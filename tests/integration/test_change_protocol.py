@@ -38,13 +38,13 @@ def commit(folder, *words, tools=""):
     return deadline.run(argv, cwd=folder, env=env, capture_output=True, text=True)
 
 
-
 @pytest.mark.parametrize("tool", ["plain", "pre-commit"])
 def test_the_hook_stops_what_the_gate_would(make, tool, monkeypatch):
     world = make({"change": {"lint": ["ruff", "check", "--no-cache", "{python}"]}})
     if tool == "plain":
-        monkeypatch.setenv("PATH", ":".join(p for p in os.environ["PATH"].split(":")
-                                            if not os.path.exists(f"{p}/pre-commit")))
+        monkeypatch.setenv(
+            "PATH", ":".join(p for p in os.environ["PATH"].split(":") if not os.path.exists(f"{p}/pre-commit"))
+        )
     else:
         assert os.path.exists(PRE_COMMIT), "pre-commit is in the test requirements"
         monkeypatch.setenv("PATH", f"{os.path.dirname(PRE_COMMIT)}:{os.environ['PATH']}")
@@ -128,8 +128,9 @@ def test_every_command_of_the_protocol_works(make):
     assert world.ctl("protocol").stdout == protocol.TEXT
 
 
-@pytest.mark.parametrize(("script", "words"), [("restart_agent.sh", ["restart", "--no-wait"]),
-                                               ("roll_back.sh", ["rollback", "--yes", "3"])])
+@pytest.mark.parametrize(
+    ("script", "words"), [("restart_agent.sh", ["restart", "--no-wait"]), ("roll_back.sh", ["rollback", "--yes", "3"])]
+)
 def test_the_scripts_that_some_agents_expect_call_agentctl(tmp_path, script, words):
     path = Path(__file__).resolve().parents[2] / "packaging" / script
     (tmp_path / "agentctl").write_text('#!/bin/sh\necho "$@"\n')

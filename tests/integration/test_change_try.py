@@ -78,8 +78,11 @@ def test_its_world_is_a_copy(make):
     world = make()
     spied = str(world.folder / "spied")
     spy = f"import os, json\njson.dump(dict(os.environ), open({spied!r}, 'w'))\nMODE = 'healthy'\n"
-    smoke = ["sh", "-c", f"cat $AGENT_STATE_DIR/config/plan.json >{world.folder}/smoked; "
-                         "echo bad >$AGENT_STATE_DIR/config/plan.json"]
+    smoke = [
+        "sh",
+        "-c",
+        f"cat $AGENT_STATE_DIR/config/plan.json >{world.folder}/smoked; echo bad >$AGENT_STATE_DIR/config/plan.json",
+    ]
     world.ctl("config", "set", "change.smoke", json.dumps(smoke))
     before = manifest(world.state)
     begin(world, {"behaviour.py": spy})
@@ -95,8 +98,12 @@ def test_its_world_is_a_copy(make):
 
 BAD = {"crash": "exit status 1", "side-thread": "no heartbeat for"}
 if effort.NIGHT:
-    BAD |= {"never-ready": "was not ready within", "again-75": "restart me", "exit-78": "exit status 78",
-            "hang": "no heartbeat for"}
+    BAD |= {
+        "never-ready": "was not ready within",
+        "again-75": "restart me",
+        "exit-78": "exit status 78",
+        "hang": "no heartbeat for",
+    }
 
 
 @pytest.mark.parametrize(("mode", "why"), BAD.items())
@@ -128,8 +135,10 @@ def test_a_restart_asked_for_inside_does_not_reach_the_real_agent(make):
     world = make()
     world.start()
     launch = world.until_beating(1)
-    inside = (f"import os, subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {CTL!r}, 'restart', '--no-wait'], "
-              f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}}})\nMODE = 'healthy'\n")
+    inside = (
+        f"import os, subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {CTL!r}, 'restart', '--no-wait'], "
+        f"env={{**os.environ, 'PYTHONPATH': {SOURCE!r}}})\nMODE = 'healthy'\n"
+    )
     begin(world, {"behaviour.py": inside})
     assert "it asked to be restarted" in world.refuses("change", "try", "--for", "1m")
     assert world.launches()[-1]["id"] == launch["id"] and not world.launches()[-1]["end"]
@@ -154,8 +163,12 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
 
 
 def test_the_environment_comes_along(make):
-    world = make({"change": {"smoke": ["sh", "-c", "test -e .venv/version"]},
-                  "environment": {"build": ["sh", "-c", "cp new.lock .venv/version"], "lockfiles": ["new.lock"]}})
+    world = make(
+        {
+            "change": {"smoke": ["sh", "-c", "test -e .venv/version"]},
+            "environment": {"build": ["sh", "-c", "cp new.lock .venv/version"], "lockfiles": ["new.lock"]},
+        }
+    )
     write(world.code, {".venv/version": "old\n"})
     folder = begin(world, {"note.txt": "new"})
     world.ctl("change", "try")
@@ -198,15 +211,29 @@ def test_the_running_agent_is_out_of_its_reach(make, slots):
     world.until_beating(1)
     spied = str(world.folder / "spied")
     world.until(world.history, "a history to copy")
-    paths = {"state": str(world.state), "code": str(world.code), "door": world.places.api_socket_path,
-             "token": world.places.token_path, "outside": f"{world.folder}/elsewhere", "spied": spied}
+    paths = {
+        "state": str(world.state),
+        "code": str(world.code),
+        "door": world.places.api_socket_path,
+        "token": world.places.token_path,
+        "outside": f"{world.folder}/elsewhere",
+        "spied": spied,
+    }
     begin(world, {"behaviour.py": INTRUDER % paths})
     told = world.ctl("change", "try", "--for", "1s").stdout
     assert "not closed off" not in told
     found = json.loads((world.folder / "spied").read_text())
-    assert found == {"state": "done", "remove": "done", "code": "OSError", "door": "FileNotFoundError",
-                     "token": "FileNotFoundError", "outside": "a session", "write outside": "done", "worktree": "done",
-                     "git": "done"}
+    assert found == {
+        "state": "done",
+        "remove": "done",
+        "code": "OSError",
+        "door": "FileNotFoundError",
+        "token": "FileNotFoundError",
+        "outside": "a session",
+        "write outside": "done",
+        "worktree": "done",
+        "git": "done",
+    }
     assert (world.state / "config/plan.json").read_text() == "the good plan"
     assert world.history() and not (world.state / "gone").exists()
     assert not (world.code / "planted.py").exists()

@@ -94,5 +94,7 @@ def test_one_of_a_newer_agentctl_is_refused_and_the_agent_started_beside_it(worl
     survived("a broken ledger", "launch and rollback", 1)
 
 
-FIX = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); " \
-      "db.execute(\"UPDATE meta SET value='1' WHERE key='version'\"); db.commit()"
+FIX = (
+    "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
+    "db.execute(\"UPDATE meta SET value='1' WHERE key='version'\"); db.commit()"
+)

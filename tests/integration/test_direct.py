@@ -237,10 +237,15 @@ def kill_agent(world: World) -> None:
     os.kill(world.starts()[-1]["pid"], signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("hurt", "triggers"), [
-    (kill_tmux, ("tmux-killed", "crash")), (kill_runner, ("runner-killed",)), (freeze_agent, ("watchdog",)),
-    (kill_agent, ("crash",)),
-])
+@pytest.mark.parametrize(
+    ("hurt", "triggers"),
+    [
+        (kill_tmux, ("tmux-killed", "crash")),
+        (kill_runner, ("runner-killed",)),
+        (freeze_agent, ("watchdog",)),
+        (kill_agent, ("crash",)),
+    ],
+)
 def test_good_code_is_restarted_where_it_is(make, hurt, triggers):
     world = make(HANGS)
     world.start()
@@ -284,8 +289,12 @@ def test_a_history_that_the_bad_version_damaged_is_mended(make, harm):
     world.until(lambda: len(world.history()) > 5, "some history")
     world.stop()
     before = world.history()
-    world.commit({"behaviour.py": "import os, pathlib\npath = pathlib.Path(os.environ['AGENT_HISTORY_FILE'])\n"
-                                  f"data = path.read_bytes()\n{harm}\nraise RuntimeError('damage done')\n"})
+    world.commit(
+        {
+            "behaviour.py": "import os, pathlib\npath = pathlib.Path(os.environ['AGENT_HISTORY_FILE'])\n"
+            f"data = path.read_bytes()\n{harm}\nraise RuntimeError('damage done')\n"
+        }
+    )
     world.start()
     incident = world.until_outcome("recovered")
     world.stop()
@@ -318,9 +327,11 @@ def test_a_lost_task_is_rebuilt_from_the_history(make, harm):
 
 def test_restore_patterns_go_back_and_what_was_replaced_is_kept(make):
     world = make(ONE_TRY)
-    bad = ("import os, pathlib\nhome = pathlib.Path(os.environ['AGENT_STATE_DIR'])\n"
-           "(home / 'config/plan.json').write_text('the bad plan')\n(home / 'memory.txt').write_text('stays')\n"
-           "raise RuntimeError('bad plan')\n")
+    bad = (
+        "import os, pathlib\nhome = pathlib.Path(os.environ['AGENT_STATE_DIR'])\n"
+        "(home / 'config/plan.json').write_text('the bad plan')\n(home / 'memory.txt').write_text('stays')\n"
+        "raise RuntimeError('bad plan')\n"
+    )
     world.commit({"behaviour.py": bad})
     world.start()
     incident = world.until_outcome("recovered")
@@ -475,8 +486,9 @@ def test_a_stop_before_the_launch_is_on_record_is_no_failure(monkeypatch):
         os.makedirs(world.places.runtime_dir, exist_ok=True)
         write(world.code, {"large.bin": os.urandom(100_000_000)})  # git is busy with it for a while
         entry = Path(SOURCE, "agentctl/entry.py")
-        runner = subprocess.Popen([sys.executable, "-I", "-S", entry, "runner", world.name],
-                                  env={**os.environ, "AGENTCTL_RUNTIME": "direct"})
+        runner = subprocess.Popen(
+            [sys.executable, "-I", "-S", entry, "runner", world.name], env={**os.environ, "AGENTCTL_RUNTIME": "direct"}
+        )
         wait_until(lambda: os.path.exists(world.places.launching_path), "the mark")
         runner.terminate()
         assert deadline.wait(runner, timeout=PATIENCE_SECONDS) == -signal.SIGTERM

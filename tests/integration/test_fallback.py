@@ -90,8 +90,15 @@ class Odd(World):
     def fail(self) -> None:
         """Have a bad candidate, with work that is not committed, end for good."""
         self.bad = self.mode("crash", "a bad change")
-        write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n",
-                          "deep.cache/more/y": "ignored\n"})
+        write(
+            self.code,
+            {
+                "dirty.py": "not committed\n",
+                "notes.cache": "ignored\n",
+                "sub/deep/x": "untracked\n",
+                "deep.cache/more/y": "ignored\n",
+            },
+        )
         opened = station.Station.open(self.name)
         with self.ledger() as ledger:
             begun = launch.begin(opened, ledger)
@@ -104,8 +111,9 @@ class Odd(World):
 
     def run(self, code: str, *words) -> subprocess.CompletedProcess:
         env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
-        return deadline.run([sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True,
-                            timeout=300)
+        return deadline.run(
+            [sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True, timeout=300
+        )
 
     def check_rolled_back(self) -> dict:
         assert git(self.code, "rev-parse", "HEAD", "main").split() == [self.first] * 2

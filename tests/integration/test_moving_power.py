@@ -22,8 +22,14 @@ KINDS = effort.choose(("ext4", "xfs"), 1, "moving, power")
 CUTS = effort.points(6, 150)
 OURS = ("entries.py", "moving.py", "slots.py", "durable.py")
 TOP = Path("/mnt/disk")
-BAD = {"agent.py": "bad\n", "sub/deep/a": "bad a\n", "sub/deep/b": "b" * 200_000, "dirty": "x", "cache/x": "ignored",
-       ".git/HEAD": "ref: refs/heads/main\n"}
+BAD = {
+    "agent.py": "bad\n",
+    "sub/deep/a": "bad a\n",
+    "sub/deep/b": "b" * 200_000,
+    "dirty": "x",
+    "cache/x": "ignored",
+    ".git/HEAD": "ref: refs/heads/main\n",
+}
 GOOD = {"agent.py": "good\n", "sub/deep/a": "good a\n", "sub/other": "new\n", "big": "g" * 100_000}
 
 

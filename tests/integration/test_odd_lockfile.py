@@ -10,8 +10,10 @@ from integration.world import World, write
 @pytest.mark.parametrize("what", ["folder", "link to itself"])
 def test_it_is_another_lock_file_and_no_more(monkeypatch, what):
     build = ["sh", "-c", "mkdir -p .venv && cp uv.lock .venv/version"]
-    world = World(monkeypatch, {"environment": {"paths": [".venv"], "lockfiles": ["uv.lock"], "build": build},
-                                "probation": {"tries": 1}})
+    world = World(
+        monkeypatch,
+        {"environment": {"paths": [".venv"], "lockfiles": ["uv.lock"], "build": build}, "probation": {"tries": 1}},
+    )
     try:
         write(world.code, {".venv/version": "one"})
         world.commit({"uv.lock": "one"})

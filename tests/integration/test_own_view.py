@@ -52,8 +52,18 @@ print(json.dumps(found))
 def top():
     """A folder that anybody may enter: the others' temp folders are closed."""
     folder = Path(tempfile.mkdtemp(prefix="agw", dir="/tmp"))
-    write(folder, {"state/a": "real", "copy/a": "copy", "code/a": "code", "code/.git/a": "", "code/in/deep/a": "",
-                   "code/in/a": "", "outside/a": "real"})
+    write(
+        folder,
+        {
+            "state/a": "real",
+            "copy/a": "copy",
+            "code/a": "code",
+            "code/.git/a": "",
+            "code/in/deep/a": "",
+            "code/in/a": "",
+            "outside/a": "real",
+        },
+    )
     yield folder
     shutil.rmtree(folder)
 
@@ -72,8 +82,15 @@ def test_what_is_closed_stays_closed(top, uid):
     found = look(top, uid)
     undone = {name: found.pop(name) for name in ("undo", "undo in another")}
     assert found == {
-        "state/a": 1, "code/a": 30, "code/.git/a": 1, "code/in/a": 1, "code/in/deep/a": 1, "outside/a": 1,
-        "outside/new": 1, "what was the state": "copyx", "what lies outside": ["a", "new"],
+        "state/a": 1,
+        "code/a": 30,
+        "code/.git/a": 1,
+        "code/in/a": 1,
+        "code/in/deep/a": 1,
+        "outside/a": 1,
+        "outside/new": 1,
+        "what was the state": "copyx",
+        "what lies outside": ["a", "new"],
     }
     if uid:  # root may do anything
         assert undone == {"undo": True, "undo in another": True}

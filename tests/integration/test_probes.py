@@ -28,9 +28,16 @@ SETTINGS = {
     "file": {"from": "file", "file": "alive"},
     "output": {"from": "output"},
     # Alive is a file younger than two seconds; the probe knows the state folder from its environment.
-    "command": {"from": "command", "command": [
-        sys.executable, "-I", "-S", "-c",
-        "import os,sys,time; p=os.environ['AGENT_STATE_DIR']+'/alive'; sys.exit(time.time()-os.stat(p).st_mtime>2)"]},
+    "command": {
+        "from": "command",
+        "command": [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            "import os,sys,time; p=os.environ['AGENT_STATE_DIR']+'/alive'; sys.exit(time.time()-os.stat(p).st_mtime>2)",
+        ],
+    },
 }
 
 
@@ -42,8 +49,13 @@ def make(monkeypatch):
         world = World(monkeypatch, settings)
         worlds.append(world)
         world.commit({"agent.py": code}, "an agent that knows nothing")
-        world.station = adopt.adopt(world.places, str(world.code), [sys.executable, "agent.py"],
-                                    state_dir=str(world.state), settings=world.settings)
+        world.station = adopt.adopt(
+            world.places,
+            str(world.code),
+            [sys.executable, "agent.py"],
+            state_dir=str(world.state),
+            settings=world.settings,
+        )
         return world
 
     yield build
@@ -62,20 +74,24 @@ def test_the_first_sign_of_life_does_not_wait_for_a_quarter_of_the_timeout(make)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ready", ["notify", "300ms"])
 def test_life_is_seen_and_so_is_its_end(make, kind, ready):
-    world = make(LOOP.replace("KIND", KINDS[kind]),
-                 {"agent": {"ready": ready}, "heartbeat": {"timeout": "8s", **SETTINGS[kind]}})
+    world = make(
+        LOOP.replace("KIND", KINDS[kind]), {"agent": {"ready": ready}, "heartbeat": {"timeout": "8s", **SETTINGS[kind]}}
+    )
     world.start()
     first = world.until_beating(1)
     (world.state / f"hang-{first['id']}").touch()
-    ended = world.until(lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None),
-                        "the hang to be seen")
+    ended = world.until(
+        lambda: next((x for x in world.launches() if x["id"] == first["id"] and x["end"]), None), "the hang to be seen"
+    )
     assert (ended["end"], ended["trigger"]) == ("failed", "watchdog")
     assert world.until_beating(1, after=first["id"])
 
 
 def test_an_old_file_is_no_sign_of_this_launch(make):
-    world = make("import time; time.sleep(3600)",
-                 {"agent": {"ready_timeout": "8s"}, "heartbeat": {"from": "file", "file": "alive"}})
+    world = make(
+        "import time; time.sleep(3600)",
+        {"agent": {"ready_timeout": "8s"}, "heartbeat": {"from": "file", "file": "alive"}},
+    )
     (world.state / "alive").write_text("from the last launch")
     world.start()
     ended = world.until(lambda: next((x for x in world.launches() if x["end"]), None), "the launch to fail")

@@ -132,8 +132,11 @@ def test_status_says_that_a_budget_is_exceeded(make):
     assert past.status()["over_budget"] == {}
     past.age(400)
     assert past.status()["over_budget"] == {
-        "quarantine": "2 over the budget", "evidence": past.status()["over_budget"]["evidence"],
-        "generations": "2 over the budget", "snapshots": past.status()["over_budget"]["snapshots"]}
+        "quarantine": "2 over the budget",
+        "evidence": past.status()["over_budget"]["evidence"],
+        "generations": "2 over the budget",
+        "snapshots": past.status()["over_budget"]["snapshots"],
+    }
     assert "quarantine: 2 over the budget" in past.cli("status", expect=3).stdout
     past.prune("--yes")
     assert past.status()["over_budget"] == {}
@@ -241,8 +244,19 @@ def test_captures_go_on_while_it_prunes(make):
     """Nothing that a launch captures meanwhile is lost, whichever comes first."""
     past = make(3).age(400)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = subprocess.Popen([sys.executable, "-c", "import sys; from agentctl.cli import main; sys.exit(main())",
-                                "--name", past.world.name, "prune", "--yes"], env=env, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from agentctl.cli import main; sys.exit(main())",
+            "--name",
+            past.world.name,
+            "prune",
+            "--yes",
+        ],
+        env=env,
+        stdout=subprocess.DEVNULL,
+    )
     number = 0
     with past.world.ledger() as ledger:
         while running.poll() is None or number < 3:

@@ -17,8 +17,16 @@ from kit.line_killer import killed_at, run
 from kit.survival import survived
 
 POINTS = effort.points(2, 300)
-OURS = ("/prune.py", "/prune_plan.py", "/archive.py", "/vault_copy.py", "/vault.py", "/ledger.py", "/durable.py",
-        "/station.py")
+OURS = (
+    "/prune.py",
+    "/prune_plan.py",
+    "/archive.py",
+    "/vault_copy.py",
+    "/vault.py",
+    "/ledger.py",
+    "/durable.py",
+    "/station.py",
+)
 
 
 class Aged(Past):

@@ -49,8 +49,20 @@ def world(monkeypatch):
 
 
 def facts(ledger: Ledger) -> list[tuple]:
-    return [(g["number"], g["status"], g["is_golden"], g["vault_commit"], g["commit_id"], g["tree"], g["branch"],
-             g["source"], round(g["created_at"], 3)) for g in ledger.generations()]
+    return [
+        (
+            g["number"],
+            g["status"],
+            g["is_golden"],
+            g["vault_commit"],
+            g["commit_id"],
+            g["tree"],
+            g["branch"],
+            g["source"],
+            round(g["created_at"], 3),
+        )
+        for g in ledger.generations()
+    ]
 
 
 def with_wal(path: str) -> None:
@@ -175,8 +187,11 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
     line, was_killed = 1 + effort.dice("rebuild").randrange(STRIDE), True
     while was_killed:
         Path(path).write_bytes(b"junk" * 1000)
-        was_killed = killed_at(line, lambda: rebuild.open_or_rebuild(world.station, lambda _: None),
-                               lambda file: file.endswith(("/rebuild.py", "/ledger.py")))
+        was_killed = killed_at(
+            line,
+            lambda: rebuild.open_or_rebuild(world.station, lambda _: None),
+            lambda file: file.endswith(("/rebuild.py", "/ledger.py")),
+        )
         with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
             assert facts(ledger) == before, f"killed before line {line}"
         line += STRIDE
@@ -208,8 +223,13 @@ def test_a_vault_that_knows_nothing(world):
 
 
 def test_the_agent_lives_on_with_a_rebuilt_ledger(world):
-    write(world.code, {"behaviour.py": "MODE = 'healthy'\n", "agent.py": Path(
-        Path(__file__).parents[1] / "integration/breakable_agent.py").read_text()})
+    write(
+        world.code,
+        {
+            "behaviour.py": "MODE = 'healthy'\n",
+            "agent.py": Path(Path(__file__).parents[1] / "integration/breakable_agent.py").read_text(),
+        },
+    )
     junk(world.places.ledger_path)
     world.start()
     row = world.until_beating()

@@ -37,8 +37,16 @@ def roll_back(world: World) -> dict:
     """Fail the present tree and run the one-shot; return the incident."""
     with world.ledger() as ledger:
         generation = launch.identify(world.station, ledger)
-        writers.add_no_launch(ledger, launch.new_id(), generation["number"], at=time.time(), boot_id=launch.boot_id(),
-                              end=policy.REFUSED, trigger="refused", reason="told to")
+        writers.add_no_launch(
+            ledger,
+            launch.new_id(),
+            generation["number"],
+            at=time.time(),
+            boot_id=launch.boot_id(),
+            end=policy.REFUSED,
+            trigger="refused",
+            reason="told to",
+        )
     assert world.rollback_once() == 0, world.log
     return world.incidents()[-1]
 
@@ -250,8 +258,17 @@ def test_a_head_that_is_elsewhere_is_not_believed(store):
 
 def test_commit_work_keeps_what_was_not_committed(store):
     head = git(store.code, "rev-parse", "HEAD")
-    write(store.code, {".gitattributes": "* text=auto\n", "agent.py": "dirty\r\n", "new/file": "new\n",
-                       ".gitignore": "*.log\n", "x.log": "ignored", os.fsdecode(b"\xff\n"): "odd"})
+    write(
+        store.code,
+        {
+            ".gitattributes": "* text=auto\n",
+            "agent.py": "dirty\r\n",
+            "new/file": "new\n",
+            ".gitignore": "*.log\n",
+            "x.log": "ignored",
+            os.fsdecode(b"\xff\n"): "odd",
+        },
+    )
     os.symlink("nowhere", store.code / "link")
     made = store.repository.commit_work(str(store.code), "rescue/i", head, "work\n", store.staging.path)
     assert git(store.code, "rev-parse", "rescue/i", "rescue/i~1").split() == [made, head]

@@ -48,8 +48,9 @@ def run_runner(world: World) -> int:
     """Run the runner alone, as systemd would; return its exit status."""
     env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
     with open(world.folder / "log", "ab") as log:
-        return deadline.run([sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log,
-                            timeout=300).returncode
+        return deadline.run(
+            [sys.executable, "-c", RUNNER, world.name], env=env, stdout=log, stderr=log, timeout=300
+        ).returncode
 
 
 def run_rescue(world: World, monkeypatch) -> int:
@@ -151,8 +152,16 @@ def test_a_clock_that_went_back_uses_up_no_budget(make):
     world.mode("crash")
     with world.ledger() as ledger:
         for number in range(10):
-            writers.add_attempt(ledger, f"old-{number}", 1, at=time.time() + 300 * 86400, rung="last known good",
-                                target=1, reason="", is_open=False)
+            writers.add_attempt(
+                ledger,
+                f"old-{number}",
+                1,
+                at=time.time() + 300 * 86400,
+                rung="last known good",
+                target=1,
+                reason="",
+                is_open=False,
+            )
     world.start()
     world.until_outcome("recovered")
 
@@ -201,10 +210,14 @@ def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
 def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
-    code = "import sys\nfrom agentctl.launching import state\nfrom agentctl.station import Station\n" \
-           "state.take_snapshot(Station.open(sys.argv[1]))"
-    both = [subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
-            for _ in range(2)]
+    code = (
+        "import sys\nfrom agentctl.launching import state\nfrom agentctl.station import Station\n"
+        "state.take_snapshot(Station.open(sys.argv[1]))"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
+        for _ in range(2)
+    ]
     assert [deadline.wait(taker, timeout=300) for taker in both] == [0, 0]
     root = world.places.snapshots_dir
     assert [snapshots.verify(root, taken) for taken in snapshots.list_ids(root)] == [[], [], []]
@@ -254,8 +267,12 @@ def test_no_process_of_the_agent_outlives_its_launch(make):
     agent = (world.code / "agent.py").read_text()
     seconds = f"{10**6 + os.getpid()}.5"
     bare = f"subprocess.Popen(['sleep', '{seconds}'], start_new_session=True, stdin=subprocess.DEVNULL, env={{}})\n"
-    world.commit({"agent.py": agent.replace('print("agent: starting"', bare + 'print("agent: starting"'),
-                  "behaviour.py": "MODE = 'crash'\n"})
+    world.commit(
+        {
+            "agent.py": agent.replace('print("agent: starting"', bare + 'print("agent: starting"'),
+            "behaviour.py": "MODE = 'crash'\n",
+        }
+    )
     world.start()
     world.until_outcome("recovered")
     assert deadline.run(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
@@ -302,8 +319,12 @@ def test_the_rescue_takes_no_condemned_generation(make, monkeypatch):
     vault = world.station.vault
     with world.ledger() as ledger:
         generation = launch.identify(world.station, ledger)
-        vault.update({"refs/agentctl/good/2": generation["vault_commit"],
-                      "refs/agentctl/condemned/2": generation["vault_commit"]})
+        vault.update(
+            {
+                "refs/agentctl/good/2": generation["vault_commit"],
+                "refs/agentctl/condemned/2": generation["vault_commit"],
+            }
+        )
     shutil.rmtree(world.station.slots.standby)
     assert run_rescue(world, monkeypatch) == 0
     assert (world.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"

@@ -33,8 +33,9 @@ def make(monkeypatch):
         world = World(monkeypatch, settings)
         worlds.append(world)
         world.commit({"agent.py": AGENT}, "an agent that talks")
-        world.station = adopt.adopt(world.places, str(world.code), command, state_dir=str(world.state),
-                                    settings=world.settings)
+        world.station = adopt.adopt(
+            world.places, str(world.code), command, state_dir=str(world.state), settings=world.settings
+        )
         return world
 
     yield build
@@ -119,8 +120,13 @@ def test_a_session_that_cannot_be_resumed_does_not_keep_it_down(make):
 
 
 def test_what_proves_a_session_is_looked_for(make):
-    world = make(START, {"agent": {"resume_command": [*RESUME, "{message}"]},
-                         "resume": {"store": ["talk/"], "proof": ["talk/{session}.jsonl"], "message": "argument"}})
+    world = make(
+        START,
+        {
+            "agent": {"resume_command": [*RESUME, "{message}"]},
+            "resume": {"store": ["talk/"], "proof": ["talk/{session}.jsonl"], "message": "argument"},
+        },
+    )
     world.start()
     first = world.until_beating(1)
     (world.state / "talk").mkdir(exist_ok=True)
@@ -130,8 +136,10 @@ def test_what_proves_a_session_is_looked_for(make):
 
 
 def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
-    world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"resume": {"store": ["talk/"], "message": "keys", "after": "10s"}, "heartbeat": {"timeout": "40s"}})
+    world = make(
+        [sys.executable, "agent.py", "../state/talk"],
+        {"resume": {"store": ["talk/"], "message": "keys", "after": "10s"}, "heartbeat": {"timeout": "40s"}},
+    )
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
@@ -156,8 +164,10 @@ def recorded(world, launch: dict) -> list[dict]:
 
 
 def test_a_message_is_typed_once(make):
-    world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}})
+    world = make(
+        [sys.executable, "agent.py", "../state/talk"],
+        {"resume": {"store": ["talk/"], "message": "keys", "after": "100ms"}},
+    )
     world.start()
     first = world.until_beating(1)
     type_line(world, "hello")
@@ -197,8 +207,9 @@ def hooked(make, monkeypatch):
 
 def end_of(world, launch: dict) -> dict:
     """Wait until a launch has ended; return it."""
-    return world.until(lambda: next((x for x in world.launches() if x["id"] == launch["id"] and x["end"]), None),
-                       "its end")
+    return world.until(
+        lambda: next((x for x in world.launches() if x["id"] == launch["id"] and x["end"]), None), "its end"
+    )
 
 
 def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
@@ -302,8 +313,10 @@ def test_a_health_address_is_asked(make):
     serving.start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/health"
-        world = make([sys.executable, "agent.py", "../state/talk"],
-                     {"agent": {"ready": "notify"}, "heartbeat": {"from": "http", "url": url, "timeout": "8s"}})
+        world = make(
+            [sys.executable, "agent.py", "../state/talk"],
+            {"agent": {"ready": "notify"}, "heartbeat": {"from": "http", "url": url, "timeout": "8s"}},
+        )
         world.start()
         first = world.until_beating(1)
         Health.status = 503
@@ -321,8 +334,10 @@ def test_state_in_the_home_folder_is_in_the_snapshots_and_comes_back(make, monke
     store = tmp_path / ".talker"
     store.mkdir()
     (store / "store.sqlite").write_text("good")
-    world = make([sys.executable, "agent.py", "../state/talk"],
-                 {"state": {"extra": ["~/.talker/*"], "restore": ["*.sqlite"]}, "probation": {"tries": 1}})
+    world = make(
+        [sys.executable, "agent.py", "../state/talk"],
+        {"state": {"extra": ["~/.talker/*"], "restore": ["*.sqlite"]}, "probation": {"tries": 1}},
+    )
     world.start()
     world.until_beating(1)
     world.stop()
@@ -337,8 +352,14 @@ def test_a_preset_is_adopted_with_its_folders(monkeypatch):
     world = World(monkeypatch)
     try:
         known = preset.find("llm", "/nonexistent")
-        world.station = adopt.adopt(world.places, str(world.code), [sys.executable, "-c", "chat"],
-                                    state_dir=str(world.state), settings=world.settings, preset=known)
+        world.station = adopt.adopt(
+            world.places,
+            str(world.code),
+            [sys.executable, "-c", "chat"],
+            state_dir=str(world.state),
+            settings=world.settings,
+            preset=known,
+        )
         settings = world.station.config
         assert settings.agent.environment == {"LLM_USER_PATH": f"{world.state}/llm"}
         assert settings.agent.command == [sys.executable, "-c", "chat"]

@@ -47,8 +47,9 @@ def place(tmp_path):
 def test_prepare_is_exact_and_can_be_done_again(place):
     for _ in range(3):
         inode = place.prepare()
-        assert contents(Path(place.slots.standby)) == {"agent.py": contents(place.code)["agent.py"][:2] + (
-            contents(place.laid_out(place.good))["agent.py"][2],)}
+        assert contents(Path(place.slots.standby)) == {
+            "agent.py": contents(place.code)["agent.py"][:2] + (contents(place.laid_out(place.good))["agent.py"][2],)
+        }
         assert place.slots.standby_note() == {"version": 1, "generation": 1, "inode": inode, "environment": []}
         place.count += 1
 
@@ -220,8 +221,17 @@ def test_moves_of_one_incident_have_their_own_places(place):
 def test_carry_over_moves_once_and_says_what_was_in_the_way(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     odd = os.fsdecode(b"\xff\n.log")
-    write(old, {"cache/a": "1", "deep/er/x.log": "2", "blocked": "3", odd: "4", "deep/code.py": "stays",
-                "below/blocked.log": "5"})
+    write(
+        old,
+        {
+            "cache/a": "1",
+            "deep/er/x.log": "2",
+            "blocked": "3",
+            odd: "4",
+            "deep/code.py": "stays",
+            "below/blocked.log": "5",
+        },
+    )
     write(new, {"blocked": "theirs", "deep/code.py": "good", "below": "a file"})
     os.symlink("nowhere", old / "link.log")
     names = ["cache/", "deep/er/", "blocked", odd, "link.log", "missing", "below/blocked.log"]

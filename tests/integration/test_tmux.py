@@ -19,9 +19,7 @@ from agentctl.machine import process, tmux
 from agentctl.machine.command import CommandFailed
 from kit import deadline
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("tmux") is None and not os.environ.get("CI"), reason="no tmux here"
-)
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None and not os.environ.get("CI"), reason="no tmux here")
 ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C"}
 PATIENCE_SECONDS = 60.0
 ADDED_BY_TMUX = {"TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "SHELL", "PWD", "COLORTERM"}
@@ -127,9 +125,7 @@ def test_arguments_environment_and_folder_arrive_untouched(server, folder):
     assert cwd == str(work)
     assert seen["TERM"] == tmux.TERM
     allowed = ADDED_BY_TMUX | {"LC_CTYPE"}  # Python's own coercion of the C locale
-    assert {k: v for k, v in seen.items() if k not in allowed} == {
-        k: v for k, v in given.items() if k not in allowed
-    }
+    assert {k: v for k, v in seen.items() if k not in allowed} == {k: v for k, v in given.items() if k not in allowed}
 
 
 @pytest.mark.parametrize("name", ["prog", "a=b", "sp ace", "se;mi;"])

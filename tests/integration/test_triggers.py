@@ -90,8 +90,11 @@ def test_several_triggers_at_once(world):
         incidents = world.incidents()
         assert len(incidents) == number, told
         newest = incidents[-1]
-        moves = [a for a in world.all("SELECT * FROM attempts WHERE incident=?", newest["id"])
-                 if a["rung"] not in policy.NO_MOVES]
+        moves = [
+            a
+            for a in world.all("SELECT * FROM attempts WHERE incident=?", newest["id"])
+            if a["rung"] not in policy.NO_MOVES
+        ]
         assert [(a["target"], a["is_open"]) for a in moves] == [(1, 0)], told
         requests = world.all("SELECT * FROM requests ORDER BY number")
         assert len(requests) == asked and all(r["incident"] in [i["id"] for i in incidents] for r in requests), told

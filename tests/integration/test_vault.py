@@ -39,8 +39,13 @@ class Store:
     def keep(self, capture: Capture | None = None) -> str:
         """Bring the tree into the vault; return the vault's commit of it."""
         self.count += 1
-        return self.vault.add_generation(self.count, capture or self.capture(), self.staging, self.repository.git,
-                                         f"generation {self.count}\n\n{{}}\n")
+        return self.vault.add_generation(
+            self.count,
+            capture or self.capture(),
+            self.staging,
+            self.repository.git,
+            f"generation {self.count}\n\n{{}}\n",
+        )
 
     def laid_out(self, revision: str) -> Path:
         folder = self.folder / f"out{self.count}"
@@ -57,8 +62,11 @@ def store(tmp_path):
 def contents(folder: Path) -> dict:
     """The files as git knows them: content, exec bit, links; no folders of their own."""
     found = manifest(folder, without=(".git",))
-    return {name: (what[0], bool(what[1] & 0o100), what[2]) if what[0] == "file" else what
-            for name, what in found.items() if what[0] != "folder"}
+    return {
+        name: (what[0], bool(what[1] & 0o100), what[2]) if what[0] == "file" else what
+        for name, what in found.items()
+        if what[0] != "folder"
+    }
 
 
 def test_a_clean_tree_is_the_commit_s_own(store):
@@ -71,21 +79,39 @@ def test_a_clean_tree_is_the_commit_s_own(store):
 
 def test_everything_that_is_not_ignored_comes_back_byte_for_byte(store):
     code = store.code
-    write(code, {
-        "crlf.txt": "one\r\ntwo\n", ".gitattributes": "* text=auto eol=crlf\n*.id ident\n*.utf filter=lower\n",
-        "a.id": "$Id$\n", "empty": "", "binary": bytes(range(256)), "deep/er/file": "x", "tracked.bin": b"\r\n\0\r\n",
-        ".gitignore": "ignored/\n*.log\n", "kept.log": "tracked though ignored\n", "b.utf": "ABC\n",
-    })
+    write(
+        code,
+        {
+            "crlf.txt": "one\r\ntwo\n",
+            ".gitattributes": "* text=auto eol=crlf\n*.id ident\n*.utf filter=lower\n",
+            "a.id": "$Id$\n",
+            "empty": "",
+            "binary": bytes(range(256)),
+            "deep/er/file": "x",
+            "tracked.bin": b"\r\n\0\r\n",
+            ".gitignore": "ignored/\n*.log\n",
+            "kept.log": "tracked though ignored\n",
+            "b.utf": "ABC\n",
+        },
+    )
     git(code, "add", "-A")
     git(code, "add", "-f", "kept.log")
     git(code, "commit", "-q", "-m", "more")
-    write(code, {"agent.py": "dirty\r\n", "untracked/a b": "new\n", "ignored/x": "x", "y.log": "y",
-                 "kept.log": "changed though ignored\r\n"})
+    write(
+        code,
+        {
+            "agent.py": "dirty\r\n",
+            "untracked/a b": "new\n",
+            "ignored/x": "x",
+            "y.log": "y",
+            "kept.log": "changed though ignored\r\n",
+        },
+    )
     os.unlink(code / "empty")
     os.chmod(code / "binary", 0o755)
     os.symlink("../nowhere", code / "dangling")
     os.symlink("deep", code / "to a folder")
-    odd = os.fsdecode(b"caf\xe9 \xff\n\"quoted\"\t name")
+    odd = os.fsdecode(b'caf\xe9 \xff\n"quoted"\t name')
     write(code, {odd: "odd\n", "-rf": "dash\n", ":(top)x": "magic\n", os.fsdecode(b"d\xff/\n/f"): "deep odd\n"})
     out = store.laid_out(store.keep())
     expected = {name: what for name, what in contents(code).items() if name not in ("ignored/x", "y.log")}
@@ -104,8 +130,18 @@ def test_the_same_tree_has_the_same_name_and_another_has_another(store):
 def test_nothing_of_the_agent_s_is_run(store):
     code, marker = store.code, store.folder / "ran"
     run = f"touch {marker}; cat"
-    for key in ("filter.evil.clean", "filter.evil.smudge", "filter.evil.process", "core.fsmonitor", "diff.external",
-                "core.pager", "gpg.program", "core.sshCommand", "uploadpack.packObjectsHook", "core.editor"):
+    for key in (
+        "filter.evil.clean",
+        "filter.evil.smudge",
+        "filter.evil.process",
+        "core.fsmonitor",
+        "diff.external",
+        "core.pager",
+        "gpg.program",
+        "core.sshCommand",
+        "uploadpack.packObjectsHook",
+        "core.editor",
+    ):
         git(code, "config", key, run)
     git(code, "config", "filter.evil.required", "true")
     git(code, "config", "core.hooksPath", str(code / "hooks"))
@@ -116,7 +152,9 @@ def test_nothing_of_the_agent_s_is_run(store):
     write(code, {".gitattributes": "* filter=evil diff=evil merge=evil\n", "agent.py": "changed\n"})
     commit = store.capture().commit
     for act in (
-        store.keep, lambda: store.vault.keep_branches(store.repository.git), store.repository.survey,
+        store.keep,
+        lambda: store.vault.keep_branches(store.repository.git),
+        store.repository.survey,
         lambda: store.laid_out("refs/agentctl/g/1"),
         lambda: store.staging.read_ignored(store.staging.ask_ignored(str(code))),
         lambda: store.repository.put_on("main", commit, {"rescue/x": commit}),
@@ -244,11 +282,22 @@ def test_a_branch_that_became_a_folder_of_branches_is_kept(store):
 
 
 def test_what_git_ignores_is_listed(store):
-    write(store.code, {".gitignore": "*.log\ncache/\n", ".git/info/exclude": "mine\n", "x.log": "", "cache/a": "",
-                       "mine": "", os.fsdecode(b"\xff\n.log"): "", "seen": ""})
+    write(
+        store.code,
+        {
+            ".gitignore": "*.log\ncache/\n",
+            ".git/info/exclude": "mine\n",
+            "x.log": "",
+            "cache/a": "",
+            "mine": "",
+            os.fsdecode(b"\xff\n.log"): "",
+            "seen": "",
+        },
+    )
     store.capture()
     assert sorted(store.staging.read_ignored(store.staging.ask_ignored(str(store.code)))) == sorted(
-        ["cache/", "mine", "x.log", os.fsdecode(b"\xff\n.log")])
+        ["cache/", "mine", "x.log", os.fsdecode(b"\xff\n.log")]
+    )
 
 
 @pytest.mark.parametrize("hinder", [

@@ -13,8 +13,12 @@ from kit import deadline, effort
 
 EXAMPLES = effort.pick(12, 200)
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-NOT_HERE = ("/restart", "/rollback", "/pane",  # nothing runs here that could be asked: 409 and no more
-            "/history/import")  # JSON lines, which it cannot make; test_watchdog_access has them
+NOT_HERE = (
+    "/restart",
+    "/rollback",
+    "/pane",  # nothing runs here that could be asked: 409 and no more
+    "/history/import",
+)  # JSON lines, which it cannot make; test_watchdog_access has them
 
 
 @pytest.fixture

@@ -79,7 +79,9 @@ async def look(served, folder) -> None:
         await on_a_phone(browser, url)
         await act(browser, url)
         assert {request.split("?")[0] for request in browser.requests} <= {
-            url, *(url + part for part in ("page.css", "page.js", "icon.svg", "session", "session/end", "act", "plan"))}
+            url,
+            *(url + part for part in ("page.css", "page.js", "icon.svg", "session", "session/end", "act", "plan")),
+        }
         complaints = [c for c in browser.complaints if "403" not in c]
         assert complaints == []
 
@@ -145,7 +147,7 @@ def test_without_a_script_and_without_a_session(served):
     from integration.watchdogs import ask
 
     answer = ask(served.port, "GET", "/")
-    assert answer.status == 200 and b"id=\"token\"" in answer.body and b"heartbeat" not in answer.body
+    assert answer.status == 200 and b'id="token"' in answer.body and b"heartbeat" not in answer.body
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
     form = {"Content-Type": "application/x-www-form-urlencoded"}

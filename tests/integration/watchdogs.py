@@ -45,8 +45,11 @@ class UnixConnection(http.client.HTTPConnection):
 
 def ask(door, method: str, route: str, body=None, **headers) -> Answer:
     """Ask once at a door: a unix socket's path, or a port of this machine."""
-    connection = UnixConnection(door) if isinstance(door, str) else \
-        http.client.HTTPConnection("127.0.0.1", door, timeout=PATIENCE_SECONDS)
+    connection = (
+        UnixConnection(door)
+        if isinstance(door, str)
+        else http.client.HTTPConnection("127.0.0.1", door, timeout=PATIENCE_SECONDS)
+    )
     data = body if isinstance(body, bytes | str | None) else json.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:

@@ -50,10 +50,25 @@ HANGS = {"heartbeat": {"timeout": "8s", "longest_wait": "20s"}}  # for an agent 
 
 def git(folder, *words: str, **more) -> str:
     """Run git as a person would, without this machine's settings; return what it says."""
-    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C",
-           "GIT_CONFIG_GLOBAL": "/dev/null"}
-    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always",
-            "-c", "safe.directory=*", *words]
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "LC_ALL": "C",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+    }
+    argv = [
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@t",
+        "-c",
+        "protocol.file.allow=always",
+        "-c",
+        "safe.directory=*",
+        *words,
+    ]
     done = deadline.run(argv, cwd=folder, env=env, capture_output=True, **more)
     assert done.returncode == 0, (words, done.stderr.decode("utf-8", "replace"))
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
@@ -101,8 +116,9 @@ def merged(one: dict, other: dict) -> dict:
 class World:
     """One agent, adopted and breakable."""
 
-    def __init__(self, monkeypatch, settings: dict | None = None, *, branch: str = "main", parent: str = "/tmp",
-                 owner: str = "") -> None:
+    def __init__(
+        self, monkeypatch, settings: dict | None = None, *, branch: str = "main", parent: str = "/tmp", owner: str = ""
+    ) -> None:
         """Make it in a new folder in `parent`; with `owner` the agent is another user and the scope `system`."""
         self.folder = Path(tempfile.mkdtemp(prefix="agw", dir=parent))
         scope = SYSTEM if owner else USER
@@ -110,9 +126,15 @@ class World:
         self.environment = {"AGENTCTL_ROOT": str(self.folder / "r"), "AGENTCTL_SCOPE": scope}
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
-        self.code = make_repository(self.folder / "code", {
-            "agent.py": AGENT, "behaviour.py": "MODE = 'healthy'\n", ".gitignore": "*.cache\n__pycache__/\n.venv/\n",
-        }, branch)
+        self.code = make_repository(
+            self.folder / "code",
+            {
+                "agent.py": AGENT,
+                "behaviour.py": "MODE = 'healthy'\n",
+                ".gitignore": "*.cache\n__pycache__/\n.venv/\n",
+            },
+            branch,
+        )
         self.branch = branch
         self.places = Places(self.name, scope, dict(os.environ), os.getuid())
         self.first = self.head()
@@ -127,8 +149,9 @@ class World:
     # -- before ---------------------------------------------------------------------------------------------
 
     def adopt(self) -> World:
-        self.station = adopt.adopt(self.places, str(self.code), [sys.executable, "agent.py"],
-                                   state_dir=str(self.state), settings=self.settings)
+        self.station = adopt.adopt(
+            self.places, str(self.code), [sys.executable, "agent.py"], state_dir=str(self.state), settings=self.settings
+        )
         return self
 
     def give(self) -> None:
@@ -155,8 +178,13 @@ class World:
     def start(self) -> subprocess.Popen:
         """Start a supervisor; its output goes to the file `log`."""
         with open(self.folder / "log", "ab") as log:
-            running = subprocess.Popen([sys.executable, "-c", SUPERVISE, self.name], stdout=log, stderr=log,
-                                       stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": SOURCE})
+            running = subprocess.Popen(
+                [sys.executable, "-c", SUPERVISE, self.name],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": SOURCE},
+            )
         self.supervisors.append(running)
         return running
 
@@ -173,11 +201,11 @@ class World:
 
     def rollback_once(self) -> int:
         """Run the one-shot alone, as a failure of the agent starts it; return its exit status."""
-        env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct",
-               "MONITOR_SERVICE_RESULT": "exit-code"}
+        env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct", "MONITOR_SERVICE_RESULT": "exit-code"}
         with open(self.folder / "log", "ab") as log:
-            return deadline.run([sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log,
-                                timeout=300).returncode
+            return deadline.run(
+                [sys.executable, "-c", ROLLBACK, self.name], env=env, stdout=log, stderr=log, timeout=300
+            ).returncode
 
     @property
     def log(self) -> str:
@@ -242,8 +270,11 @@ class World:
     def processes(self) -> list[int]:
         """List the living processes of this agent, by their environment."""
         wanted = self.environment["AGENTCTL_ROOT"]
-        return [pid for pid in process.with_variable("AGENT_NAME", self.name)
-                if process.is_alive(pid) and process.variables(pid).get("AGENTCTL_ROOT") == wanted]
+        return [
+            pid
+            for pid in process.with_variable("AGENT_NAME", self.name)
+            if process.is_alive(pid) and process.variables(pid).get("AGENTCTL_ROOT") == wanted
+        ]
 
     def tell_story(self) -> Iterator[tuple[str, str]]:
         """Yield what a report on a failing test says of this agent."""
@@ -257,12 +288,15 @@ class World:
             return wait_until(ask, what, limit_seconds)
         except AssertionError as error:
             launches = [{k: row[k] for k in ("generation", "end", "trigger", "reason")} for row in self.launches()]
-            raise AssertionError(f"{error}\nlaunches: {launches}\nattempts: {self.rungs()}\n"
-                                 f"log:\n{self.log[-3000:]}") from None
+            raise AssertionError(
+                f"{error}\nlaunches: {launches}\nattempts: {self.rungs()}\nlog:\n{self.log[-3000:]}"
+            ) from None
 
-    def until_beating(self, generation: int | None = None, after: str = "",
-                      limit_seconds: float = PATIENCE_SECONDS) -> dict:
+    def until_beating(
+        self, generation: int | None = None, after: str = "", limit_seconds: float = PATIENCE_SECONDS
+    ) -> dict:
         """Wait until the newest launch has beaten (another than `after`); return its row."""
+
         def ask():
             row = self.one("SELECT * FROM launches ORDER BY started_at DESC, rowid DESC LIMIT 1")
             is_it = row and row["first_beat_at"] and not row["end"] and row["id"] != after
@@ -272,6 +306,7 @@ class World:
 
     def until_outcome(self, outcome: str, limit_seconds: float = PATIENCE_SECONDS) -> dict:
         """Wait until the newest incident has this outcome; return its row."""
+
         def ask():
             found = self.incidents()
             return found[-1] if found and found[-1]["outcome"] == outcome else None

@@ -64,5 +64,7 @@ def are_same(one: dict | None, other: dict | None) -> bool:
     """Compare two rows; SQLite's trace shortens instants, so milliseconds do."""
     if one is None or other is None:
         return False
-    return all(abs(v - other[n]) < 0.001 if isinstance(v, float) and isinstance(other[n], float) else v == other[n]
-               for n, v in one.items())
+    return all(
+        abs(v - other[n]) < 0.001 if isinstance(v, float) and isinstance(other[n], float) else v == other[n]
+        for n, v in one.items()
+    )

@@ -81,8 +81,14 @@ class Engine:
         if self._keeper is None:
             argv = ["unshare", "--net", "--mount", "--propagation", "slave", sys.executable, "-I", __file__, "keep"]
             with open(self.log_path, "ab") as log:
-                self._keeper = subprocess.Popen([*argv, str(self.folder)], stdin=subprocess.PIPE, bufsize=0,
-                                                stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+                self._keeper = subprocess.Popen(
+                    [*argv, str(self.folder)],
+                    stdin=subprocess.PIPE,
+                    bufsize=0,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
         self._tell("start")
         deadline = time.monotonic() + START_SECONDS
         while not self.is_up():
@@ -205,10 +211,23 @@ class Keeper:
         for left_over in ("pid", "exec/containerd/containerd.pid"):
             Path(self.folder, left_over).unlink(missing_ok=True)  # of a killed one: its number may be another's now
         off = ("iptables", "ip6tables", "ip-forward", "ip-masq", "userland-proxy")
-        argv = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
-                "--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.folder}/sock", "--bridge=none",
-                "--default-address-pool", "base=172.16.0.0/12,size=26",  # nobody removes the networks of a test
-                "--cgroup-parent", f"/{Path(self.folder).name}", *(f"--{name}=false" for name in off)]
+        argv = [
+            "dockerd",
+            "--data-root",
+            f"{self.folder}/data",
+            "--exec-root",
+            f"{self.folder}/exec",
+            "--pidfile",
+            f"{self.folder}/pid",
+            "--host",
+            f"unix://{self.folder}/sock",
+            "--bridge=none",
+            "--default-address-pool",
+            "base=172.16.0.0/12,size=26",  # nobody removes the networks of a test
+            "--cgroup-parent",
+            f"/{Path(self.folder).name}",
+            *(f"--{name}=false" for name in off),
+        ]
         self.engine = subprocess.Popen(argv, env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=2)
 
     def stop(self) -> None:

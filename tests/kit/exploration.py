@@ -28,14 +28,23 @@ def explore_and_record(what: str, make, points: int, pairs: int, stride: int = 1
     """Explore a family as this run is to: some points and pairs in a gate, every `stride`-th line at night."""
     began, is_night = time.monotonic(), effort.NIGHT is not None
     first, step = effort.stride()
-    found = explore(make, points=0 if is_night else points, pairs=effort.points(pairs, pairs * NIGHTLY_PAIRS),
-                    first=first * stride, stride=step * stride, workers=2 if is_night else 1, dice=effort.dice(what))
+    found = explore(
+        make,
+        points=0 if is_night else points,
+        pairs=effort.points(pairs, pairs * NIGHTLY_PAIRS),
+        first=first * stride,
+        stride=step * stride,
+        workers=2 if is_night else 1,
+        dice=effort.dice(what),
+    )
     alone, which = found.points - found.pairs, f", every {step * stride}th" if is_night else ""
     assert is_night or alone >= min(points, found.calls) // 2
     survived("SIGKILL at a line", what, alone)
     survived("SIGKILL at a line, and again in the recovery", what, found.pairs)
-    print(f"line killer: {what}: {alone} points and {found.pairs} pairs ({found.recoveries} recoveries) of "
-          f"{found.lines} lines{which} and {found.calls} calls in {time.monotonic() - began:.0f}s")
+    print(
+        f"line killer: {what}: {alone} points and {found.pairs} pairs ({found.recoveries} recoveries) of "
+        f"{found.lines} lines{which} and {found.calls} calls in {time.monotonic() - began:.0f}s"
+    )
 
 
 class Found:
@@ -49,15 +58,29 @@ class Found:
         self.failures: list[str] = []
 
 
-def explore(make, *, points: int = 0, pairs: int = 0, first: int = 0, stride: int = 1, workers: int = 2,
-            dice: random.Random | None = None) -> Found:
+def explore(
+    make,
+    *,
+    points: int = 0,
+    pairs: int = 0,
+    first: int = 0,
+    stride: int = 1,
+    workers: int = 2,
+    dice: random.Random | None = None,
+) -> Found:
     """Kill after `points` of the calls to the outside (0: before every `stride`-th line from `first` on), and in pairs.
 
     `make()` makes the world and how to break it, in each worker anew: an object with `reset`, `act`, `recover`,
     `at_the_kill(run)`, `afterwards(run)` and `end`. Fails with every point that did not hold, up to a few.
     """
-    plan = {"points": points, "pairs": pairs, "first": first, "stride": stride, "workers": workers,
-            "seed": (dice or random.Random(1)).random()}
+    plan = {
+        "points": points,
+        "pairs": pairs,
+        "first": first,
+        "stride": stride,
+        "workers": workers,
+        "seed": (dice or random.Random(1)).random(),
+    }
     total = Found()
     for pid, fd in [_start_worker(make, number, plan) for number in range(workers)]:
         with os.fdopen(fd) as file:

@@ -48,8 +48,9 @@ class Cut:
     `sync_line`: the kernel happened to write everything back before that line.
     """
 
-    def __init__(self, *, line: int = 0, seconds: float = 0.0, flush: int = NOTHING_WRITTEN,
-                 sync_line: int = 0) -> None:
+    def __init__(
+        self, *, line: int = 0, seconds: float = 0.0, flush: int = NOTHING_WRITTEN, sync_line: int = 0
+    ) -> None:
         self.line, self.seconds, self.flush, self.sync_line = line, seconds, flush, sync_line
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ def _read_schema() -> dict[str, dict[str, object]]:
     added = "".join(f"{statement};" for statements in MIGRATIONS.values() for statement in statements)
     database = sqlite3.connect(":memory:")
     database.executescript(SCHEMA + added)
-    names = [name for name, in database.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
+    names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
     tables = {name: {column: _default(*more) for _, column, *more in database.execute(f"PRAGMA table_info({name})")}
               for name in names}  # fmt: skip
     database.close()

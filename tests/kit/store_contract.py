@@ -91,8 +91,15 @@ def test_search_takes_any_words(store, words, found):
 
 
 def test_search_gives_the_newest_of_many_and_takes_odd_text(store):
-    odd = [json.dumps({"id": f"m{n}", "content": text}).encode() for n, text in
-           ((1, "before \0 behind"), (2, "half \ud800 a character"), (3, "snake_case, 10%; c:\\d"), (4, "x " * 70_000))]
+    odd = [
+        json.dumps({"id": f"m{n}", "content": text}).encode()
+        for n, text in (
+            (1, "before \0 behind"),
+            (2, "half \ud800 a character"),
+            (3, "snake_case, 10%; c:\\d"),
+            (4, "x " * 70_000),
+        )
+    ]
     store.append([row(n, "other") for n in range(10, 20)] + [row(n) for n in range(1000, 3500)]).result()
     store.append([messages.row_of("agent", json.loads(line), line, is_in_file=False) for line in odd]).result()
     assert ids(store.search("agent", "number", 3)) == ["m3497", "m3498", "m3499"]
@@ -202,8 +209,12 @@ def test_periods_events_tokens_and_facts_by_key(store):
 def test_what_waits_together_is_written_in_the_order_of_asking(store):
     gate = threading.Event()
     first = store.writer.submit(lambda _: gate.wait(60) and None)
-    futures = [store.add_period("agent", Period("up", "", 100.0)), store.end_period("agent", 150.0, 50.0),
-               store.add_period("agent", Period("late", "", 150.0)), store.add_period("other", Period("up", "", 1.0))]
+    futures = [
+        store.add_period("agent", Period("up", "", 100.0)),
+        store.end_period("agent", 150.0, 50.0),
+        store.add_period("agent", Period("late", "", 150.0)),
+        store.add_period("other", Period("up", "", 1.0)),
+    ]
     gate.set()
     for future in (first, *futures):
         future.result()

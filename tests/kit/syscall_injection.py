@@ -119,8 +119,11 @@ def choose_faults(calls: list[Call], points: int, whats=tuple(KINDS)) -> list[Fa
             seen[0] += 1
             if is_subject(call, what):
                 seen.append(seen[0])
-        offered += [(rank / len(nths), turn, what, kind, nth) for turn, (kind, (_, *nths)) in enumerate(counted.items())
-                    for rank, nth in enumerate(_spread(nths))]
+        offered += [
+            (rank / len(nths), turn, what, kind, nth)
+            for turn, (kind, (_, *nths)) in enumerate(counted.items())
+            for rank, nth in enumerate(_spread(nths))
+        ]
     by_kind: dict[tuple, list] = {}
     for _, _, what, kind, nth in sorted(offered, key=lambda o: o[:2]):
         by_kind.setdefault((what, kind), []).append(Fault(kind, nth, what))
@@ -234,8 +237,11 @@ class _Watch:
             return ""
         at, slash, said = where.partition("/")
         try:
-            path = os.readlink(f"/proc/{pid}/fd/{args[int(at)]}") if not slash else \
-                self._named(pid, args[int(said)], args[int(at)] if at else _AT_FDCWD)
+            path = (
+                os.readlink(f"/proc/{pid}/fd/{args[int(at)]}")
+                if not slash
+                else self._named(pid, args[int(said)], args[int(at)] if at else _AT_FDCWD)
+            )
         except OSError:
             return ""
         return os.path.relpath(path, self.below) if path.startswith(self.below + "/") else ""

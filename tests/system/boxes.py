@@ -81,9 +81,7 @@ def bare_box(root, **options):
 
 def agentctl_box(root, **options):
     """Return a box, not booted, with agentctl installed at VENV_INSIDE and on the PATH."""
-    return bare_box(
-        root, copied=[(installed_layer(root), "/"), *options.pop("copied", ())], **options
-    )
+    return bare_box(root, copied=[(installed_layer(root), "/"), *options.pop("copied", ())], **options)
 
 
 def wait_until(is_true, what="the condition", timeout_seconds=PATIENCE_SECONDS):

@@ -48,4 +48,3 @@ def fresh_box(box_root):
     yield make
     for box in made:
         box.close()
-

@@ -150,9 +150,7 @@ class ForeignAgent(World):
         return self.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", "agent")
 
     def wait_prompt(self):
-        self.wait_until(
-            lambda: re.search(rf"^{self.prompt}\s*$", self.screen(), re.M), "the prompt"
-        )
+        self.wait_until(lambda: re.search(rf"^{self.prompt}\s*$", self.screen(), re.M), "the prompt")
 
     def ask_model(self, text):
         """Type a line; return the request it made."""
@@ -175,9 +173,7 @@ class ForeignAgent(World):
 
     def _has_answered(self, answers_before):
         _, *answers = self.screen().split("code words:")
-        return len(answers) > answers_before and re.search(
-            rf"\s\.\s+{self.prompt}\s*$", answers[-1]
-        )
+        return len(answers) > answers_before and re.search(rf"\s\.\s+{self.prompt}\s*$", answers[-1])
 
     def command_line(self):
         """Return the command line of the agent's own process."""
@@ -195,9 +191,7 @@ class ForeignAgent(World):
     def processes(self):
         """List what runs as the agent's user or in its unit."""
         listed = self.box.run(["ps", "-eo", "user:32,cgroup,args"]).stdout.splitlines()
-        return [
-            row for row in listed if row.startswith(self.owner) or f"{self.name}.service" in row
-        ]
+        return [row for row in listed if row.startswith(self.owner) or f"{self.name}.service" in row]
 
     def wait_back(self, launch, **facts):
         """Wait for a later launch that is well and at its prompt; return the status."""

@@ -221,8 +221,14 @@ class RollbackForAnotherUser(Rollback):
 class RollbackThatBuilds(Rollback):
     """A rollback that has to build the environment anew"""
 
-    settings = {**SETTINGS, "environment": {
-        "paths": [".venv"], "lockfiles": ["lock"], "build": ["sh", "-c", "mkdir .venv; echo built >.venv/version"]}}
+    settings = {
+        **SETTINGS,
+        "environment": {
+            "paths": [".venv"],
+            "lockfiles": ["lock"],
+            "build": ["sh", "-c", "mkdir .venv; echo built >.venv/version"],
+        },
+    }
 
     def prepare(self) -> None:
         write(self.world.code, {"lock": "another one"})
@@ -262,8 +268,10 @@ class Undo(Rollback):
         assert first["outcome"] == "recovered"
         attempts = self.world.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", second["id"])
         assert attempts[0]["rung"] == "undo" and not any(a["is_open"] for a in attempts)
-        quarantined = [manifest(path / "tree") for path in
-                       (self.world.quarantine(row, move) for row in (first, second) for move in (1, 2))]
+        quarantined = [
+            manifest(path / "tree")
+            for path in (self.world.quarantine(row, move) for row in (first, second) for move in (1, 2))
+        ]
         assert missing(self.after_failure, manifest(self.world.code), *quarantined) == {}
         assert missing(self.before, manifest(self.world.code), *quarantined) == {}
         request = self.world.one("SELECT * FROM requests")

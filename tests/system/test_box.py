@@ -323,7 +323,5 @@ def test_the_command_line_passes_the_status_on(box_root):
 
 
 def test_agentctl_is_installed(box):
-    box.run(
-        [f"{boxes.VENV_INSIDE}/bin/python", "-c", "import agentctl, click, git, psutil, sdnotify"]
-    )
+    box.run([f"{boxes.VENV_INSIDE}/bin/python", "-c", "import agentctl, click, git, psutil, sdnotify"])
     assert box.path("/usr/local/bin/agentctl").is_symlink()

@@ -30,7 +30,7 @@ def tell(world, *words, by="agentctl"):
     world.tell(f"run {by} {shlex.join(words)}")
 
     def said():
-        text = (world.read("ran") or "")[len(before):]
+        text = (world.read("ran") or "")[len(before) :]
         return text if re.search(r"^status \d+\n", text, re.M) else None
 
     return world.wait_until(said, f"the agent's agentctl {' '.join(words)}")

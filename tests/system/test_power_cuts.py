@@ -66,8 +66,10 @@ def test_a_cut_takes_what_was_not_on_disk(kind):
         machine = power_cut.Machine(disk, [], lambda path: path == __file__, "/mnt/output")
         lost = []
         for number, (flush, is_synced) in enumerate((f, s) for f in (0, 1, 2) for s in (False, True)):
-            run = machine.run(lambda tell, s=is_synced, n=number: write_lines(f"{disk.path}/{n}", s, tell),
-                              power_cut.Cut(line=60, flush=flush))
+            run = machine.run(
+                lambda tell, s=is_synced, n=number: write_lines(f"{disk.path}/{n}", s, tell),
+                power_cut.Cut(line=60, flush=flush),
+            )
             machine.power_cycle()
             assert run.was_cut and len(run.told) > 5, (run.told, run.error)
             path = Path(disk.path, str(number))
@@ -103,8 +105,9 @@ def try_all(kind, story, place):
     disk = power_cut.Disk(kind, f"{place}/image", f"{place}/disk")
     disk.make()
     told = story(disk.path, pytest.MonkeyPatch())
-    machine = power_cut.Machine(disk, [f"{told.world.folder}/r/run"], lambda path: path.startswith(HOME),
-                                f"{place}/output")
+    machine = power_cut.Machine(
+        disk, [f"{told.world.folder}/r/run"], lambda path: path.startswith(HOME), f"{place}/output"
+    )
     disk.unmount()
     disk.keep(f"{place}/kept")
     disk.mount()

@@ -25,7 +25,8 @@ def test_a_broken_routine_is_rescued_once_and_not_for_ever(world):
     bad = world.commit("crash-at-import")
     world.systemctl("restart", world.name, check=False)
     launch = world.wait_until(
-        lambda: (seen := world.status())["phase"] == "steady" and seen["agent"]["alive"] and seen, "the rescue")
+        lambda: (seen := world.status())["phase"] == "steady" and seen["agent"]["alive"] and seen, "the rescue"
+    )
     assert launch["generation"] == 1
     assert world.head == good
     assert world.git("status", "--porcelain") == ""
@@ -34,6 +35,7 @@ def test_a_broken_routine_is_rescued_once_and_not_for_ever(world):
     assert "rollback routine failed" in world.journal(unit=f"{world.name}-rescue.service")
     world.commit("crash-at-import", version="3")
     world.systemctl("restart", world.name, check=False)
-    world.wait_until(lambda: "again and again" in world.journal(unit=f"{world.name}-rescue.service"),
-                     "the second rescue to refuse")
+    world.wait_until(
+        lambda: "again and again" in world.journal(unit=f"{world.name}-rescue.service"), "the second rescue to refuse"
+    )
     assert not world.status()["agent"]["alive"]

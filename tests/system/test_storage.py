@@ -66,8 +66,11 @@ class Disk:
         (self.folder / "filler").unlink()
 
     def remount(self, how: str) -> None:
-        wait_until(lambda: deadline.run(["mount", "-o", f"remount,{how}", self.folder]).returncode == 0,
-                   f"a remount {how}", LIMIT_SECONDS)
+        wait_until(
+            lambda: deadline.run(["mount", "-o", f"remount,{how}", self.folder]).returncode == 0,
+            f"a remount {how}",
+            LIMIT_SECONDS,
+        )
 
     def close(self) -> None:
         unmount(self.folder)
@@ -123,8 +126,9 @@ class StoredWorld(World):
     def check_kept(self) -> None:
         assert "".join(self.history()[:50]) == HISTORY
         with Ledger(self.places.ledger_path, read_only=True) as ledger:
-            assert [ledger.one("SELECT id FROM launches WHERE id=?", row["id"]) for row in self.rows] == \
-                [{"id": row["id"]} for row in self.rows]
+            assert [ledger.one("SELECT id FROM launches WHERE id=?", row["id"]) for row in self.rows] == [
+                {"id": row["id"]} for row in self.rows
+            ]
         ids = snapshots.list_ids(self.places.snapshots_dir)
         assert [problem for i in ids for problem in snapshots.verify(self.places.snapshots_dir, i)] == []
 
@@ -226,8 +230,11 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     assert size_of(files[0]) < size
     world.data.free()
     world.code_disk.free()
-    wait_until(lambda: all(f.exists() for f in files) and not room.ballast_of(world.station).is_wanted(),
-               "the ballast again", LIMIT_SECONDS)
+    wait_until(
+        lambda: all(f.exists() for f in files) and not room.ballast_of(world.station).is_wanted(),
+        "the ballast again",
+        LIMIT_SECONDS,
+    )
     survived("a full disk", "the agent's whole life", 1)
 
 
@@ -252,8 +259,9 @@ def test_down_for_want_of_room_it_tells_once_and_comes_back_by_itself(make):
     world.data.fill()
     world.code_disk.fill()
     running = world.start()
-    wait_until(lambda: world.alerts.exists() and "full or read-only" in world.alerts.read_text(), "the alert",
-               LIMIT_SECONDS)
+    wait_until(
+        lambda: world.alerts.exists() and "full or read-only" in world.alerts.read_text(), "the alert", LIMIT_SECONDS
+    )
     assert running.poll() is None
     assert manifest(world.code, without=(".git",)) == world.before
     world.data.free()
@@ -292,8 +300,9 @@ def test_the_code_turns_read_only_under_the_agent(make):
     world.before = manifest(world.code, without=(".git",))
     world.code_disk.remount("ro")
     world.start()
-    wait_until(lambda: world.alerts.exists() and "full or read-only" in world.alerts.read_text(), "the alert",
-               LIMIT_SECONDS)
+    wait_until(
+        lambda: world.alerts.exists() and "full or read-only" in world.alerts.read_text(), "the alert", LIMIT_SECONDS
+    )
     world.check_untouched()
     assert not any(incident["outcome"] == "recovered" for incident in world.incidents())
     world.code_disk.remount("rw")

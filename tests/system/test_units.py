@@ -117,7 +117,7 @@ def test_a_mistake_in_the_settings_leaves_the_agent_alone(world):
     launch = world.wait_steady()["launch_id"]
     path = world.box.path(world.config_path)
     right = path.read_text()
-    path.write_text(right.replace('"9s"', '"soon"') + '\n[probatoin]\nx = 1\n')
+    path.write_text(right.replace('"9s"', '"soon"') + "\n[probatoin]\nx = 1\n")
     try:
         refused = world.ctl("install", check=False)
         assert refused.returncode == 1
@@ -167,4 +167,3 @@ def test_uninstall_removes_nothing_of_the_agent(world):
     assert manifest(world.box.path(world.code)) == before
     assert world.box.path(world.state).is_dir()
     world.install().start()
-

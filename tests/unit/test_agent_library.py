@@ -150,9 +150,7 @@ def test_a_long_step_asks_for_time_and_beats_on_leaving(runner, clock):
     agent = Agent()
     agent.beat(progress=5)
     with agent.working(timeout=600):
-        assert runner.heard()[1:] == [
-            beat("waiting", EXTEND_TIMEOUT_USEC="600000000", X_AGENTCTL_PROGRESS="5")
-        ]
+        assert runner.heard()[1:] == [beat("waiting", EXTEND_TIMEOUT_USEC="600000000", X_AGENTCTL_PROGRESS="5")]
         clock.now += 500
     assert runner.heard() == [beat("waiting", X_AGENTCTL_PROGRESS="5")]
     agent.beat(progress=6)

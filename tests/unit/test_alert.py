@@ -97,7 +97,9 @@ def test_the_command_has_the_event_as_a_variable(home, tmp_path, sender):
         rescue.alert({"rollback": {"alert": argv}}, "agent", "in need of a human")
     else:
         rollback = SimpleNamespace(alert=argv)
-        alert.send(SimpleNamespace(places=Station.open("agent").places, config=SimpleNamespace(rollback=rollback)),
-                   "in need of a human")
+        alert.send(
+            SimpleNamespace(places=Station.open("agent").places, config=SimpleNamespace(rollback=rollback)),
+            "in need of a human",
+        )
     assert out.read_text().startswith("agentctl: agent 'agent' is in need of a human\n")
     assert out.read_text().endswith("event: in need of a human\n")

@@ -35,8 +35,18 @@ def ask(ledger, verb, author=AGENT, name="feature/x", **more):
 
 
 def add_generation(ledger, number, status):
-    writers.add_generation(ledger, number, vault_commit=ID, commit_id=ID, tree=TREE, branch="main", source="change",
-                           status=status, created_at=1.0, tries_left=1)
+    writers.add_generation(
+        ledger,
+        number,
+        vault_commit=ID,
+        commit_id=ID,
+        tree=TREE,
+        branch="main",
+        source="change",
+        status=status,
+        created_at=1.0,
+        tries_left=1,
+    )
     writers.set_promotion(ledger, number, change="feature/x", on_failure="rollback")
 
 

@@ -12,8 +12,19 @@ GOOD = {"tree": TREE, "ok": True, "commit": HEAD}
 
 
 def facts(**known):
-    plain = {"head": HEAD, "tree": TREE, "main": "d" * 40, "main_tree": MAIN_TREE, "behind": 0, "ahead": 1,
-             "has_worktree": True, "dirty": [], "live_branch": "main", "live_head": "d" * 40, "live_dirty": []}
+    plain = {
+        "head": HEAD,
+        "tree": TREE,
+        "main": "d" * 40,
+        "main_tree": MAIN_TREE,
+        "behind": 0,
+        "ahead": 1,
+        "has_worktree": True,
+        "dirty": [],
+        "live_branch": "main",
+        "live_head": "d" * 40,
+        "live_dirty": [],
+    }
     return change.Facts(plain | known)
 
 
@@ -90,8 +101,9 @@ def test_a_record_is_bound_to_the_tree_and_an_approval_to_the_commit():
 
 
 def test_everything_that_is_missing_is_listed_in_order():
-    lacks = change.find_lacks(row(checked={}, tried={}, reviewed={}), facts(), review="human", condemned=None,
-                              main="main")
+    lacks = change.find_lacks(
+        row(checked={}, tried={}, reviewed={}), facts(), review="human", condemned=None, main="main"
+    )
     assert [lack.verb for lack in lacks] == ["check", "try", "review", "approve"]
 
 

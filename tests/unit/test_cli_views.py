@@ -172,11 +172,7 @@ def test_diff_is_readable_though_the_vault_calls_everything_binary(home):
         identity |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@a"}
         argv = ["git", "--git-dir", vault, *words]
         env = {**os.environ, **identity}
-        return (
-            deadline.run(argv, input=stdin, env=env, check=True, capture_output=True)
-            .stdout.strip()
-            .decode()
-        )
+        return deadline.run(argv, input=stdin, env=env, check=True, capture_output=True).stdout.strip().decode()
 
     for number, content in ((1, b"a\nb\n"), (2, b"a\nc\nd\n")):
         blob = git("hash-object", "-w", "--stdin", stdin=content)

@@ -89,8 +89,10 @@ def test_a_container_is_well_with_a_fresh_heartbeat_of_its_own_launch(live, laun
 def test_the_shipped_file_is_filled_in_for_people():
     text = "a: ${AGENT_UID:-1000}:${AGENT_GID:-1000}\nb: ${AGENT_CODE_DIR:-/x} ${AGENT_CODE_DIR:-/y} ${OTHER:-z}\n"
     told = beginning.filled_in(text, {"AGENT_UID": "7", "AGENT_GID": "8", "AGENT_CODE_DIR": "/srv/a"})
-    assert told == "a: ${AGENT_UID:-7}:${AGENT_GID:-8}\n" \
-                   "b: ${AGENT_CODE_DIR:-/srv/a} ${AGENT_CODE_DIR:-/srv/a} ${OTHER:-z}\n"
+    assert (
+        told == "a: ${AGENT_UID:-7}:${AGENT_GID:-8}\n"
+        "b: ${AGENT_CODE_DIR:-/srv/a} ${AGENT_CODE_DIR:-/srv/a} ${OTHER:-z}\n"
+    )
 
 
 @pytest.mark.parametrize("said", [
@@ -159,8 +161,10 @@ def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_pat
     evidence.remember_files(station)
     assert evidence.strays(station) == ""
     seen_by(tmp_path, compose__yaml="services: evil")
-    assert evidence.strays(station) == "compose.yaml in the agent's repository was changed; it is not used: " \
-                                       f"what counts is in {tmp_path}/config"
+    assert (
+        evidence.strays(station) == "compose.yaml in the agent's repository was changed; it is not used: "
+        f"what counts is in {tmp_path}/config"
+    )
     seen_by(tmp_path, compose__yaml="services: admin", __env="A=1")
     assert evidence.strays(station) == ""
     seen_by(tmp_path, __env="A=2")

@@ -342,8 +342,7 @@ HARD = [
     'agent = { code = "/srv/agent", command = ["x"] }\nheartbeat = { timeout = "9s" }\n',
     '["agent"]\ncode = "/srv/agent"\ncommand = ["x"]\n[ "heartbeat" ]\n"timeout" = "9s"',
     'agent.code = "/srv/agent"\nagent.command = ["x"]\nheartbeat.timeout = "9s"\n',
-    '[agent]\ncode = "/srv/agent"\ncommand = ["""\ntimeout = "9s"\n[heartbeat]\n"""]\n'
-    '[heartbeat]\ntimeout = """9s"""',
+    '[agent]\ncode = "/srv/agent"\ncommand = ["""\ntimeout = "9s"\n[heartbeat]\n"""]\n[heartbeat]\ntimeout = """9s"""',
     '[agent]\ncode = "/srv/agent"\ncommand = ["x"]\n[agent.environment]\ntimeout = "9s"\n'
     '[heartbeat]\ntimeout =\t"9s"#\n',
     MINIMAL[:-1],
@@ -368,9 +367,7 @@ def test_however_it_is_written_only_that_setting_changes(path, text, key, value)
 
 
 @given(
-    lines=st.lists(
-        st.sampled_from(COMMENTED.split("\n")[10:] + ["[[x", '"""', "'''", "]"]), max_size=9
-    ),
+    lines=st.lists(st.sampled_from(COMMENTED.split("\n")[10:] + ["[[x", '"""', "'''", "]"]), max_size=9),
     setting=st.sampled_from(settings.TABLE),
 )
 def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
@@ -383,9 +380,7 @@ def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
         assert target.read_text() == text
         return
     before, after = tomllib.loads(text), tomllib.loads(target.read_text())
-    assert after.pop(setting.section) == before.pop(setting.section, {}) | {
-        setting.name: change.new
-    }
+    assert after.pop(setting.section) == before.pop(setting.section, {}) | {setting.name: change.new}
     assert after == before
 
 

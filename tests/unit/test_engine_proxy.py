@@ -66,7 +66,10 @@ def test_what_is_not_needed_is_refused(rules, asked):
 
 
 PLAIN = [
-    {}, {"NetworkMode": "bot_default"}, {"NetworkMode": "none"}, {"Privileged": False, "CapAdd": None, "Devices": []},
+    {},
+    {"NetworkMode": "bot_default"},
+    {"NetworkMode": "none"},
+    {"Privileged": False, "CapAdd": None, "Devices": []},
     {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges:true"], "ReadonlyRootfs": True, "Tmpfs": {"/tmp": ""}},
     {"MaskedPaths": None, "ReadonlyPaths": None, "IpcMode": "private", "PidMode": "", "Sysctls": {}, "Init": True},
     {"Binds": ["/var/lib/agentctl/bot/state:/state:rw", "data:/data"]},

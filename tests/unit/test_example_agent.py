@@ -18,9 +18,7 @@ SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))
 EXAMPLE = os.path.join(os.path.dirname(SOURCE), "packaging", "example_agent")
 SILENCE_SECONDS, PATIENCE_SECONDS = 2.0, 120  # silence in its own CPU time: a busy machine holds up both
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("git") is None and not os.environ.get("CI"), reason="git is not installed"
-)
+pytestmark = pytest.mark.skipif(shutil.which("git") is None and not os.environ.get("CI"), reason="git is not installed")
 
 
 class World:
@@ -188,8 +186,6 @@ def test_an_action_without_a_skill_does_not_stop_the_others(world):
 
 
 def test_create_refuses_to_overwrite(world):
-    again = deadline.run(
-        [f"{EXAMPLE}/create", world.code, world.state], capture_output=True, text=True
-    )
+    again = deadline.run([f"{EXAMPLE}/create", world.code, world.state], capture_output=True, text=True)
     assert again.returncode == 1
     assert again.stderr.startswith("Error: ") and "\nHint: " in again.stderr

@@ -42,8 +42,12 @@ def test_a_hung_up_pipe_is_not_watched_any_more(fed, tmp_path):
 def test_what_stands_in_the_way_is_moved_or_replaced(fed, tmp_path, kind):
     path, other = tmp_path / "pane", tmp_path / "other"
     other.write_text("not ours")
-    {"folder": path.mkdir, "file": lambda: path.write_text("x"), "link": lambda: path.symlink_to(other),
-     "pipe": lambda: os.mkfifo(path)}[kind]()
+    {
+        "folder": path.mkdir,
+        "file": lambda: path.write_text("x"),
+        "link": lambda: path.symlink_to(other),
+        "pipe": lambda: os.mkfifo(path),
+    }[kind]()
     feed, pipe = fed(path)
     os.write(pipe, b"here\n")
     feed.read()

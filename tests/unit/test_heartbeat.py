@@ -53,10 +53,14 @@ def test_which_beats_count(messages, optional, required):
     assert counts(messages, required=True) == required
 
 
-@pytest.mark.parametrize(("messages", "note"), [
-    ([beat(7), beat(7)], "alive but no progress"), ([beat(7), BEAT], "no progress reported while working"),
-    ([beat(7)], ""),
-])
+@pytest.mark.parametrize(
+    ("messages", "note"),
+    [
+        ([beat(7), beat(7)], "alive but no progress"),
+        ([beat(7), BEAT], "no progress reported while working"),
+        ([beat(7)], ""),
+    ],
+)
 def test_what_is_said_of_a_beat_that_does_not_count(messages, note):
     judging = judge()
     assert [judging.judge(fields, 1.0).note for fields in messages][-1] == note
@@ -108,13 +112,32 @@ def granted(asked: object, *, since_beat: float) -> float:
     return judging.judge(extend(asked), 100.0 + since_beat).extend_seconds
 
 
-@pytest.mark.parametrize(("asked", "since_beat", "expected"), [
-    (5_000_000, 0, 5.0), (60_000_000, 0, 60.0), (61_000_000, 0, 60.0), (61_000_000, 20, 40.0),
-    (1_000_000, 59.5, 0.5), (1_000_000, 60, 0.0), (1_000_000, 9999, 0.0), (0, 0, 0.0),
-    # hostile
-    (2**64 - 1, 0, 60.0), ("9" * 4000, 30, 30.0), ("-1", 0, 0.0), ("1e9", 0, 0.0), ("inf", 0, 0.0), ("", 0, 0.0),
-    (" 5000000", 0, 0.0), ("5000000\n", 0, 0.0), ("٣٠", 0, 0.0), ("0x7f", 0, 0.0), ("²", 0, 0.0), ("+5", 0, 0.0),
-])
+@pytest.mark.parametrize(
+    ("asked", "since_beat", "expected"),
+    [
+        (5_000_000, 0, 5.0),
+        (60_000_000, 0, 60.0),
+        (61_000_000, 0, 60.0),
+        (61_000_000, 20, 40.0),
+        (1_000_000, 59.5, 0.5),
+        (1_000_000, 60, 0.0),
+        (1_000_000, 9999, 0.0),
+        (0, 0, 0.0),
+        # hostile
+        (2**64 - 1, 0, 60.0),
+        ("9" * 4000, 30, 30.0),
+        ("-1", 0, 0.0),
+        ("1e9", 0, 0.0),
+        ("inf", 0, 0.0),
+        ("", 0, 0.0),
+        (" 5000000", 0, 0.0),
+        ("5000000\n", 0, 0.0),
+        ("٣٠", 0, 0.0),
+        ("0x7f", 0, 0.0),
+        ("²", 0, 0.0),
+        ("+5", 0, 0.0),
+    ],
+)
 def test_what_is_granted(asked, since_beat, expected):
     assert granted(asked, since_beat=since_beat) == pytest.approx(expected)
 

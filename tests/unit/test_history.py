@@ -418,9 +418,7 @@ def cuts(*kinds):
 
 
 numbers = st.lists(st.integers(1, 12), max_size=14)
-copies = st.tuples(numbers, cuts("zero", "drop", "junk", "cut")).map(
-    lambda made: damage(span(*made[0]), made[1])
-)
+copies = st.tuples(numbers, cuts("zero", "drop", "junk", "cut")).map(lambda made: damage(span(*made[0]), made[1]))
 
 
 @settings(max_examples=300, deadline=None)

@@ -9,8 +9,10 @@ from agentctl.machine import inside, process
 from kit import deadline
 
 SOURCE = str(Path(inside.__file__).parents[2])
-RECALL = ("import json, os\nfrom agentctl.machine.inside import recall\n"
-          "recall(os.environ)\nprint(json.dumps(dict(os.environ)))")
+RECALL = (
+    "import json, os\nfrom agentctl.machine.inside import recall\n"
+    "recall(os.environ)\nprint(json.dumps(dict(os.environ)))"
+)
 AGENT = {"AGENT_NAME": "robin", "AGENTCTL_ROOT": "/x", "NOTIFY_SOCKET": "/x/notify", "AGENT_SECRET": "no"}
 
 

@@ -203,8 +203,10 @@ def test_the_copy_is_rotated_while_it_is_written_by_several(folder):
     """No file becomes much larger than its limit, no line is torn, and the newest lines are there."""
     path = folder / "agent.log"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=env, stdout=subprocess.DEVNULL)
-               for name in ("one", "two")]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=env, stdout=subprocess.DEVNULL)
+        for name in ("one", "two")
+    ]
     assert [deadline.wait(writer, timeout=300) for writer in writers] == [0, 0]
     assert sorted(p.name for p in folder.iterdir()) == ["agent.log", "agent.log.1"]
     lines = (folder / "agent.log.1").read_text().splitlines() + path.read_text().splitlines()

@@ -109,10 +109,19 @@ def waits_without_a_deadline(tree):
             continue
         name, owner = node.func.attr, ast.unparse(node.func.value)
         has_limit = bool(node.args) or any(word.arg in ("timeout", "timeout_seconds") for word in node.keywords)
-        if (owner == "subprocess" and name in ("run", "call", "check_call", "check_output") and not has_timeout(node)
-                or name in ("wait", "communicate") and owner != "deadline" and not has_limit
-                or name == "join" and not node.args and not node.keywords
-                or name == "readline" and owner.endswith("stdout")):
+        if (
+            owner == "subprocess"
+            and name in ("run", "call", "check_call", "check_output")
+            and not has_timeout(node)
+            or name in ("wait", "communicate")
+            and owner != "deadline"
+            and not has_limit
+            or name == "join"
+            and not node.args
+            and not node.keywords
+            or name == "readline"
+            and owner.endswith("stdout")
+        ):
             yield node
 
 
@@ -124,6 +133,8 @@ def has_timeout(node) -> bool:
 def test_nobody_waits_without_a_deadline(path):
     if path.name in PROGRAMS:
         return
-    found = [f"{path}:{node.lineno}: {ast.unparse(node)[:100]}"
-             for node in waits_without_a_deadline(ast.parse(path.read_text()))]
+    found = [
+        f"{path}:{node.lineno}: {ast.unparse(node)[:100]}"
+        for node in waits_without_a_deadline(ast.parse(path.read_text()))
+    ]
     assert not found, "use kit.deadline:\n" + "\n".join(found)

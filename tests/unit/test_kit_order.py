@@ -12,10 +12,18 @@ from kit import order, schedule
 def item(module, name, *, root="", world="", marks=()):
     scopes = {"box_root": ("session", root), "agent": ("module", world)}
     given = {fixture: (scope, value) for fixture, (scope, value) in scopes.items() if value}
-    call = SimpleNamespace(params={f: value for f, (_, value) in given.items()},
-                           _arg2scope={f: SimpleNamespace(value=scope) for f, (scope, _) in given.items()})
-    return SimpleNamespace(path=Path(module), name=name, root=root, world=world, callspec=call,
-                           get_closest_marker=lambda wanted: wanted in marks)
+    call = SimpleNamespace(
+        params={f: value for f, (_, value) in given.items()},
+        _arg2scope={f: SimpleNamespace(value=scope) for f, (scope, _) in given.items()},
+    )
+    return SimpleNamespace(
+        path=Path(module),
+        name=name,
+        root=root,
+        world=world,
+        callspec=call,
+        get_closest_marker=lambda wanted: wanted in marks,
+    )
 
 
 ITEMS = [
@@ -44,8 +52,9 @@ def test_every_test_is_there_once_and_what_is_shared_stays_together(seed):
         runs = in_runs(found, key)
         assert len(runs) == len(set(runs)), runs
     for root in ("own", "debian13"):
-        assert [i.name for i in found if i.path.name == "test_story.py" and i.root == root] == \
-            [f"s{n}" for n in range(10)]
+        assert [i.name for i in found if i.path.name == "test_story.py" and i.root == root] == [
+            f"s{n}" for n in range(10)
+        ]
 
 
 def test_the_seed_decides():

@@ -106,8 +106,9 @@ def test_who_reads_only_cannot_write(path):
 
 def test_two_writers_wait_for_each_other(path):
     with Ledger.create(path), Ledger(path) as one:
-        other = subprocess.Popen([sys.executable, "-c", WRITER, path, "1"], env={"PYTHONPATH": SOURCE},
-                                 stdout=subprocess.PIPE)
+        other = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, "1"], env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE
+        )
         try:
             assert deadline.read_line(other) == b"1\n"
             for number in range(50):
@@ -121,8 +122,19 @@ def test_two_writers_wait_for_each_other(path):
 
 def evidence_of(ledger, generations):
     for number, blessed_at in generations:
-        writers.add_generation(ledger, number, vault_commit="v", commit_id="c", tree="t", branch="b", status="good",
-                               source="s", created_at=1.0, blessed_at=blessed_at, tries_left=0)
+        writers.add_generation(
+            ledger,
+            number,
+            vault_commit="v",
+            commit_id="c",
+            tree="t",
+            branch="b",
+            status="good",
+            source="s",
+            created_at=1.0,
+            blessed_at=blessed_at,
+            tries_left=0,
+        )
 
 
 def test_what_the_stories_ask(path):
@@ -240,8 +252,11 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
     Ledger.create(path).close()
     chance, acknowledged = random.Random(7), 0
     for _ in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, path, str(acknowledged + 1)],
-                                  env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, str(acknowledged + 1)],
+            env={"PYTHONPATH": SOURCE},
+            stdout=subprocess.PIPE,
+        )
         first = b"".join(deadline.read_line(writer) for _ in range(4))
         time.sleep(chance.uniform(0.0, 0.05))
         writer.kill()
@@ -250,7 +265,7 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
         with Ledger(path) as ledger:
             assert ledger.check() == ""
             found = [int(row["text"]) for row in ledger.all("SELECT text FROM events ORDER BY number")]
-            assert found[: acknowledged] == list(range(1, acknowledged + 1))
+            assert found[:acknowledged] == list(range(1, acknowledged + 1))
             assert len(found) <= acknowledged + 1
             assert int(ledger.meta("last") or 0) in (len(found) // 3 * 3, acknowledged // 3 * 3)
             acknowledged = len(found)
@@ -263,9 +278,11 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
 def make_old(path):
     """Make a ledger as version 1 left it, with a generation in it."""
     connection = sqlite3.connect(path)
-    connection.executescript(f"{ledgers.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
-                             "INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
-                             "created_at, tries_left) VALUES (1, 'a', 'b', 'c', 'main', 'good', 'init', 1.0, 2);")
+    connection.executescript(
+        f"{ledgers.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
+        "INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
+        "created_at, tries_left) VALUES (1, 'a', 'b', 'c', 'main', 'good', 'init', 1.0, 2);"
+    )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
 
@@ -318,9 +335,16 @@ def test_a_migration_is_all_or_nothing(path):
 @pytest.mark.parametrize("read_only", [False, True])
 def test_the_log_of_a_broken_ledger_stays(path, read_only):
     """It may hold what nothing else does: looking at the ruin must not remove it."""
-    writer = deadline.run([sys.executable, "-c", "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
-                           "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)", path],
-                          env={**os.environ, "PYTHONPATH": SOURCE})
+    writer = deadline.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
+            "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)",
+            path,
+        ],
+        env={**os.environ, "PYTHONPATH": SOURCE},
+    )
     log = Path(f"{path}-wal").read_bytes()
     assert writer.returncode == 0 and log
     whole = bytearray(Path(path).read_bytes())
@@ -339,8 +363,11 @@ def test_a_ledger_that_cannot_be_opened_is_not_held_open(path):
         with pytest.raises(LedgerDamaged) as caught:
             Ledger(path, read_only=read_only)
         kept.append(caught.value)
-    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
-            if os.path.lexists(f"/proc/self/fd/{fd}")]
+    held = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{fd}")
+    ]
     assert kept and path not in held
 
 

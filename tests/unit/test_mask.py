@@ -65,8 +65,7 @@ def test_masked_json_lines_are_the_same_messages():
     lines = [json.dumps({"id": str(number), "content": one}).encode() + b"\n" for number, one in enumerate(said)]
     shown = [json.loads(line) for line in Masker([SECRET, "12345678901"]).lines(lines).splitlines()]
     assert [one["id"] for one in shown] == ["0", "1", "2", "3", "4"]
-    assert [one["content"] for one in shown] == \
-        ["hello", MASKED, "ü \ud800", {"deep": [f"x {MASKED}", MASKED]}, "bye"]
+    assert [one["content"] for one in shown] == ["hello", MASKED, "ü \ud800", {"deep": [f"x {MASKED}", MASKED]}, "bye"]
     assert Masker([SECRET]).lines([lines[0], lines[2]]).encode() == lines[0] + lines[2]
 
 

@@ -57,7 +57,10 @@ class OpenAiResponses:
         said = [{"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]}
                 for role, text in messages]  # fmt: skip
         return "/v1/responses", {
-            "input": said, "tools": [{"type": "function", "name": "bash", "parameters": RUN}], "stream": stream}
+            "input": said,
+            "tools": [{"type": "function", "name": "bash", "parameters": RUN}],
+            "stream": stream,
+        }
 
     def read(self, document):
         messages = [item for item in document["output"] if item["type"] == "message"]

@@ -63,9 +63,9 @@ def test_table(pattern, path, is_match):
     assert Patterns([pattern]).matches(path) is is_match
 
 
-names = st.text(
-    st.characters(blacklist_characters="/\0", blacklist_categories=()), min_size=1, max_size=8
-).filter(lambda name: name not in (".", "..", "**"))
+names = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=()), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..", "**")
+)
 
 
 def quoted(name):

@@ -30,18 +30,51 @@ AT_ONCE = {  # failures that a plain restart cannot help
 }
 
 
-def generation(number: int, status: str = "good", *, tries: int = 0, golden: bool = False,
-               blessed_at: float | None = None, on_failure: str = "") -> dict:
+def generation(
+    number: int,
+    status: str = "good",
+    *,
+    tries: int = 0,
+    golden: bool = False,
+    blessed_at: float | None = None,
+    on_failure: str = "",
+) -> dict:
     if blessed_at is None and status == "good":
         blessed_at = float(number)
-    return row("generations", number=number, status=status, tries_left=tries, is_golden=int(golden),
-               blessed_at=blessed_at, reason="it crashed", vault_commit=f"{number:040x}", on_failure=on_failure)
+    return row(
+        "generations",
+        number=number,
+        status=status,
+        tries_left=tries,
+        is_golden=int(golden),
+        blessed_at=blessed_at,
+        reason="it crashed",
+        vault_commit=f"{number:040x}",
+        on_failure=on_failure,
+    )
 
 
-def launch(number: int, trigger: str = "crash", *, end: str = policy.FAILED, exit_status: int | None = 1,
-           lived: float = 5.0, now: float = NOW) -> dict:
-    return row("launches", id="l", generation=number, end=end, trigger=trigger, reason=f"because of {trigger}",
-               exit_status=exit_status, started_at=now - lived, ready_at=now - lived, ended_at=now)
+def launch(
+    number: int,
+    trigger: str = "crash",
+    *,
+    end: str = policy.FAILED,
+    exit_status: int | None = 1,
+    lived: float = 5.0,
+    now: float = NOW,
+) -> dict:
+    return row(
+        "launches",
+        id="l",
+        generation=number,
+        end=end,
+        trigger=trigger,
+        reason=f"because of {trigger}",
+        exit_status=exit_status,
+        started_at=now - lived,
+        ready_at=now - lived,
+        ended_at=now,
+    )
 
 
 def attempt(rung: str, target: int, ago: float = 1.0, *, now: float = NOW) -> dict:
@@ -53,9 +86,16 @@ def request(verb: str = "rollback", target: str = "", reason: str = "") -> dict:
 
 
 def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> World:
-    return World(now=NOW, limits=limits or Limits(3, 1800.0, 4, 10), launch=of, generations=generations,
-                 incident=INCIDENT if attempts else None, attempts=list(attempts),
-                 recent=list(attempts if recent is None else recent), **more)
+    return World(
+        now=NOW,
+        limits=limits or Limits(3, 1800.0, 4, 10),
+        launch=of,
+        generations=generations,
+        incident=INCIDENT if attempts else None,
+        attempts=list(attempts),
+        recent=list(attempts if recent is None else recent),
+        **more,
+    )
 
 
 def told(decision: policy.Decision) -> tuple:
@@ -70,9 +110,14 @@ LKG = "last known good"
 
 
 @pytest.mark.parametrize("trigger", [*CRASHES, "wedged"])
-@pytest.mark.parametrize(("tries", "expected"), [
-    (2, (RESTART, "restart", 4, None)), (1, (RESTART, "restart", 4, None)), (0, (ROLLBACK, LKG, 3, 4)),
-])
+@pytest.mark.parametrize(
+    ("tries", "expected"),
+    [
+        (2, (RESTART, "restart", 4, None)),
+        (1, (RESTART, "restart", 4, None)),
+        (0, (ROLLBACK, LKG, 3, 4)),
+    ],
+)
 def test_a_candidate_is_restarted_while_it_has_tries(trigger, tries, expected):
     seen = world(launch(4, trigger), [*GOODS, generation(4, "candidate", tries=tries)])
     assert told(decide(seen)) == expected
@@ -101,9 +146,15 @@ def test_a_generation_that_the_ledger_does_not_know():
 
 
 @pytest.mark.parametrize("trigger", CRASHES)
-@pytest.mark.parametrize(("restarts_ago", "expected"), [
-    ([], RESTART), ([10, 20], RESTART), ([10, 20, 30], ROLLBACK), ([10, 20, 1801], RESTART),
-])
+@pytest.mark.parametrize(
+    ("restarts_ago", "expected"),
+    [
+        ([], RESTART),
+        ([10, 20], RESTART),
+        ([10, 20, 30], ROLLBACK),
+        ([10, 20, 1801], RESTART),
+    ],
+)
 def test_a_good_generation_is_restarted_so_often_within_the_window(trigger, restarts_ago, expected):
     recent = [attempt("restart", 3, ago) for ago in restarts_ago]
     seen = world(launch(3, trigger), GOODS, recent=recent)
@@ -132,9 +183,14 @@ def test_after_a_rollback_that_was_not_seen_well_comes_the_next_rung(rung, trigg
 # --- a good one that is busy and gets nowhere
 
 
-@pytest.mark.parametrize(("restarts", "expected"), [
-    (0, (RESTART, "restart", 3, None)), (2, (RESTART, "restart", 3, None)), (3, (HALT, "halted", None, None)),
-])
+@pytest.mark.parametrize(
+    ("restarts", "expected"),
+    [
+        (0, (RESTART, "restart", 3, None)),
+        (2, (RESTART, "restart", 3, None)),
+        (3, (HALT, "halted", None, None)),
+    ],
+)
 @pytest.mark.parametrize("more", [[], [attempt(LKG, 3)]], ids=["by itself", "after a rollback"])
 def test_a_wedge_does_not_move_code_that_was_good(restarts, expected, more):
     recent = [attempt("restart", 3)] * restarts
@@ -165,18 +221,32 @@ def test_who_had_no_room_to_build_its_image_goes_back_and_is_not_condemned(tries
 # --- the ladder
 
 
-@pytest.mark.parametrize(("tried", "expected"), [
-    ([], (LKG, 5)), ([(LKG, 5)], ("older good", 4)), ([(LKG, 5), ("older good", 4)], ("older good", 3)),
-    ([(LKG, 5), ("older good", 4), ("older good", 3)], ("golden without the task", 3)),
-    ([(LKG, 5), ("older good", 4), ("older good", 3), ("golden without the task", 3)], None),
-    ([("by hand", 5)], ("older good", 4)), ([("restart", 5)], (LKG, 5)), ([("by hand", 3)], (LKG, 5)),
-])
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [
+        ([], (LKG, 5)),
+        ([(LKG, 5)], ("older good", 4)),
+        ([(LKG, 5), ("older good", 4)], ("older good", 3)),
+        ([(LKG, 5), ("older good", 4), ("older good", 3)], ("golden without the task", 3)),
+        ([(LKG, 5), ("older good", 4), ("older good", 3), ("golden without the task", 3)], None),
+        ([("by hand", 5)], ("older good", 4)),
+        ([("restart", 5)], (LKG, 5)),
+        ([("by hand", 3)], (LKG, 5)),
+    ],
+)
 def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
-    rows = [generation(1), generation(2), generation(3, golden=True), generation(4), generation(5),
-            generation(6, "condemned")]
+    rows = [
+        generation(1),
+        generation(2),
+        generation(3, golden=True),
+        generation(4),
+        generation(5),
+        generation(6, "condemned"),
+    ]
     attempts = [attempt(rung, target) for rung, target in tried]
-    found = decide(world(launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts,
-                         limits=Limits(3, 1800.0, 99, 99)))
+    found = decide(
+        world(launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts, limits=Limits(3, 1800.0, 99, 99))
+    )
     assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
     assert found.without_task == (found.rung == "golden without the task")
 
@@ -207,15 +277,18 @@ def test_nothing_to_go_back_to():
     assert "nothing is left" in found.reason
 
 
-@pytest.mark.parametrize(("limits", "recent", "is_halted"), [
-    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
-    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
-    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
-    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
-    (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
-    (Limits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
-    (Limits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
-])
+@pytest.mark.parametrize(
+    ("limits", "recent", "is_halted"),
+    [
+        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
+        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
+        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
+        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
+        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
+        (Limits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
+        (Limits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+    ],
+)
 def test_the_budget_of_rollbacks(limits, recent, is_halted):
     found = decide(world(launch(4), [*GOODS, generation(4, "candidate")], recent=recent, limits=limits))
     assert found.action == (HALT if is_halted else ROLLBACK)
@@ -253,11 +326,19 @@ def test_halted_stays_halted(of):
 # --- asked for
 
 
-@pytest.mark.parametrize(("status", "tries", "asked", "lived", "expected"), [
-    ("good", 0, 0, 1, RESTART), ("good", 0, 2, 1, RESTART), ("good", 0, 3, 1, ROLLBACK), ("good", 0, 9, 31, RESTART),
-    ("candidate", 1, 0, 1, RESTART), ("candidate", 0, 0, 1, ROLLBACK), ("candidate", 0, 0, 3600, ROLLBACK),
-    ("candidate", 1, 3, 1, ROLLBACK),
-])
+@pytest.mark.parametrize(
+    ("status", "tries", "asked", "lived", "expected"),
+    [
+        ("good", 0, 0, 1, RESTART),
+        ("good", 0, 2, 1, RESTART),
+        ("good", 0, 3, 1, ROLLBACK),
+        ("good", 0, 9, 31, RESTART),
+        ("candidate", 1, 0, 1, RESTART),
+        ("candidate", 0, 0, 1, ROLLBACK),
+        ("candidate", 0, 0, 3600, ROLLBACK),
+        ("candidate", 1, 3, 1, ROLLBACK),
+    ],
+)
 def test_an_agent_that_restarts_itself(status, tries, asked, lived, expected):
     rows = [*GOODS, generation(4, status, tries=tries)]
     seen = world(launch(4, "asked", end=policy.ASKED, lived=lived), rows, recent=[attempt("asked", 4)] * asked)
@@ -272,13 +353,18 @@ def test_self_restarts_outside_the_window_or_of_another_generation_are_no_loop()
 REQUEST = request()
 
 
-@pytest.mark.parametrize(("running", "target", "expected"), [
-    (generation(4, "candidate", tries=1), "", (ROLLBACK, "by hand", 3, 4)),
-    (generation(4, "candidate", tries=1), "2", (ROLLBACK, "by hand", 2, 4)),
-    (generation(4), "", (ROLLBACK, "by hand", 3, None)), (generation(4), "1", (ROLLBACK, "by hand", 1, None)),
-    (generation(4), "4", (ROLLBACK, "by hand", 4, None)),
-    (generation(4, "condemned"), "", (ROLLBACK, "by hand", 3, None)), (generation(4), "99", (NOTHING, "", None, None)),
-])
+@pytest.mark.parametrize(
+    ("running", "target", "expected"),
+    [
+        (generation(4, "candidate", tries=1), "", (ROLLBACK, "by hand", 3, 4)),
+        (generation(4, "candidate", tries=1), "2", (ROLLBACK, "by hand", 2, 4)),
+        (generation(4), "", (ROLLBACK, "by hand", 3, None)),
+        (generation(4), "1", (ROLLBACK, "by hand", 1, None)),
+        (generation(4), "4", (ROLLBACK, "by hand", 4, None)),
+        (generation(4, "condemned"), "", (ROLLBACK, "by hand", 3, None)),
+        (generation(4), "99", (NOTHING, "", None, None)),
+    ],
+)
 @pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
 def test_a_human_asks_for_a_rollback(running, target, expected, more):
     asked = request(target=target)
@@ -306,25 +392,45 @@ def test_undo(more):
 # --- the guard
 
 
-@pytest.mark.parametrize(("row", "more", "words"), [
-    (generation(1), {}, ""), (generation(1, "candidate", tries=1), {}, ""), (generation(1, golden=True), {}, ""),
-    (generation(1), {"has_intent": True}, "under way"), (generation(1), {"is_halted": True}, "halted"),
-    (generation(1, "condemned", tries=5), {}, "condemned as generation 1: it crashed"),
-    (generation(1, "candidate", tries=0), {}, "no tries left"),
-    (generation(1, "candidate", tries=-1), {}, "no tries left"),
-])
+@pytest.mark.parametrize(
+    ("row", "more", "words"),
+    [
+        (generation(1), {}, ""),
+        (generation(1, "candidate", tries=1), {}, ""),
+        (generation(1, golden=True), {}, ""),
+        (generation(1), {"has_intent": True}, "under way"),
+        (generation(1), {"is_halted": True}, "halted"),
+        (generation(1, "condemned", tries=5), {}, "condemned as generation 1: it crashed"),
+        (generation(1, "candidate", tries=0), {}, "no tries left"),
+        (generation(1, "candidate", tries=-1), {}, "no tries left"),
+    ],
+)
 def test_the_guard(row, more, words):
     said = refuse_launch(row, **{"is_halted": False, "has_intent": False, **more})
     assert words in said and bool(said) == bool(words)
 
 
-@pytest.mark.parametrize(("facts", "expected"), [
-    ({}, True), ({"ready_at": None}, False), ({"now": 109.9}, False), ({"beats": 4}, False),
-    ({"reports_progress": True}, False), ({"reports_progress": True, "progressed": True}, True),
-])
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, True),
+        ({"ready_at": None}, False),
+        ({"now": 109.9}, False),
+        ({"beats": 4}, False),
+        ({"reports_progress": True}, False),
+        ({"reports_progress": True, "progressed": True}, True),
+    ],
+)
 def test_a_trial_is_proven(facts, expected):
-    usual = {"now": 110.0, "ready_at": 100.0, "beats": 5, "progressed": False, "reports_progress": False,
-             "duration_seconds": 10.0, "heartbeats": 5}
+    usual = {
+        "now": 110.0,
+        "ready_at": 100.0,
+        "beats": 5,
+        "progressed": False,
+        "reports_progress": False,
+        "duration_seconds": 10.0,
+        "heartbeats": 5,
+    }
     assert policy.is_proven(**{**usual, **facts}) is expected
 
 
@@ -349,9 +455,18 @@ class Simulation:
             row["tries_left"] -= 1
         failed = launch(number, **ending, lived=lived, now=self.now)
         recent = [a for a in self.recent if a["at"] > self.now - policy.DAY_SECONDS]
-        found = decide(World(now=self.now, limits=self.limits, launch=failed, generations=self.rows,
-                             incident=INCIDENT if self.attempts else None, attempts=self.attempts, recent=recent,
-                             is_halted=self.is_halted))
+        found = decide(
+            World(
+                now=self.now,
+                limits=self.limits,
+                launch=failed,
+                generations=self.rows,
+                incident=INCIDENT if self.attempts else None,
+                attempts=self.attempts,
+                recent=recent,
+                is_halted=self.is_halted,
+            )
+        )
         self.record(found, failed["end"])
         return found
 
@@ -373,11 +488,16 @@ class Simulation:
         self.attempts = []
 
 
-ENDINGS = st.sampled_from([
-    *({"trigger": trigger} for trigger in (*CRASHES, "wedged")), *AT_ONCE.values(), {"trigger": "cannot-launch"},
-    {"trigger": "engine-away"}, {"trigger": "no-room-for-image"},
-    {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
-])
+ENDINGS = st.sampled_from(
+    [
+        *({"trigger": trigger} for trigger in (*CRASHES, "wedged")),
+        *AT_ONCE.values(),
+        {"trigger": "cannot-launch"},
+        {"trigger": "engine-away"},
+        {"trigger": "no-room-for-image"},
+        {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
+    ]
+)
 
 
 @st.composite
@@ -387,13 +507,21 @@ def generations(draw):
     rows = []
     for number in range(1, count + 1):
         status = draw(st.sampled_from(["good", "candidate", "condemned"]))
-        rows.append(generation(number, status, tries=draw(st.integers(0, 3)), golden=number == golden,
-                               blessed_at=draw(st.floats(0, 100)) if status == "good" else None))
+        rows.append(
+            generation(
+                number,
+                status,
+                tries=draw(st.integers(0, 3)),
+                golden=number == golden,
+                blessed_at=draw(st.floats(0, 100)) if status == "good" else None,
+            )
+        )
     return rows
 
 
-LIMITS = st.builds(Limits, st.integers(0, 4), st.sampled_from([1.0, 60.0, 1800.0, 86400.0]), st.integers(1, 5),
-                   st.integers(1, 12))
+LIMITS = st.builds(
+    Limits, st.integers(0, 4), st.sampled_from([1.0, 60.0, 1800.0, 86400.0]), st.integers(1, 5), st.integers(1, 12)
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -504,8 +632,9 @@ def test_what_follows_the_failure_of_a_promoted_candidate(of, on_failure, tries,
 
 def test_once_it_is_blessed_it_is_like_any_other():
     for on_failure in ("freeze", "page"):
-        seen = world(launch(4, "crash"), [*GOODS, promoted(on_failure, status="good")],
-                     attempts=[attempt("restart", 4)] * 3)
+        seen = world(
+            launch(4, "crash"), [*GOODS, promoted(on_failure, status="good")], attempts=[attempt("restart", 4)] * 3
+        )
         assert decide(seen).action == ROLLBACK
 
 
@@ -516,8 +645,12 @@ def test_who_wants_to_be_paged_is_launched_without_tries():
 
 def test_a_promotion_is_done_only_to_a_candidate_and_never_while_halted():
     wish = request("promote", "4", "change feature/x")
-    for status, is_halted, expected in (("candidate", False, policy.PROMOTE), ("candidate", True, policy.NOTHING),
-                                        ("condemned", False, policy.NOTHING), ("good", False, policy.NOTHING)):
+    for status, is_halted, expected in (
+        ("candidate", False, policy.PROMOTE),
+        ("candidate", True, policy.NOTHING),
+        ("condemned", False, policy.NOTHING),
+        ("good", False, policy.NOTHING),
+    ):
         seen = world(launch(3), [*GOODS, generation(4, status)], request=wish, is_halted=is_halted)
         assert decide(seen).action == expected
     assert decide(world(launch(3), GOODS, request=wish)).action == policy.NOTHING

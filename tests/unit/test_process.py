@@ -42,6 +42,7 @@ def test_a_process_is_found_while_it_is_given_another_program(started, tmp_path)
 @pytest.fixture()
 def no_waiting(monkeypatch):
     """Let a look that waits fail."""
+
     def fail(seconds: float) -> None:
         raise AssertionError(f"it waits {seconds} s")
 

@@ -33,10 +33,15 @@ FAILED, MOVED = silent(), moved(5, 4)
     [
         (None, None, "", [], [], ["restarted"]),
         (FAILED, None, "", [], ["no heartbeat for 61.0s", "Go on where you were."], ["generation", "Still to do"]),
-        (FAILED, MOVED, "/s/BRIEF.md", ["a", "b"],
-         ["from generation 5 to generation 4", "/s/BRIEF.md", "Still to do: a; b."], []),
-        (FAILED, moved(4, 4), "/s/BRIEF.md", [],
-         ["Your state went back", "/s/BRIEF.md"], ["generation 4"]),
+        (
+            FAILED,
+            MOVED,
+            "/s/BRIEF.md",
+            ["a", "b"],
+            ["from generation 5 to generation 4", "/s/BRIEF.md", "Still to do: a; b."],
+            [],
+        ),
+        (FAILED, moved(4, 4), "/s/BRIEF.md", [], ["Your state went back", "/s/BRIEF.md"], ["generation 4"]),
         (FAILED, MOVED, "", [], [], ["generation"]),  # a plain restart undid nothing
         (ended("rebooted", "", "x"), None, "", [], ["the machine went down"], []),
         (ended("asked", "asked"), None, "", [], ["a restart was asked for"], []),

@@ -59,21 +59,25 @@ def test_what_a_shared_part_frees_counts_for_the_one_that_frees_it():
 
 
 ITEMS = st.lists(st.tuples(st.floats(0, 400), st.sampled_from(["", "", "", "golden"])), max_size=12)
-BUDGETS = st.builds(Budget, st.sampled_from([0, DAY, 30 * DAY]), st.integers(0, 8), st.integers(0, 400),
-                    st.integers(1, 4))
+BUDGETS = st.builds(
+    Budget, st.sampled_from([0, DAY, 30 * DAY]), st.integers(0, 8), st.integers(0, 400), st.integers(1, 4)
+)
 
 
 @given(ITEMS, BUDGETS, st.data())
 def test_whatever_the_budget(described, budget, data):
     items = [Item(str(n), NOW - age * DAY, guard) for n, (age, guard) in enumerate(described)]
     ids = [item.id for item in items]
-    parts = data.draw(st.lists(st.tuples(st.sets(st.sampled_from(ids), min_size=1), st.integers(0, 99)), max_size=9)
-                      if ids else st.just([]))
+    parts = data.draw(
+        st.lists(st.tuples(st.sets(st.sampled_from(ids), min_size=1), st.integers(0, 99)), max_size=9)
+        if ids
+        else st.just([])
+    )
     sizes = Sizes(parts)
     choice = choose_pruned(items, budget, NOW, sizes)
     gone = [item for item, _, _ in choice.pruned]
     assert not any(item.guard for item in gone)
-    newest = sorted(items, key=lambda item: (item.at, item.id))[-budget.newest:]
+    newest = sorted(items, key=lambda item: (item.at, item.id))[-budget.newest :]
     assert not set(newest) & set(gone)
     left = len(items) - len(gone)
     left_bytes = sizes.total() - sizes.freed({item.id for item in gone})
@@ -85,9 +89,12 @@ def test_whatever_the_budget(described, budget, data):
         assert not free
     if not (budget.age_seconds or budget.count or budget.bytes):
         assert not gone
-    again = choose_pruned([i for i in items if i not in gone], budget, NOW,
-                          Sizes([(ids - {i.id for i in gone}, size) for ids, size in sizes.parts
-                                 if not ids <= {i.id for i in gone}]))
+    again = choose_pruned(
+        [i for i in items if i not in gone],
+        budget,
+        NOW,
+        Sizes([(ids - {i.id for i in gone}, size) for ids, size in sizes.parts if not ids <= {i.id for i in gone}]),
+    )
     assert not again.pruned  # once done, nothing more is wanted
 
 
@@ -97,17 +104,34 @@ def row(number, status="good", **more):
 
 
 def test_generations_that_must_stay():
-    rows = [row(1, is_golden=1), row(2), row(3), row(4, "condemned"), row(5, "candidate", tries_left=1),
-            row(6, "candidate"), row(7), row(8, "condemned"), row(9, blessed_at=0.5)]
+    rows = [
+        row(1, is_golden=1),
+        row(2),
+        row(3),
+        row(4, "condemned"),
+        row(5, "candidate", tries_left=1),
+        row(6, "candidate"),
+        row(7),
+        row(8, "condemned"),
+        row(9, blessed_at=0.5),
+    ]
     guards = guard_generations(rows, {8: "it runs"}, 2)
     assert guards == {1: "golden", 3: "one of the newest good ones", 5: "on trial", 7: "last known good", 8: "it runs"}
 
 
-@given(st.lists(st.tuples(st.sampled_from(["good", "condemned", "candidate"]), st.booleans(), st.integers(0, 2)),
-                min_size=1, max_size=12), BUDGETS, st.integers(0, 11))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["good", "condemned", "candidate"]), st.booleans(), st.integers(0, 2)),
+        min_size=1,
+        max_size=12,
+    ),
+    BUDGETS,
+    st.integers(0, 11),
+)
 def test_golden_last_known_good_and_what_runs_never_go(described, budget, running):
-    rows = [row(n, status, is_golden=int(golden), tries_left=tries) for n, (status, golden, tries)
-            in enumerate(described)]
+    rows = [
+        row(n, status, is_golden=int(golden), tries_left=tries) for n, (status, golden, tries) in enumerate(described)
+    ]
     running %= len(rows)
     guards = guard_generations(rows, {running: "it runs"}, budget.newest)
     items = [Item(str(r["number"]), NOW - 900 * DAY, guards.get(r["number"], "")) for r in rows]
@@ -116,14 +140,16 @@ def test_golden_last_known_good_and_what_runs_never_go(described, budget, runnin
     assert running not in gone
     assert not any(rows[n]["is_golden"] or rows[n]["status"] == "candidate" and rows[n]["tries_left"] for n in gone)
     assert not good or max(good) not in gone
-    assert not set(good[-budget.newest:]) & gone
+    assert not set(good[-budget.newest :]) & gone
 
 
 def test_snapshots_that_must_stay():
     rows = [row(1), row(2, "condemned"), row(3, "candidate"), row(4), row(5, snapshot="")]
     assert guard_snapshots(rows, {"000002": "an undo needs it"}, {4}) == {
-        "000001": "the state of generation 1", "000003": "the state of generation 3",
-        "000002": "an undo needs it"}
+        "000001": "the state of generation 1",
+        "000003": "the state of generation 3",
+        "000002": "an undo needs it",
+    }
 
 
 @pytest.mark.parametrize(("count", "text"), [

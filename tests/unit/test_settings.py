@@ -58,9 +58,7 @@ def test_not_a_duration(text):
 
 @given(st.integers(0, 10**12))
 def test_duration_survives_the_round_trip(milliseconds):
-    assert durations.parse_duration(durations.format_duration(milliseconds / 1000)) == (
-        milliseconds / 1000
-    )
+    assert durations.parse_duration(durations.format_duration(milliseconds / 1000)) == (milliseconds / 1000)
 
 
 @given(st.text())
@@ -187,9 +185,7 @@ def test_the_wrong_item_is_named():
     assert mistakes(state={"keep": ["a", "../b"]}) == [
         'state.keep[1] = "../b": must be a relative pattern without ".."'
     ]
-    assert mistakes(probation={"required": [["a"], ["b", 2]]})[0].startswith(
-        "probation.required[1][1] = 2: "
-    )
+    assert mistakes(probation={"required": [["a"], ["b", 2]]})[0].startswith("probation.required[1][1] = 2: ")
 
 
 def test_a_duration_without_unit_is_explained():

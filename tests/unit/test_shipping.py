@@ -242,6 +242,7 @@ def rotate(place, lines):
 @pytest.mark.parametrize("with_id", [(), (0,), (1,), (2, 3)])
 def test_messages_without_ids_that_were_lost_come_back_once(place, tmp_path, how, with_id):
     """Their ids are made of the line before, and mending puts lines between: each launch would bring them again."""
+
     def line(number):
         known = {"id": f"m{number}"} if number in with_id else {}
         return json.dumps({**known, "role": "user", "content": f"go on {number % 3}"}).encode() + b"\n"

@@ -70,8 +70,7 @@ def run():
     started = []
 
     def start(program: str, *words: str) -> subprocess.Popen:
-        started.append(subprocess.Popen([sys.executable, "-c", BOUND + program, *words],
-                                        stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen([sys.executable, "-c", BOUND + program, *words], stderr=subprocess.DEVNULL))
         return started[-1]
 
     yield start

@@ -248,9 +248,7 @@ def test_simple_shapes(words, parsed, monkeypatch):
 
 def test_quick_way_loads_no_click(home):
     home.generation(1)
-    code = (
-        "import sys; from agentctl.cli import main; main(['status']); print('click' in sys.modules)"
-    )
+    code = "import sys; from agentctl.cli import main; main(['status']); print('click' in sys.modules)"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
     done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.endswith("False\n")

@@ -126,9 +126,7 @@ def test_a_new_task_is_the_documented_file():
         "# Current Task\ngoal\n\n## Conversation Context\nsaid\n\n"
         "## Pending Actions\n- [ ] Task 1\n- [x] Task 2\n\n## State\nnone\n"
     )
-    assert Task().render() == (
-        "# Current Task\n\n## Conversation Context\n\n## Pending Actions\n\n## State\n"
-    )
+    assert Task().render() == ("# Current Task\n\n## Conversation Context\n\n## Pending Actions\n\n## State\n")
 
 
 @pytest.mark.parametrize("text", ["## State", "\\## x", "a\n## State\n\\\\## b", "# title", "  x"])
@@ -148,9 +146,7 @@ def test_text_no_file_can_hold_is_made_to_fit():
 
 
 anything = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
-pieces = st.sampled_from(
-    ["# T\n", "## State\n", "## X\r\n", "- [ ] a\n", "- [X] b", "\n", "\r\n", "\\## e\n", "  n\n"]
-)
+pieces = st.sampled_from(["# T\n", "## State\n", "## X\r\n", "- [ ] a\n", "- [X] b", "\n", "\r\n", "\\## e\n", "  n\n"])
 
 
 @given(st.lists(pieces | anything).map("".join))

@@ -65,9 +65,7 @@ def test_story_of_a_rollback(home):
         "agentctl rollback undo returns to before.",
     ):
         assert expected in text
-    assert (
-        f"The whole replaced tree: {tree}" in json.loads(agentctl("why", "--json").stdout)["story"]
-    )
+    assert f"The whole replaced tree: {tree}" in json.loads(agentctl("why", "--json").stdout)["story"]
 
 
 def test_json_is_the_incident_and_its_story(home):
@@ -82,9 +80,7 @@ def test_json_is_the_incident_and_its_story(home):
 def test_text_is_narrow_and_obeyed_by_no_terminal(home):
     evil = "\x1b]0;title\x07\x1b[2J" + "wide " * 40 + "\x9b31m\r\x08 \u202egnol"
     home.launch(generation=2, end="failed", trigger="crash", reason=evil)
-    home.incident(
-        reason=evil, evidence={"launch": "L1", "last_lines": [evil, "\ttab"], "notes": [evil]}
-    )
+    home.incident(reason=evil, evidence={"launch": "L1", "last_lines": [evil, "\ttab"], "notes": [evil]})
     home.attempt(reason=evil)
     done = agentctl("why")
     lines = done.stdout.split("\n")
@@ -129,9 +125,7 @@ def test_the_second_move_of_an_incident_has_its_own_branch(home):
 
 
 def test_an_undo_offers_no_second_undo(home):
-    home.incident(
-        trigger="request:undo", reason="undo asked for", outcome="recovered", ended_at=home.now
-    )
+    home.incident(trigger="request:undo", reason="undo asked for", outcome="recovered", ended_at=home.now)
     home.attempt(rung="undo", target=2)
     text = agentctl("why").stdout
     assert "undo, back to generation 2 as it was" in text and "rollback undo" not in text

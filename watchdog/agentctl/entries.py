@@ -272,8 +272,10 @@ def _prove(source: Folder, target: Folder, name: str, facts: os.stat_result) -> 
     elif is_same and stat.S_ISLNK(facts.st_mode):
         is_same = os.readlink(name, dir_fd=source.fd) == os.readlink(name, dir_fd=target.fd)
     if not is_same:
-        raise AgentctlError(f"the copy of {source.path}/{name} in {target.path} is not the same",
-                            "both are kept; look at the disk with dmesg and fsck")
+        raise AgentctlError(
+            f"the copy of {source.path}/{name} in {target.path} is not the same",
+            "both are kept; look at the disk with dmesg and fsck",
+        )
 
 
 def _same_content(source: Folder, target: Folder, name: str, size: int) -> bool:

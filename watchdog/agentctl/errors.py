@@ -36,8 +36,10 @@ class TooNew(AgentctlError):
     """What a newer agentctl wrote: it is not guessed at, and left as it is."""
 
     def __init__(self, what: str, found: int, known: int) -> None:
-        super().__init__(f"{what} is of version {found}; this agentctl knows {known}",
-                         "use the agentctl that wrote it, or a newer one; nothing was changed")
+        super().__init__(
+            f"{what} is of version {found}; this agentctl knows {known}",
+            "use the agentctl that wrote it, or a newer one; nothing was changed",
+        )
 
 
 class LockHeld(AgentctlError):
@@ -93,5 +95,6 @@ def is_full_disk(error: Exception) -> bool:
 def is_no_storage(error: Exception) -> bool:
     """Tell whether the disk takes no writes: full, or read-only."""
     text = str(error)
-    return is_full_disk(error) or any(words in text for words in (
-        "Read-only file system", "readonly database", "SQLITE_IOERR_SHM"))  # the last: no room beside the ledger
+    return is_full_disk(error) or any(
+        words in text for words in ("Read-only file system", "readonly database", "SQLITE_IOERR_SHM")
+    )  # the last: no room beside the ledger

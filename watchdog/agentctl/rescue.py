@@ -15,8 +15,15 @@ import time
 EXIT_HALTED, EXIT_STAY_DOWN, EXIT_NO_STORAGE = 77, 76, 74
 AGAIN_SECONDS = 600
 STAY = [".git", ".agentctl", "lost+found"]  # what a move entry by entry leaves in the agent's folder
-GIT_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
-           "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+GIT_ENV = {
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C",
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+}
 
 
 def main(name: str) -> int:
@@ -189,8 +196,9 @@ def put_good_tree(data: str, code: str, where: str) -> bool:
         return os.path.isdir(code)
     owner = os.stat(code if os.path.isdir(code) else parent)
     below = parent if where == "beside" else code
-    if not exchange(fresh, code, kept, where) and not move(f"{notes}/moving.json", live=code, below=below, fresh=fresh,
-                                                           quarantine=kept, stay=STAY):
+    if not exchange(fresh, code, kept, where) and not move(
+        f"{notes}/moving.json", live=code, below=below, fresh=fresh, quarantine=kept, stay=STAY
+    ):
         return False
     for name in os.listdir(code):
         if name not in STAY[1:]:  # ours, and the file system's
@@ -271,8 +279,14 @@ def is_standby(note: str, folder: str) -> bool:
 
 def lay_out(vault: str, folder: str) -> str:
     """Check golden, or the newest good generation, out of the vault; return the folder, '' if it cannot be."""
-    listed = git(vault, "for-each-ref", "--format=%(objectname) %(refname)", "refs/agentctl/golden",
-                 "refs/agentctl/good/", "refs/agentctl/condemned/").split("\n")
+    listed = git(
+        vault,
+        "for-each-ref",
+        "--format=%(objectname) %(refname)",
+        "refs/agentctl/golden",
+        "refs/agentctl/good/",
+        "refs/agentctl/condemned/",
+    ).split("\n")
     known = [line.split(" ", 1) for line in listed if " " in line]
     condemned = {ref.rpartition("/")[2] for _, ref in known if "/condemned/" in ref}
     refs = [[oid, ref] for oid, ref in known if "/condemned/" not in ref and ref.rpartition("/")[2] not in condemned]
@@ -280,8 +294,11 @@ def lay_out(vault: str, folder: str) -> str:
     while refs:
         oid, _ = refs.pop()
         os.makedirs(folder, exist_ok=True)
-        done = subprocess.run(["git", "--git-dir", vault, "--work-tree", folder, "checkout", "--force", oid, "--", "."],
-                              env={**GIT_ENV, "GIT_INDEX_FILE": f"{folder}.index"}, check=False)
+        done = subprocess.run(
+            ["git", "--git-dir", vault, "--work-tree", folder, "checkout", "--force", oid, "--", "."],
+            env={**GIT_ENV, "GIT_INDEX_FILE": f"{folder}.index"},
+            check=False,
+        )
         if done.returncode == 0:
             return folder
     return ""
@@ -298,8 +315,14 @@ def alert(settings: dict, name: str, what: str) -> None:
     say(f"agent '{name}' is {what}")
     if argv := find(settings, "rollback.alert"):
         try:
-            subprocess.run(argv, input=f"agentctl: agent '{name}' is {what}\n{story_of(name)}", text=True, timeout=60,
-                           check=False, env={**os.environ, "AGENTCTL_EVENT": what})
+            subprocess.run(
+                argv,
+                input=f"agentctl: agent '{name}' is {what}\n{story_of(name)}",
+                text=True,
+                timeout=60,
+                check=False,
+                env={**os.environ, "AGENTCTL_EVENT": what},
+            )
         except (OSError, subprocess.SubprocessError) as error:
             say(f"the alert command failed: {error}")
 
@@ -308,8 +331,12 @@ def story_of(name: str) -> str:
     """Return what `agentctl why` tells, '' if it cannot: nothing here depends on it."""
     entry = f"{os.path.dirname(os.path.abspath(__file__))}/entry.py"
     try:
-        return "\n" + subprocess.run([sys.executable, "-I", entry, "story", name], capture_output=True, text=True,
-                                     timeout=20, check=True).stdout
+        return (
+            "\n"
+            + subprocess.run(
+                [sys.executable, "-I", entry, "story", name], capture_output=True, text=True, timeout=20, check=True
+            ).stdout
+        )
     except (OSError, subprocess.SubprocessError, ValueError):
         return ""
 

@@ -38,16 +38,23 @@ class Station:
         hidden = "" if where == BESIDE else SLOTS_INSIDE
         self.staging = Staging(places.staging_path, self.code_dir, self.user, hidden)
         self.repository = Repository(self.code_dir, self.user, hidden)
-        self.slots = Slots(slots_dir_of(self.code_dir, where), self.code_dir, self.user,
-                           notes=places.data_dir if hidden else "", is_mounted=where == MOUNTED)
+        self.slots = Slots(
+            slots_dir_of(self.code_dir, where),
+            self.code_dir,
+            self.user,
+            notes=places.data_dir if hidden else "",
+            is_mounted=where == MOUNTED,
+        )
 
     @classmethod
     def open(cls, name: str, *, lenient: bool = False) -> Station:
         """Open the agent called `name`; `lenient` takes the last valid settings where agent.toml is broken."""
         places = find_places(name)
         if not os.path.exists(places.config_path):
-            raise AgentctlError(f"there is no agent called '{name}' here ({places.config_path} is missing)",
-                                "agentctl init PATH -- COMMAND adopts one")
+            raise AgentctlError(
+                f"there is no agent called '{name}' here ({places.config_path} is missing)",
+                "agentctl init PATH -- COMMAND adopts one",
+            )
         paths = (places.config_path, places.config_cache_path)
         if lenient:
             config, complaint = configuration.load_last_valid(*paths)
@@ -123,8 +130,10 @@ class Lock:
                 if time.monotonic() >= deadline:
                     holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
                     os.close(self._fd)
-                    raise LockHeld(f"{self.what} is at work already (process {holder or 'unknown'})",
-                                   "'agentctl status' shows what runs") from None
+                    raise LockHeld(
+                        f"{self.what} is at work already (process {holder or 'unknown'})",
+                        "'agentctl status' shows what runs",
+                    ) from None
                 time.sleep(0.01)
                 continue
             self._leave_name()
@@ -172,8 +181,10 @@ def find_identity(name: str) -> Identity:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise AgentctlError(f"agent.user: there is no user '{name}' on this machine",
-                            f"useradd --system --create-home {name}, or agentctl config set agent.user NAME") from None
+        raise AgentctlError(
+            f"agent.user: there is no user '{name}' on this machine",
+            f"useradd --system --create-home {name}, or agentctl config set agent.user NAME",
+        ) from None
     groups = os.getgrouplist(name, entry.pw_gid)
     return Identity(entry.pw_uid, entry.pw_gid, groups, name, entry.pw_dir)
 

@@ -12,7 +12,7 @@ HOOKS = ("post-checkout", "post-commit", "post-index-change", "pre-commit", "ref
 def witness(subject):
     """Make a program that leaves a mark when it is run; return its path."""
     path, mark = subject.code.parent / "trap.sh", subject.code.parent / "witness"
-    path.write_text(f"#!/bin/sh\necho \"$0 $*\" >>{mark}\ncat 2>/dev/null\nexit 0\n")
+    path.write_text(f'#!/bin/sh\necho "$0 $*" >>{mark}\ncat 2>/dev/null\nexit 0\n')
     path.chmod(0o755)
     subject.own(path)
     mark.parent.chmod(0o777)
@@ -24,7 +24,8 @@ def hooks(subject):
     trap = witness(subject)
     for hook in HOOKS:
         os.symlink(trap, subject.dot_git / "hooks" / f"{hook}") if not os.path.lexists(
-            subject.dot_git / "hooks" / hook) else None
+            subject.dot_git / "hooks" / hook
+        ) else None
 
 
 COMMANDS = (

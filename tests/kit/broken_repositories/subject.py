@@ -60,13 +60,29 @@ class Subject:
 
     def git(self, *words: str, folder=None, status: int | None = 0, stdin: bytes | None = None) -> str:
         """Run git as the owner would; with `status` None any exit status will do."""
-        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1",
-               "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_EDITOR": "true", "GIT_TERMINAL_PROMPT": "0"}
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_EDITOR": "true",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
         who = {} if os.geteuid() == self.uid else {"user": self.uid, "group": self.gid, "extra_groups": []}
-        argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always",
-                "-c", "advice.detachedHead=false", *words]
-        done = deadline.run(argv, cwd=folder or self.code, env=env, capture_output=True, input=stdin, timeout=60,
-                            **who)
+        argv = [
+            "git",
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "-c",
+            "protocol.file.allow=always",
+            "-c",
+            "advice.detachedHead=false",
+            *words,
+        ]
+        done = deadline.run(argv, cwd=folder or self.code, env=env, capture_output=True, input=stdin, timeout=60, **who)
         said = (done.stdout + done.stderr).decode("utf-8", "replace")
         assert status is None or done.returncode == status, (words, done.returncode, said[-3000:])
         return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -73,20 +73,42 @@ class Old:
         self.folder, self.code, self.state = folder, folder / "code", folder / "state"
         self.data = folder / "r" / "data" / NAME
         packages = os.pathsep.join([source, sysconfig.get_path("purelib")])
-        self.env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(folder), "PYTHONPATH": packages,
-                    "AGENTCTL_ROOT": str(folder / "r"), "AGENTCTL_SCOPE": "user", "AGENTCTL_RUNTIME": "direct"}
+        self.env = {
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "HOME": str(folder),
+            "PYTHONPATH": packages,
+            "AGENTCTL_ROOT": str(folder / "r"),
+            "AGENTCTL_SCOPE": "user",
+            "AGENTCTL_RUNTIME": "direct",
+        }
         self.running: list[subprocess.Popen] = []
 
     def ctl(self, *words: str, statuses: tuple = (0,)) -> str:
-        done = subprocess.run([PYTHON, "-c", CLI, "--name", NAME, *words], env=self.env, cwd="/", text=True,
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            [PYTHON, "-c", CLI, "--name", NAME, *words],
+            env=self.env,
+            cwd="/",
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE_SECONDS,
+        )
         assert done.returncode in statuses, (words, done.returncode, done.stdout, done.stderr)
         return done.stdout
 
     def start(self, verb: str) -> None:
         with open(self.folder / f"{verb}.out", "ab") as out:
-            self.running.append(subprocess.Popen([PYTHON, "-c", CLI, "--name", NAME, verb], env=self.env,
-                                                 cwd="/", stdout=out, stderr=out, stdin=subprocess.DEVNULL))
+            self.running.append(
+                subprocess.Popen(
+                    [PYTHON, "-c", CLI, "--name", NAME, verb],
+                    env=self.env,
+                    cwd="/",
+                    stdout=out,
+                    stderr=out,
+                    stdin=subprocess.DEVNULL,
+                )
+            )
 
     def stop(self) -> None:
         for running in self.running:
@@ -116,13 +138,21 @@ class Old:
             time.sleep(0.2)
 
     def until_runs(self, generation: int, *phases: str) -> None:
-        self.until(lambda s: s["generation"] == generation and s["phase"] in phases and s["last_heartbeat_at"],
-                   f"generation {generation} in {phases}")
+        self.until(
+            lambda s: s["generation"] == generation and s["phase"] in phases and s["last_heartbeat_at"],
+            f"generation {generation} in {phases}",
+        )
 
     def git(self, *words: str, folder: Path | None = None) -> None:
         env = {"PATH": self.env["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder or self.code, env=env,
-                       check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words],
+            cwd=folder or self.code,
+            env=env,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
 
     def commit(self, files: dict[str, str], message: str, folder: Path | None = None) -> None:
         for name, text in files.items():
@@ -193,8 +223,14 @@ class Old:
         self.start("supervise")
         self.until_runs(4, "probation")
         self.kill()
-        done = subprocess.run([PYTHON, "-c", CUT, NAME], env={**self.env, "MONITOR_SERVICE_RESULT": "signal"},
-                              cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            [PYTHON, "-c", CUT, NAME],
+            env={**self.env, "MONITOR_SERVICE_RESULT": "signal"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
         assert done.returncode == -signal.SIGKILL, (done.returncode, done.stdout, done.stderr)
         self.kill()
         assert not (self.code / ".git").exists()
@@ -226,6 +262,7 @@ def _has(pid: str, mark: bytes) -> bool:
 
 def pack(folder: Path, output: str) -> None:
     """Write the same bytes for the same files: in order, and without who made it."""
+
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0
         entry.uname = entry.gname = ""

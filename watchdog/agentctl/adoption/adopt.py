@@ -26,8 +26,18 @@ from ..running import jobs
 from ..station import Station, find_identity
 
 
-def adopt(places: Places, code_dir: str, argv: list[str], *, branch: str = "", user: str = "", state_dir: str = "",
-          settings: dict | None = None, preset: Preset | None = None, image: str = "") -> Station:
+def adopt(
+    places: Places,
+    code_dir: str,
+    argv: list[str],
+    *,
+    branch: str = "",
+    user: str = "",
+    state_dir: str = "",
+    settings: dict | None = None,
+    preset: Preset | None = None,
+    image: str = "",
+) -> Station:
     """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be.
 
     `settings` are by section; those of a `preset` stand where they say nothing. `image` is one that is there already,
@@ -96,11 +106,12 @@ def first_generation(station: Station, ledger: Ledger) -> dict:
     """Make what is there now generation 1, good because a human adopted it."""
     commit, branch = station.repository.head()
     capture = station.staging.capture(station.repository.git, commit, branch)
-    generation = launch.add_generation(station, ledger, capture, source="init", status="good",
-                                       reason="adopted by hand")
+    generation = launch.add_generation(station, ledger, capture, source="init", status="good", reason="adopted by hand")
     if not station.vault.own_commit(generation):
-        raise AgentctlError(f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
-                            f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone")
+        raise AgentctlError(
+            f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
+            f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone",
+        )
     snapshot = state.take_snapshot(station)
     writers.set_snapshot(ledger, generation["number"], snapshot)
     station.vault.keep_branches(station.repository.git)
@@ -140,8 +151,10 @@ def _refuse_second(places: Places) -> None:
     if not (os.path.exists(places.config_path) or os.path.exists(places.ledger_path)):
         return
     if not _was_cut_off(places):
-        raise AgentctlError(f"there is an agent called '{places.name}' already ({places.config_path})",
-                            "agentctl status shows it; adopt another one with --name OTHER")
+        raise AgentctlError(
+            f"there is an agent called '{places.name}' already ({places.config_path})",
+            "agentctl status shows it; adopt another one with --name OTHER",
+        )
 
 
 def choose_slots(code_dir: str) -> str:
@@ -171,8 +184,12 @@ def _was_cut_off(places: Places) -> bool:
 def _set_aside_cut_off(places: Places) -> None:
     """Move away what an adoption that a power cut ended has left: files may be empty that look whole."""
     mark = f"cut-off-{os.urandom(3).hex()}"
-    ours = (places.config_path, places.vault_path, places.staging_path,
-            *(f"{places.ledger_path}{suffix}" for suffix in ("", "-wal", "-shm")))
+    ours = (
+        places.config_path,
+        places.vault_path,
+        places.staging_path,
+        *(f"{places.ledger_path}{suffix}" for suffix in ("", "-wal", "-shm")),
+    )
     for path in ours:
         if os.path.lexists(path):
             os.rename(path, f"{path}.{mark}")
@@ -181,8 +198,10 @@ def _set_aside_cut_off(places: Places) -> None:
 def _refuse_shared(code_dir: str) -> None:
     for slots, mark in ((slots_dir_of(code_dir), "/standby.json"), (slots_dir_of(code_dir, INSIDE), "/standby")):
         if os.path.lexists(slots + mark):
-            raise AgentctlError(f"{code_dir} is adopted already: {slots} holds its standby",
-                                "one repository has one agent; move that folder away if the other agent is gone")
+            raise AgentctlError(
+                f"{code_dir} is adopted already: {slots} holds its standby",
+                "one repository has one agent; move that folder away if the other agent is gone",
+            )
 
 
 def _refuse_command(argv: list[str], code_dir: str, *, is_contained: bool) -> None:
@@ -193,9 +212,10 @@ def _refuse_command(argv: list[str], code_dir: str, *, is_contained: bool) -> No
     program = argv[0]
     found = shutil.which(program) if "/" not in program else os.path.join(code_dir, program)
     if not found or not os.path.exists(found):
-        raise AgentctlError(f"the agent's command '{program}' is not found" +
-                            (f" in {code_dir}" if "/" in program else " in PATH"),
-                            "give the command as you would type it in the agent's folder")
+        raise AgentctlError(
+            f"the agent's command '{program}' is not found" + (f" in {code_dir}" if "/" in program else " in PATH"),
+            "give the command as you would type it in the agent's folder",
+        )
 
 
 def _choose_user(places: Places, code_dir: str, user: str) -> Identity | None:
@@ -216,8 +236,9 @@ def _make_state_dir(path: str, places: Places, user: str | None, made: _Made) ->
         try:
             made.folder(path, 0o755)
         except OSError as error:
-            raise AgentctlError(f"the state folder {path} cannot be made: {error.strerror}",
-                                "choose another one with --state-dir") from error
+            raise AgentctlError(
+                f"the state folder {path} cannot be made: {error.strerror}", "choose another one with --state-dir"
+            ) from error
         if places.scope == SYSTEM and user:
             identity = find_identity(user)
             os.chown(path, identity.uid, identity.gid)
@@ -239,12 +260,14 @@ def note(station: Station) -> list[str]:
     """Say what a new user should know after an adoption."""
     lines = [f"adopted {station.code_dir} as '{station.places.name}'; settings: {station.places.config_path}"]
     if station.user is not None and station.user.uid == 0:
-        lines.append("the agent runs as root because root owns its code; 'chown -R USER' it and "
-                     "'agentctl config set agent.user USER' to give it less")
+        lines.append(
+            "the agent runs as root because root owns its code; 'chown -R USER' it and "
+            "'agentctl config set agent.user USER' to give it less"
+        )
     if station.slots.is_inside:
         why = "is a mount point" if station.slots.is_mounted else "cannot be exchanged for another"
-        lines.append(f"its folder {why}, so a rollback moves it entry by entry; standby and quarantine are in "
-                     f"{station.slots.folder}, which git is told to ignore")
+        lines.append(
+            f"its folder {why}, so a rollback moves it entry by entry; standby and quarantine are in "
+            f"{station.slots.folder}, which git is told to ignore"
+        )
     return lines
-
-

@@ -16,8 +16,12 @@ from ..station import Station
 
 UNITS = ("agent.service", "agent-rollback.service", "agent-rescue.service", "agent-prune.service", "agent-prune.timer")
 WATCHDOG = "agent-watchdog.service"
-PARTS = {"agent.service": "runner", "agent-rollback.service": "rollback", "agent-prune.service": "prune",
-         WATCHDOG: "watchdog"}
+PARTS = {
+    "agent.service": "runner",
+    "agent-rollback.service": "rollback",
+    "agent-prune.service": "prune",
+    WATCHDOG: "watchdog",
+}
 DROP_IN = "50-agentctl.conf"
 STOP_MARGIN_SECONDS = 15.0
 
@@ -101,19 +105,23 @@ NOT_FOR_USERS = ("OOMScoreAdjust=-", "Nice=-", "Protect", "Private", "ReadWriteP
 def drop_in(template: str, station: Station) -> str:
     """Say what agent.toml and this installation add to a unit."""
     part = PARTS.get(template)
-    lines = [f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.", "",
-             "[Service]", "ExecStart="]
+    lines = [
+        f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.",
+        "",
+        "[Service]",
+        "ExecStart=",
+    ]
     if part in ("runner", "rollback") and station.slots.is_mounted:
         lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(station.code_dir, has_variables=False)}", ""]
     if part in ("runner", "rollback") and station.is_contained:
         lines[2:2] = ["[Unit]", "Wants=docker.service", "After=docker.service", ""]
     if part:
         flags = "-I" if template == WATCHDOG else "-I -S"  # it alone needs site packages
-        lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(ENTRY_PATH)} {part} "
-                     f"{station.places.name}")
+        lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(ENTRY_PATH)} {part} {station.places.name}")
     else:
-        lines.append(f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(PACKAGE_DIR + '/rescue.py')} "
-                     f"{station.places.name}")
+        lines.append(
+            f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(PACKAGE_DIR + '/rescue.py')} {station.places.name}"
+        )
     if station.places.root:
         lines.append(f"Environment=AGENTCTL_ROOT={_quoted(station.places.root, has_variables=False)}")
     if template == "agent.service":
@@ -126,8 +134,11 @@ def drop_in(template: str, station: Station) -> str:
 def _agent_settings(station: Station) -> list[str]:
     settings = station.config
     stop = settings.agent.stop_grace + STOP_MARGIN_SECONDS
-    lines = [f"WatchdogSec={settings.heartbeat.timeout:g}s", f"TimeoutStartSec={settings.agent.ready_timeout:g}s",
-             f"TimeoutStopSec={stop:g}s"]
+    lines = [
+        f"WatchdogSec={settings.heartbeat.timeout:g}s",
+        f"TimeoutStartSec={settings.agent.ready_timeout:g}s",
+        f"TimeoutStopSec={stop:g}s",
+    ]
     names = [n for n in settings.agent.pass_environment if n in os.environ]
     if station.places.scope != SYSTEM and "PATH" in os.environ:
         names = ["PATH", *[n for n in names if n != "PATH"]]

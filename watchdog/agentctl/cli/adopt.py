@@ -17,8 +17,12 @@ from ..errors import UsageError
 @click.option("--user", default="", help="Who the agent runs as (root only; default: who owns PATH).")
 @click.option("--state-dir", default="", help="The agent's state folder.")
 @click.option("--preset", default="", help="Settings for an agent that is known: 'agentctl presets' lists them.")
-@click.option("--runtime", type=click.Choice(["systemd", "compose"]), default="systemd",
-              help="What it runs in: systemd (or 'agentctl supervise'), or a container made by Compose.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["systemd", "compose"]),
+    default="systemd",
+    help="What it runs in: systemd (or 'agentctl supervise'), or a container made by Compose.",
+)
 @click.option("--image", default="", help="compose: an image that is there already (default: built from PATH).")
 @click.option("--engine", default="", help="compose: the address of Docker Engine.")
 @click.option("--compose-file", default="", help="compose: your own compose file (default: one is written).")
@@ -35,23 +39,41 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
     places = station.find_places(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
     settings = _lint(os.path.abspath(path)) | _compose(runtime, image, engine, compose_file)
-    adopted = adopt.adopt(places, os.path.abspath(path), list(command), branch=branch, user=user,
-                          state_dir=state_dir, preset=known, settings=settings, image=image)
+    adopted = adopt.adopt(
+        places,
+        os.path.abspath(path),
+        list(command),
+        branch=branch,
+        user=user,
+        state_dir=state_dir,
+        preset=known,
+        settings=settings,
+        image=image,
+    )
     lines = adopt.note(adopted)
     if adopted.config.change.lint == []:
-        lines.append("no linter: ruff is not here; agentctl config set change.lint '[\"TOOL\", \"{files}\"]'")
+        lines.append('no linter: ruff is not here; agentctl config set change.lint \'["TOOL", "{files}"]\'')
     prepare_folder(adopted)  # the agent's user may not make it beside its code
     lines += [] if no_hooks else _install_hooks(adopted)
     if known is not None and known.set_up:
         lines += known.set_up.strip().splitlines()
     if as_json or ctx.obj.as_json:
-        click.echo(json.dumps({"name": places.name, "code": adopted.code_dir, "config": places.config_path,
-                               "state": adopted.state_dir, "branch": adopted.config.agent.branch, "notes": lines[1:]}))
+        click.echo(
+            json.dumps(
+                {
+                    "name": places.name,
+                    "code": adopted.code_dir,
+                    "config": places.config_path,
+                    "state": adopted.state_dir,
+                    "branch": adopted.config.agent.branch,
+                    "notes": lines[1:],
+                }
+            )
+        )
         return
     for line in lines:
         click.echo(line)
-    click.echo("next: 'agentctl install' and 'systemctl start "
-               f"{places.name}'; without systemd: 'agentctl supervise'")
+    click.echo(f"next: 'agentctl install' and 'systemctl start {places.name}'; without systemd: 'agentctl supervise'")
 
 
 def _lint(path: str) -> dict:
@@ -80,8 +102,9 @@ def _install_hooks(station) -> list[str]:
     variables = {"AGENTCTL_SCOPE": station.places.scope}
     if station.places.root:
         variables["AGENTCTL_ROOT"] = station.places.root
-    said = Changes(station).as_agent(hooks.install, station.code_dir, station.places.name, station.places.config_path,
-                                     _own_path(), variables)
+    said = Changes(station).as_agent(
+        hooks.install, station.code_dir, station.places.name, station.places.config_path, _own_path(), variables
+    )
     return said.splitlines()
 
 

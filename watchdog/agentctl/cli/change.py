@@ -66,8 +66,11 @@ def list_(ctx, is_all):
     changes = opened(ctx)
     if changes.is_direct:
         prepare_folder(changes.station)
-    rows = [row for row in changes.ask("list")["changes"] if is_all or row["is_open"] or row["state"] in
-            ("on probation", "unconfirmed")]
+    rows = [
+        row
+        for row in changes.ask("list")["changes"]
+        if is_all or row["is_open"] or row["state"] in ("on probation", "unconfirmed")
+    ]
     for row in rows:
         if row["is_open"]:
             row["next"] = change_text.next_in_words(changes, row["name"])
@@ -154,8 +157,7 @@ def try_(ctx, change, duration):
         click.echo("\n".join(change_text.held(found, changes.review_mode)))
     else:
         click.echo("\n".join(f"  | {format.clean(line)}" for line in found["lines"]))
-        raise AgentctlError(f"the trial of '{found['name']}' failed: {found['why']}",
-                            f"all it printed: {found['log']}")
+        raise AgentctlError(f"the trial of '{found['name']}' failed: {found['why']}", f"all it printed: {found['log']}")
     ctx.exit(0 if found["ok"] else 1)
 
 
@@ -186,8 +188,7 @@ def review(ctx, change, note, reject):
         say(ctx, {**seen, "recorded": False}, change_text.material(seen))
         return
     row = promoting.review(changes, row, note, is_rejected=reject)
-    say(ctx, {**row["reviewed"], "name": row["name"], "recorded": True},
-        change_text.reviewed(row, changes.review_mode))
+    say(ctx, {**row["reviewed"], "name": row["name"], "recorded": True}, change_text.reviewed(row, changes.review_mode))
 
 
 @group.command()
@@ -201,17 +202,25 @@ def approve(ctx, change, note):
     changes = opened(ctx)
     row = promoting.approve(changes, find(changes, change), note)
     record = row["approved"]
-    say(ctx, {**record, "name": row["name"]},
-        [f"{record['commit'][:12]} approved by {record['by']}", f"next: agentctl change promote {row['name']}"])
+    say(
+        ctx,
+        {**record, "name": row["name"]},
+        [f"{record['commit'][:12]} approved by {record['by']}", f"next: agentctl change promote {row['name']}"],
+    )
 
 
 @group.command()
 @NAME
 @click.option("--force", is_flag=True, help="Even if this very tree was condemned before; it is put on record.")
-@click.option("--confirm-within", "confirm", default="", metavar="TIME",
-              help="Roll back unless `agentctl confirm` comes in time.")
-@click.option("--on-failure", type=click.Choice(["rollback", "freeze", "page"]), default="rollback",
-              help="What follows if it does not hold.")
+@click.option(
+    "--confirm-within", "confirm", default="", metavar="TIME", help="Roll back unless `agentctl confirm` comes in time."
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["rollback", "freeze", "page"]),
+    default="rollback",
+    help="What follows if it does not hold.",
+)
 @click.option("--wait", is_flag=True, help="Wait until it is blessed or rolled back.")
 @click.pass_context
 def promote(ctx, change, force, confirm, on_failure, wait):
@@ -220,8 +229,14 @@ def promote(ctx, change, force, confirm, on_failure, wait):
     from .control import supervisor_pid
 
     changes = opened(ctx)
-    row = promoting.run(changes, find(changes, change), force=force, confirm_seconds=_seconds(confirm),
-                        on_failure=on_failure, supervisor=supervisor_pid(changes.station))
+    row = promoting.run(
+        changes,
+        find(changes, change),
+        force=force,
+        confirm_seconds=_seconds(confirm),
+        on_failure=on_failure,
+        supervisor=supervisor_pid(changes.station),
+    )
     if wait and row["outcome"] != "requested":
         row = {**promoting.wait_for_verdict(changes, row["name"]), "outcome": "blessed"}
     say(ctx, row, change_text.promoted(row))

@@ -23,8 +23,11 @@ def started(row: dict, main: str) -> list[str]:
              f"  snapshot  {row['snapshot'] or 'none'}"]  # fmt: skip
     if row["task"]:
         lines.append(f"  task      not noted there: {row['task']}")
-    return [*lines, "next: edit and commit in the worktree (the running tree stays as it is), then",
-            f"      agentctl change check {row['name']}"]
+    return [
+        *lines,
+        "next: edit and commit in the worktree (the running tree stays as it is), then",
+        f"      agentctl change check {row['name']}",
+    ]
 
 
 def as_table(rows: list[dict], now: float, is_all: bool) -> list[str]:
@@ -72,8 +75,11 @@ def progress(facts: dict) -> str:
 def held(found: dict, review: str) -> list[str]:
     """Tell of a trial that was held to its end."""
     following = "promote" if review == "none" else "review"
-    return [f"it held for {format.duration(found['seconds'])}, {found['beats']} heartbeats",
-            f"all it printed: {found['log']}", f"next: agentctl change {following} {found['name']}"]
+    return [
+        f"it held for {format.duration(found['seconds'])}, {found['beats']} heartbeats",
+        f"all it printed: {found['log']}",
+        f"next: agentctl change {following} {found['name']}",
+    ]
 
 
 def material(seen: dict) -> list[str]:
@@ -85,8 +91,12 @@ def material(seen: dict) -> list[str]:
     lines += [f"try:   held for {format.duration(tried.get('seconds', 0))}, {tried.get('beats', 0)} heartbeats", ""]
     lines += [f"       not closed off from the running agent: {tried['lacks']}", ""] if tried.get("lacks") else []
     lines += [f"[ ] {question}" for question in seen["checklist"]]
-    return [*lines, "", f"next: agentctl change review {seen['name']} --note 'what you looked at, what you think'",
-            "      (--reject if it must not be promoted)"]
+    return [
+        *lines,
+        "",
+        f"next: agentctl change review {seen['name']} --note 'what you looked at, what you think'",
+        "      (--reject if it must not be promoted)",
+    ]
 
 
 def reviewed(row: dict, mode: str) -> list[str]:

@@ -27,8 +27,10 @@ def run(words: list[str]) -> int | None:
         return _attach(is_read_only="--read-only" in words)
     verb = _verb_of(words)
     if verb and verb not in WORK_INSIDE:
-        raise AgentctlError(f"'{verb}' does not work inside the agent's container: the records are outside",
-                            f"outside: agentctl {' '.join(words)}")
+        raise AgentctlError(
+            f"'{verb}' does not work inside the agent's container: the records are outside",
+            f"outside: agentctl {' '.join(words)}",
+        )
     _know_the_launch()
     return None
 
@@ -61,8 +63,9 @@ def _attach(*, is_read_only: bool) -> int:
 
     tmux = Tmux(TMUX_SOCKET, None, {})
     if not tmux.has_server():
-        raise AgentctlError("the agent has no session in this container: it is not running",
-                            "outside: agentctl status; agentctl logs")
+        raise AgentctlError(
+            "the agent has no session in this container: it is not running", "outside: agentctl status; agentctl logs"
+        )
     argv = tmux.attach_argv(SESSION_NAME, read_only=is_read_only)
     env = {**os.environ, "TMUX": "", "TERM": os.environ.get("TERM") or "xterm-256color"}
     os.execve(argv[0], argv, env)

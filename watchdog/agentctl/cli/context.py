@@ -44,7 +44,5 @@ def check_name(name: str) -> str:
     try:
         kind.check(name)
     except Unfit:
-        raise UsageError(
-            f"--name {name!r} cannot be an agent's name", f"use {kind.allowed}"
-        ) from None
+        raise UsageError(f"--name {name!r} cannot be an agent's name", f"use {kind.allowed}") from None
     return name

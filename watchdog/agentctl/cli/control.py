@@ -59,8 +59,10 @@ def restart(ctx, no_wait, as_json):
     asked_at = time.time()
     answer = runner_client.ask(socket, "POST", "/restart", {"launch_id": launch_id})
     if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch
-        _wait(lambda: runner_client.has_new_launch(socket, answer["launch_id"]) or _halted(ctx.obj.station()),
-              "the new launch")
+        _wait(
+            lambda: runner_client.has_new_launch(socket, answer["launch_id"]) or _halted(ctx.obj.station()),
+            "the new launch",
+        )
         _refuse_halted(ctx.obj.station())
         _tell_rollback(ctx.obj.station(), asked_at)
     if as_json or ctx.obj.as_json:
@@ -84,8 +86,9 @@ def attach(ctx, read_only):
         attach_container(station, read_only=read_only)
     tmux = Tmux(station.places.tmux_socket_path, station.user, {})
     if not tmux.has_server():
-        raise AgentctlError(f"agent '{station.places.name}' has no session: it is not running",
-                            "agentctl status; agentctl logs")
+        raise AgentctlError(
+            f"agent '{station.places.name}' has no session: it is not running", "agentctl status; agentctl logs"
+        )
     argv = tmux.attach_argv(SESSION_NAME, read_only=read_only)
     os.execve(argv[0], argv, {**os.environ, "TMUX": ""})
 
@@ -109,12 +112,15 @@ def supervisor_pid(station) -> int:
 def _tell_rollback(station, since: float) -> None:
     """Raise AgentctlError where what was to be started did not hold, and something else runs now."""
     with station.ledger(read_only=True) as ledger:
-        incident = ledger.one("SELECT * FROM incidents WHERE at>=? AND decision LIKE 'rollback%' "
-                              "ORDER BY at DESC LIMIT 1", since)
+        incident = ledger.one(
+            "SELECT * FROM incidents WHERE at>=? AND decision LIKE 'rollback%' ORDER BY at DESC LIMIT 1", since
+        )
     if incident is not None:
-        raise AgentctlError(f"the restart did not hold: generation {incident['generation_from']} was rolled back "
-                            f"to {incident['generation_to']}: {incident['reason']}",
-                            f"agentctl why {incident['id']}")
+        raise AgentctlError(
+            f"the restart did not hold: generation {incident['generation_from']} was rolled back "
+            f"to {incident['generation_to']}: {incident['reason']}",
+            f"agentctl why {incident['id']}",
+        )
 
 
 def _halted(station) -> str:
@@ -125,17 +131,20 @@ def _halted(station) -> str:
 def _refuse_halted(station) -> None:
     halted = _halted(station)
     if halted:
-        raise AgentctlError(f"agent '{station.places.name}' is halted: {halted}",
-                            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or "
-                            "'agentctl bless N' clears it")
+        raise AgentctlError(
+            f"agent '{station.places.name}' is halted: {halted}",
+            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or 'agentctl bless N' clears it",
+        )
 
 
 def _need_unit(station) -> None:
     from ..machine import systemd
 
     if not systemd.has_unit(station.places):
-        raise AgentctlError(f"the unit {station.places.unit} is not installed here",
-                            "agentctl install, or run it in the foreground: agentctl supervise")
+        raise AgentctlError(
+            f"the unit {station.places.unit} is not installed here",
+            "agentctl install, or run it in the foreground: agentctl supervise",
+        )
 
 
 def _wait(is_done, what: str) -> None:

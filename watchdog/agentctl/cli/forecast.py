@@ -59,9 +59,7 @@ def describe(facts: Facts) -> str:
 
 
 def _left(facts: Facts, restarts: int) -> str:
-    running = next(
-        (g for g in facts.generations if g["number"] == facts.launch["generation"]), None
-    )
+    running = next((g for g in facts.generations if g["number"] == facts.launch["generation"]), None)
     if running is not None and running["status"] == "candidate":
         return "1 try left" if restarts == 1 else f"{restarts} tries left"
     settings = facts.config.rollback

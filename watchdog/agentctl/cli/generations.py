@@ -89,9 +89,7 @@ def _commit_of(ledger, number: int) -> str:
     row = ledger.generation(number)
     if row is None:
         known = ", ".join(str(g["number"]) for g in ledger.generations()[-10:])
-        raise AgentctlError(
-            f"there is no generation {number}", f"the newest are {known}; agentctl generations"
-        )
+        raise AgentctlError(f"there is no generation {number}", f"the newest are {known}; agentctl generations")
     if is_pruned(row):
         raise AgentctlError(f"generation {number} was pruned: the vault holds its tree no more")
     return row["vault_commit"]

@@ -35,9 +35,7 @@ class LazyGroup(click.Group):
         """Find the verb; name the nearest one where there is none."""
         if args and args[0] not in BY_NAME and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], BY_NAME, 1)
-            hint = (
-                f"did you mean 'agentctl {near[0]}'?" if near else "agentctl --help lists the verbs"
-            )
+            hint = f"did you mean 'agentctl {near[0]}'?" if near else "agentctl --help lists the verbs"
             raise UsageError(f"there is no verb '{args[0]}'", hint)
         return super().resolve_command(ctx, args)
 
@@ -81,9 +79,7 @@ def _global_options() -> list[click.Option]:
         callback=_keep_name,
         help="Which agent (default: $AGENT_NAME, or 'agent').",
     )
-    as_json = click.Option(
-        ["--json"], is_flag=True, expose_value=False, callback=_keep_json, help="Print JSON."
-    )
+    as_json = click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep_json, help="Print JSON.")
     return [name, as_json]
 
 

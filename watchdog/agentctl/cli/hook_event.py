@@ -48,4 +48,3 @@ def _standard_input() -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
-

@@ -16,9 +16,7 @@ from ..launching import incident
 def incidents(ctx: click.Context, count: int | None) -> None:
     """List the incidents, newest first."""
     with ctx.obj.station(lenient=True).ledger(read_only=True) as ledger:
-        rows = ledger.all(
-            "SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count or -1
-        )
+        rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count or -1)
         if ctx.obj.as_json:
             click.echo(format.to_json([incident.as_public(ledger, row) for row in rows]))
             return

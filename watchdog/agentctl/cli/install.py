@@ -22,8 +22,9 @@ def install(ctx, as_user, no_watchdog, no_enable, as_json):
     from ..machine import systemd
 
     if as_user and os.geteuid() == 0:
-        raise UsageError("--user as root would install for root's own manager",
-                         "run it as the person who owns the agent")
+        raise UsageError(
+            "--user as root would install for root's own manager", "run it as the person who owns the agent"
+        )
     station = ctx.obj.station()
     written = installer.install(station, enable=not no_enable, has_watchdog=not no_watchdog)
     if as_json or ctx.obj.as_json:
@@ -32,8 +33,11 @@ def install(ctx, as_user, no_watchdog, no_enable, as_json):
     for path in written:
         click.echo(f"wrote {path}")
     manager = "systemctl --user" if station.places.scope == "user" else "systemctl"
-    click.echo(f"next: {manager} start {station.places.name}" if systemd.is_running() else
-               "systemd does not run here; 'agentctl supervise' runs the agent without it")
+    click.echo(
+        f"next: {manager} start {station.places.name}"
+        if systemd.is_running()
+        else "systemd does not run here; 'agentctl supervise' runs the agent without it"
+    )
     if station.places.scope == "user":
         click.echo("so that it also runs while you are logged out: loginctl enable-linger")
 

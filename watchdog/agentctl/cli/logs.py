@@ -24,9 +24,7 @@ LOOK_SECONDS = 0.2
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option(
-    "-n", "lines", type=click.IntRange(0), help=f"The newest N (default {DEFAULT_LINES})."
-)
+@click.option("-n", "lines", type=click.IntRange(0), help=f"The newest N (default {DEFAULT_LINES}).")
 @click.option("--launch", default="", metavar="ID", help="Only of one launch.")
 @click.option("--generation", type=int, help="Only of one generation.")
 @click.option("--since", default="", metavar="TIME", help="As journalctl takes it: '1 hour ago'.")
@@ -59,9 +57,7 @@ def uses_file(places: Places, path: str) -> bool:
     return os.path.exists(path) and not systemd.has_unit(places)
 
 
-def journal_argv(
-    places: Places, follow: bool, lines: int | None, since: str, fields: dict, as_json: bool
-) -> list[str]:
+def journal_argv(places: Places, follow: bool, lines: int | None, since: str, fields: dict, as_json: bool) -> list[str]:
     """Return the journalctl call: any of the units, and all of the fields that have a value."""
     argv = [JOURNALCTL, *(["--user"] if places.scope == USER else [])]
     for unit in (places.unit, places.rollback_unit, places.rescue_unit):

@@ -52,6 +52,14 @@ def config_folder() -> str:
 
 
 def _facts(one) -> dict:
-    return {"name": one.name, "about": one.about, "verified": one.verified, "level": one.level,
-            "comes_back": one.comes_back, "does_not_come_back": one.does_not_come_back, "set_up": one.set_up,
-            "settings": one.settings, "path": one.path}
+    return {
+        "name": one.name,
+        "about": one.about,
+        "verified": one.verified,
+        "level": one.level,
+        "comes_back": one.comes_back,
+        "does_not_come_back": one.does_not_come_back,
+        "set_up": one.set_up,
+        "settings": one.settings,
+        "path": one.path,
+    }

@@ -119,11 +119,14 @@ def as_text(known: dict) -> list[str]:
     for kind in known["kinds"]:
         lines += _kind_text(kind)
     vault = known["vault"]
-    lines.append(f"vault        {as_size(vault['bytes'])}, {as_size(vault['unreachable_bytes'])} of it "
-                 f"{'are' if known['done'] else 'would be'} reached by nothing that is kept")
+    lines.append(
+        f"vault        {as_size(vault['bytes'])}, {as_size(vault['unreachable_bytes'])} of it "
+        f"{'are' if known['done'] else 'would be'} reached by nothing that is kept"
+    )
     if known["archives"]:
-        lines.append(f"archives     {len(known['archives'])} in the vault, no budget takes them "
-                     "(--bring-back, --forget)")
+        lines.append(
+            f"archives     {len(known['archives'])} in the vault, no budget takes them (--bring-back, --forget)"
+        )
     for stay in known["stays"]:
         lines += format.wrap(f"{stay['kind']} {stay['id']}: {stay['reason']}", "stays        ")
     return lines

@@ -84,8 +84,10 @@ def _check_target(ledger, target: str) -> str:
         raise AgentctlError(f"there is no generation {target}", "agentctl generations")
     if row["status"] != "good":
         good = [str(g["number"]) for g in ledger.generations() if g["status"] == "good"]
-        raise AgentctlError(f"cannot roll back to generation {target}: it is {row['status']}, not good",
-                            f"good are: {', '.join(good)}; 'agentctl bless {target}' if it is good after all")
+        raise AgentctlError(
+            f"cannot roll back to generation {target}: it is {row['status']}, not good",
+            f"good are: {', '.join(good)}; 'agentctl bless {target}' if it is good after all",
+        )
     if is_pruned(row):
         raise AgentctlError(f"cannot roll back to generation {target}: it was pruned", "agentctl generations")
     return target
@@ -93,13 +95,17 @@ def _check_target(ledger, target: str) -> str:
 
 def _describe(plan: dict) -> str:
     if "undo" in plan:
-        return (f"would undo incident {plan['undo']}: generation {plan['from']} -> {plan['to']}, "
-                "its tree and state as they were; it is on trial again")
-    lines = [f"would go from generation {plan['from']} to {plan['to']} (commit {plan['commit'][:12]}):",
-             f"  {plan['branch']} moves from {plan['head'][:12] or '?'} to {plan['commit'][:12]}",
-             f"  state: {', '.join(plan['restores']) or 'nothing'} back to snapshot {plan['snapshot']}; "
-             f"{', '.join(plan['keeps'])} stays",
-             "  standby is ready" if plan["standby_ready"] else "  the tree has to be laid out first"]
+        return (
+            f"would undo incident {plan['undo']}: generation {plan['from']} -> {plan['to']}, "
+            "its tree and state as they were; it is on trial again"
+        )
+    lines = [
+        f"would go from generation {plan['from']} to {plan['to']} (commit {plan['commit'][:12]}):",
+        f"  {plan['branch']} moves from {plan['head'][:12] or '?'} to {plan['commit'][:12]}",
+        f"  state: {', '.join(plan['restores']) or 'nothing'} back to snapshot {plan['snapshot']}; "
+        f"{', '.join(plan['keeps'])} stays",
+        "  standby is ready" if plan["standby_ready"] else "  the tree has to be laid out first",
+    ]
     lines.append("what leaves the running tree (kept on rescue/... and in quarantine):")
     lines += [f"  commit {c}" for c in plan["commits_undone"]] or ["  no commits"]
     lines += [f"  uncommitted {n}" for n in plan["uncommitted"][:20]]
@@ -123,13 +129,16 @@ def _judge(ctx, number: int, status: str, reason: str):
 
 
 def _condemn(station, ledger, row: dict, reason: str) -> None:
-    others = [g for g in ledger.generations()
-              if g["status"] == "good" and g["number"] != row["number"] and not is_pruned(g)]
+    others = [
+        g for g in ledger.generations() if g["status"] == "good" and g["number"] != row["number"] and not is_pruned(g)
+    ]
     if row["is_golden"]:
         raise AgentctlError(f"generation {row['number']} is golden", "agentctl unpin first")
     if row["status"] == "good" and not others:
-        raise AgentctlError(f"generation {row['number']} is the only good one; nothing would be left to go back to",
-                            "bless another one first")
+        raise AgentctlError(
+            f"generation {row['number']} is the only good one; nothing would be left to go back to",
+            "bless another one first",
+        )
     if not is_pruned(row):
         station.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
     with ledger.transaction():

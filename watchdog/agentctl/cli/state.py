@@ -33,9 +33,17 @@ def show_task(ctx, as_json):
         click.echo(clean(data.decode("utf-8", "replace")), nl=False)
         return
     parsed = tasks.parse_bytes(data)
-    click.echo(json.dumps({"objective": parsed.objective, "context": parsed.context, "state": parsed.state,
-                           "pending": [{"done": done, "text": text} for done, text in parsed.pending],
-                           "path": station.task_path}))
+    click.echo(
+        json.dumps(
+            {
+                "objective": parsed.objective,
+                "context": parsed.context,
+                "state": parsed.state,
+                "pending": [{"done": done, "text": text} for done, text in parsed.pending],
+                "path": station.task_path,
+            }
+        )
+    )
 
 
 @task.command("edit")
@@ -54,8 +62,10 @@ def edit_task(ctx):
     if not tasks.is_task(text.encode()):
         kept = f"{station.task_path}.rejected"
         durable.write(kept, text.encode(), 0o644, station.owner)
-        raise AgentctlError(f"that is not a task file; it is kept as {kept}",
-                            "it begins with '# Current Task' and keeps its '## ' sections")
+        raise AgentctlError(
+            f"that is not a task file; it is kept as {kept}",
+            "it begins with '# Current Task' and keeps its '## ' sections",
+        )
     durable.write(station.task_path, text.encode(), 0o644, station.owner)
     click.echo(f"saved {station.task_path}; the agent reads it at its next start, or when it looks")
 
@@ -99,8 +109,11 @@ def search_history(ctx, words, stored, as_json):
             _print(_parsed(histories, store.search(ctx.obj.name, words, MOST_FOUND)), as_json or ctx.obj.as_json)
         return
     wanted = words.casefold()
-    found = (m for m in _messages(histories, ctx.obj.station().history_path)
-             if wanted in json.dumps(m, ensure_ascii=False).casefold())
+    found = (
+        m
+        for m in _messages(histories, ctx.obj.station().history_path)
+        if wanted in json.dumps(m, ensure_ascii=False).casefold()
+    )
     _print(found, as_json or ctx.obj.as_json)
 
 
@@ -204,8 +217,10 @@ def list_snapshots(ctx, as_json):
         for row in ledger.generations():
             used.setdefault(row["snapshot"], []).append(row["number"])
     root = station.places.snapshots_dir
-    rows = [{"id": i, "at": os.stat(f"{root}/{i}").st_mtime, "generations": used.get(i, [])}
-            for i in snapshots.list_ids(root)]
+    rows = [
+        {"id": i, "at": os.stat(f"{root}/{i}").st_mtime, "generations": used.get(i, [])}
+        for i in snapshots.list_ids(root)
+    ]
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps(rows))
         return
@@ -230,7 +245,13 @@ def restore_snapshot(ctx, snapshot_id, patterns):
     kept = f"{station.places.incidents_dir}/by-hand-{new_id()}"
     with Lock(station.places.agent_lock_path, f"agent '{station.places.name}'").take():
         settings = station.config.state
-        report = snapshots.restore(station.places.snapshots_dir, snapshot_id, station.state_dir,
-                                   list(patterns) or settings.restore, kept, extra=station.extra_state,
-                                   keep=settings.keep)
+        report = snapshots.restore(
+            station.places.snapshots_dir,
+            snapshot_id,
+            station.state_dir,
+            list(patterns) or settings.restore,
+            kept,
+            extra=station.extra_state,
+            keep=settings.keep,
+        )
     click.echo(f"{len(report.restored)} restored, {len(report.removed)} moved away; what was replaced: {kept}")

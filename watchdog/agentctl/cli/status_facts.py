@@ -19,8 +19,7 @@ from ..records import ledger as ledgers
 from ..station import boot_id, find_places
 
 LEDGER_HINT = (
-    "the next start or rollback rebuilds it from the vault and keeps the broken file; "
-    "'agentctl logs' tells more"
+    "the next start or rollback rebuilds it from the vault and keeps the broken file; 'agentctl logs' tells more"
 )
 
 
@@ -37,9 +36,7 @@ class Facts:
         self.incident: dict | None = None  # the newest, open or ended
         self.attempts: list[dict] = []  # of the open incident
         self.recent: list[dict] = []  # attempts of the last day
-        self.intent: dict | None = (
-            None  # the attempt that is decided and not carried out to its end
-        )
+        self.intent: dict | None = None  # the attempt that is decided and not carried out to its end
         self.step = ""  # which step of it is under way
         self.switched: int | None = None  # the generation that a rollback has just put in place
         self.halted, self.paused_until = "", 0.0
@@ -90,9 +87,7 @@ def _read_config(facts: Facts, places: Places) -> None:
     from ..configuration import config
 
     try:
-        facts.config, complaint = config.load_last_valid(
-            places.config_path, places.config_cache_path
-        )
+        facts.config, complaint = config.load_last_valid(places.config_path, places.config_cache_path)
     except AgentctlError as error:
         facts.add_problem(error.message, error.hint)
         return
@@ -145,9 +140,7 @@ def _ask_ledger(facts: Facts, ledger: ledgers.Ledger) -> None:
         facts.step = step["name"] if step else ""
     opened = ledger.open_incident()
     if opened is not None:
-        facts.attempts = ledger.all(
-            "SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]
-        )
+        facts.attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"])
     since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
     facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
     facts.switched = lean_json.loads(ledger.meta("switched") or "{}").get("generation")
@@ -172,21 +165,20 @@ def _read_live(facts: Facts, places: Places) -> None:
     facts.watchdog = status_file.read(places.watchdog_status_path)
     facts.is_watchdog_alive = aliveness.is_watchdog(facts.watchdog, facts.now)
     if facts.is_watchdog_alive and facts.watchdog.get("store_problem"):
-        facts.add_problem(f"the watchdog keeps no history now: {facts.watchdog['store_problem']}",
-                          "heartbeats and rollbacks go on")
+        facts.add_problem(
+            f"the watchdog keeps no history now: {facts.watchdog['store_problem']}", "heartbeats and rollbacks go on"
+        )
     if kept := facts.watchdog.get("set_aside"):
-        facts.add_problem(f"the watchdog's store was broken and is set aside: {kept[0]}",
-                          "move it away when it has been looked at")
+        facts.add_problem(
+            f"the watchdog's store was broken and is set aside: {kept[0]}", "move it away when it has been looked at"
+        )
     if not facts.has_ledger and _ask_runner(facts, places):
         return
     facts.live = status_file.read(places.live_status_path)
     is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
-    facts.is_runner_alive = is_same_boot and aliveness.is_runner(
-        facts.live.get("runner_pid", 0), facts.name
-    )
+    facts.is_runner_alive = is_same_boot and aliveness.is_runner(facts.live.get("runner_pid", 0), facts.name)
     is_contained = "container" in facts.live  # the runner sees its end; its process may be of another world
-    facts.is_agent_alive = facts.is_runner_alive and \
-        (is_contained or process.is_alive(facts.live.get("pid") or 0))
+    facts.is_agent_alive = facts.is_runner_alive and (is_contained or process.is_alive(facts.live.get("pid") or 0))
 
 
 def _read_strays(facts: Facts, places: Places) -> None:

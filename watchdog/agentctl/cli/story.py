@@ -101,8 +101,10 @@ def _container(facts: dict) -> list[str]:
     if not facts.get("id"):
         return [f"Of its container: {facts['problem']}."] if facts.get("problem") else []
     told = f"It ran in container {facts['id'][:12]} of image {facts['image'].removeprefix('sha256:')[:12]}"
-    more = [", out of memory" if facts.get("out_of_memory") else "",
-            f"; the engine says: {facts['error']}" if facts.get("error") else ""]
+    more = [
+        ", out of memory" if facts.get("out_of_memory") else "",
+        f"; the engine says: {facts['error']}" if facts.get("error") else "",
+    ]
     return [f"{told}{''.join(more)}."]
 
 

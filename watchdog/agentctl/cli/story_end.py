@@ -11,8 +11,10 @@ def undone(known: Known) -> list[str]:
     sentences = []
     if came_from:
         about = f" ({came_from['about']})" if came_from.get("about") else ""
-        sentences.append(f"It came from the change {came_from['name']}{about}; its branch and its worktree "
-                         f"{came_from['worktree']} are untouched: agentctl change list.")
+        sentences.append(
+            f"It came from the change {came_from['name']}{about}; its branch and its worktree "
+            f"{came_from['worktree']} are untouched: agentctl change list."
+        )
     if pending:
         sentences.append(f"Unfinished in its task: {'; '.join(str(text) for text in pending)}.")
     if known.evidence.get("diffstat"):
@@ -70,9 +72,7 @@ def restored(known: Known) -> list[str]:
         if not facts:
             continue
         back, gone = facts.get("restored") or [], facts.get("removed") or []
-        sentences.append(
-            f"From snapshot {facts['snapshot']}: {_listed(back)}." if facts.get("snapshot") else ""
-        )
+        sentences.append(f"From snapshot {facts['snapshot']}: {_listed(back)}." if facts.get("snapshot") else "")
         if gone:
             sentences.append(f"Moved out of the state folder: {_listed(gone)}.")
         if facts.get("history") == "mended":
@@ -94,9 +94,7 @@ def next_steps(known: Known) -> list[str]:
     """Say what a person may want to do now."""
     public = known.public
     if public["outcome"] == "halted":
-        return [
-            "agentctl generations; then agentctl rollback N, agentctl bless N, or agentctl resume."
-        ]
+        return ["agentctl generations; then agentctl rollback N, agentctl bless N, or agentctl resume."]
     if public["outcome"] is None:
         return ["agentctl status; agentctl logs -f"]
     if not known.moves or known.moves[-1][1]["rung"] == "undo":

@@ -41,8 +41,10 @@ def create(ctx, scopes, label, agent, out):
            "scopes": " ".join(wanted), "agent": agent, "created_at": time.time(), "revoked_at": None}  # fmt: skip
     with _store(ctx) as store:
         if not store.add_token(row, MOST_VALID).result():
-            raise AgentctlError(f"there are {MOST_VALID} valid tokens labelled '{row['label']}' already",
-                                "agentctl token list; agentctl token revoke ID")
+            raise AgentctlError(
+                f"there are {MOST_VALID} valid tokens labelled '{row['label']}' already",
+                "agentctl token list; agentctl token revoke ID",
+            )
     if out:
         with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
             file.write(secret + "\n")
@@ -64,8 +66,17 @@ def list_tokens(ctx):
         click.echo(format.to_json([{key: row[key] for key in keys} for row in rows]))
         return
     now = time.time()
-    cells = [[row["id"], row["label"], row["scopes"], row["agent"] or "all", format.ago(row["created_at"], now),
-              f"revoked {format.ago(row['revoked_at'], now)}" if row["revoked_at"] else "valid"] for row in rows]
+    cells = [
+        [
+            row["id"],
+            row["label"],
+            row["scopes"],
+            row["agent"] or "all",
+            format.ago(row["created_at"], now),
+            f"revoked {format.ago(row['revoked_at'], now)}" if row["revoked_at"] else "valid",
+        ]
+        for row in rows
+    ]
     for line in format.table(["id", "label", "scopes", "agent", "made", ""], cells) if rows else ["no token yet"]:
         click.echo(line)
 

@@ -47,9 +47,7 @@ def choose(ledger, wanted: str) -> dict | None:
     if len(exact or found) == 1:
         return (exact or found)[0]
     ids = ", ".join(row["id"] for row in (found or rows)[:10]) or "none"
-    what = (
-        f"'{wanted}' means {len(found)} incidents" if found else f"there is no incident '{wanted}'"
-    )
+    what = f"'{wanted}' means {len(found)} incidents" if found else f"there is no incident '{wanted}'"
     raise AgentctlError(what, f"{'they are' if found else 'known are'}: {ids}")
 
 

@@ -35,7 +35,9 @@ def _refuse_others(place: Place) -> None:
         if place.station.code_dir not in [mount.get("Source") for mount in facts["Mounts"]]:
             raise AgentctlError(
                 f"the engine has container {facts['Name'].lstrip('/')} in project '{place.project}', and it is none of "
-                f"{place.station.code_dir}", "take another name (agentctl --name NAME init), or remove that container")
+                f"{place.station.code_dir}",
+                "take another name (agentctl --name NAME init), or remove that container",
+            )
 
 
 def filled_in(text: str, variables: dict[str, str]) -> str:
@@ -57,8 +59,10 @@ def first_image(station, ledger, generation: dict, name: str) -> None:
     if name:
         found = place.engine.image(name)
         if found is None:
-            raise AgentctlError(f"the engine at {place.engine.address} has no image '{name}'",
-                                "docker build or docker load it first; without --image it is built from the repository")
+            raise AgentctlError(
+                f"the engine at {place.engine.address} has no image '{name}'",
+                "docker build or docker load it first; without --image it is built from the repository",
+            )
         images.record(place, ledger, generation, found["Id"], images.inputs_of(station, generation))
     else:
         images.ensure(place, ledger, generation, is_recovery=False)
@@ -69,5 +73,6 @@ def _shipped() -> str:
     try:
         return shipped.read(*SHIPPED)
     except OSError as error:
-        raise AgentctlError(f"the shipped compose file is not installed: {error}",
-                            "name your own: --compose-file PATH") from None
+        raise AgentctlError(
+            f"the shipped compose file is not installed: {error}", "name your own: --compose-file PATH"
+        ) from None

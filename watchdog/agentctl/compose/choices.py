@@ -21,8 +21,19 @@ def image_of(settings, name: str) -> str:
     return f"agentctl-{name}" if is_fit else f"agentctl-x{name.encode().hex()}"
 
 
-def variables(*, name: str, image: str, uid: int, gid: int, code: str, code_inside: str, state: str,
-              state_inside: str, run: str, config: str) -> dict[str, str]:
+def variables(
+    *,
+    name: str,
+    image: str,
+    uid: int,
+    gid: int,
+    code: str,
+    code_inside: str,
+    state: str,
+    state_inside: str,
+    run: str,
+    config: str,
+) -> dict[str, str]:
     """Return what the compose file may use, and the container is made of: nothing else of ours gets there."""
     return {
         "AGENT_NAME": name, "AGENT_IMAGE": image, "AGENT_UID": str(uid), "AGENT_GID": str(gid),
@@ -38,14 +49,15 @@ def moved_inside(env: dict[str, str], moves: list[tuple[str, str]]) -> dict[str,
     for name, value in env.items():
         for outside, inside in moves:
             if inside and (value == outside or value.startswith(f"{outside}/")):
-                value = inside + value[len(outside):]
+                value = inside + value[len(outside) :]
                 break
         moved[name] = value
     return moved
 
 
-def choose_image(generation: dict, inputs: str, others: list[dict], present: frozenset[str],
-                 tagged: str) -> tuple[str, str]:
+def choose_image(
+    generation: dict, inputs: str, others: list[dict], present: frozenset[str], tagged: str
+) -> tuple[str, str]:
     """Choose where a generation's image comes from: (how, image id); ("build", "") where it has to be built.
 
     `present` are the image ids that the engine has, `tagged` the id behind the generation's own tag if that was
@@ -86,8 +98,11 @@ def bases(dockerfile: str, arguments: dict[str, str]) -> list[str]:
             if len(plain) > PLATFORM_WORDS and plain[1].upper() == "AS":
                 stages.add(plain[2].lower())
         if verb == "COPY":
-            found += [image for image in _copied_from(words, known) if image.lower() not in stages
-                      and not image.isdigit() and image not in found]
+            found += [
+                image
+                for image in _copied_from(words, known)
+                if image.lower() not in stages and not image.isdigit() and image not in found
+            ]
     return found
 
 

@@ -69,23 +69,27 @@ class Engine:
             return done
         said = done.stderr.decode("utf-8", "replace")
         if is_away(said):
-            raise EngineAway(f"Docker Engine at {self.address} does not answer: {said.strip()[-300:]}",
-                             "'systemctl status docker'; agentctl config set compose.engine names another one")
+            raise EngineAway(
+                f"Docker Engine at {self.address} does not answer: {said.strip()[-300:]}",
+                "'systemctl status docker'; agentctl config set compose.engine names another one",
+            )
         if any(words in said for words in NOT_THERE):
             raise NotThere(said.strip()[-300:])
         if "no space left on device" in said.lower():  # the engine's words; ours for it are the kernel's
             raise CommandFailed(done.argv, done.status, done.stdout, done.stderr, "No space left on device")
         raise CommandFailed(done.argv, done.status, done.stdout, done.stderr)
 
-    def start(self, *words: str, stdout_fd: int | None = None, stderr_fd: int | None = None,
-              is_mute: bool = False) -> command.Running:
+    def start(
+        self, *words: str, stdout_fd: int | None = None, stderr_fd: int | None = None, is_mute: bool = False
+    ) -> command.Running:
         """Start `docker WORDS` and return it running; pipes stand where no descriptor was given, unless it is mute."""
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         if is_mute:
             stdout_fd = stderr_fd = null
         try:
-            return command.start([self.program, *words], env=self.env, stdin_fd=null, stdout_fd=stdout_fd,
-                                 stderr_fd=stderr_fd)
+            return command.start(
+                [self.program, *words], env=self.env, stdin_fd=null, stdout_fd=stdout_fd, stderr_fd=stderr_fd
+            )
         finally:
             os.close(null)
 
@@ -94,9 +98,17 @@ class Engine:
     def containers(self, project: str, service: str, states: tuple[str, ...] = ()) -> list[str]:
         """List the ids of a service's containers, the newest first, also those of `compose run`."""
         words = [word for state in states for word in ("--filter", f"status={state}")]
-        return self.run("ps", "--all", "--quiet", "--no-trunc", *words,
-                        "--filter", f"label=com.docker.compose.project={project}",
-                        "--filter", f"label=com.docker.compose.service={service}").text.split()
+        return self.run(
+            "ps",
+            "--all",
+            "--quiet",
+            "--no-trunc",
+            *words,
+            "--filter",
+            f"label=com.docker.compose.project={project}",
+            "--filter",
+            f"label=com.docker.compose.service={service}",
+        ).text.split()
 
     def inspect(self, container: str) -> dict:
         """Return what the engine knows of a container; raise NotThere if there is none."""
@@ -126,12 +138,14 @@ class Engine:
 
     # -- Compose --------------------------------------------------------------------------------------------
 
-    def compose(self, project: str, file: str, folder: str, *words: str, variables: dict[str, str],
-                limit_seconds: float) -> command.Result:
+    def compose(
+        self, project: str, file: str, folder: str, *words: str, variables: dict[str, str], limit_seconds: float
+    ) -> command.Result:
         """Run Compose on one project by the admin's file; nothing but `variables` comes from outside."""
         argv = [*self.find_compose(), "-p", project, "-f", file, "--project-directory", folder, *words]
-        return self._judge(command.run(argv, env={**self.env, **variables}, limit_seconds=limit_seconds,
-                                       check=False), True)
+        return self._judge(
+            command.run(argv, env={**self.env, **variables}, limit_seconds=limit_seconds, check=False), True
+        )
 
     def find_compose(self) -> list[str]:
         """Find Compose: the plugin (v2) where there is one, else the program of its own."""
@@ -157,8 +171,18 @@ class Engine:
         """Give an image one more name; a name that was another's is moved, no image goes."""
         self.run("image", "tag", image, name)
 
-    def build(self, folder: str, dockerfile: str, tag: str, *, labels: dict[str, str], arguments: dict[str, str],
-              no_cache: bool, limit_seconds: float, on_idle=None) -> str:
+    def build(
+        self,
+        folder: str,
+        dockerfile: str,
+        tag: str,
+        *,
+        labels: dict[str, str],
+        arguments: dict[str, str],
+        no_cache: bool,
+        limit_seconds: float,
+        on_idle=None,
+    ) -> str:
         """Build an image from a folder, never asking a registry for a newer base; return its id.
 
         `on_idle` is called every second; where it returns true, the build is given up. One that ends as an engine's end

@@ -27,18 +27,27 @@ def of_container(station, *, wants_lines: bool) -> tuple[dict, list[str]]:
         if not found:
             return {"problem": "the container is gone"}, []
         state = found["State"]
-        facts = {"id": found["Id"], "name": found["Name"].lstrip("/"), "image": found["Image"],
-                 "status": state["Status"], "exit_status": state["ExitCode"], "out_of_memory": state["OOMKilled"],
-                 "error": state["Error"], "started_at": state["StartedAt"], "ended_at": state["FinishedAt"],
-                 "health": state.get("Health", {}).get("Status", "")}
+        facts = {
+            "id": found["Id"],
+            "name": found["Name"].lstrip("/"),
+            "image": found["Image"],
+            "status": state["Status"],
+            "exit_status": state["ExitCode"],
+            "out_of_memory": state["OOMKilled"],
+            "error": state["Error"],
+            "started_at": state["StartedAt"],
+            "ended_at": state["FinishedAt"],
+            "health": state.get("Health", {}).get("Status", ""),
+        }
         return facts, _lines(place, found) if wants_lines else []
     except (AgentctlError, OSError, KeyError) as error:
         return {"problem": getattr(error, "message", "") or str(error)}, []
 
 
 def _lines(place: Place, found: dict) -> list[str]:
-    said = place.engine.run("container", "logs", "--tail", str(LOG_LINES), "--since", found["State"]["StartedAt"],
-                            found["Id"], check=False)
+    said = place.engine.run(
+        "container", "logs", "--tail", str(LOG_LINES), "--since", found["State"]["StartedAt"], found["Id"], check=False
+    )
     return (said.stdout + said.stderr).decode("utf-8", "replace").splitlines()
 
 

@@ -66,8 +66,10 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     if found:
         return found
     number = generation["number"]
-    say(f"agentctl: building the image of generation {number}"
-        f"{' anew, from the vault: it is gone' if is_recovery else ''}")
+    say(
+        f"agentctl: building the image of generation {number}"
+        f"{' anew, from the vault: it is gone' if is_recovery else ''}"
+    )
     try:
         image, inputs = _build(place, generation, is_recovery, on_idle)
     except EngineAway:
@@ -76,13 +78,18 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
         if is_full_disk(error) and is_recovery:  # waited for; a candidate's image is done without instead
             raise
         if is_full_disk(error):
-            raise NoRoomForImage(f"no room at the engine to build the image of generation {number}: {_said(error)}",
-                                 "make room ('docker system df'); then this version may be started again") from error
+            raise NoRoomForImage(
+                f"no room at the engine to build the image of generation {number}: {_said(error)}",
+                "make room ('docker system df'); then this version may be started again",
+            ) from error
         kind = ImageGone if is_recovery else CannotBuild
         what = "is gone, and cannot be built again" if is_recovery else "cannot be built"
-        raise kind(f"the image of generation {number} {what}: {_said(error)}",
-                   f"docker load or docker pull it and tag it {place.image_name}:g{number}, then agentctl rollback "
-                   f"{number}" if is_recovery else "") from error
+        raise kind(
+            f"the image of generation {number} {what}: {_said(error)}",
+            f"docker load or docker pull it and tag it {place.image_name}:g{number}, then agentctl rollback {number}"
+            if is_recovery
+            else "",
+        ) from error
     record(place, ledger, generation, image, inputs)
     return image
 
@@ -93,8 +100,9 @@ def of_commit(place: Place, ledger, commit: str, repository) -> str:
     trial = {"number": 0, "vault_commit": commit, "image": "", "image_inputs": ""}
     inputs = inputs_of(place.station, trial)
     known = [row["image"] for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
-    found = next((image for image in reversed(known) if place.engine.image(image)), "") or \
-        place.engine.labelled(_labels(place.station, inputs))
+    found = next((image for image in reversed(known) if place.engine.image(image)), "") or place.engine.labelled(
+        _labels(place.station, inputs)
+    )
     if found:
         return found
     return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")[0]

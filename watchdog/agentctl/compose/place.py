@@ -54,8 +54,9 @@ class Place:
     def _compose_up(self, generation: int, variables: dict[str, str]) -> str:
         words = ["up", "--detach", "--no-build", "--no-deps"]
         words += ["--force-recreate"] if self._note().get("generation") != generation else []
-        self.engine.compose(self.project, self.file, self.folder, *words, self.service, variables=variables,
-                            limit_seconds=UP_SECONDS)
+        self.engine.compose(
+            self.project, self.file, self.folder, *words, self.service, variables=variables, limit_seconds=UP_SECONDS
+        )
         container = self._newest()
         self._forbid_restart(container)
         return container
@@ -78,8 +79,10 @@ class Place:
     def _newest(self) -> str:
         found = self.engine.containers(self.project, self.service)
         if not found:
-            raise AgentctlError(f"Compose has started no container of service '{self.service}' "
-                                f"in project '{self.project}'", f"look at {self.file}")
+            raise AgentctlError(
+                f"Compose has started no container of service '{self.service}' in project '{self.project}'",
+                f"look at {self.file}",
+            )
         facts = {container: self.engine.inspect(container) for container in found}
         return max(found, key=lambda c: (facts[c]["State"]["StartedAt"], facts[c]["Created"]))
 
@@ -108,12 +111,16 @@ class Place:
     def _check_file(self) -> None:
         """The file that counts is the admin's: not there, or within the agent's reach, it is not used."""
         if not os.path.isfile(self.file):
-            raise AgentctlError(f"the compose file {self.file} is missing",
-                                "agentctl config set compose.file PATH; 'agentctl init --runtime compose' writes one")
+            raise AgentctlError(
+                f"the compose file {self.file} is missing",
+                "agentctl config set compose.file PATH; 'agentctl init --runtime compose' writes one",
+            )
         inside = (self.station.code_dir, self.station.state_dir)
         if any(os.path.realpath(self.file).startswith(f"{os.path.realpath(folder)}/") for folder in inside):
-            raise AgentctlError(f"the compose file {self.file} is where the agent writes, so it is not used",
-                                f"copy it out: cp {self.file} {self.station.places.compose_path}")
+            raise AgentctlError(
+                f"the compose file {self.file} is where the agent writes, so it is not used",
+                f"copy it out: cp {self.file} {self.station.places.compose_path}",
+            )
 
     # -- what is there --------------------------------------------------------------------------------------
 
@@ -133,8 +140,10 @@ class Place:
         """End every container of the agent's; raise AgentctlError where one runs all the same."""
         left = self.engine.end_all(self.project, self.service)
         if left:
-            raise AgentctlError(f"containers of the agent do not end: {', '.join(c[:12] for c in left)}",
-                                "docker inspect tells what they hang at")
+            raise AgentctlError(
+                f"containers of the agent do not end: {', '.join(c[:12] for c in left)}",
+                "docker inspect tells what they hang at",
+            )
 
 
 def pid_here(facts: dict) -> int:

@@ -36,8 +36,10 @@ class Teller:
         try:
             self._connect().close()
         except OSError as error:
-            raise AgentctlError(f"no runner listens at {self.launch['api']}: {os.strerror(error.errno)}",
-                                "the runner outside starts this container: agentctl start") from error
+            raise AgentctlError(
+                f"no runner listens at {self.launch['api']}: {os.strerror(error.errno)}",
+                "the runner outside starts this container: agentctl start",
+            ) from error
 
     def tell(self, fields: dict[str, str]) -> None:
         """Have these fields told as soon as may be."""
@@ -54,8 +56,10 @@ class Teller:
             return
         self.under_way, self.waiting, self.answer = self.waiting, {}, b""
         body = json.dumps({"launch_id": self.launch["launch_id"], "notify": self.under_way}).encode()
-        head = f"POST /health HTTP/1.1\r\nHost: agentctl\r\nContent-Type: application/json\r\n" \
-               f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"POST /health HTTP/1.1\r\nHost: agentctl\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
         try:
             self.peer = self._connect()
             self.peer.send(head.encode() + body)

@@ -175,8 +175,11 @@ def load_last_valid(toml_path: str, cache_path: str) -> tuple[Config, str]:
 
 def _known_part(path: str) -> Config:
     document = parse(path, decode(path, read(path)[0]))
-    known = {section: {name: value for name, value in content.items() if f"{section}.{name}" in settings.BY_KEY}
-             for section, content in document.items() if section in settings.SECTIONS and isinstance(content, dict)}
+    known = {
+        section: {name: value for name, value in content.items() if f"{section}.{name}" in settings.BY_KEY}
+        for section, content in document.items()
+        if section in settings.SECTIONS and isinstance(content, dict)
+    }
     return check(known, path)
 
 

@@ -21,12 +21,17 @@ def find(values: dict):
         rule = f'cannot be seen with heartbeat.from = "{source}"; no heartbeat would ever count'
         yield Mistake("heartbeat.progress", "required", rule)
     if source == "process" and values.get("agent.ready") == "notify":
-        yield Mistake("agent.ready", "notify",
-                      'must be a time or a command with heartbeat.from = "process", such as "5s"')
-    if values.get("resume.message") == "argument" and \
-            not any("{message}" in word for word in values.get("agent.resume_command", ())):
-        yield Mistake("agent.resume_command", values.get("agent.resume_command"),
-                      'has no {message}, which resume.message = "argument" needs')
+        yield Mistake(
+            "agent.ready", "notify", 'must be a time or a command with heartbeat.from = "process", such as "5s"'
+        )
+    if values.get("resume.message") == "argument" and not any(
+        "{message}" in word for word in values.get("agent.resume_command", ())
+    ):
+        yield Mistake(
+            "agent.resume_command",
+            values.get("agent.resume_command"),
+            'has no {message}, which resume.message = "argument" needs',
+        )
     if values.get("agent.runtime") == "compose":
         yield from _unreachable(values)
     code, state = values.get("agent.code"), values.get("state.dir")
@@ -40,6 +45,8 @@ def find(values: dict):
 def _unreachable(values: dict):
     """Yield what cannot work from outside a container."""
     if values.get("heartbeat.url"):
-        yield Mistake("heartbeat.url", values["heartbeat.url"],
-                      'is inside the container, where agent.runtime = "compose" cannot ask; '
-                      'use heartbeat.from = "command"')
+        yield Mistake(
+            "heartbeat.url",
+            values["heartbeat.url"],
+            'is inside the container, where agent.runtime = "compose" cannot ask; use heartbeat.from = "command"',
+        )

@@ -270,9 +270,7 @@ LISTEN = Text("text", '"unix" or a loopback address such as "127.0.0.1:8642"', _
 VARIABLE = Text("name", "a variable name that is not one of the agent contract's own", _variable)
 PATH = Text("path", 'an absolute path below "/", without ".."', _absolute)
 STATE_FILE = Text("path", 'a path relative to state.dir, without ".."', _relative, True)
-PATTERNS = Listed(
-    Text("pattern", 'a relative pattern without ".."', _relative), "relative patterns"
-)
+PATTERNS = Listed(Text("pattern", 'a relative pattern without ".."', _relative), "relative patterns")
 OUTSIDE = Listed(
     Text("pattern", 'a pattern that begins with "/" or "~/", without ".."', _outside),
     'patterns that begin with "/" or "~/"',

@@ -80,10 +80,16 @@ def read(name: str, path: str) -> Preset:
 
 
 def _mistakes(document: dict) -> list[Mistake]:
-    found = [Mistake(key, document[key], f"unknown; a preset has {', '.join(TEXTS)} and [settings]")
-             for key in document if key not in (*TEXTS, "settings")]
-    found += [Mistake(key, document[key], "must be a text") for key in TEXTS
-              if key in document and not isinstance(document[key], str)]
+    found = [
+        Mistake(key, document[key], f"unknown; a preset has {', '.join(TEXTS)} and [settings]")
+        for key in document
+        if key not in (*TEXTS, "settings")
+    ]
+    found += [
+        Mistake(key, document[key], "must be a text")
+        for key in TEXTS
+        if key in document and not isinstance(document[key], str)
+    ]
     if document.get("level", "documented") not in LEVELS:
         found.append(Mistake("level", document["level"], f"must be one of {', '.join(LEVELS)}"))
     content = document.get("settings", {})

@@ -41,14 +41,21 @@ def check_name(name: str, prefixes: list[str]) -> str:
     prefix = next((p for p in prefixes if name.startswith(p)), None)
     if prefix is None:
         allowed = " or ".join(f"{p}NAME" for p in prefixes) or "nothing: change.prefixes is empty"
-        raise UsageError(f"cannot call a change '{name}': it has to be {allowed}",
-                         "agentctl change start feature/NAME; agentctl config set change.prefixes allows more")
-    rest = name[len(prefix):]
-    is_fit = rest and len(name) <= 100 and all(part and part[0].isalnum() and not part.endswith((".", ".lock"))
-                                               for part in rest.split("/"))
+        raise UsageError(
+            f"cannot call a change '{name}': it has to be {allowed}",
+            "agentctl change start feature/NAME; agentctl config set change.prefixes allows more",
+        )
+    rest = name[len(prefix) :]
+    is_fit = (
+        rest
+        and len(name) <= 100
+        and all(part and part[0].isalnum() and not part.endswith((".", ".lock")) for part in rest.split("/"))
+    )
     if not is_fit or ".." in rest or not all(c.isalnum() and c.isascii() or c in "._-/" for c in rest):
-        raise UsageError(f"cannot call a change '{name}': not a name for a branch and a folder",
-                         f"letters, digits, '.', '_' and '-', such as {prefix}faster-start")
+        raise UsageError(
+            f"cannot call a change '{name}': not a name for a branch and a folder",
+            f"letters, digits, '.', '_' and '-', such as {prefix}faster-start",
+        )
     return name
 
 
@@ -66,12 +73,22 @@ def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, 
     if review != "none":
         lacks += _lacks_of_record("review", row["reviewed"], facts.tree, f"agentctl change review {name}")
     if review == "human" and row["approved"].get("commit") != facts.head:
-        lacks.append(Lack("approve", "nobody but the agent has approved this commit (change.review is human)",
-                          f"agentctl change approve {name}, by a person, outside the agent"))
+        lacks.append(
+            Lack(
+                "approve",
+                "nobody but the agent has approved this commit (change.review is human)",
+                f"agentctl change approve {name}, by a person, outside the agent",
+            )
+        )
     if condemned is not None:
-        lacks.append(Lack("force", f"this very tree was condemned as generation {condemned['number']}: "
-                          f"{condemned['reason']}", f"change what failed and commit in {where}; "
-                          f"agentctl change promote {name} --force tries the same once more"))
+        lacks.append(
+            Lack(
+                "force",
+                f"this very tree was condemned as generation {condemned['number']}: {condemned['reason']}",
+                f"change what failed and commit in {where}; "
+                f"agentctl change promote {name} --force tries the same once more",
+            )
+        )
     return lacks + _lacks_of_live(facts, main)
 
 
@@ -85,8 +102,13 @@ def _lacks_of_branch(row: dict, facts: Facts, main: str) -> list[Lack]:
     if not facts.has_worktree:
         return [Lack("start", f"its worktree {where} is gone", f"agentctl change start {name} makes it again")]
     if facts.dirty:
-        return [Lack("commit", f"its worktree has what is in no commit: {listed(facts.dirty)}",
-                     f"cd {where} && git add -A && git commit")]
+        return [
+            Lack(
+                "commit",
+                f"its worktree has what is in no commit: {listed(facts.dirty)}",
+                f"cd {where} && git add -A && git commit",
+            )
+        ]
     if facts.ahead == 0 or (facts.behind == 0 and facts.tree == facts.main_tree):
         return [Lack("commit", f"there is nothing in it that {main} does not have", f"edit and commit in {where}")]
     if facts.behind:
@@ -111,8 +133,14 @@ def _lacks_of_live(facts: Facts, main: str) -> list[Lack]:
         on = f"on branch {facts.live_branch}" if facts.live_branch else "on no branch"
         return [Lack("live", f"the running tree is {on}, not on {main}", f"git switch {main} in the running tree")]
     if facts.live_dirty:
-        return [Lack("live", f"the running tree has what is in no commit: {listed(facts.live_dirty)}; the new version "
-                     "would not have it", "commit it on a change, git stash -u, or name it in .gitignore")]
+        return [
+            Lack(
+                "live",
+                f"the running tree has what is in no commit: {listed(facts.live_dirty)}; the new version "
+                "would not have it",
+                "commit it on a change, git stash -u, or name it in .gitignore",
+            )
+        ]
     return []
 
 

@@ -46,8 +46,12 @@ def fields_of(phase: str, session: str) -> dict[str, str]:
 
 def is_session_id(text: str) -> bool:
     """Tell whether a text may be a session's id: it becomes an argument and part of file names."""
-    return 0 < len(text) <= LONGEST_SESSION and text[0] not in "-." and text.isascii() and \
-        all(c.isalnum() or c in "-_.:" for c in text)
+    return (
+        0 < len(text) <= LONGEST_SESSION
+        and text[0] not in "-."
+        and text.isascii()
+        and all(c.isalnum() or c in "-_.:" for c in text)
+    )
 
 
 def _plain(name: str) -> str:

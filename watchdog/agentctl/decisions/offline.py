@@ -29,10 +29,19 @@ class Facts:
     __slots__ = ("beat_at", "has_no_progress", "is_process_gone", "is_recovering", "is_unanswered", "pressure",
                  "silent_until_at", "watched_since", "why_not_expected")  # fmt: skip
 
-    def __init__(self, *, watched_since: float, beat_at: float | None = None, silent_until_at: float = 0.0,
-                 why_not_expected: str = "", is_recovering: bool = False, is_process_gone: bool | None = None,
-                 is_unanswered: bool | None = None, has_no_progress: bool | None = None,
-                 pressure: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        watched_since: float,
+        beat_at: float | None = None,
+        silent_until_at: float = 0.0,
+        why_not_expected: str = "",
+        is_recovering: bool = False,
+        is_process_gone: bool | None = None,
+        is_unanswered: bool | None = None,
+        has_no_progress: bool | None = None,
+        pressure: float = 0.0,
+    ) -> None:
         self.watched_since, self.beat_at, self.silent_until_at = watched_since, beat_at, silent_until_at
         self.why_not_expected, self.is_recovering = why_not_expected, is_recovering
         self.is_process_gone, self.is_unanswered, self.has_no_progress = (
@@ -45,8 +54,9 @@ class Judgement:
 
     __slots__ = ("evidence", "offline_in_seconds", "reason", "state")
 
-    def __init__(self, state: str, reason: str, evidence: list[str] | None = None,
-                 offline_in_seconds: float | None = None) -> None:
+    def __init__(
+        self, state: str, reason: str, evidence: list[str] | None = None, offline_in_seconds: float | None = None
+    ) -> None:
         self.state, self.reason, self.evidence = state, reason, evidence or []
         self.offline_in_seconds = offline_in_seconds
 

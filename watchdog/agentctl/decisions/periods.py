@@ -21,8 +21,16 @@ class Period:
 
     __slots__ = ("began_at", "ended_at", "kind", "reason", "seconds", "steady_at")
 
-    def __init__(self, kind: str, reason: str, began_at: float, steady_at: float = 0.0, *,
-                 ended_at: float | None = None, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        reason: str,
+        began_at: float,
+        steady_at: float = 0.0,
+        *,
+        ended_at: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
         self.kind, self.reason, self.began_at, self.steady_at = kind, reason, began_at, steady_at
         self.ended_at, self.seconds = ended_at, seconds
 

@@ -81,8 +81,9 @@ def _decide_request(world: World) -> Decision:
     if by:
         return Decision(NOTHING, f"generation {target['number']} was just put in place by {by}", answered_by=by)
     is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
-    return Decision(ROLLBACK, reason, rung="by hand", target=target["number"],
-                    condemn=current["number"] if is_trial else None)
+    return Decision(
+        ROLLBACK, reason, rung="by hand", target=target["number"], condemn=current["number"] if is_trial else None
+    )
 
 
 def _decide_offline(world: World, request: dict) -> Decision:
@@ -199,8 +200,9 @@ def _is_restart_of(attempt: dict, generation: dict) -> bool:
 
 def _asked_in_window(world: World, generation: dict) -> int:
     since = world.now - world.limits.window_seconds
-    return sum(1 for a in world.recent
-               if a["rung"] == "asked" and a["target"] == generation["number"] and a["at"] > since)
+    return sum(
+        1 for a in world.recent if a["rung"] == "asked" and a["target"] == generation["number"] and a["at"] > since
+    )
 
 
 def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
@@ -228,8 +230,14 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
         is_moving = failing is not None and failing["number"] != target["number"]
         is_condemned = is_moving and failing["status"] in ("candidate", "good") and not failing["is_golden"]
         condemn = failing["number"] if is_condemned else None
-        return Decision(ROLLBACK, why, rung=rung, target=target["number"], condemn=condemn,
-                        without_task=rung == "golden without the task")
+        return Decision(
+            ROLLBACK,
+            why,
+            rung=rung,
+            target=target["number"],
+            condemn=condemn,
+            without_task=rung == "golden without the task",
+        )
     return _halt(f"{why}; nothing is left to go back to")
 
 
@@ -267,8 +275,16 @@ def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str
     return ""
 
 
-def is_proven(*, now: float, ready_at: float | None, beats: int, progressed: bool, reports_progress: bool,
-              duration_seconds: float, heartbeats: int) -> bool:
+def is_proven(
+    *,
+    now: float,
+    ready_at: float | None,
+    beats: int,
+    progressed: bool,
+    reports_progress: bool,
+    duration_seconds: float,
+    heartbeats: int,
+) -> bool:
     """Tell whether a trial has lasted and shown enough; the required checks come after this."""
     if ready_at is None or now - ready_at < duration_seconds or beats < heartbeats:
         return False

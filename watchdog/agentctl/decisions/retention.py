@@ -66,7 +66,7 @@ def choose_pruned(items: list[Item], budget: Budget, now: float, sizes: Sizes | 
     """Choose what goes: all that is too old, then the oldest until number and bytes fit."""
     sizes = sizes or Sizes()
     by_age = sorted(items, key=lambda item: (item.at, item.id))
-    newest = {item.id for item in by_age[max(0, len(by_age) - budget.newest):]}
+    newest = {item.id for item in by_age[max(0, len(by_age) - budget.newest) :]}
     free = [item for item in by_age if not item.guard and item.id not in newest]
     total, gone, freed, pruned = sizes.total(), set(), 0, []
     for item in free:
@@ -113,8 +113,11 @@ def guard_generations(rows: list[dict], needed: dict[int, str], newest: int) -> 
 
 def guard_snapshots(rows: list[dict], needed: dict[str, str], pruned: set[int]) -> dict[str, str]:
     """Say which snapshots must stay: those that a generation to go back to owns (but for the `pruned`)."""
-    owned = {row["snapshot"]: f"the state of generation {row['number']}" for row in rows
-             if row["snapshot"] and row["status"] != "condemned" and row["number"] not in pruned}
+    owned = {
+        row["snapshot"]: f"the state of generation {row['number']}"
+        for row in rows
+        if row["snapshot"] and row["status"] != "condemned" and row["number"] not in pruned
+    }
     return owned | needed
 
 

@@ -25,8 +25,11 @@ class World:
     @property
     def goods(self) -> list[dict]:
         """Blessed generations, the last known good first, none below golden."""
-        good = sorted((g for g in self.generations if g["status"] == "good" and not is_pruned(g)),
-                      key=lambda g: (g["blessed_at"] or 0, g["number"]), reverse=True)
+        good = sorted(
+            (g for g in self.generations if g["status"] == "good" and not is_pruned(g)),
+            key=lambda g: (g["blessed_at"] or 0, g["number"]),
+            reverse=True,
+        )
         golden = self.golden
         return [g for g in good if golden is None or g["number"] >= golden["number"]]
 
@@ -51,8 +54,17 @@ class Decision:
 
     __slots__ = ("action", "answered_by", "condemn", "reason", "rung", "target", "without_task")
 
-    def __init__(self, action: str, reason: str, *, rung: str = "", target: int | None = None,
-                 condemn: int | None = None, without_task: bool = False, answered_by: str = "") -> None:
+    def __init__(
+        self,
+        action: str,
+        reason: str,
+        *,
+        rung: str = "",
+        target: int | None = None,
+        condemn: int | None = None,
+        without_task: bool = False,
+        answered_by: str = "",
+    ) -> None:
         self.action, self.reason, self.rung, self.target = action, reason, rung, target
         self.condemn, self.without_task, self.answered_by = condemn, without_task, answered_by
 

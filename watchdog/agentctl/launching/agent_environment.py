@@ -58,8 +58,11 @@ def _contract(station: Station, launch: Launch) -> dict[str, str]:
 
 def keeps_own_sessions(settings) -> bool:
     """Tell whether `[resume]` is used: most agents need none of it."""
-    return bool(settings.resume.store) or settings.resume.message != "none" or \
-        any("{session}" in word for word in (*settings.agent.command, *settings.agent.resume_command))
+    return (
+        bool(settings.resume.store)
+        or settings.resume.message != "none"
+        or any("{session}" in word for word in (*settings.agent.command, *settings.agent.resume_command))
+    )
 
 
 def has_something_to_resume(station: Station) -> bool:

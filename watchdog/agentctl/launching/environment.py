@@ -31,8 +31,13 @@ def rebuild_if_needed(attempt) -> str:
         return json.dumps({"came_along": came_along, "moved": moved})
     env = {"PATH": DEFAULT_PATH, "HOME": attempt.station.user.home if attempt.station.user else os.path.expanduser("~")}
     try:
-        command.run(["/usr/bin/env", "--", *settings.build], env=env, cwd=code_dir, user=attempt.station.user,
-                    limit_seconds=BUILD_LIMIT_SECONDS)
+        command.run(
+            ["/usr/bin/env", "--", *settings.build],
+            env=env,
+            cwd=code_dir,
+            user=attempt.station.user,
+            limit_seconds=BUILD_LIMIT_SECONDS,
+        )
         durable.sync_filesystem(code_dir)  # the step is on record as done next, and no builder syncs what it writes
     except CommandFailed as error:
         moved = _move(attempt, [p for p in missing if not os.path.lexists(f"{code_dir}/{p}")])

@@ -18,9 +18,15 @@ def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) 
         return current["id"]
     incident_id = new_id()
     at = launch["ended_at"] if launch and launch["ended_at"] and not trigger.startswith("request") else time.time()
-    writers.open_incident(ledger, incident_id, at=at, trigger=trigger, reason=reason,
-                          launch=launch["id"] if launch else "",
-                          generation_from=launch["generation"] if launch else None)
+    writers.open_incident(
+        ledger,
+        incident_id,
+        at=at,
+        trigger=trigger,
+        reason=reason,
+        launch=launch["id"] if launch else "",
+        generation_from=launch["generation"] if launch else None,
+    )
     return incident_id
 
 
@@ -46,16 +52,21 @@ def rescue_branch(incident_id: str, move: int) -> str:
 
 def count_moves(ledger: Ledger, incident_id: str, up_to: int) -> int:
     """Count the attempts of an incident that move code, up to and with attempt number `up_to`."""
-    return ledger.one("SELECT count(*) AS n FROM attempts WHERE incident=? AND number<=? AND rung<>'restart'",
-                      incident_id, up_to)["n"]
+    return ledger.one(
+        "SELECT count(*) AS n FROM attempts WHERE incident=? AND number<=? AND rung<>'restart'", incident_id, up_to
+    )["n"]
 
 
 def as_public(ledger: Ledger, row: dict) -> dict:
     """Return an incident as `incidents --json` shows it."""
-    steps = ledger.all("SELECT attempt, name, started_at, ended_at, detail FROM steps WHERE incident=? "
-                       "ORDER BY attempt, started_at, rowid", row["id"])
-    attempts = ledger.all("SELECT number, at, rung, target, reason FROM attempts WHERE incident=? ORDER BY number",
-                          row["id"])
+    steps = ledger.all(
+        "SELECT attempt, name, started_at, ended_at, detail FROM steps WHERE incident=? "
+        "ORDER BY attempt, started_at, rowid",
+        row["id"],
+    )
+    attempts = ledger.all(
+        "SELECT number, at, rung, target, reason FROM attempts WHERE incident=? ORDER BY number", row["id"]
+    )
     ended = row["ended_at"]
     return {
         "id": row["id"], "at": row["at"], "trigger": row["trigger"], "reason": row["reason"],

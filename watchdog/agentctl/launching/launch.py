@@ -61,8 +61,16 @@ def begin(station: Station, ledger: Ledger, say=print) -> Launch:
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
     """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
     now = time.time()
-    writers.add_no_launch(ledger, new_id(), generation, at=now, boot_id=boot_id(), end=policy.FAILED,
-                          trigger="cannot-launch", reason=f"it could not be started: {why}")
+    writers.add_no_launch(
+        ledger,
+        new_id(),
+        generation,
+        at=now,
+        boot_id=boot_id(),
+        end=policy.FAILED,
+        trigger="cannot-launch",
+        reason=f"it could not be started: {why}",
+    )
 
 
 def settle_last_launch(ledger: Ledger) -> None:
@@ -75,8 +83,14 @@ def settle_last_launch(ledger: Ledger) -> None:
     if last is None or last["end"] != policy.RUNNING:
         return
     if last["boot_id"] != boot_id():
-        writers.end_launch(ledger, last["id"], policy.REBOOTED, at=time.time(), trigger="reboot",
-                           reason="the machine went down while it ran")
+        writers.end_launch(
+            ledger,
+            last["id"],
+            policy.REBOOTED,
+            at=time.time(),
+            trigger="reboot",
+            reason="the machine went down while it ran",
+        )
         return
     close_lost(ledger, last)
     raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
@@ -109,8 +123,9 @@ def _take_what_was_given(station: Station) -> None:
 
 def close_lost(ledger: Ledger, last: dict) -> None:
     """Record that a runner ended without recording why (SIGKILL, out of memory)."""
-    writers.end_launch(ledger, last["id"], policy.LOST, at=time.time(), trigger="runner-killed",
-                       reason="the runner was killed")
+    writers.end_launch(
+        ledger, last["id"], policy.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
+    )
 
 
 def identify(station: Station, ledger: Ledger) -> dict:
@@ -158,8 +173,16 @@ def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
             ledger.event("left-out", f"the copy of the tree lacks: {said}")
 
 
-def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source: str, same_as: dict | None = None,
-                   status: str = "candidate", reason: str = "") -> dict:
+def add_generation(
+    station: Station,
+    ledger: Ledger,
+    capture: Capture,
+    *,
+    source: str,
+    same_as: dict | None = None,
+    status: str = "candidate",
+    reason: str = "",
+) -> dict:
     """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
 
     A tree that equals a good one (`same_as`) is good: only the commit around it is new.
@@ -168,17 +191,26 @@ def add_generation(station: Station, ledger: Ledger, capture: Capture, *, source
     now = time.time()
     if same_as is not None:
         status, reason = "good", f"same tree as generation {same_as['number']}"
-    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now,
-             "source": source}
+    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now, "source": source}
     message = f"generation {number}\n\n{json.dumps(facts)}\n"
     made = station.vault.add_generation(number, capture, station.staging, station.repository.git, message)
     if status == "good":
         station.vault.update({f"refs/agentctl/good/{number}": made})
     with ledger.transaction():
-        writers.add_generation(ledger, number, vault_commit=made, commit_id=capture.commit, tree=capture.tree,
-                               branch=capture.branch, status=status, source=source, created_at=now,
-                               blessed_at=now if status == "good" else None, reason=reason,
-                               tries_left=station.config.probation.tries)
+        writers.add_generation(
+            ledger,
+            number,
+            vault_commit=made,
+            commit_id=capture.commit,
+            tree=capture.tree,
+            branch=capture.branch,
+            status=status,
+            source=source,
+            created_at=now,
+            blessed_at=now if status == "good" else None,
+            reason=reason,
+            tries_left=station.config.probation.tries,
+        )
         ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
     return ledger.generation(number)
 
@@ -191,9 +223,10 @@ def _guard_intent(station: Station, ledger: Ledger) -> None:
     if not refusal:
         return
     if halted:
-        raise LaunchRefused(f"{refusal}: {halted}",
-                            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or "
-                            "'agentctl bless N' clears it")
+        raise LaunchRefused(
+            f"{refusal}: {halted}",
+            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or 'agentctl bless N' clears it",
+        )
     raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
 
 
@@ -209,8 +242,16 @@ def _guard_tree(station: Station, ledger: Ledger) -> None:
 
 
 def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
-    writers.add_no_launch(ledger, new_id(), generation["number"], at=time.time(), boot_id=boot_id(),
-                          end=policy.REFUSED, trigger=trigger, reason=refusal)
+    writers.add_no_launch(
+        ledger,
+        new_id(),
+        generation["number"],
+        at=time.time(),
+        boot_id=boot_id(),
+        end=policy.REFUSED,
+        trigger=trigger,
+        reason=refusal,
+    )
 
 
 def is_overdue(generation: dict, now: float) -> bool:
@@ -230,8 +271,10 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     if last is not None and last["generation"] == generation["number"] and last["end"] == policy.FAILED:
         refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
     _record_refusal(ledger, generation, refusal, trigger)
-    raise LaunchRefused(f"not launching generation {generation['number']}: {refusal}",
-                        f"'agentctl bless {generation['number']}' if it is good after all")
+    raise LaunchRefused(
+        f"not launching generation {generation['number']}: {refusal}",
+        f"'agentctl bless {generation['number']}' if it is good after all",
+    )
 
 
 def _take_switch_note(station: Station, ledger: Ledger) -> tuple[dict, str] | None:
@@ -261,10 +304,16 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool =
         if is_of_now:
             _keep_snapshot(ledger, generation, snapshot)
         ledger.set_meta("switched", None)
-        writers.begin_launch(ledger, launch_id, generation["number"], at=now, boot_id=boot_id(), snapshot=snapshot,
-                             incident=incident["id"] if incident else "")
-    return Launch(launch_id, ledger.generation(generation["number"]), snapshot,
-                  incident["id"] if incident else "", now)
+        writers.begin_launch(
+            ledger,
+            launch_id,
+            generation["number"],
+            at=now,
+            boot_id=boot_id(),
+            snapshot=snapshot,
+            incident=incident["id"] if incident else "",
+        )
+    return Launch(launch_id, ledger.generation(generation["number"]), snapshot, incident["id"] if incident else "", now)
 
 
 def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:

@@ -28,9 +28,19 @@ def begin(station: Station) -> tuple[Ledger, launch.Launch]:
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
     ledger, now, launch_id = Ledger.create(path), time.time(), new_id()
-    writers.add_generation(ledger, 0, vault_commit="", commit_id=_head(station), tree="",
-                           branch=station.config.agent.branch, status="good", source="rescue", created_at=now,
-                           blessed_at=now, tries_left=1)
+    writers.add_generation(
+        ledger,
+        0,
+        vault_commit="",
+        commit_id=_head(station),
+        tree="",
+        branch=station.config.agent.branch,
+        status="good",
+        source="rescue",
+        created_at=now,
+        blessed_at=now,
+        tries_left=1,
+    )
     writers.begin_launch(ledger, launch_id, 0, at=now, boot_id=boot_id())
     return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)
 

@@ -70,7 +70,8 @@ def keep(attempt, say) -> str:
             raise
     left_out = [*attempt.ledger.evidence(attempt.incident).get("left_out", []), "the snapshot of the state as it was"]
     attempt.write_with_end(
-        lambda: attempt.ledger.add_evidence(attempt.incident, left_out=list(dict.fromkeys(left_out))))
+        lambda: attempt.ledger.add_evidence(attempt.incident, left_out=list(dict.fromkeys(left_out)))
+    )
     return ""
 
 
@@ -83,8 +84,11 @@ def bring_back(station: Station, kept_dir: str) -> str:
         return ""
     settings = station.config.state
     report = snapshots.restore(root, source, station.state_dir, ["**"], kept_dir, keep=_present(station.state_dir))
-    outside = snapshots.restore(root, source, station.state_dir, [], kept_dir, extra=settings.extra) \
-        if settings.extra and why == GONE else None
+    outside = (
+        snapshots.restore(root, source, station.state_dir, [], kept_dir, extra=settings.extra)
+        if settings.extra and why == GONE
+        else None
+    )
     state.mend_history(station, kept_dir)
     state.mend_task(station, why)
     brought = len(report.restored) + (len(outside.restored) if outside else 0)

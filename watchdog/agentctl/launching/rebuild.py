@@ -24,12 +24,15 @@ def open_or_rebuild(station: Station, say) -> Ledger:
         if ledger is not None:
             return ledger
     if not station.vault.exists:
-        raise LedgerDamaged(f"{damage}, and there is no vault to rebuild it from",
-                            f"restore {station.places.data_dir} from a backup, or adopt the agent again with "
-                            "agentctl init") from None
+        raise LedgerDamaged(
+            f"{damage}, and there is no vault to rebuild it from",
+            f"restore {station.places.data_dir} from a backup, or adopt the agent again with agentctl init",
+        ) from None
     ledger, kept = rebuild(station, damage)
-    say(f"agentctl: the ledger is damaged ({damage}); rebuilding it from the vault" +
-        (f"; the broken one is kept as {kept}" if kept else ""))
+    say(
+        f"agentctl: the ledger is damaged ({damage}); rebuilding it from the vault"
+        + (f"; the broken one is kept as {kept}" if kept else "")
+    )
     return ledger
 
 
@@ -69,8 +72,9 @@ def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
     """
     rows = _rows(station)
     if not rows:
-        raise AgentctlError("the ledger is lost and the vault knows no generation",
-                            "adopt the agent again with agentctl init --force")
+        raise AgentctlError(
+            "the ledger is lost and the vault knows no generation", "adopt the agent again with agentctl init --force"
+        )
     path = station.places.ledger_path
     partial = f"{path}.rebuilt"
     for leftover in (f"{partial}-wal", f"{partial}-shm"):  # of a kill; it never was a ledger
@@ -90,8 +94,11 @@ def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
 def _rows(station: Station) -> list[dict]:
     refs = station.vault.refs("refs/agentctl/")
     golden = refs.get("refs/agentctl/golden")
-    held = [{**_row(station, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
-            for ref, oid in sorted(refs.items()) if ref.startswith("refs/agentctl/g/")]
+    held = [
+        {**_row(station, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
+        for ref, oid in sorted(refs.items())
+        if ref.startswith("refs/agentctl/g/")
+    ]
     known = {row["number"] for row in held}
     rows = held + [{**row, "is_golden": 0} for row in station.vault.pruned() if row["number"] not in known]
     root = station.places.snapshots_dir
@@ -122,10 +129,17 @@ def _row(station: Station, number: int, oid: str, refs: dict[str, str]) -> dict:
     is_good = f"refs/agentctl/good/{number}" in refs
     is_condemned = f"refs/agentctl/condemned/{number}" in refs
     status = "condemned" if is_condemned else "good" if is_good else "candidate"
-    return {"number": number, "vault_commit": oid, "tree": tree,
-            "commit_id": facts.get("commit") or refs.get(f"refs/agentctl/commit/{number}", ""),
-            "branch": facts.get("branch", ""), "status": status, "source": facts.get("source", "rebuilt"),
-            "created_at": float(facts.get("created_at") or created),
-            "blessed_at": float(created) if status == "good" else None,
-            "reason": "rebuilt from the vault", "tries_left": 1,
-            "snapshot": ""}
+    return {
+        "number": number,
+        "vault_commit": oid,
+        "tree": tree,
+        "commit_id": facts.get("commit") or refs.get(f"refs/agentctl/commit/{number}", ""),
+        "branch": facts.get("branch", ""),
+        "status": status,
+        "source": facts.get("source", "rebuilt"),
+        "created_at": float(facts.get("created_at") or created),
+        "blessed_at": float(created) if status == "good" else None,
+        "reason": "rebuilt from the vault",
+        "tries_left": 1,
+        "snapshot": "",
+    }

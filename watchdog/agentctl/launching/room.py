@@ -77,11 +77,15 @@ def no_storage(station: Station, error: Exception) -> NoStorage:
         return error
     sealed = next((folder for folder in folders(station) if is_read_only(folder)), "")
     if sealed:
-        return NoStorage(f"the file system of {sealed} is read-only: {_first_line(error)}",
-                         f"'dmesg' tells why, 'mount -o remount,rw' may bring it back; {GOES_ON}")
+        return NoStorage(
+            f"the file system of {sealed} is read-only: {_first_line(error)}",
+            f"'dmesg' tells why, 'mount -o remount,rw' may bring it back; {GOES_ON}",
+        )
     tight = min(folders(station), key=free_bytes)
-    return NoStorage(f"no room on the file system of {tight}: {_first_line(error)}",
-                     f"make room ('df -h {tight}', 'df -i {tight}'); {GOES_ON}")
+    return NoStorage(
+        f"no room on the file system of {tight}: {_first_line(error)}",
+        f"make room ('df -h {tight}', 'df -i {tight}'); {GOES_ON}",
+    )
 
 
 GOES_ON = "the agent is started again when there is room"
@@ -154,8 +158,11 @@ def _restored_bytes(station: Station, snapshot: str) -> int:
 def _tree_bytes(attempt) -> int:
     """Add up the target's tree where it is not laid out yet."""
     target, station = attempt.target, attempt.station
-    if target is None or attempt.rung in ("undo", "restart") or \
-            station.slots.standby_note().get("generation") == target["number"]:
+    if (
+        target is None
+        or attempt.rung in ("undo", "restart")
+        or station.slots.standby_note().get("generation") == target["number"]
+    ):
         return 0
     listed = station.vault.git.run("ls-tree", "-r", "-l", target["vault_commit"], check=False).text
     sizes = [words[3] for line in listed.splitlines() if len(words := line.split(None, 4)) > 3]

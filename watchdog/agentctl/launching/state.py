@@ -25,8 +25,14 @@ def take_snapshot(station: Station) -> str:
     with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
         ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
         snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
-        snapshots.take(station.state_dir, station.places.snapshots_dir, snapshot, previous=ids[-1] if ids else None,
-                       extra=station.extra_state, keep_patterns=station.config.state.keep)
+        snapshots.take(
+            station.state_dir,
+            station.places.snapshots_dir,
+            snapshot,
+            previous=ids[-1] if ids else None,
+            extra=station.extra_state,
+            keep_patterns=station.config.state.keep,
+        )
     return snapshot
 
 
@@ -40,11 +46,19 @@ def restore(attempt) -> str:
         os.makedirs(station.state_dir, exist_ok=True)
     else:
         settings = station.config.state
-        report = snapshots.restore(station.places.snapshots_dir, snapshot, station.state_dir, settings.restore,
-                                   replaced, extra=station.extra_state, keep=settings.keep)
+        report = snapshots.restore(
+            station.places.snapshots_dir,
+            snapshot,
+            station.state_dir,
+            settings.restore,
+            replaced,
+            extra=station.extra_state,
+            keep=settings.keep,
+        )
         facts.update(restored=report.restored[:50], removed=report.removed[:50])
-    own = attempt.ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'",
-                             attempt.incident, attempt.number)
+    own = attempt.ledger.one(
+        "SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'", attempt.incident, attempt.number
+    )
     facts["history"] = mend_history(station, replaced, not_from=own["detail"] if own else "")
     facts["task"] = mend_task(station, attempt.reason)
     if attempt.rung == "golden without the task":
@@ -56,8 +70,9 @@ def _snapshot_to_restore(attempt) -> str:
     if attempt.rung != "undo":
         return attempt.target["snapshot"]
     source = attempt.ledger.meta(f"undo {attempt.incident}")
-    row = attempt.ledger.one("SELECT detail FROM steps WHERE incident=? AND name='snapshot' ORDER BY attempt LIMIT 1",
-                             source)
+    row = attempt.ledger.one(
+        "SELECT detail FROM steps WHERE incident=? AND name='snapshot' ORDER BY attempt LIMIT 1", source
+    )
     return row["detail"] if row else ""
 
 

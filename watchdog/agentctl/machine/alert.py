@@ -21,8 +21,12 @@ def send(station, what: str) -> None:
     name = station.places.name
     text = f"agentctl: agent '{name}' is {what}\n\n{story_of(name)}'agentctl --name {name} why' tells it again.\n"
     try:
-        command.run(["/usr/bin/env", "--", *argv], env={**os.environ, "AGENTCTL_EVENT": what},
-                    stdin=text.encode(), limit_seconds=LIMIT_SECONDS)
+        command.run(
+            ["/usr/bin/env", "--", *argv],
+            env={**os.environ, "AGENTCTL_EVENT": what},
+            stdin=text.encode(),
+            limit_seconds=LIMIT_SECONDS,
+        )
     except CommandFailed as error:
         print(f"agentctl: the alert command failed: {error.message}", flush=True)
 

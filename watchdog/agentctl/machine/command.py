@@ -110,8 +110,15 @@ def _spawn(argv, env, fds) -> tuple[int, bytes]:
 
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)]
     try:
-        return os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(),
-                              setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ)), b""
+        return os.posix_spawn(
+            argv[0],
+            argv,
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
+        ), b""
     except OSError as error:
         return 0, f"cannot start: {error}".encode()
 

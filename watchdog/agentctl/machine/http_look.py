@@ -70,4 +70,3 @@ def is_well(answer: bytes) -> bool:
     """Tell whether an answer's status line says 2xx."""
     words = answer.split(b"\n", 1)[0].split()
     return len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].startswith(b"2")
-

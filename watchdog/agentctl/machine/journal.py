@@ -46,9 +46,7 @@ class Journal:
         self._copy = _open_copy(copy_path) if copy_path else -1
         self._socket = None
         if not to_stdout:
-            self._socket = _socket.socket(
-                _socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
-            )
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
             _limit_wait(self._socket, patience_seconds)
 
     def line(self, message: str, priority: int = INFO, **fields: str) -> bool:

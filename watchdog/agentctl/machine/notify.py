@@ -57,9 +57,7 @@ class NotifyReceiver:
         messages = []
         for _ in range(most):
             try:
-                data, ancillary, flags, _ = self._socket.recvmsg(
-                    LONGEST_MESSAGE, ANCILLARY, _socket.MSG_CMSG_CLOEXEC
-                )
+                data, ancillary, flags, _ = self._socket.recvmsg(LONGEST_MESSAGE, ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 break
             pid, uid = _sender(ancillary)
@@ -82,9 +80,7 @@ class Notifier:
         self._address = _native(address)
         self._socket = None
         if self._address is not None:
-            self._socket = _socket.socket(
-                _socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
-            )
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
             _limit_wait(self._socket, SEND_PATIENCE_SECONDS)
 
     def send(self, **fields: str | int) -> bool:

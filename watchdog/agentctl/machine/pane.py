@@ -42,9 +42,7 @@ class LineStream:
         """Take in `data` and return the lines it finished."""
         *finished, rest = self._decoder.decode(data).split("\n")
         for piece in finished:
-            self._take(
-                piece.rstrip("\r")
-            )  # no news before a newline, but it would cost the fast path
+            self._take(piece.rstrip("\r"))  # no news before a newline, but it would cost the fast path
             self._newline()
         self._take(rest)
         return self._handed_over()

@@ -32,8 +32,10 @@ def ask(path: str, method: str, route: str, body: dict | None = None, limit_seco
             while chunk := connection.recv(65536):
                 data += chunk
     except OSError as error:
-        raise AgentctlError(f"the agent's runner does not answer at {path}: {error.strerror or error}",
-                            "it is not running; agentctl status, agentctl start") from error
+        raise AgentctlError(
+            f"the agent's runner does not answer at {path}: {error.strerror or error}",
+            "it is not running; agentctl status, agentctl start",
+        ) from error
     head, _, answer = bytes(data).partition(b"\r\n\r\n")
     found = json.loads(answer or b"{}")
     if b" 20" not in head[:13]:

@@ -16,8 +16,13 @@ class StatusFile:
 
     def __init__(self, path: str, launch_id: str, generation: int, started_at: float) -> None:
         self.path = path
-        self.facts = {"launch_id": launch_id, "generation": generation, "runner_pid": os.getpid(),
-                      "started_at": started_at, "last_heartbeat_at": None}
+        self.facts = {
+            "launch_id": launch_id,
+            "generation": generation,
+            "runner_pid": os.getpid(),
+            "started_at": started_at,
+            "last_heartbeat_at": None,
+        }
         self._written_at = 0.0
 
     def write(self, **facts: object) -> None:
@@ -34,8 +39,9 @@ class StatusFile:
 
     def beat(self, at: float, judge: Judge) -> bool:
         """Note a heartbeat; written at most twice a second: False if it still has to be."""
-        self.facts.update(last_heartbeat_at=at, heartbeats=judge.counted, agent_phase=judge.phase,
-                          progress=judge.progress)
+        self.facts.update(
+            last_heartbeat_at=at, heartbeats=judge.counted, agent_phase=judge.phase, progress=judge.progress
+        )
         self.facts.pop("silent_until_at", None)
         is_due = time.monotonic() - self._written_at >= LEAST_SECONDS_BETWEEN
         if is_due:

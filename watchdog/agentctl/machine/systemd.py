@@ -50,5 +50,6 @@ def act(places: Places, verb: str) -> None:
     try:
         run(places, verb, places.unit)
     except CommandFailed as error:
-        raise AgentctlError(f"systemctl {verb} {places.unit}: {error.message}",
-                            "'agentctl why' and 'agentctl logs' tell what happened") from error
+        raise AgentctlError(
+            f"systemctl {verb} {places.unit}: {error.message}", "'agentctl why' and 'agentctl logs' tell what happened"
+        ) from error

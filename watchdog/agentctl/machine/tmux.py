@@ -20,9 +20,7 @@ TERM = "screen-256color"  # in every ncurses-base; tmux-256color is not
 LONGEST_SOCKET_PATH = 107
 # With the bus, tmux >= 3.4 moves the pane into a scope of the user manager and its notifications
 # are lost. WATCHDOG_PID would be ours, and a correct agent falls silent. TMUX is another server.
-NOT_FOR_THE_SERVER = frozenset(
-    ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "WATCHDOG_PID", "TMUX", "TMUX_PANE")
-)
+NOT_FOR_THE_SERVER = frozenset(("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "WATCHDOG_PID", "TMUX", "TMUX_PANE"))
 # `env` names what could not be started and exits 127 where tmux would exit 1 in silence, and keeps
 # a lone word from a shell. Without TMUX, the agent's `tmux kill-server` does not end the agent.
 EXEC = ("/usr/bin/env", "-u", "TMUX", "-u", "TMUX_PANE", "--")
@@ -103,8 +101,9 @@ class Tmux:
             raise TmuxBusy(what, "the agent would not be stopped with its own; end that server")
         return Pane(int(pane_pid), int(server_pid), tty)
 
-    def exit_of(self, session: str, *, meanwhile=None, limit_seconds: float = 2.0,
-                answer_seconds: float = 10.0) -> tuple[int | None, int | None]:
+    def exit_of(
+        self, session: str, *, meanwhile=None, limit_seconds: float = 2.0, answer_seconds: float = 10.0
+    ) -> tuple[int | None, int | None]:
         """Tell how the agent ended, once its process is gone: (status, None) or (None, signal).
 
         (None, 0) is a signal that this tmux does not name (3.2a); (None, None): tmux does not know.

@@ -192,8 +192,11 @@ def _ask_vault(found: Survey, vault: Vault, sizes: dict[str, int]) -> None:
 def _disk_bytes(path: str) -> int:
     if not os.path.isdir(path) or os.path.islink(path):
         return os.lstat(path).st_blocks * 512
-    return sum(os.stat(name, dir_fd=at, follow_symlinks=False).st_blocks * 512
-               for _, folders, files, at in os.fwalk(path) for name in (*folders, *files))
+    return sum(
+        os.stat(name, dir_fd=at, follow_symlinks=False).st_blocks * 512
+        for _, folders, files, at in os.fwalk(path)
+        for name in (*folders, *files)
+    )
 
 
 def _below(folder: str, error: OSError) -> str:
@@ -208,8 +211,10 @@ def _write_stream(stream, found: Survey, ref: str) -> None:
         _write_blob(stream, f"{found.folder}/{path}", oid)
     listed = "".join(json.dumps(entry) + "\n" for entry in found.entries).encode("ascii")
     message = f"archive of {os.path.basename(found.folder)}\n".encode("ascii", "replace")
-    stream.write(b"commit %s\ncommitter agentctl <agentctl@localhost> %d +0000\ndata %d\n%s\n"
-                 % (ref.encode(), found.fingerprint[0] // 10**9, len(message), message))
+    stream.write(
+        b"commit %s\ncommitter agentctl <agentctl@localhost> %d +0000\ndata %d\n%s\n"
+        % (ref.encode(), found.fingerprint[0] // 10**9, len(message), message)
+    )
     for oid in dict.fromkeys(entry["oid"] for entry in found.entries if "oid" in entry and "live" not in entry):
         stream.write(f"M 100644 {oid} blobs/{oid[:2]}/{oid[2:]}\n".encode())
     stream.write(b"M 100644 inline manifest.jsonl\ndata %d\n%s\ndone\n" % (len(listed), listed))

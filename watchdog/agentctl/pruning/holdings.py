@@ -86,8 +86,10 @@ def pin_slots(station: Station) -> None:
         raise AgentctlError(f"cannot open the slots {path}: {error.strerror}") from error
     facts = os.fstat(folder.fd)
     if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise AgentctlError(f"the slots {path} are not ours: somebody else may write there",
-                            "nothing was pruned; look who made it, and move it away")
+        raise AgentctlError(
+            f"the slots {path} are not ours: somebody else may write there",
+            "nothing was pruned; look who made it, and move it away",
+        )
     station.slots.folder = f"/proc/{os.getpid()}/fd/{folder.fd}"
 
 
@@ -119,8 +121,11 @@ class Holdings:
         if kind == "generations":
             guards = guard_generations(self.held, self.needs.generations, self.station.config.retention.newest)
             return [Item(str(r["number"]), r["created_at"], guards.get(r["number"], "")) for r in self.held]
-        guards = {"quarantine": self._guard_tree, "evidence": self._guard_evidence,
-                  "snapshots": guard_snapshots(self.rows, self.needs.snapshots, pruned).get}[kind]
+        guards = {
+            "quarantine": self._guard_tree,
+            "evidence": self._guard_evidence,
+            "snapshots": guard_snapshots(self.rows, self.needs.snapshots, pruned).get,
+        }[kind]
         return [Item(i, at, guards(i) or "") for i, p in self.paths[kind].items() if (at := _made_at(p)) is not None]
 
     @property
@@ -129,8 +134,14 @@ class Holdings:
         return [row for row in self.rows if row["vault_commit"]]
 
     def _guard_tree(self, name: str) -> str:
-        return next((why for incident, why in self.needs.incidents.items()
-                     if name == incident or name.startswith(f"{incident}-")), "")
+        return next(
+            (
+                why
+                for incident, why in self.needs.incidents.items()
+                if name == incident or name.startswith(f"{incident}-")
+            ),
+            "",
+        )
 
     def _guard_evidence(self, name: str) -> str:
         return self.needs.launches.get(name.removeprefix("launches/"), "") or self.needs.incidents.get(name, "")

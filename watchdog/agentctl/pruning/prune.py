@@ -179,8 +179,10 @@ def _tidy_refs(station: Station, ledger: Ledger) -> None:
 
 def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str, why: str) -> None:
     root = station.places.snapshots_dir
-    with (Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
-          _instant(station, ledger) as held):
+    with (
+        Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
+        _instant(station, ledger) as held,
+    ):
         gone = {int(i) for kind, i in plan.done if kind == "generations"}
         item = next((i for i in held.items("snapshots", gone) if i.id == name), None)
         if item is None or item.guard or name == snapshots.list_ids(root)[-1]:
@@ -218,8 +220,11 @@ def _copy_vault(plan: Plan, station: Station, ledger: Ledger, say) -> None:
     total, reached = plan.vault_bytes = vault_copy.measure(station.vault, [])
     if total - reached <= total // WORTH_A_COPY:
         return
-    must_hold = [row["vault_commit"] for row in ledger.generations()
-                 if row["vault_commit"] and (row["is_golden"] or row["status"] == "good")]
+    must_hold = [
+        row["vault_commit"]
+        for row in ledger.generations()
+        if row["vault_commit"] and (row["is_golden"] or row["status"] == "good")
+    ]
     began = time.monotonic()
     try:
         vault_copy.replace_by_copy(station.vault, must_hold)

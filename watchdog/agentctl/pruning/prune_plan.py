@@ -32,8 +32,12 @@ class Plan:
     def freed_bytes(self) -> int:
         """Bytes that what goes will free, or what has gone has freed; without what comes into the vault for it."""
         stays = {(kind, name) for kind, name, _ in self.stays}
-        sizes = {(kind, item.id): size for kind, choice in self.choices.items() for item, _, size in choice.pruned
-                 if kind != "generations" and (kind, item.id) not in stays}
+        sizes = {
+            (kind, item.id): size
+            for kind, choice in self.choices.items()
+            for item, _, size in choice.pruned
+            if kind != "generations" and (kind, item.id) not in stays
+        }
         return sum(size for key, size in sizes.items() if not self.done or key in self.done) + self.vault_freed_bytes
 
 
@@ -44,8 +48,9 @@ def make_plan(station: Station, ledger: Ledger, now: float) -> Plan:
     sizes = {kind: holdings.measure(paths) for kind, paths in held.paths.items()}
     holdings.remember_sizes(station, sizes)
     choices = held.choose(now, {**sizes, "generations": _measure_generations(station, held)})
-    refs = [f"refs/agentctl/{kind}/{item.id}" for item, _, _ in choices["generations"].pruned
-            for kind in OF_A_GENERATION]
+    refs = [
+        f"refs/agentctl/{kind}/{item.id}" for item, _, _ in choices["generations"].pruned for kind in OF_A_GENERATION
+    ]
     plan = Plan(held, choices, vault_copy.measure(station.vault, refs))
     for kind in ("quarantine", "evidence"):
         for item, _, _ in choices[kind].pruned:
@@ -80,8 +85,14 @@ def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
         return
     limit = settings.retention.archive_size
     if limit and found.new_bytes > limit:
-        plan.stays.append((kind, name, f"{retention.as_size(found.new_bytes)} in it exist nowhere else, more than "
-                                       f"retention.archive_size ({retention.as_size(limit)})"))
+        plan.stays.append(
+            (
+                kind,
+                name,
+                f"{retention.as_size(found.new_bytes)} in it exist nowhere else, more than "
+                f"retention.archive_size ({retention.as_size(limit)})",
+            )
+        )
         return
     if found.unreadable and os.geteuid() == 0:
         plan.stays.append((kind, name, f"cannot be read: {', '.join(found.unreadable[:3])}"))

@@ -68,8 +68,10 @@ def _check_room(vault: Vault) -> None:
     disk = os.statvfs(os.path.dirname(vault.path))
     free = disk.f_bavail * disk.f_frsize
     if free < reached + MARGIN_BYTES:
-        raise AgentctlError(f"not enough room to copy the vault: {free >> 20} MiB are free and "
-                            f"{(reached + MARGIN_BYTES) >> 20} needed", "what no ref reaches stays until there is")
+        raise AgentctlError(
+            f"not enough room to copy the vault: {free >> 20} MiB are free and {(reached + MARGIN_BYTES) >> 20} needed",
+            "what no ref reaches stays until there is",
+        )
 
 
 def _copy_news(vault: Vault, fresh: Vault) -> None:
@@ -95,6 +97,8 @@ def _exchange(vault: Vault, fresh: Vault) -> None:
     try:
         exchange(fresh.path, vault.path)
     except OSError as error:
-        raise AgentctlError(f"cannot exchange {fresh.path} and {vault.path}: {error.strerror}",
-                            "what no ref reaches stays on this file system") from error
+        raise AgentctlError(
+            f"cannot exchange {fresh.path} and {vault.path}: {error.strerror}",
+            "what no ref reaches stays on this file system",
+        ) from error
     durable.sync_folder(os.path.dirname(vault.path))

@@ -51,10 +51,17 @@ def handle(station, ledger: Ledger, request: dict, author: Author) -> dict:
         raise AgentctlError(f"there is no change '{name}'", "agentctl change list; agentctl change start begins one")
     if verb in RECORDS:
         return _record(ledger, row, RECORDS[verb], request, author)
-    if verb == "promote" and author.is_agent and station.config.change.review == "human" \
-            and request.get("on_failure", "rollback") != "rollback":
-        raise AgentctlError(f"cannot promote '{name}' with --on-failure {request['on_failure']}: this is the agent "
-                            "itself, and change.review is human", "without it, or by somebody else, outside the agent")
+    if (
+        verb == "promote"
+        and author.is_agent
+        and station.config.change.review == "human"
+        and request.get("on_failure", "rollback") != "rollback"
+    ):
+        raise AgentctlError(
+            f"cannot promote '{name}' with --on-failure {request['on_failure']}: this is the agent "
+            "itself, and change.review is human",
+            "without it, or by somebody else, outside the agent",
+        )
     doers = {"approve": _approve, "abandon": _abandon, "promote": _promote}
     if verb not in doers:
         raise AgentctlError(f"there is no request '{verb}'", "agentctl change --help")
@@ -107,10 +114,16 @@ def _look(ledger: Ledger, name: str, request: dict) -> dict:
     known = {key: condemned[key] for key in ("number", "reason", "condemned_at")} if condemned else None
     generation = ledger.generation(row["generation"]) if row else None
     shown = {key: generation[key] for key in ("number", "status", "reason", "confirm_by")} if generation else None
-    return {"change": load(row) if row else None, "condemned": known, "generation": shown,
-            "state": change.tell_state(row, generation) if row else None,
-            "is_open": bool(row) and change.is_open(row, generation), "pending": name in list_pending(ledger),
-            "incident": (ledger.open_incident() or {}).get("id"), "halted": ledger.meta("halted") or ""}
+    return {
+        "change": load(row) if row else None,
+        "condemned": known,
+        "generation": shown,
+        "state": change.tell_state(row, generation) if row else None,
+        "is_open": bool(row) and change.is_open(row, generation),
+        "pending": name in list_pending(ledger),
+        "incident": (ledger.open_incident() or {}).get("id"),
+        "halted": ledger.meta("halted") or "",
+    }
 
 
 def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
@@ -119,13 +132,27 @@ def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
     row = ledger.change(name)
     with ledger.transaction():
         if row is None:
-            ledger.insert("changes", name=name, about=about, author=author.name, started_at=time.time(),
-                          status=change.OPEN, **facts)
+            ledger.insert(
+                "changes",
+                name=name,
+                about=about,
+                author=author.name,
+                started_at=time.time(),
+                status=change.OPEN,
+                **facts,
+            )
         else:
             is_done = change.tell_state(row, ledger.generation(row["generation"])) in (change.ABANDONED, "blessed")
             status = change.OPEN if is_done else row["status"]
-            ledger.update("changes", {"name": name}, status=status, reason="", worktree=facts["worktree"],
-                          about=about or row["about"], ended_at=None)
+            ledger.update(
+                "changes",
+                {"name": name},
+                status=status,
+                reason="",
+                worktree=facts["worktree"],
+                about=about or row["about"],
+                ended_at=None,
+            )
         ledger.event("change", f"{name}: started by {author.name}" + (f": {about}" if about else ""))
     return {"change": load(ledger.change(name))}
 
@@ -135,8 +162,14 @@ def _record(ledger: Ledger, row: dict, column: str, request: dict, author: Autho
     facts = request.get("facts")
     if not isinstance(facts, dict):
         raise AgentctlError(f"a record of '{row['name']}' has to be an object", "agentctl change --help")
-    record = {**facts, "commit": _id(facts, "commit"), "tree": _id(facts, "tree"), "at": time.time(),
-              "by": author.name, "by_agent": author.is_agent}
+    record = {
+        **facts,
+        "commit": _id(facts, "commit"),
+        "tree": _id(facts, "tree"),
+        "at": time.time(),
+        "by": author.name,
+        "by_agent": author.is_agent,
+    }
     text = json.dumps(record)
     if len(text) > LONGEST_RECORD:
         raise AgentctlError(f"a record of '{row['name']}' is longer than {LONGEST_RECORD} characters")
@@ -149,10 +182,16 @@ def _record(ledger: Ledger, row: dict, column: str, request: dict, author: Autho
 
 def _approve(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     if author.is_agent:
-        raise AgentctlError(f"cannot approve '{row['name']}': this is the agent itself",
-                            "another user has to: sudo agentctl change approve, or outside the agent's session")
-    record = {"commit": _id(request, "commit"), "at": time.time(), "by": author.name,
-              "note": _text(request, "note", LONGEST_TEXT)}
+        raise AgentctlError(
+            f"cannot approve '{row['name']}': this is the agent itself",
+            "another user has to: sudo agentctl change approve, or outside the agent's session",
+        )
+    record = {
+        "commit": _id(request, "commit"),
+        "at": time.time(),
+        "by": author.name,
+        "note": _text(request, "note", LONGEST_TEXT),
+    }
     with ledger.transaction():
         ledger.update("changes", {"name": row["name"]}, approved=json.dumps(record))
         ledger.event("change", f"{row['name']}: {record['commit'][:12]} approved by {author.name}")
@@ -175,20 +214,34 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     if row["name"] in pending:
         return {"change": load(row)}  # the one-shot goes by what was asked for first
     if pending:
-        raise AgentctlError(f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",
-                            f"agentctl change promote {row['name']}, when that is in place")
+        raise AgentctlError(
+            f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",
+            f"agentctl change promote {row['name']}, when that is in place",
+        )
     on_failure, seconds = request.get("on_failure", "rollback"), request.get("confirm_seconds")
     if on_failure not in change.ON_FAILURE:
         raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(change.ON_FAILURE)}")
     if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_CONFIRM_SECONDS):
-        raise AgentctlError(f"cannot promote '{row['name']}' so: not a time for its confirmation",
-                            "--confirm-within takes up to 30d")
+        raise AgentctlError(
+            f"cannot promote '{row['name']}' so: not a time for its confirmation", "--confirm-within takes up to 30d"
+        )
     wish = {key: _id(request, key) for key in IDS}
-    wish |= {"on_failure": on_failure, "confirm_seconds": seconds, "force": bool(request.get("force")),
-             "at": time.time(), "by": author.name}
+    wish |= {
+        "on_failure": on_failure,
+        "confirm_seconds": seconds,
+        "force": bool(request.get("force")),
+        "at": time.time(),
+        "by": author.name,
+    }
     with ledger.transaction():
-        ledger.update("changes", {"name": row["name"]}, promotion=json.dumps(wish), status=change.PROMOTING,
-                      reason="", ended_at=None)
+        ledger.update(
+            "changes",
+            {"name": row["name"]},
+            promotion=json.dumps(wish),
+            status=change.PROMOTING,
+            reason="",
+            ended_at=None,
+        )
         forced = " --force" if wish["force"] else ""
         ledger.event("change", f"{row['name']}: promote {wish['commit'][:12]}{forced} asked for by {author.name}")
     return {"change": load(ledger.change(row["name"]))}
@@ -201,11 +254,15 @@ def _confirm(station, ledger: Ledger, author: Author) -> dict:
     if generation is None or generation["confirm_by"] is None or generation["status"] == "condemned":
         raise AgentctlError("there is nothing to confirm", "agentctl change list; agentctl status")
     if author.is_agent and station.config.change.review == "human":
-        raise AgentctlError(f"cannot confirm generation {generation['number']}: this is the agent itself, and "
-                            "change.review is human", "somebody else has to: agentctl confirm, outside the agent")
+        raise AgentctlError(
+            f"cannot confirm generation {generation['number']}: this is the agent itself, and change.review is human",
+            "somebody else has to: agentctl confirm, outside the agent",
+        )
     if time.time() >= generation["confirm_by"]:
-        raise AgentctlError(f"too late to confirm generation {generation['number']}: its time is over",
-                            "agentctl why; agentctl rollback undo brings it back")
+        raise AgentctlError(
+            f"too late to confirm generation {generation['number']}: its time is over",
+            "agentctl why; agentctl rollback undo brings it back",
+        )
     with ledger.transaction():
         writers.set_deadline(ledger, generation["number"], None)
         ledger.event("confirm", f"generation {generation['number']} confirmed by {author.name}")
@@ -215,11 +272,17 @@ def _confirm(station, ledger: Ledger, author: Author) -> dict:
 def _public(ledger: Ledger, row: dict) -> dict:
     """A change as a list shows it."""
     generation = ledger.generation(row["generation"])
-    shown = {key: row[key] for key in ("name", "about", "author", "started_at", "worktree", "status", "generation",
-                                       "ended_at")}
+    shown = {
+        key: row[key]
+        for key in ("name", "about", "author", "started_at", "worktree", "status", "generation", "ended_at")
+    }
     reason = generation["reason"] if generation and generation["status"] == "condemned" else row["reason"]
-    return {**shown, "state": change.tell_state(row, generation), "reason": reason,
-            "is_open": change.is_open(row, generation)}
+    return {
+        **shown,
+        "state": change.tell_state(row, generation),
+        "reason": reason,
+        "is_open": change.is_open(row, generation),
+    }
 
 
 def _text(request: dict, key: str, longest: int) -> str:

@@ -153,8 +153,9 @@ class Ledger:
         if value is None:
             self.db.execute("DELETE FROM meta WHERE key=?", (key,))
         else:
-            self.db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value",
-                            (key, value))
+            self.db.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value", (key, value)
+            )
 
     def event(self, kind: str, text: str) -> None:
         """Record something that happened, for people; nothing decides by it."""
@@ -176,8 +177,7 @@ class Ledger:
     def update(self, table: str, key: dict[str, object], **changes: object) -> int:
         sets = ", ".join(f"{name}=?" for name in changes)
         where = " AND ".join(f"{name}=?" for name in key)
-        return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}",
-                               (*changes.values(), *key.values())).rowcount
+        return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}", (*changes.values(), *key.values())).rowcount
 
     # -- what the stories ask -------------------------------------------------------------------------------
 
@@ -188,16 +188,19 @@ class Ledger:
         return self.all("SELECT * FROM generations ORDER BY number")
 
     def last_known_good(self) -> dict | None:
-        return self.one("SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
-                        "ORDER BY blessed_at DESC, number DESC LIMIT 1")  # without a commit: pruned
+        return self.one(
+            "SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
+            "ORDER BY blessed_at DESC, number DESC LIMIT 1"
+        )  # without a commit: pruned
 
     def last_launch(self) -> dict | None:
         return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
 
     def last_run(self) -> dict | None:
         """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
-        return self.one("SELECT * FROM launches WHERE trigger NOT IN ('cannot-launch', 'refused') "
-                        "ORDER BY rowid DESC LIMIT 1")
+        return self.one(
+            "SELECT * FROM launches WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1"
+        )
 
     def open_incident(self) -> dict | None:
         return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")

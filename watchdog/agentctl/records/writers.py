@@ -11,17 +11,48 @@ from .ledger import Ledger
 # -- generations ------------------------------------------------------------------------------------------------
 
 
-def add_generation(ledger: Ledger, number: int, *, vault_commit: str, commit_id: str, tree: str, branch: str,
-                   status: str, source: str, created_at: float, tries_left: int, **more: object) -> None:
+def add_generation(
+    ledger: Ledger,
+    number: int,
+    *,
+    vault_commit: str,
+    commit_id: str,
+    tree: str,
+    branch: str,
+    status: str,
+    source: str,
+    created_at: float,
+    tries_left: int,
+    **more: object,
+) -> None:
     """Record a generation that the vault holds."""
-    ledger.insert("generations", number=number, vault_commit=vault_commit, commit_id=commit_id, tree=tree,
-                  branch=branch, status=status, source=source, created_at=created_at, tries_left=tries_left, **more)
+    ledger.insert(
+        "generations",
+        number=number,
+        vault_commit=vault_commit,
+        commit_id=commit_id,
+        tree=tree,
+        branch=branch,
+        status=status,
+        source=source,
+        created_at=created_at,
+        tries_left=tries_left,
+        **more,
+    )
 
 
 def bless(ledger: Ledger, number: int, *, at: float, reason: str, snapshot: str) -> None:
     """Call a generation good; that lifts a condemnation, and nobody has to confirm it any more."""
-    ledger.update("generations", {"number": number}, status="good", blessed_at=at, reason=reason, condemned_at=None,
-                  snapshot=snapshot, confirm_by=None)
+    ledger.update(
+        "generations",
+        {"number": number},
+        status="good",
+        blessed_at=at,
+        reason=reason,
+        condemned_at=None,
+        snapshot=snapshot,
+        confirm_by=None,
+    )
 
 
 def condemn(ledger: Ledger, number: int, *, at: float, reason: str) -> None:
@@ -31,8 +62,15 @@ def condemn(ledger: Ledger, number: int, *, at: float, reason: str) -> None:
 
 def bring_back(ledger: Ledger, number: int, *, tries_left: int) -> None:
     """Give a condemned generation another trial, as an undo does."""
-    ledger.update("generations", {"number": number}, status="candidate", condemned_at=None,
-                  reason="brought back by undo", confirm_by=None, tries_left=tries_left)
+    ledger.update(
+        "generations",
+        {"number": number},
+        status="candidate",
+        condemned_at=None,
+        reason="brought back by undo",
+        confirm_by=None,
+        tries_left=tries_left,
+    )
 
 
 def set_tries(ledger: Ledger, number: int, tries_left: int) -> None:
@@ -78,18 +116,36 @@ def let_go(ledger: Ledger, number: int) -> None:
 # -- launches ---------------------------------------------------------------------------------------------------
 
 
-def begin_launch(ledger: Ledger, launch_id: str, generation: int, *, at: float, boot_id: str, snapshot: str = "",
-                 incident: str = "") -> None:
+def begin_launch(
+    ledger: Ledger, launch_id: str, generation: int, *, at: float, boot_id: str, snapshot: str = "", incident: str = ""
+) -> None:
     """Record a launch before anything of it starts."""
-    ledger.insert("launches", id=launch_id, generation=generation, started_at=at, boot_id=boot_id, snapshot=snapshot,
-                  incident=incident)
+    ledger.insert(
+        "launches",
+        id=launch_id,
+        generation=generation,
+        started_at=at,
+        boot_id=boot_id,
+        snapshot=snapshot,
+        incident=incident,
+    )
 
 
-def add_no_launch(ledger: Ledger, launch_id: str, generation: int, *, at: float, boot_id: str, end: str,
-                  trigger: str, reason: str) -> None:
+def add_no_launch(
+    ledger: Ledger, launch_id: str, generation: int, *, at: float, boot_id: str, end: str, trigger: str, reason: str
+) -> None:
     """Record a launch that ended as it began: it was refused, or could not be begun."""
-    ledger.insert("launches", id=launch_id, generation=generation, started_at=at, boot_id=boot_id, ended_at=at,
-                  end=end, trigger=trigger, reason=reason)
+    ledger.insert(
+        "launches",
+        id=launch_id,
+        generation=generation,
+        started_at=at,
+        boot_id=boot_id,
+        ended_at=at,
+        end=end,
+        trigger=trigger,
+        reason=reason,
+    )
 
 
 def set_ready(ledger: Ledger, launch_id: str, at: float) -> None:
@@ -102,8 +158,9 @@ def set_first_beat(ledger: Ledger, launch_id: str, at: float) -> None:
     ledger.update("launches", {"id": launch_id}, first_beat_at=at)
 
 
-def end_launch(ledger: Ledger, launch_id: str, end: str, *, at: float, trigger: str, reason: str,
-               **how: object) -> None:
+def end_launch(
+    ledger: Ledger, launch_id: str, end: str, *, at: float, trigger: str, reason: str, **how: object
+) -> None:
     """Say how a launch ended; `how` has what else only its runner knows."""
     ledger.update("launches", {"id": launch_id}, ended_at=at, end=end, trigger=trigger, reason=reason, **how)
 
@@ -117,18 +174,35 @@ def excuse_launch(ledger: Ledger, launch_id: str, generation: int) -> None:
 # -- incidents, attempts, steps ---------------------------------------------------------------------------------
 
 
-def open_incident(ledger: Ledger, incident_id: str, *, at: float, trigger: str, reason: str, launch: str = "",
-                  generation_from: int | None = None) -> None:
+def open_incident(
+    ledger: Ledger,
+    incident_id: str,
+    *,
+    at: float,
+    trigger: str,
+    reason: str,
+    launch: str = "",
+    generation_from: int | None = None,
+) -> None:
     """Record a failure, or a person's wish, that something will be done about."""
-    ledger.insert("incidents", id=incident_id, at=at, trigger=trigger, reason=reason, launch=launch,
-                  generation_from=generation_from)
+    ledger.insert(
+        "incidents",
+        id=incident_id,
+        at=at,
+        trigger=trigger,
+        reason=reason,
+        launch=launch,
+        generation_from=generation_from,
+    )
 
 
-def set_origin(ledger: Ledger, incident_id: str, *, generation_from: int, trigger: str, launch: str,
-               reason: str) -> None:
+def set_origin(
+    ledger: Ledger, incident_id: str, *, generation_from: int, trigger: str, launch: str, reason: str
+) -> None:
     """Say what led to the first move of an incident: not its first stumble."""
-    ledger.update("incidents", {"id": incident_id}, generation_from=generation_from, trigger=trigger, launch=launch,
-                  reason=reason)
+    ledger.update(
+        "incidents", {"id": incident_id}, generation_from=generation_from, trigger=trigger, launch=launch, reason=reason
+    )
 
 
 def set_decision(ledger: Ledger, incident_id: str, decision: str, generation_to: int | None) -> None:
@@ -151,17 +225,29 @@ def end_incident(ledger: Ledger, incident_id: str, outcome: str, *, at: float, *
     ledger.update("incidents", {"id": incident_id}, outcome=outcome, ended_at=at, **facts)
 
 
-def add_attempt(ledger: Ledger, incident: str, number: int, *, at: float, rung: str, target: int | None, reason: str,
-                is_open: bool) -> None:
+def add_attempt(
+    ledger: Ledger, incident: str, number: int, *, at: float, rung: str, target: int | None, reason: str, is_open: bool
+) -> None:
     """Write down an attempt; one that is open is an intent, and is carried out whoever dies."""
-    ledger.insert("attempts", incident=incident, number=number, at=at, rung=rung, target=target, reason=reason,
-                  is_open=int(is_open))
+    ledger.insert(
+        "attempts",
+        incident=incident,
+        number=number,
+        at=at,
+        rung=rung,
+        target=target,
+        reason=reason,
+        is_open=int(is_open),
+    )
 
 
 def note_asked(ledger: Ledger, launch_id: str, *, at: float, target: int | None, reason: str) -> None:
     """Count a self-restart as an attempt that is no incident's; noted twice, it is counted once."""
-    ledger.db.execute("INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open) "
-                      "VALUES (?, 1, ?, 'asked', ?, ?, 0)", (f"asked-{launch_id}", at, target, reason))
+    ledger.db.execute(
+        "INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open) "
+        "VALUES (?, 1, ?, 'asked', ?, ?, 0)",
+        (f"asked-{launch_id}", at, target, reason),
+    )
 
 
 def close_attempt(ledger: Ledger, incident: str, number: int, **facts: object) -> None:

@@ -47,8 +47,12 @@ def _put_head(station: Station, generation: dict, warn) -> None:
         head, branch, _ = repository.survey()
         if generation["status"] != "good" or not head or head == commit:
             return
-        repository.put_on(station.config.agent.branch, commit, {f"rescue/{new_id()}": head},
-                          is_current=branch == station.config.agent.branch)
+        repository.put_on(
+            station.config.agent.branch,
+            commit,
+            {f"rescue/{new_id()}": head},
+            is_current=branch == station.config.agent.branch,
+        )
         repository.take_index("")
     except AgentctlError as error:
         warn(f"agentctl: the branch could not be put back on {commit[:12]}: {error.message}")

@@ -64,12 +64,25 @@ class Attempt:
             number = len(ledger.all("SELECT 1 FROM attempts WHERE incident=?", incident_id)) + 1
             is_open = decision.action != policy.RESTART
             target = decision.target if decision.target is not None else undo_source(ledger)["generation_from"]
-            writers.add_attempt(ledger, incident_id, number, at=now, target=target,
-                                rung="undo" if decision.action == policy.UNDO else decision.rung,
-                                reason=decision.reason, is_open=is_open)
+            writers.add_attempt(
+                ledger,
+                incident_id,
+                number,
+                at=now,
+                target=target,
+                rung="undo" if decision.action == policy.UNDO else decision.rung,
+                reason=decision.reason,
+                is_open=is_open,
+            )
             if is_open and incident.count_moves(ledger, incident_id, number) == 1 and last is not None:
-                writers.set_origin(ledger, incident_id, generation_from=last["generation"], trigger=trigger,
-                                   launch=last["id"], reason=decision.reason)
+                writers.set_origin(
+                    ledger,
+                    incident_id,
+                    generation_from=last["generation"],
+                    trigger=trigger,
+                    launch=last["id"],
+                    reason=decision.reason,
+                )
             told = f"{decision.action}: {decision.rung}" if decision.rung else decision.action
             writers.set_decision(ledger, incident_id, told, target)
             if decision.condemn is not None:
@@ -80,15 +93,17 @@ class Attempt:
                 ledger.set_meta(f"undo {incident_id}", undo_source(ledger)["id"])
             if world.failure not in ("", "unknown"):
                 ledger.set_meta("answered", world.failure)
-        return cls(station, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?",
-                                               incident_id, number))
+        return cls(
+            station, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?", incident_id, number)
+        )
 
     # -- steps ----------------------------------------------------------------------------------------------
 
     def step(self, name: str, do) -> str:
         """Do a step unless it is on record as done; return its detail. Its end and the next start share one write."""
-        row = self.ledger.one("SELECT * FROM steps WHERE incident=? AND attempt=? AND name=?",
-                              self.incident, self.number, name)
+        row = self.ledger.one(
+            "SELECT * FROM steps WHERE incident=? AND attempt=? AND name=?", self.incident, self.number, name
+        )
         if row is not None and row["ended_at"] is not None:
             return row["detail"]
         with self.ledger.transaction():
@@ -115,8 +130,9 @@ class Attempt:
 
     def detail(self, name: str) -> dict:
         """Return what an earlier step of this attempt wrote down."""
-        row = self.ledger.one("SELECT detail FROM steps WHERE incident=? AND attempt=? AND name=?",
-                              self.incident, self.number, name)
+        row = self.ledger.one(
+            "SELECT detail FROM steps WHERE incident=? AND attempt=? AND name=?", self.incident, self.number, name
+        )
         return json.loads(row["detail"]) if row and row["detail"] else {}
 
 
@@ -156,8 +172,10 @@ def stop(attempt: Attempt) -> str:
         Place(attempt.station, patience_seconds=ENGINE_PATIENCE_SECONDS).prove_stopped()
     left = process.end_all(lambda: _of_last_launch(attempt))
     if left:
-        raise AgentctlError(f"cannot switch the tree: processes of the agent do not end: {left}",
-                            "they may be stuck in the kernel; look at them with ps")
+        raise AgentctlError(
+            f"cannot switch the tree: processes of the agent do not end: {left}",
+            "they may be stuck in the kernel; look at them with ps",
+        )
     return ""
 
 
@@ -196,8 +214,9 @@ def make_ready(attempt: Attempt) -> str:
         fresh, index = _undo_tree(attempt), ""
     else:
         if station.slots.standby_note().get("generation") != target["number"]:
-            station.slots.prepare(station.vault, target["number"], target["vault_commit"],
-                                  station.vault.own_commit(target), [])
+            station.slots.prepare(
+                station.vault, target["number"], target["vault_commit"], station.vault.own_commit(target), []
+            )
         fresh, index = station.slots.standby, station.slots.standby_index
     return json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index})
 
@@ -232,8 +251,13 @@ def build_environment(attempt: Attempt) -> str:
 def finish(attempt: Attempt) -> None:
     """Close the intent and tell the runner what it finds, in one transaction."""
     station, ledger = attempt.station, attempt.ledger
-    note = {"generation": attempt.target["number"], "boot_id": boot_id(), "at": time.time(),
-            "inode": os.stat(station.code_dir).st_ino, "snapshot": attempt.target["snapshot"]}
+    note = {
+        "generation": attempt.target["number"],
+        "boot_id": boot_id(),
+        "at": time.time(),
+        "inode": os.stat(station.code_dir).st_ino,
+        "snapshot": attempt.target["snapshot"],
+    }
     with ledger.transaction():
         attempt.record_ended()
         if attempt.rung == "undo":
@@ -246,12 +270,16 @@ def finish(attempt: Attempt) -> None:
 
 def undo_source(ledger: Ledger) -> dict:
     """Find the incident whose rollback `undo` takes back: the newest that moved code. Raise AgentctlError if none."""
-    row = ledger.one("SELECT i.*, a.rung FROM incidents i JOIN attempts a ON a.incident = i.id "
-                     "WHERE a.rung NOT IN ('restart', 'halted', 'asked') AND a.is_open=0 "
-                     "AND i.generation_from IS NOT NULL ORDER BY a.at DESC LIMIT 1")
+    row = ledger.one(
+        "SELECT i.*, a.rung FROM incidents i JOIN attempts a ON a.incident = i.id "
+        "WHERE a.rung NOT IN ('restart', 'halted', 'asked') AND a.is_open=0 "
+        "AND i.generation_from IS NOT NULL ORDER BY a.at DESC LIMIT 1"
+    )
     if row is None or row["rung"] == "undo":
-        raise AgentctlError("there is no rollback to undo" if row is None else "the last rollback is undone already",
-                            "'agentctl incidents' lists what happened")
+        raise AgentctlError(
+            "there is no rollback to undo" if row is None else "the last rollback is undone already",
+            "'agentctl incidents' lists what happened",
+        )
     return row
 
 
@@ -278,5 +306,3 @@ def _close_superseded(ledger: Ledger) -> None:
     current = ledger.open_incident()
     if current is not None:
         writers.end_incident(ledger, current["id"], "nothing-to-do", at=time.time())
-
-

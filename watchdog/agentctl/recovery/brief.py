@@ -39,17 +39,24 @@ def compose(attempt, diffstat: str, change: dict | None, pending: list[str]) -> 
     ledger = attempt.ledger
     row = ledger.one("SELECT * FROM incidents WHERE id=?", attempt.incident)
     proof = ledger.evidence(attempt.incident)
-    parts = [_head(attempt, row), _why(attempt, proof), _undone(diffstat), _work(attempt, change),
-             _next(attempt, change, pending)]
+    parts = [
+        _head(attempt, row),
+        _why(attempt, proof),
+        _undone(diffstat),
+        _work(attempt, change),
+        _next(attempt, change, pending),
+    ]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
 def _head(attempt, row: dict) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["at"]))
-    return (f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {row['generation_from']} was "
-            f"replaced by generation {attempt.target['number']} "
-            f"(commit {attempt.target['commit_id'][:12]}, rung: {attempt.rung}). "
-            "Read this first, go on with your task, and delete this file when you have understood it.")
+    return (
+        f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {row['generation_from']} was "
+        f"replaced by generation {attempt.target['number']} "
+        f"(commit {attempt.target['commit_id'][:12]}, rung: {attempt.rung}). "
+        "Read this first, go on with your task, and delete this file when you have understood it."
+    )
 
 
 def _why(attempt, proof: dict) -> str:
@@ -80,8 +87,14 @@ class Diffstat:
             return
         try:
             self._running = attempt.station.vault.git.start(
-                "diff", "--no-ext-diff", "--no-textconv", "--stat=72", "--stat-count=20",
-                attempt.target["vault_commit"], source["vault_commit"])
+                "diff",
+                "--no-ext-diff",
+                "--no-textconv",
+                "--stat=72",
+                "--stat-count=20",
+                attempt.target["vault_commit"],
+                source["vault_commit"],
+            )
         except AgentctlError:
             return
 
@@ -109,16 +122,20 @@ def _of_change(change: dict | None) -> str:
     if change is None:
         return ""
     about = f" ({change['about']})" if change["about"] else ""
-    return (f"\n- it was the change `{change['name']}`{about}: its branch is untouched, its worktree is "
-            f"`{change['worktree']}`"
-            f"\n- the state from before it: snapshot {change['snapshot'] or 'none'}")
+    return (
+        f"\n- it was the change `{change['name']}`{about}: its branch is untouched, its worktree is "
+        f"`{change['worktree']}`"
+        f"\n- the state from before it: snapshot {change['snapshot'] or 'none'}"
+    )
 
 
 def _work(attempt, change: dict | None) -> str:
     branch = attempt.rescue_branch
-    return (f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
-            f"- the whole old tree: `{attempt.quarantine}/tree` (kept by the watchdog)\n"
-            "- your other branches, stashes and worktrees are where they were" + _of_change(change))
+    return (
+        f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
+        f"- the whole old tree: `{attempt.quarantine}/tree` (kept by the watchdog)\n"
+        "- your other branches, stashes and worktrees are where they were" + _of_change(change)
+    )
 
 
 def _next(attempt, change: dict | None, pending: list[str]) -> str:
@@ -126,10 +143,14 @@ def _next(attempt, change: dict | None, pending: list[str]) -> str:
     if pending:
         text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending) + "\n\n"
     if change is not None:
-        return text + ("Do not promote the same again as it was: the same tree is refused. Find what failed, mend it "
-                       f"and commit in `{change['worktree']}`, then `agentctl change check {change['name']}` and so "
-                       "on; `agentctl change list` says what is missing, `agentctl protocol` how it goes.")
+        return text + (
+            "Do not promote the same again as it was: the same tree is refused. Find what failed, mend it "
+            f"and commit in `{change['worktree']}`, then `agentctl change check {change['name']}` and so "
+            "on; `agentctl change list` says what is missing, `agentctl protocol` how it goes."
+        )
     branch = attempt.rescue_branch
-    return text + ("Do not make the same change again as it was: the same tree is refused. Look at "
-                   f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "
-                   "try apart from the running agent.")
+    return text + (
+        "Do not make the same change again as it was: the same tree is refused. Look at "
+        f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "
+        "try apart from the running agent."
+    )

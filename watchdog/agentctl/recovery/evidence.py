@@ -118,13 +118,25 @@ def _shorten(stack: list[str]) -> list[str]:
 
 def classify(lines: list[str], launch: dict) -> str:
     """Name the end in a few words: the exception's line, the signal, the status."""
-    if launch["trigger"] in ("watchdog", "wedged", "offline", "not-ready", "tmux-killed", "runner-killed",
-                             "check-failed", "refused"):
+    if launch["trigger"] in (
+        "watchdog",
+        "wedged",
+        "offline",
+        "not-ready",
+        "tmux-killed",
+        "runner-killed",
+        "check-failed",
+        "refused",
+    ):
         return launch["trigger"]
     for line in reversed(lines[-30:]):
         name, colon, _ = line.partition(":")
-        if line and not line[0].isspace() and name.replace(".", "").isidentifier() and \
-                name.endswith(("Error", "Exception", "Interrupt", "Exit")):
+        if (
+            line
+            and not line[0].isspace()
+            and name.replace(".", "").isidentifier()
+            and name.endswith(("Error", "Exception", "Interrupt", "Exit"))
+        ):
             return line[:200] if colon else name
     if launch["exit_signal"]:
         return f"signal {launch['exit_signal']}"

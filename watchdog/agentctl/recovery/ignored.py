@@ -26,9 +26,11 @@ def choose_carried(attempt) -> list[str]:
     """
     ignored = read_ignored(attempt)
     kept_back = set(attempt.station.config.environment.paths)
-    carried = [name for name in ignored
-               if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/")
-               and not name.endswith(".pyc")]
+    carried = [
+        name
+        for name in ignored
+        if name.rstrip("/") not in kept_back and "__pycache__" not in name.split("/") and not name.endswith(".pyc")
+    ]
     carried = attempt.station.staging.keep_ignored(carried)
     return carried + attempt.station.repository.inner_worktrees()
 

@@ -104,16 +104,23 @@ def _facts(station: Station, name: str, main: str) -> change.Facts:
 def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
     """Bring the merge into the vault as a candidate, or find the one that an interrupted run has brought."""
     wish, main = row["promotion"], station.config.agent.branch
-    made = ledger.one("SELECT * FROM generations WHERE commit_id=? AND status='candidate' AND source IN (?, ?) "
-                      "ORDER BY number DESC", wish["merge"], "change", FORCED)
+    made = ledger.one(
+        "SELECT * FROM generations WHERE commit_id=? AND status='candidate' AND source IN (?, ?) ORDER BY number DESC",
+        wish["merge"],
+        "change",
+        FORCED,
+    )
     if made is None:
         tree = station.repository.git.run("rev-parse", f"{wish['merge']}^{{tree}}").text
         is_forced = wish["force"] and change_records.condemned_with(ledger, tree) is not None
         capture = Capture(tree, wish["merge"], tree, main, [])
         made = add_generation(station, ledger, capture, source=FORCED if is_forced else "change")
         if is_forced:
-            ledger.event("forced", f"generation {made['number']} has a condemned tree; {wish['by']} asked for it "
-                         f"with --force (change {row['name']})")
+            ledger.event(
+                "forced",
+                f"generation {made['number']} has a condemned tree; {wish['by']} asked for it "
+                f"with --force (change {row['name']})",
+            )
     return made
 
 
@@ -153,8 +160,14 @@ def _request(ledger: Ledger, row: dict, generation: dict) -> str:
             return "it was given up, or asked for anew, while it was prepared"
         change_records.set_generation(ledger, row["name"], generation["number"])
         writers.set_promotion(ledger, generation["number"], change=row["name"], on_failure=wish["on_failure"])
-        writers.add_request(ledger, "promote", str(generation["number"]), at=time.time(), author=wish["by"],
-                            reason=f"change {row['name']}: {row['about']}".rstrip(": "))
+        writers.add_request(
+            ledger,
+            "promote",
+            str(generation["number"]),
+            at=time.time(),
+            author=wish["by"],
+            reason=f"change {row['name']}: {row['about']}".rstrip(": "),
+        )
     return ""
 
 

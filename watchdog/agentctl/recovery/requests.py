@@ -50,8 +50,12 @@ def trigger(station: Station, supervisor: int) -> None:
 
 def run_directly(station: Station) -> None:
     """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
-    command.run([sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
-                env={**os.environ, "AGENTCTL_RUNTIME": "direct"}, limit_seconds=1800, check=False)
+    command.run(
+        [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
+        env={**os.environ, "AGENTCTL_RUNTIME": "direct"},
+        limit_seconds=1800,
+        check=False,
+    )
 
 
 def wait_until_taken(ledger: Ledger, number: int, again) -> str:
@@ -59,6 +63,7 @@ def wait_until_taken(ledger: Ledger, number: int, again) -> str:
 
     `again()` triggers it a second time: a start that came while one was ending, its last look done, started none.
     """
+
     def ask():
         return ledger.one("SELECT incident FROM requests WHERE number=?", number)["incident"]
 
@@ -72,8 +77,9 @@ def wait_until_taken(ledger: Ledger, number: int, again) -> str:
 
 def wait_until_switched(ledger: Ledger, incident: str) -> None:
     """Wait until no intent of the incident is open."""
-    _poll(lambda: ledger.one("SELECT 1 AS x FROM attempts WHERE incident=? AND is_open=1", incident) is None,
-          "the switch")
+    _poll(
+        lambda: ledger.one("SELECT 1 AS x FROM attempts WHERE incident=? AND is_open=1", incident) is None, "the switch"
+    )
 
 
 def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:

@@ -127,10 +127,18 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
     since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
     recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
     return policy.World(
-        now=now, limits=station.limits, launch=ledger.last_launch(), generations=ledger.generations(),
-        incident=opened, attempts=attempts, recent=recent, request=ledger.next_request(),
-        is_halted=bool(ledger.meta("halted")), paused_until=float(ledger.meta("paused_until") or 0),
-        failure=_new_failure(ledger))
+        now=now,
+        limits=station.limits,
+        launch=ledger.last_launch(),
+        generations=ledger.generations(),
+        incident=opened,
+        attempts=attempts,
+        recent=recent,
+        request=ledger.next_request(),
+        is_halted=bool(ledger.meta("halted")),
+        paused_until=float(ledger.meta("paused_until") or 0),
+        failure=_new_failure(ledger),
+    )
 
 
 def _new_failure(ledger: Ledger) -> str:
@@ -244,8 +252,11 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
 
 def _is_just_stopped(world: policy.World) -> bool:
     launch = world.launch
-    return launch is not None and launch["end"] == policy.STOPPED and \
-        0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
+    return (
+        launch is not None
+        and launch["end"] == policy.STOPPED
+        and 0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
+    )
 
 
 def _tell_change(ledger: Ledger, request: dict, why: str) -> None:

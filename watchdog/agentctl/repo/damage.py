@@ -25,8 +25,9 @@ def find(repository: Repository) -> str:
     special = command.call_as(repository.user, _find_waiting, repository.git_dir)
     if special:
         return f"{special} is no file"
-    done = repository.git.run("fsck", "--full", "--strict", "--no-dangling", "--no-progress", check=False,
-                              limit_seconds=FSCK_SECONDS)
+    done = repository.git.run(
+        "fsck", "--full", "--strict", "--no-dangling", "--no-progress", check=False, limit_seconds=FSCK_SECONDS
+    )
     said = (done.stderr + done.stdout).decode("utf-8", "replace")
     is_hurt = any(line.startswith(("error", "fatal", "missing", "broken")) for line in said.splitlines())
     return said.strip()[-2000:] or "fsck fails" if done.status != 0 or is_hurt else ""
@@ -56,8 +57,9 @@ def mend(repository: Repository, vault: Git, known: list[str], aside: str) -> li
 
 def _find_hollow(repository: Repository) -> list[str]:
     """Name the objects that name a missing one."""
-    done = repository.git.run("fsck", "--full", "--no-dangling", "--no-progress", check=False,
-                              limit_seconds=FSCK_SECONDS)
+    done = repository.git.run(
+        "fsck", "--full", "--no-dangling", "--no-progress", check=False, limit_seconds=FSCK_SECONDS
+    )
     words = [line.split() for line in done.stdout.decode("utf-8", "replace").splitlines()]
     return [w[4] for w in words if w[:3] == ["broken", "link", "from"] and len(w) == 5 and git_folder.is_oid(w[4])]
 
@@ -165,8 +167,12 @@ def _drop_refs(git_dir: str, aside: str, bad: str) -> str:
     """As the agent's user: refs that lead to nothing whole, or hold nothing, go aside; packed-refs without them."""
     names = [name for name in json.loads(bad) if os.path.lexists(f"{git_dir}/{name}")]
     for name, _ in git_folder.entries(git_dir):
-        if name.startswith("refs/") and not os.path.isdir(f"{git_dir}/{name}") and not name.endswith(".lock") \
-                and not git_folder.read_ref(git_dir, name):
+        if (
+            name.startswith("refs/")
+            and not os.path.isdir(f"{git_dir}/{name}")
+            and not name.endswith(".lock")
+            and not git_folder.read_ref(git_dir, name)
+        ):
             names.append(name)
     moved = git_tidy.set_aside(git_dir, aside, names)
     packed = git_folder.read_packed(git_dir)
@@ -182,5 +188,6 @@ def _mend_logs(repository: Repository, aside: str) -> list[str]:
     ids = "".join(f"{oid}\n" for oid in {oid for found in logs.values() for oid in found})
     told = repository.git.run("cat-file", "--batch-check", stdin=ids.encode(), check=False).text.splitlines()
     missing = [line.split()[0] for line in told if line.endswith("missing")]
-    return command.call_as(repository.user, git_tidy.mend_logs, repository.git_dir, aside,
-                           json.dumps(missing)).splitlines()
+    return command.call_as(
+        repository.user, git_tidy.mend_logs, repository.git_dir, aside, json.dumps(missing)
+    ).splitlines()

@@ -42,8 +42,7 @@ def find_git() -> str:
     for path in SEARCH_PATH:
         if os.access(path, os.X_OK):
             return path
-    raise AgentctlError("git is not installed (looked in /usr/bin, /usr/local/bin, /bin)",
-                        "apt-get install git")
+    raise AgentctlError("git is not installed (looked in /usr/bin, /usr/local/bin, /bin)", "apt-get install git")
 
 
 class Git:
@@ -91,8 +90,12 @@ class Git:
         """
         watch = Standstill([running.pid, *([together[1].pid] if together else [])])
         try:
-            return running.finish(stdin, limit_seconds=limit_seconds, check=check,
-                                  on_idle=lambda: let_go is not None and let_go() or watch())
+            return running.finish(
+                stdin,
+                limit_seconds=limit_seconds,
+                check=check,
+                on_idle=lambda: let_go is not None and let_go() or watch(),
+            )
         finally:
             to_blame = together[0] if together and not self.is_agents else self
             to_blame.standstills += bool(watch.why and to_blame.is_agents)
@@ -127,8 +130,9 @@ def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limi
         packing.stdout = -1
     revisions = "".join(f"{w}\n" for w in wants) + "".join(f"^{h}\n" for h in haves)
     try:
-        packed = source.finish(packing, revisions.encode(), limit_seconds=limit_seconds, check=False,
-                               together=(target, indexing))
+        packed = source.finish(
+            packing, revisions.encode(), limit_seconds=limit_seconds, check=False, together=(target, indexing)
+        )
     except command.CommandFailed:
         _end(indexing)
         raise

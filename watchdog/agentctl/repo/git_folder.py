@@ -213,8 +213,15 @@ def is_readable_head(git_dir: str) -> bool:
     """Tell whether git would take this HEAD for one."""
     text = (read_small(f"{git_dir}/HEAD") or b"").decode("utf-8", "replace").rstrip("\n")
     name = text.removeprefix("ref: ")
-    return is_oid(text) or name != text and name.startswith("refs/") and ".." not in name \
-        and not name.endswith(".lock") and name.isprintable() and os.path.lexists(f"{git_dir}/HEAD")
+    return (
+        is_oid(text)
+        or name != text
+        and name.startswith("refs/")
+        and ".." not in name
+        and not name.endswith(".lock")
+        and name.isprintable()
+        and os.path.lexists(f"{git_dir}/HEAD")
+    )
 
 
 def read_refs(git_dir: str) -> dict[str, str]:

@@ -72,8 +72,11 @@ def tidy(git_dir: str, folder: str, branch: str, is_thorough: bool) -> str:
 
 def mend_packed(git_dir: str, folder: str, gone: tuple[str, ...] = ()) -> None:
     """Keep of packed-refs what is a ref, replaces nothing and is not `gone`; the whole of it goes aside."""
-    refs = {name: oid for name, oid in read_packed(git_dir).items()
-            if not name.startswith("refs/replace/") and name not in gone}
+    refs = {
+        name: oid
+        for name, oid in read_packed(git_dir).items()
+        if not name.startswith("refs/replace/") and name not in gone
+    }
     if set_aside(git_dir, folder, ["packed-refs"]):
         write(f"{git_dir}/packed-refs", "".join(f"{oid} {name}\n" for name, oid in sorted(refs.items())))
 

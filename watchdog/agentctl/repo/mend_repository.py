@@ -62,8 +62,9 @@ def _choose_rescued(attempt, found: dict, head: str, commit: str) -> dict[str, s
         return {}
     rescue = {attempt.rescue_branch: head} if head else {}
     loose = {"branch": found["branch_at"], "logged": _logged_apart(attempt, found, head), **found["anchors"]}
-    rescue.update({f"{attempt.rescue_branch}-{name}": oid for name, oid in loose.items()
-                   if oid not in ("", head, commit)})
+    rescue.update(
+        {f"{attempt.rescue_branch}-{name}": oid for name, oid in loose.items() if oid not in ("", head, commit)}
+    )
     return rescue
 
 
@@ -125,15 +126,22 @@ def _remake(attempt, branch: str, commit: str) -> None:
     if os.path.lexists(repository.git_dir):
         broken = git_tidy.free_name(f"{attempt.quarantine}/git-broken")
         relocate(repository.git_dir, broken)
-    kept = {ref.removeprefix("refs/agentctl/kept/"): oid
-            for ref, oid in station.vault.refs("refs/agentctl/kept/").items()}
+    kept = {
+        ref.removeprefix("refs/agentctl/kept/"): oid for ref, oid in station.vault.refs("refs/agentctl/kept/").items()
+    }
     repository.remake(branch, station.vault.git, [commit, *dict.fromkeys(kept.values())])
-    others = {ref.removeprefix("heads/"): oid for ref, oid in kept.items()
-              if ref.startswith("heads/") and ref != f"heads/{branch}"}
+    others = {
+        ref.removeprefix("heads/"): oid
+        for ref, oid in kept.items()
+        if ref.startswith("heads/") and ref != f"heads/{branch}"
+    }
     if "rescue" in others:
         attempt.rescue_branch = attempt.rescue_branch.replace("/", "-")
-    others = {name.replace("/", "-") if name.startswith(f"{branch}/") else name: oid for name, oid in others.items()
-              if not branch.startswith(f"{name}/")}  # git has no `a` beside `a/b`
+    others = {
+        name.replace("/", "-") if name.startswith(f"{branch}/") else name: oid
+        for name, oid in others.items()
+        if not branch.startswith(f"{name}/")
+    }  # git has no `a` beside `a/b`
     generation = attempt.ledger.last_launch()
     condemned = attempt.ledger.generation(generation["generation"]) if generation else None
     if condemned is not None and attempt.rung != "undo":

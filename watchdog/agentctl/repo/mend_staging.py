@@ -35,8 +35,14 @@ def find_ignored(staging: Staging, folder: str) -> list[str]:
     """Tell what git ignores in `folder` where the index of the last capture is lost (folders end in '/')."""
     try:
         renew(staging)
-        git = Git(staging.path, work_tree=folder, index=staging.index, user=staging.user, fsync=False,
-                  config={"core.autocrlf": "false"})
+        git = Git(
+            staging.path,
+            work_tree=folder,
+            index=staging.index,
+            user=staging.user,
+            fsync=False,
+            config={"core.autocrlf": "false"},
+        )
         git.run("add", "--all", "--ignore-errors", "--", ".", *but(staging.hidden), check=False, limit_seconds=3600)
         return staging.read_ignored(staging.ask_ignored(folder))
     except (CommandFailed, OSError):

@@ -153,8 +153,16 @@ class Repository:
     def mend_settings(self, folder: str) -> None:
         """Give it plain settings with the remotes, branches and user of the old, which go into `folder`."""
         command.call_as(self.user, git_tidy.set_aside, self.git_dir, folder, ["config", "config.worktree"])
-        listed = self.git.run("config", "--file", f"{folder}/config", "--no-includes", "--list", "-z", check=False,
-                              limit_seconds=READ_SECONDS)
+        listed = self.git.run(
+            "config",
+            "--file",
+            f"{folder}/config",
+            "--no-includes",
+            "--list",
+            "-z",
+            check=False,
+            limit_seconds=READ_SECONDS,
+        )
         text = git_tidy.compose_settings(listed.stdout.decode("utf-8", "surrogateescape"))
         command.call_as(self.user, git_tidy.write, f"{self.git_dir}/config", text)
 
@@ -183,8 +191,9 @@ class Repository:
     def remake(self, branch: str, vault: Git, commits: list[str]) -> None:
         """Make a new `.git` from the vault where the old one cannot be used (it is in quarantine by now)."""
         command.call_as(self.user, os.mkdir, self.git_dir)
-        Git(self.git_dir, user=self.user).run("init", "--quiet", f"--initial-branch={branch}", "--template=",
-                                              limit_seconds=30)
+        Git(self.git_dir, user=self.user).run(
+            "init", "--quiet", f"--initial-branch={branch}", "--template=", limit_seconds=30
+        )
         self.git.standstills = 0
         self.fetch_from(vault, commits)
 
@@ -194,8 +203,13 @@ class Repository:
         Files are read with the settings of `scratch`, a repository of ours: `add` would run the filters of the agent's.
         """
         index = f"{self.git_dir}/agentctl-rescue-index"
-        git = Git(scratch, work_tree=tree_dir, index=index, user=self.user,
-                  config={"core.autocrlf": "false", "core.excludesFile": f"{self.git_dir}/info/exclude"})
+        git = Git(
+            scratch,
+            work_tree=tree_dir,
+            index=index,
+            user=self.user,
+            config={"core.autocrlf": "false", "core.excludesFile": f"{self.git_dir}/info/exclude"},
+        )
         git.env["GIT_OBJECT_DIRECTORY"] = f"{self.git_dir}/objects"
         for leftover in (index, f"{index}.lock", f"{self.git_dir}/refs/heads/{branch}.lock"):
             command.call_as(self.user, _unlink_if_there, leftover)  # a save of ours that was killed in the middle
@@ -218,20 +232,28 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
     if not os.path.isdir(code_dir):
         raise AgentctlError(f"cannot adopt {code_dir}: no such folder", "name the agent's git repository")
     if not os.path.lexists(f"{code_dir}/.git"):
-        raise AgentctlError(f"cannot adopt {code_dir}: not a git repository",
-                            f"cd {code_dir} && git init && git add -A && git commit -m 'first version'")
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: not a git repository",
+            f"cd {code_dir} && git init && git add -A && git commit -m 'first version'",
+        )
     if not os.path.isdir(f"{code_dir}/.git"):
-        raise AgentctlError(f"cannot adopt {code_dir}: its .git is a file, so this is a linked worktree or a submodule",
-                            "a rollback has to move the whole repository: adopt a clone of its own")
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: its .git is a file, so this is a linked worktree or a submodule",
+            "a rollback has to move the whole repository: adopt a clone of its own",
+        )
     repository = Repository(code_dir, user)
     waiting = repository.what_hangs() or command.call_as(user, git_folder.find_waiting_object, repository.git_dir)
     if waiting:
-        raise AgentctlError(f"cannot adopt {code_dir}: {waiting} in its .git is no file; git would wait at it for ever",
-                            f"look at it (ls -l {code_dir}/.git), and move it away if it does not belong there")
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: {waiting} in its .git is no file; git would wait at it for ever",
+            f"look at it (ls -l {code_dir}/.git), and move it away if it does not belong there",
+        )
     commit, current = repository.head()
     if not commit:
-        raise AgentctlError(f"cannot adopt {code_dir}: it has no commit on its current branch",
-                            f"cd {code_dir} && git add -A && git commit -m 'first version'")
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: it has no commit on its current branch",
+            f"cd {code_dir} && git add -A && git commit -m 'first version'",
+        )
     if not branch:
         if not current:
             raise AgentctlError(f"cannot adopt {code_dir}: HEAD is detached", "git switch main, or name --branch")
@@ -240,11 +262,15 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
         tip = repository.git.run("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}").text
     except CommandFailed:
         known = repository.git.run("for-each-ref", "--format=%(refname:short)", "refs/heads").text.split()
-        raise AgentctlError(f"cannot adopt {code_dir}: there is no branch '{branch}'",
-                            f"its branches: {', '.join(known) or 'none'}; choose one with --branch") from None
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: there is no branch '{branch}'",
+            f"its branches: {', '.join(known) or 'none'}; choose one with --branch",
+        ) from None
     if current != branch:
-        raise AgentctlError(f"cannot adopt {code_dir}: it is on '{current or 'a detached HEAD'}', not on '{branch}'",
-                            f"git switch {branch}, or adopt with --branch {current or 'NAME'}")
+        raise AgentctlError(
+            f"cannot adopt {code_dir}: it is on '{current or 'a detached HEAD'}', not on '{branch}'",
+            f"git switch {branch}, or adopt with --branch {current or 'NAME'}",
+        )
     return tip, branch
 
 

@@ -46,8 +46,9 @@ def salvage(repository: Repository, broken: str, aside: str, branch: str, rescue
 def _look(home: str, aside: str) -> str:
     """As the agent's user: take away what would make git wait, and read the refs and stashes."""
     git_tidy.open_modes(home)
-    git_tidy.set_aside(home, aside, [*git_tidy.DERIVED, *git_folder.find_special(home),
-                                     *git_folder.find_special_objects(home)])
+    git_tidy.set_aside(
+        home, aside, [*git_tidy.DERIVED, *git_folder.find_special(home), *git_folder.find_special_objects(home)]
+    )
     stashes = git_folder.read_log(home, "refs/stash")
     top = git_folder.read_ref(home, "refs/stash")
     if top and (not stashes or stashes[-1][0] != top):
@@ -107,8 +108,9 @@ def _store_stashes(repository: Repository, stashes: list[tuple[str, str]]) -> li
 
 def _take_settings(repository: Repository, home: str) -> None:
     """Give the new repository the remotes, branches and user of the old."""
-    listed = repository.git.run("config", "--file", f"{home}/config", "--no-includes", "--list", "-z", check=False,
-                                limit_seconds=10)
+    listed = repository.git.run(
+        "config", "--file", f"{home}/config", "--no-includes", "--list", "-z", check=False, limit_seconds=10
+    )
     text = git_tidy.compose_settings(listed.stdout.decode("utf-8", "surrogateescape"))
     command.call_as(repository.user, git_tidy.write, f"{repository.git_dir}/config", text)
 

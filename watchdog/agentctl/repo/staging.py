@@ -40,8 +40,7 @@ class Staging:
         self.index = f"{path}/agentctl-index"
         exclude = f"{code_dir}/.git/info/exclude"
         self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
-        self.git = Git(path, work_tree=code_dir, index=self.index, user=user, config=self.config,
-                       fsync=False)
+        self.git = Git(path, work_tree=code_dir, index=self.index, user=user, config=self.config, fsync=False)
 
     def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
         """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores.
@@ -66,8 +65,14 @@ class Staging:
         be missing from the generation that is being tried, and nobody would know. What the agent's own list of
         ignored files does to git must not hinder it: the last try goes without.
         """
-        bare = Git(self.path, work_tree=self.code_dir, index=self.index, user=self.user,
-                   config={**self.config, "core.excludesFile": "/dev/null"}, fsync=False)
+        bare = Git(
+            self.path,
+            work_tree=self.code_dir,
+            index=self.index,
+            user=self.user,
+            config={**self.config, "core.excludesFile": "/dev/null"},
+            fsync=False,
+        )
         for git in (self.git, self.git, bare):
             self._remove_stale_lock()
             added, problems = work_tree.record(git, self.code_dir, is_tracked, self.hidden)
@@ -79,8 +84,7 @@ class Staging:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
         homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
         exclude = next((path for home in homes if os.path.isfile(path := f"{home}/info/exclude")), "/dev/null")
-        git = Git(self.path, work_tree=folder, index=self.index, user=self.user,
-                  config={"core.excludesFile": exclude})
+        git = Git(self.path, work_tree=folder, index=self.index, user=self.user, config={"core.excludesFile": exclude})
         return git.start("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
 
     def read_ignored(self, asked: Running, folders: tuple[str, ...] = ()) -> list[str]:
@@ -97,12 +101,16 @@ class Staging:
         """Return which of `names` the tree in place ignores, too; all of them where git cannot say."""
         if not names:
             return []
-        git = Git(self.path, work_tree=self.code_dir, index=self.index, user=self.user,
-                  config=self.config)
+        git = Git(self.path, work_tree=self.code_dir, index=self.index, user=self.user, config=self.config)
         asked = {f"{name}x" if name.endswith("/") else name: name for name in names}  # a folder that is not there yet
         running = git.start("check-ignore", "-z", "--stdin", "--no-index")
-        told = self.git.finish(running, os.fsencode("\0".join(asked)), limit_seconds=60, check=False,
-                               let_go=lambda: self._let_go(self.code_dir))
+        told = self.git.finish(
+            running,
+            os.fsencode("\0".join(asked)),
+            limit_seconds=60,
+            check=False,
+            let_go=lambda: self._let_go(self.code_dir),
+        )
         if told.status > 1:
             return names
         return [asked[path] for path in os.fsdecode(told.stdout).split("\0") if path in asked]
@@ -114,8 +122,16 @@ class Staging:
             return
         names = [n for n in listed.stdout.split(b"\0") if n and n.split(b"/")[0] != os.fsencode(self.hidden)]
         if listed.status == 0 and names:
-            self.git.run("add", "--force", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
-                         stdin=b"\0".join(names), check=False, limit_seconds=600)
+            self.git.run(
+                "add",
+                "--force",
+                "--ignore-errors",
+                "--pathspec-from-file=-",
+                "--pathspec-file-nul",
+                stdin=b"\0".join(names),
+                check=False,
+                limit_seconds=600,
+            )
 
     def _remove_stale_lock(self) -> None:
         lock = f"{self.index}.lock"

@@ -101,8 +101,10 @@ class Vault:
         """Bring a commit in without a name for it; raise AgentctlError if the repository has it not whole."""
         with self.writing():
             if not self._take_commit(commit, repository, list(self.refs("refs/agentctl/commit/").values())):
-                raise AgentctlError(f"commit {commit[:12]} is not whole in the agent's repository",
-                                    "'git fsck --full' there tells what is missing")
+                raise AgentctlError(
+                    f"commit {commit[:12]} is not whole in the agent's repository",
+                    "'git fsck --full' there tells what is missing",
+                )
 
     def keep_branches(self, repository: Git) -> None:
         """Keep a copy of the agent's branches and tags, for the day its own repository is gone."""
@@ -111,8 +113,10 @@ class Vault:
 
     def _keep_branches(self, repository: Git) -> None:
         listed = repository.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
-        wanted = {f"refs/agentctl/kept/{ref[5:]}": oid for oid, ref in
-                  (line.split(" ", 1) for line in listed.text.splitlines())}
+        wanted = {
+            f"refs/agentctl/kept/{ref[5:]}": oid
+            for oid, ref in (line.split(" ", 1) for line in listed.text.splitlines())
+        }
         have = self.refs("refs/agentctl/kept/")
         news = {ref: oid for ref, oid in wanted.items() if have.get(ref) != oid}
         if not news:
@@ -130,8 +134,11 @@ class Vault:
 
     def _make_way(self, news: dict[str, str], gone: dict[str, str]) -> None:
         """A branch `a` that is gone stands in the way of a new `a/b`; what it held stays, under another name."""
-        blocking = {ref: oid for ref, oid in gone.items()
-                    if any(n.startswith(f"{ref}/") or ref.startswith(f"{n}/") for n in news)}
+        blocking = {
+            ref: oid
+            for ref, oid in gone.items()
+            if any(n.startswith(f"{ref}/") or ref.startswith(f"{n}/") for n in news)
+        }
         self._set_refs({f"refs/agentctl/replaced/{oid}": oid for oid in blocking.values()})
         self._set_refs(dict.fromkeys(blocking))
 

@@ -53,8 +53,10 @@ def start(code_dir: str, name: str, source: str, folder: str) -> str:
         was_there = _has(git, f"refs/heads/{name}")
         elsewhere = _worktree_of(git, name)
         if elsewhere and os.path.realpath(elsewhere) != os.path.realpath(folder):
-            raise AgentctlError(f"branch '{name}' is checked out at {elsewhere} already",
-                                "work on it there, switch that to another branch, or choose another name")
+            raise AgentctlError(
+                f"branch '{name}' is checked out at {elsewhere} already",
+                "work on it there, switch that to another branch, or choose another name",
+            )
         base = git.merge_base(source, f"refs/heads/{name}") if was_there else _resolve(git, source, code_dir)
         if not elsewhere:
             _make_worktree(git, name, base, folder, was_there)
@@ -65,8 +67,10 @@ def start(code_dir: str, name: str, source: str, folder: str) -> str:
 
 def _make_worktree(git, name: str, base: str, folder: str, was_there: bool) -> None:
     if os.path.lexists(folder):
-        raise AgentctlError(f"cannot make the worktree {folder}: something is there",
-                            "move it away; 'git worktree list' shows whether git knows it")
+        raise AgentctlError(
+            f"cannot make the worktree {folder}: something is there",
+            "move it away; 'git worktree list' shows whether git knows it",
+        )
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     words = [folder, name] if was_there else ["-b", name, folder, base]
     git.worktree("add", "--quiet", *words, kill_after_timeout=LIMIT_SECONDS)
@@ -93,8 +97,11 @@ def look(code_dir: str, name: str, main: str, folder: str) -> str:
             on = worktree.git.symbolic_ref("--quiet", "HEAD", with_exceptions=False)
             facts["dirty"] = _dirty(worktree.git)
             if on != f"refs/heads/{name}":
-                raise AgentctlError(f"the worktree {folder} has '{on.removeprefix('refs/heads/') or 'no branch'}' "
-                                    f"checked out, not '{name}'", f"git -C {folder} switch {name}")
+                raise AgentctlError(
+                    f"the worktree {folder} has '{on.removeprefix('refs/heads/') or 'no branch'}' "
+                    f"checked out, not '{name}'",
+                    f"git -C {folder} switch {name}",
+                )
     return json.dumps(facts)
 
 
@@ -164,8 +171,10 @@ def _resolve(git, revision: str, code_dir: str) -> str:
     commit = git.rev_parse("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", with_exceptions=False)
     if not commit:
         known = git.for_each_ref("--format=%(refname:short)", "--sort=-committerdate", "--count=8", "refs/heads")
-        raise AgentctlError(f"there is no branch or commit '{revision}' in {code_dir}",
-                            f"its newest branches: {', '.join(known.split()) or 'none'}")
+        raise AgentctlError(
+            f"there is no branch or commit '{revision}' in {code_dir}",
+            f"its newest branches: {', '.join(known.split()) or 'none'}",
+        )
     return commit.splitlines()[-1]
 
 

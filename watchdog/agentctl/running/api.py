@@ -88,11 +88,21 @@ class Connection:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         descriptor = struct.pack("i", self.peer.fileno())
         try:
-            door.sendmsg([self.received], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)], socket.MSG_DONTWAIT,
-                         self.session.station.places.handover_socket_path)
+            door.sendmsg(
+                [self.received],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)],
+                socket.MSG_DONTWAIT,
+                self.session.station.places.handover_socket_path,
+            )
         except OSError as error:
-            self._send(503, problem("no-watchdog", f"the watchdog does not take it: {error.strerror}",
-                                    "GET /health, POST /health and POST /restart work without it"))
+            self._send(
+                503,
+                problem(
+                    "no-watchdog",
+                    f"the watchdog does not take it: {error.strerror}",
+                    "GET /health, POST /health and POST /restart work without it",
+                ),
+            )
         door.close()
         self.close()
 
@@ -109,8 +119,10 @@ class Connection:
 
     def _send(self, status: int, answer: dict) -> None:
         payload = json.dumps(answer).encode() + b"\n"
-        head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n" \
-               f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        )
         try:
             self.peer.sendall(head.encode() + payload)
         except OSError:
@@ -133,8 +145,15 @@ class Connection:
             self.server.open -= 1
 
 
-REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
-           503: "Service Unavailable"}
+REASONS = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    503: "Service Unavailable",
+}
 OURS = ("/health", "/restart", "/pane", "/changes")
 MOST_RESTART_BYTES = 1024  # a restart that brings more brings a history or a task
 
@@ -150,7 +169,7 @@ def is_for_watchdog(data: bytes) -> bool:
         return True
     if path != "/restart":
         return False
-    brings_more = b"\"history\"" in body or b"\"task\"" in body
+    brings_more = b'"history"' in body or b'"task"' in body
     return brings_more or len(body) > MOST_RESTART_BYTES or _promised(head) > MOST_RESTART_BYTES
 
 
@@ -217,11 +236,19 @@ def _health(session, body: bytes):
     except ValueError as error:
         return 400, problem("bad-request", f"the body is not JSON: {error}", '{"launch_id": "..."}'), None
     if facts.get("launch_id") != session.launch.id:
-        return 409, problem("other-launch", "the heartbeat is not of the launch that runs",
-                            "send AGENT_LAUNCH_ID as launch_id"), None
+        return (
+            409,
+            problem(
+                "other-launch", "the heartbeat is not of the launch that runs", "send AGENT_LAUNCH_ID as launch_id"
+            ),
+            None,
+        )
     told = facts.get("notify")  # from a container's entry: what the agent has said, as it said it
-    fields = {"WATCHDOG": "1", "READY": "1"} if not isinstance(told, dict) else \
-        {str(name): str(value) for name, value in told.items()}
+    fields = (
+        {"WATCHDOG": "1", "READY": "1"}
+        if not isinstance(told, dict)
+        else {str(name): str(value) for name, value in told.items()}
+    )
     for key, name in (("progress", "X_AGENTCTL_PROGRESS"), ("phase", "X_AGENTCTL_PHASE"), ("status", "STATUS")):
         if key in facts:
             fields[name] = str(facts[key])

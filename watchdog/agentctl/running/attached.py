@@ -38,7 +38,9 @@ def attach(station, *, read_only: bool) -> None:
     place = Place(station)
     facts = place.facts()
     if not facts or facts["State"]["Status"] != "running":
-        raise AgentctlError(f"agent '{station.places.name}' has no session: its container does not run",
-                            "agentctl status; agentctl logs")
+        raise AgentctlError(
+            f"agent '{station.places.name}' has no session: its container does not run",
+            "agentctl status; agentctl logs",
+        )
     argv = InnerTmux(place.engine, place.known_container()).attach_argv(SESSION_NAME, read_only=read_only)
     os.execve(argv[0], argv, {**os.environ, **place.engine.env})

@@ -82,8 +82,10 @@ class Jobs:
         if facts := session.running_facts():
             session.ledger.add_evidence(session.launch.incident, runs=facts)
         recover(session.ledger, session.launch, session.life.first_beat_at)
-        session.journal.info(f"agentctl: incident {session.launch.incident}: recovered on generation "
-                             f"{session.launch.generation['number']}")
+        session.journal.info(
+            f"agentctl: incident {session.launch.incident}: recovered on generation "
+            f"{session.launch.generation['number']}"
+        )
 
     # -- what ----------------------------------------------------------------------------------------------
 
@@ -92,9 +94,14 @@ class Jobs:
         judge = session.life.judge
         last_beat = judge.last_counted_at or 0.0
         is_proven = policy.is_proven(  # by a clock that nobody can set, and up to the last beat: silence proves nothing
-            now=last_beat if settings.heartbeats else time.monotonic(), ready_at=judge.ready_at, beats=judge.counted,
-            progressed=judge.progressed or judge.phase != "working", reports_progress=judge.progress is not None,
-            duration_seconds=settings.duration, heartbeats=settings.heartbeats)
+            now=last_beat if settings.heartbeats else time.monotonic(),
+            ready_at=judge.ready_at,
+            beats=judge.counted,
+            progressed=judge.progressed or judge.phase != "working",
+            reports_progress=judge.progress is not None,
+            duration_seconds=settings.duration,
+            heartbeats=settings.heartbeats,
+        )
         if not is_proven or self._is_unconfirmed():
             session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
             return
@@ -138,8 +145,9 @@ class Jobs:
             self.session.loop.set_timer("save-work", SAVE_AGAIN_SECONDS, self.after_launch)
             return
         if status != 0:
-            self.session.journal.warning("agentctl: the condemned work could not be committed to its rescue branch; "
-                                         "it is whole in quarantine")
+            self.session.journal.warning(
+                "agentctl: the condemned work could not be committed to its rescue branch; it is whole in quarantine"
+            )
         self.is_work_saved = True
         self.settle_incident()
         if self.session.life.ready_at is not None and self.session.launch.generation["status"] == "good":
@@ -187,8 +195,7 @@ class Jobs:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         # Marked as the launch's own, so that whoever ends the launch ends its jobs too.
         env = {**os.environ, "AGENT_NAME": self.station.places.name, "AGENT_LAUNCH_ID": self.session.launch.id}
-        running = command.start(argv, env=env, own_session=True,
-                                stdin_fd=null, stdout_fd=1, stderr_fd=2)
+        running = command.start(argv, env=env, own_session=True, stdin_fd=null, stdout_fd=1, stderr_fd=2)
         os.close(null)
         self.running[job] = running
         pidfd = os.pidfd_open(running.pid)

@@ -61,9 +61,11 @@ class ContainerSession(session.Session):
         self._await_end()
         self.status.write(pid=self.pane.pane_pid, phase="starting", container=self.container, image=self.image)
         self.notifier.status(f"generation {number}: starting")
-        self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
-                          f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
-                          f"container {self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}")
+        self.journal.info(
+            f"agentctl: launch {self.launch.id}, generation {number} "
+            f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
+            f"container {self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}"
+        )
         self.probe = make_probe(self.station, self)
         self.jobs.after_launch()
 
@@ -85,8 +87,14 @@ class ContainerSession(session.Session):
             return self.launch.generation["image"]
         is_recovery = generation["status"] != "candidate"
         try:
-            return images.ensure(self.place, self.ledger, generation, is_recovery=is_recovery, say=self.journal.info,
-                                 on_idle=self._go_on_waiting)
+            return images.ensure(
+                self.place,
+                self.ledger,
+                generation,
+                is_recovery=is_recovery,
+                say=self.journal.info,
+                on_idle=self._go_on_waiting,
+            )
         except AgentctlError as error:
             if not self._is_asked_to_stop():
                 raise
@@ -104,8 +112,10 @@ class ContainerSession(session.Session):
 
     def _check_image(self, facts: dict) -> None:
         if facts["Image"] != self.image:
-            raise AgentctlError(f"the container runs image {facts['Image'][:19]}, wanted is {self.image[:19]}",
-                                f"the service in {self.place.file} has to say: image: ${{AGENT_IMAGE}}")
+            raise AgentctlError(
+                f"the container runs image {facts['Image'][:19]}, wanted is {self.image[:19]}",
+                f"the service in {self.place.file} has to say: image: ${{AGENT_IMAGE}}",
+            )
 
     def _follow(self) -> None:
         """Have the container's output come in as if it were a pane's."""
@@ -286,8 +296,10 @@ class ContainerSession(session.Session):
             return error.message
         if facts["Image"] == self.image and facts["State"]["Status"] == "running":
             return ""
-        return f"container {self.container[:12]} is {facts['State']['Status']} of image {facts['Image'][:19]}, " \
-               f"wanted is {self.image[:19]}"
+        return (
+            f"container {self.container[:12]} is {facts['State']['Status']} of image {facts['Image'][:19]}, "
+            f"wanted is {self.image[:19]}"
+        )
 
     def running_facts(self) -> dict:
         """What an incident is told about what runs after it."""

@@ -28,8 +28,11 @@ class BuiltTooLong(AgentctlError):
 def environment(station, launch) -> dict[str, str]:
     """Return the contract as it is inside; what the image says of its own world stays as it is there."""
     settings, given = station.config.compose, station.config.agent.environment
-    env = {name: value for name, value in build_environment(station, launch, {}).items()
-           if name not in OF_THE_HOST or name in given}
+    env = {
+        name: value
+        for name, value in build_environment(station, launch, {}).items()
+        if name not in OF_THE_HOST or name in given
+    }
     moves = [(station.state_dir, settings.state), (station.code_dir, settings.code)]
     return {**env, **choices.moved_inside({name: env[name] for name in UNDER if name in env}, moves)}
 
@@ -37,7 +40,13 @@ def environment(station, launch) -> dict[str, str]:
 def leave(station, launch_id: str, argv: list[str], env: dict[str, str]) -> None:
     """Write down what is to be started, where the agent's user alone reads it."""
     settings = station.config
-    facts = {"launch_id": launch_id, "argv": argv, "env": env, "cwd": env["AGENT_CODE_DIR"],
-             "stop_grace": settings.agent.stop_grace, "timeout_seconds": settings.heartbeat.timeout,
-             "api": station.places.api_socket_path}
+    facts = {
+        "launch_id": launch_id,
+        "argv": argv,
+        "env": env,
+        "cwd": env["AGENT_CODE_DIR"],
+        "stop_grace": settings.agent.stop_grace,
+        "timeout_seconds": settings.heartbeat.timeout,
+        "api": station.places.api_socket_path,
+    }
     durable.write(station.places.launch_path, json.dumps(facts).encode(), 0o600, station.owner)

@@ -26,8 +26,12 @@ def main(name: str, plan: dict, teller: Teller) -> int:
         user = find_identity(given.agent.user) if plan["scope"] == "system" else None
         command.call_as(user, _copy_state_as_agent, json.dumps(plan))
         station = open_station(name, plan, given)
-        return hold(station, plan, teller, lambda ledger: ContainerTrial(
-            station, ledger, begin(ledger, plan, image=plan["image"]), plan, teller))
+        return hold(
+            station,
+            plan,
+            teller,
+            lambda ledger: ContainerTrial(station, ledger, begin(ledger, plan, image=plan["image"]), plan, teller),
+        )
     finally:
         if station is not None:
             take_down(station, plan)
@@ -72,7 +76,13 @@ def take_down(station: Station, plan: dict) -> None:
     try:
         place = Place(station)
         place.prove_stopped()
-        place.engine.compose(place.project, place.file, place.folder, "down", variables=place.variables(plan["image"]),
-                             limit_seconds=DOWN_SECONDS)
+        place.engine.compose(
+            place.project,
+            place.file,
+            place.folder,
+            "down",
+            variables=place.variables(plan["image"]),
+            limit_seconds=DOWN_SECONDS,
+        )
     except AgentctlError as error:
         print(f"agentctl: what the trial leaves behind: {error.message}", flush=True)

@@ -17,8 +17,9 @@ SIGNAL_NAMES = {getattr(signal, name): name for name in NAMED}
 class Ending:
     """How a launch ended, with everything only the runner knows."""
 
-    def __init__(self, end: str, trigger: str, reason: str, *, exit_status: int | None = None,
-                 exit_signal: int | None = None) -> None:
+    def __init__(
+        self, end: str, trigger: str, reason: str, *, exit_status: int | None = None, exit_signal: int | None = None
+    ) -> None:
         self.end, self.trigger, self.reason = end, trigger, reason
         self.exit_status, self.exit_signal = exit_status, exit_signal
         self.at = time.time()

@@ -17,9 +17,14 @@ def main(*, as_json: bool = False) -> int:
     folder = os.environ.get(VARIABLE, "")
     launch, live = status_file.read(f"{folder}/launch.json"), status_file.read(f"{folder}/live.json")
     why_not = is_well(live, launch, time.time())
-    facts = {"well": not why_not, "why": why_not, "launch_id": launch.get("launch_id"),
-             "generation": live.get("generation"), "phase": live.get("phase"),
-             "last_heartbeat_at": live.get("last_heartbeat_at")}
+    facts = {
+        "well": not why_not,
+        "why": why_not,
+        "launch_id": launch.get("launch_id"),
+        "generation": live.get("generation"),
+        "phase": live.get("phase"),
+        "last_heartbeat_at": live.get("last_heartbeat_at"),
+    }
     said = why_not or f"generation {facts['generation']}: {facts['phase']}, its heartbeat is fresh"
     os.write(1, (json.dumps(facts) if as_json else said).encode() + b"\n")
     return EXIT_NOT_WELL if why_not else EXIT_DONE

@@ -48,8 +48,10 @@ def read_launch(folder: str) -> dict:
         with open(f"{folder}/launch.json", encoding="utf-8") as file:
             return json.loads(file.read())
     except (OSError, ValueError) as error:
-        raise AgentctlError(f"no launch is wanted here: {folder}/launch.json: {error}",
-                            "the runner outside starts this container: agentctl start") from error
+        raise AgentctlError(
+            f"no launch is wanted here: {folder}/launch.json: {error}",
+            "the runner outside starts this container: agentctl start",
+        ) from error
 
 
 class Inside:
@@ -72,8 +74,9 @@ class Inside:
         self.feed = PaneFeed(f"{FOLDER}/pane", None, self.loop, self.journal)
         env = {**os.environ, **self.launch["env"], "NOTIFY_SOCKET": self.receiver.path}
         self.tmux = Tmux(TMUX_SOCKET, None, env)
-        self.pane = self.tmux.start(SESSION_NAME, self.launch["argv"], cwd=self.launch["cwd"], env=env,
-                                    pipe_fifo=f"{FOLDER}/pane")
+        self.pane = self.tmux.start(
+            SESSION_NAME, self.launch["argv"], cwd=self.launch["cwd"], env=env, pipe_fifo=f"{FOLDER}/pane"
+        )
         self.loop.watch_end(self.pane.pane_pid, self._on_agent_end)
         self.loop.watch_end(self.pane.server_pid, self._on_server_end)
         while self.exit_status is None:
@@ -124,8 +127,9 @@ class Inside:
 
     def _kill_rest(self) -> None:
         """End every process of the launch; the end of the agent's own is seen by the loop."""
-        process.end_all(lambda: process.with_variable("AGENT_LAUNCH_ID", self.launch["launch_id"]),
-                        limit_seconds=KILL_SECONDS)
+        process.end_all(
+            lambda: process.with_variable("AGENT_LAUNCH_ID", self.launch["launch_id"]), limit_seconds=KILL_SECONDS
+        )
 
     def _listen_to_signals(self) -> None:
         self.wakeup, write_end = os.pipe()

@@ -30,8 +30,15 @@ def main(name: str, job: str, *args: str) -> int:
     try:
         station = Station.open(name, lenient=True)
         with station.ledger() as ledger:
-            known = {"bless": bless, "standby": standby, "save-work": save_work, "ballast": ballast,
-                     "change-snapshot": change_snapshot, "promote": promote, "page": page}
+            known = {
+                "bless": bless,
+                "standby": standby,
+                "save-work": save_work,
+                "ballast": ballast,
+                "change-snapshot": change_snapshot,
+                "promote": promote,
+                "page": page,
+            }
             return known[job](station, ledger, *args)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         print(f"agentctl: {job}: {in_words(error)}", flush=True)
@@ -89,8 +96,10 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
     if policy.is_pruned(generation):
-        raise AgentctlError(f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
-                            "put its code in place and restart: it becomes a new generation")
+        raise AgentctlError(
+            f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
+            "put its code in place and restart: it becomes a new generation",
+        )
     damage = station.vault.check([generation["vault_commit"]])
     if damage:
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
@@ -118,8 +127,13 @@ def failing_check(station: Station, checks: list[list[str]]) -> str:
             if station.is_contained:
                 _check_inside(station, argv, settings.check_timeout)
                 continue
-            command.run(["/usr/bin/env", "--", *argv], env=env, cwd=station.code_dir, user=station.user,
-                        limit_seconds=settings.check_timeout)
+            command.run(
+                ["/usr/bin/env", "--", *argv],
+                env=env,
+                cwd=station.code_dir,
+                user=station.user,
+                limit_seconds=settings.check_timeout,
+            )
         except CommandFailed as error:
             return f"check failed: {error.message}"
     return ""
@@ -131,8 +145,9 @@ def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> No
 
     place, settings = Place(station), station.config.compose
     code, state_dir = settings.code or station.code_dir, settings.state or station.state_dir
-    words = place.engine.words_inside(place.known_container(), argv, code,
-                                      {"AGENT_CODE_DIR": code, "AGENT_STATE_DIR": state_dir})
+    words = place.engine.words_inside(
+        place.known_container(), argv, code, {"AGENT_CODE_DIR": code, "AGENT_STATE_DIR": state_dir}
+    )
     done = place.engine.run(*words, limit_seconds=limit_seconds, check=False)
     if done.status != 0:  # what failed is the check, not docker
         raise CommandFailed(argv, done.status, done.stdout, done.stderr)
@@ -147,8 +162,9 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     links = list(station.vault.links(good["vault_commit"]))  # the vault has no content of theirs
     environment = [*station.config.environment.paths, *links] if good["number"] == int(number) else []
     with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
-        station.slots.prepare(station.vault, good["number"], good["vault_commit"],
-                              station.vault.own_commit(good), environment)
+        station.slots.prepare(
+            station.vault, good["number"], good["vault_commit"], station.vault.own_commit(good), environment
+        )
     station.vault.keep_branches(station.repository.git)
     station.repository.hide()
     return 0
@@ -163,8 +179,7 @@ def ballast(station: Station, ledger: Ledger) -> int:
 def tell_vault(station: Station, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
     known = station.vault.refs("refs/agentctl/condemned/")
-    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' "
-                      "AND vault_commit<>''")
+    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' AND vault_commit<>''")
     wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
     news = {ref: oid for ref, oid in wanted.items() if ref not in known}
     station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
@@ -177,8 +192,7 @@ def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
         return
     from ..recovery import evidence
 
-    argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-n", "60",
-            f"AGENTCTL_LAUNCH_ID={proof['launch']}"]
+    argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-n", "60", f"AGENTCTL_LAUNCH_ID={proof['launch']}"]
     try:
         lines = command.run(argv, env={"LC_ALL": "C"}, limit_seconds=10).text.splitlines()
     except CommandFailed:
@@ -217,8 +231,10 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
 
 def _launched(ledger: Ledger, attempt: dict) -> dict | None:
     """Find the generation that failed; an undo condemns none."""
-    row = ledger.one("SELECT g.commit_id, g.tree FROM incidents i JOIN generations g ON g.number = i.generation_from "
-                     "WHERE i.id=?", attempt["incident"])
+    row = ledger.one(
+        "SELECT g.commit_id, g.tree FROM incidents i JOIN generations g ON g.number = i.generation_from WHERE i.id=?",
+        attempt["incident"],
+    )
     return row if attempt["rung"] != "undo" else None
 
 
@@ -241,9 +257,14 @@ def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
         tell_mended(station, ledger, attempt, station.slots.quarantine_path(incident_id, move))
     for move, attempt in enumerate(moves, 1):
         tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
-        steps = {row["name"]: row["detail"] for row in ledger.all(
-            "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
-            incident_id, attempt["number"])}
+        steps = {
+            row["name"]: row["detail"]
+            for row in ledger.all(
+                "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
+                incident_id,
+                attempt["number"],
+            )
+        }
         if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
             continue
         told = json.loads(steps.get("repository", "{}"))

@@ -18,8 +18,11 @@ class Life:
     def __init__(self, session) -> None:
         self.session = session
         heartbeat = session.station.config.heartbeat
-        self.judge = Judge(timeout_seconds=heartbeat.timeout, longest_wait_seconds=heartbeat.longest_wait,
-                           progress_required=heartbeat.progress == "required")
+        self.judge = Judge(
+            timeout_seconds=heartbeat.timeout,
+            longest_wait_seconds=heartbeat.longest_wait,
+            progress_required=heartbeat.progress == "required",
+        )
         self.ready_at = self.first_beat_at = self.last_beat_at = None
         self.notes: list[str] = []
         self.is_extended = False

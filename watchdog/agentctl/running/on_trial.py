@@ -76,8 +76,11 @@ def _led_to(value, state: str, copy: str):
 
 def _own_sessions(patterns: list[str], copies: list[str]) -> list[str]:
     """Return the patterns of sessions that were copied. Others are the running agent's: not to be resumed twice."""
-    copied = [p for p in patterns if not p.startswith(("/", "~"))
-              or any(os.path.expanduser(p).startswith(f"{copy}/") for copy in copies)]
+    copied = [
+        p
+        for p in patterns
+        if not p.startswith(("/", "~")) or any(os.path.expanduser(p).startswith(f"{copy}/") for copy in copies)
+    ]
     return copied or (["no-session-was-copied"] if patterns else [])
 
 

@@ -50,8 +50,9 @@ def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
     argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
     if message and settings.resume.message == "argument":
         record(ledger, launch, message)
-    return Resumption(fill(argv, session, message), session, message, settings.resume.message,
-                      session if is_resumed else "")
+    return Resumption(
+        fill(argv, session, message), session, message, settings.resume.message, session if is_resumed else ""
+    )
 
 
 def is_unresumable(earlier: list[dict], generation: dict) -> bool:
@@ -59,8 +60,14 @@ def is_unresumable(earlier: list[dict], generation: dict) -> bool:
 
     `earlier` are the launches before this one, newest first.
     """
-    ends = [row for row in earlier[:2] if row["generation"] == generation["number"] and row["exit_status"]
-            and row["end"] == policy.FAILED and row["trigger"] == "crash-at-start"]
+    ends = [
+        row
+        for row in earlier[:2]
+        if row["generation"] == generation["number"]
+        and row["exit_status"]
+        and row["end"] == policy.FAILED
+        and row["trigger"] == "crash-at-start"
+    ]
     return generation["status"] == "good" and len(ends) == 2
 
 
@@ -77,8 +84,11 @@ def compose(last: dict | None, incident: dict | None, brief_path: str, pending: 
     parts = [f"[agentctl] You were restarted: {_why(last)}."]
     if incident is not None and incident["generation_to"] is not None and brief_path:
         before, now = incident["generation_from"], incident["generation_to"]
-        moved = "Your state went back to what it was with this code" if before == now else \
-            f"Your code went back from generation {before} to generation {now}"
+        moved = (
+            "Your state went back to what it was with this code"
+            if before == now
+            else f"Your code went back from generation {before} to generation {now}"
+        )
         parts.append(f"{moved}; read {brief_path} first, it says what was undone and where it is.")
     if pending:
         more = f" (and {len(pending) - MOST_PENDING} more)" if len(pending) > MOST_PENDING else ""
@@ -114,8 +124,10 @@ def _facts(station: Station, ledger: Ledger, launch: Launch, earlier: list[dict]
 
 def compose_interrupt(silent_seconds: float, key: str) -> str:
     """Write the message that follows the key which ended a turn. Pure."""
-    return (f"[agentctl] You were busy for {silent_seconds:.0f} seconds without any progress, so {key} was pressed to "
-            "end your turn. Look what held you up, and go on in smaller steps.")
+    return (
+        f"[agentctl] You were busy for {silent_seconds:.0f} seconds without any progress, so {key} was pressed to "
+        "end your turn. Look what held you up, and go on in smaller steps."
+    )
 
 
 def tell_after_ready(session) -> None:
@@ -131,8 +143,9 @@ def _type_when_drawn(session, ready_at: float, after: float) -> None:
     longest = ready_at + after + DRAWN_AT_LATEST_SECONDS  # some draw nothing at all
     due_at = longest if drawn_at is None else min(max(ready_at, drawn_at) + after, longest)
     if now < due_at:
-        session.loop.set_timer("message", min(due_at - now, LOOK_SECONDS),
-                               lambda: _type_when_drawn(session, ready_at, after))
+        session.loop.set_timer(
+            "message", min(due_at - now, LOOK_SECONDS), lambda: _type_when_drawn(session, ready_at, after)
+        )
     else:
         type_message(session, session.resumption.message)
 
@@ -145,8 +158,9 @@ def type_message(session, message: str) -> None:
         session.journal.warning(f"agentctl: it is not told why, as that could not be written down: {error}")
         return
     if _at_keyboard(session, session.tmux.type, message):
-        session.loop.set_timer("message", ENTER_AFTER_SECONDS,
-                               lambda: _at_keyboard(session, session.tmux.press, "Enter"))
+        session.loop.set_timer(
+            "message", ENTER_AFTER_SECONDS, lambda: _at_keyboard(session, session.tmux.press, "Enter")
+        )
 
 
 def _at_keyboard(session, act, what: str) -> bool:

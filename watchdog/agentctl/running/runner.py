@@ -164,9 +164,18 @@ def _record(station: Station, ledger: Ledger, begun: launches.Launch, ending: En
         keep_evidence(station, begun, ending)
     with ledger.transaction():
         _refund(ledger, begun, ending)
-        writers.end_launch(ledger, begun.id, ending.end, at=ending.at, trigger=ending.trigger, reason=ending.reason,
-                           exit_status=ending.exit_status, exit_signal=ending.exit_signal, ready_at=ending.ready_at,
-                           first_beat_at=ending.first_beat_at)
+        writers.end_launch(
+            ledger,
+            begun.id,
+            ending.end,
+            at=ending.at,
+            trigger=ending.trigger,
+            reason=ending.reason,
+            exit_status=ending.exit_status,
+            exit_signal=ending.exit_signal,
+            ready_at=ending.ready_at,
+            first_beat_at=ending.first_beat_at,
+        )
     journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
 
 

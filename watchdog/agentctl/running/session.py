@@ -82,8 +82,9 @@ class Session:
         self.feed = PaneFeed(places.pane_fifo_path, self.station.owner, self.loop, self.journal)
         self.token = self._make_token(places.token_path)
         self.jobs = Jobs(self.station, self)
-        self.status = StatusFile(places.live_status_path, self.launch.id, self.launch.generation["number"],
-                                 self.launch.started_at)
+        self.status = StatusFile(
+            places.live_status_path, self.launch.id, self.launch.generation["number"], self.launch.started_at
+        )
 
     def _start_agent(self) -> None:
         station, places = self.station, self.station.places
@@ -91,15 +92,16 @@ class Session:
         self.launch_env = env
         self.tmux = Tmux(places.tmux_socket_path, station.user, env)
         argv = self._choose_command(env)
-        self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env,
-                                    pipe_fifo=places.pane_fifo_path)
+        self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env, pipe_fifo=places.pane_fifo_path)
         self.loop.watch_end(self.pane.server_pid, self._on_server_end)
         self.loop.watch_end(self.pane.pane_pid, self._on_agent_end)
         self.status.write(pid=self.pane.pane_pid, phase="starting")
         number = self.launch.generation["number"]
         self.notifier.status(f"generation {number}: starting")
-        self.journal.info(f"agentctl: launch {self.launch.id}, generation {number} "
-                          f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})")
+        self.journal.info(
+            f"agentctl: launch {self.launch.id}, generation {number} "
+            f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})"
+        )
         self.probe = make_probe(station, self)
         self.jobs.after_launch()
 
@@ -176,8 +178,12 @@ class Session:
         targets = process.in_front_of_shell(self.pane.pane_pid)
         process.signal_and_wake(targets, signal.SIGABRT)
         if self._wait_for_end(ABORT_GRACE_SECONDS, targets, told_all_seconds=TOLD_ALL_SECONDS):
-            self.tmux.exit_of(SESSION_NAME, meanwhile=self.feed.read, limit_seconds=TOLD_ALL_SECONDS,
-                              answer_seconds=ABORT_GRACE_SECONDS)
+            self.tmux.exit_of(
+                SESSION_NAME,
+                meanwhile=self.feed.read,
+                limit_seconds=TOLD_ALL_SECONDS,
+                answer_seconds=ABORT_GRACE_SECONDS,
+            )
 
     def ask_to_end(self) -> None:
         """SIGTERM to the agent, waking what is stopped; nobody waits for it."""
@@ -197,8 +203,7 @@ class Session:
         self.ending = Ending(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
-    def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None,
-                      told_all_seconds: float = 0.0) -> bool:
+    def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None, told_all_seconds: float = 0.0) -> bool:
         """Keep reading the pane until the processes (the agent's) have ended; False if they have not in time.
 
         With `told_all_seconds` also when something was written and nothing more for that long.
@@ -257,8 +262,15 @@ class Session:
     def start_probe(self, argv: list[str], null: int) -> command.Running:
         """Start a probe of the agent's, as its user and beside it."""
         env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
-        return command.start(["/usr/bin/env", "--", *argv], env=env, cwd=self.station.code_dir,
-                             user=self.station.user, stdin_fd=null, stdout_fd=null, stderr_fd=null)
+        return command.start(
+            ["/usr/bin/env", "--", *argv],
+            env=env,
+            cwd=self.station.code_dir,
+            user=self.station.user,
+            stdin_fd=null,
+            stdout_fd=null,
+            stderr_fd=null,
+        )
 
     # -- small parts ----------------------------------------------------------------------------------------
 

@@ -166,8 +166,13 @@ class Supervisor:
             env["MONITOR_INVOCATION_ID"] = os.urandom(16).hex()
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.running = command.start([sys.executable, "-I", "-S", ENTRY_PATH, part, self.name], env=env,
-                                         stdin_fd=null, stdout_fd=1, stderr_fd=2)
+            self.running = command.start(
+                [sys.executable, "-I", "-S", ENTRY_PATH, part, self.name],
+                env=env,
+                stdin_fd=null,
+                stdout_fd=1,
+                stderr_fd=2,
+            )
         finally:
             os.close(null)
         return self.running
@@ -186,8 +191,9 @@ class Supervisor:
 
     def _find_left_over(self) -> list[int]:
         """List the processes that name the agent, and every child: orphans come to us, whatever they forgot."""
-        named = [p for p in process.with_variable("AGENT_NAME", self.name)
-                 if _is_of_a_launch(p, self.station.places.root)]
+        named = [
+            p for p in process.with_variable("AGENT_NAME", self.name) if _is_of_a_launch(p, self.station.places.root)
+        ]
         return [*named, *(p for p in process.children(os.getpid()) if p not in named)]
 
     def _alert(self) -> None:

@@ -29,23 +29,35 @@ SHOWN_LINES = 15
 def candidate(name: str, plan: dict, settings: config.Config) -> Station:
     """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
     values = settings.values
-    own = {"agent.code": plan["worktree"], "state.dir": f"{plan['folder']}/state", "state.extra": [],
-           "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"}}
+    own = {
+        "agent.code": plan["worktree"],
+        "state.dir": f"{plan['folder']}/state",
+        "state.extra": [],
+        "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"},
+    }
     places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
     return Station(places, config.Config({**values, **own}, settings.given))
 
 
 def hold(station: Station, plan: dict, teller: Teller, make) -> int:
     """Hold the trial that `make(ledger)` makes, and tell how it went."""
-    for folder, mode in ((station.places.runtime_dir, 0o755 if "image" in plan else 0o700),
-                         (station.places.data_dir, 0o700)):
+    for folder, mode in (
+        (station.places.runtime_dir, 0o755 if "image" in plan else 0o700),
+        (station.places.data_dir, 0o700),
+    ):
         os.makedirs(folder, mode=mode, exist_ok=True)
     trial = make(Ledger.create(station.places.ledger_path))
     ending = trial.run()
     ok = trial.has_held and ending.end == policy.STOPPED
     why = "" if ok else trial.complaint or ending.reason
-    teller.tell(ok=ok, why=why, trigger="" if ok else ending.trigger, beats=ending.beats, lines=_last(ending.lines),
-                ready_seconds=_since(trial.launch.started_at, ending.ready_at))
+    teller.tell(
+        ok=ok,
+        why=why,
+        trigger="" if ok else ending.trigger,
+        beats=ending.beats,
+        lines=_last(ending.lines),
+        ready_seconds=_since(trial.launch.started_at, ending.ready_at),
+    )
     return 0 if ok else 1
 
 
@@ -105,8 +117,14 @@ class Trial(Session):
         env = {**self.launch_env, "AGENT_PID": str(self.pane.pane_pid)}
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return command.start(["/usr/bin/env", "--", *self.plan["smoke"]], env=env, cwd=self.station.code_dir,
-                                 stdin_fd=null, stdout_fd=1, stderr_fd=2)
+            return command.start(
+                ["/usr/bin/env", "--", *self.plan["smoke"]],
+                env=env,
+                cwd=self.station.code_dir,
+                stdin_fd=null,
+                stdout_fd=1,
+                stderr_fd=2,
+            )
         finally:
             os.close(null)
 

@@ -49,8 +49,13 @@ class Wedge:
         """Return how it ended, with the wedge as the reason where SIGTERM was ours."""
         if not self.is_under_way() or wedge.TERMINATE not in self.taken:
             return ending
-        return Ending(policy.FAILED, "wedged", f"{self.reason()}; SIGTERM ended it", exit_status=ending.exit_status,
-                      exit_signal=ending.exit_signal)
+        return Ending(
+            policy.FAILED,
+            "wedged",
+            f"{self.reason()}; SIGTERM ended it",
+            exit_status=ending.exit_status,
+            exit_signal=ending.exit_signal,
+        )
 
     def reason(self) -> str:
         """Say what is the matter."""
@@ -83,8 +88,9 @@ class Wedge:
             return
         if self.station.config.resume.message != "none":
             message = resumption.compose_interrupt(silent, key)
-            self.session.loop.set_timer("message", self.station.config.resume.after,
-                                        lambda: resumption.type_message(self.session, message))
+            self.session.loop.set_timer(
+                "message", self.station.config.resume.after, lambda: resumption.type_message(self.session, message)
+            )
 
     def _terminate(self, _silent: float) -> None:
         """Ask it to save and end; what does not, is killed when the limit is reached."""
@@ -102,5 +108,10 @@ def describe(pid: int) -> dict:
             waits_in = file.read()
     except OSError:
         waits_in = ""
-    return {"pid": pid, "command": " ".join(process.words(pid)).strip()[:LONGEST_COMMAND], "state": fields[0] if fields
-            else "", "waits_in": waits_in, "cpu_seconds": round(ticks / os.sysconf("SC_CLK_TCK"), 2)}
+    return {
+        "pid": pid,
+        "command": " ".join(process.words(pid)).strip()[:LONGEST_COMMAND],
+        "state": fields[0] if fields else "",
+        "waits_in": waits_in,
+        "cpu_seconds": round(ticks / os.sysconf("SC_CLK_TCK"), 2),
+    }

@@ -110,4 +110,3 @@ def _secrets(station: Station) -> list[str]:
             with contextlib.suppress(OSError, UnicodeDecodeError), open(entry.path, encoding="utf-8") as file:
                 known.append(file.read(65536).strip())
     return known
-

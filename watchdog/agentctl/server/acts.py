@@ -26,8 +26,9 @@ START_SECONDS = 30.0
 def check_task(text: str) -> None:
     """Raise AgentctlError unless the text is a whole task file."""
     if not task.is_task(text.encode()):
-        raise AgentctlError("the task that was given is not a task file",
-                            "it begins with '# Current Task' and keeps its '## ' sections")
+        raise AgentctlError(
+            "the task that was given is not a task file", "it begins with '# Current Task' and keeps its '## ' sections"
+        )
 
 
 def restart(station: Station, given_task: str | None, launch_id: str) -> str:
@@ -35,8 +36,9 @@ def restart(station: Station, given_task: str | None, launch_id: str) -> str:
     with station.ledger(read_only=True) as ledger:
         halted = ledger.meta("halted")
     if halted:
-        raise AgentctlError(f"the agent is halted: {halted}",
-                            "'agentctl why' tells the story; 'agentctl resume' clears it")
+        raise AgentctlError(
+            f"the agent is halted: {halted}", "'agentctl why' tells the story; 'agentctl resume' clears it"
+        )
     if given_task is not None:
         durable.write(station.places.given_task_path, given_task.encode(), 0o600)
     try:

@@ -61,8 +61,11 @@ class Server:
         """Listen; raise OSError where that cannot be."""
         places, loop = self.station.places, asyncio.get_running_loop()
         owner = self.station.owner
-        self._doors.append(await loop.create_unix_server(
-            self.listener, sock=_unix_socket(places.watchdog_socket_path, socket.SOCK_STREAM, owner), backlog=512))
+        self._doors.append(
+            await loop.create_unix_server(
+                self.listener, sock=_unix_socket(places.watchdog_socket_path, socket.SOCK_STREAM, owner), backlog=512
+            )
+        )
         self._handover = _unix_socket(places.handover_socket_path, socket.SOCK_DGRAM, None)
         loop.add_reader(self._handover, self._take_over)
         listen = self.station.config.watchdog.listen
@@ -141,7 +144,7 @@ class Server:
         if route is not None:
             return route
         for verb, prefix, route in self._prefixes:
-            if verb == method and path.startswith(prefix) and "/" not in path[len(prefix):] and path != prefix:
+            if verb == method and path.startswith(prefix) and "/" not in path[len(prefix) :] and path != prefix:
                 return route
         if any(known == path for _, known in self._routes):
             raise Refused(405, "wrong-method", f"{path} has no {ascii(method)[:20]}", WHAT_THERE_IS)

@@ -19,9 +19,21 @@ class Route:
     __slots__ = ("answers", "body", "handle", "is_own", "is_page", "limit_bytes", "method", "path", "query", "scope",
                  "summary")  # fmt: skip
 
-    def __init__(self, method: str, path: str, handle, *, scope: str, summary: str, limit_bytes: int = 0,
-                 body: dict | None = None, query: dict | None = None, answers: dict | None = None,
-                 is_page: bool = False, is_own: bool = False) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handle,
+        *,
+        scope: str,
+        summary: str,
+        limit_bytes: int = 0,
+        body: dict | None = None,
+        query: dict | None = None,
+        answers: dict | None = None,
+        is_page: bool = False,
+        is_own: bool = False,
+    ) -> None:
         self.method, self.path, self.handle, self.scope, self.summary = method, path, handle, scope, summary
         self.limit_bytes, self.body, self.query = limit_bytes, body, query or {}
         self.answers = {200: "done", **(answers or {})} if not answers or min(answers) >= 400 else answers
@@ -89,8 +101,13 @@ class Call:
 
 def is_name(name: object) -> bool:
     """Tell whether an agent could be called so."""
-    return isinstance(name, str) and 0 < len(name) <= 32 and name.isascii() and \
-        name.replace("-", "a").replace("_", "a").isalnum() and name == name.lower()
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= 32
+        and name.isascii()
+        and name.replace("-", "a").replace("_", "a").isalnum()
+        and name == name.lower()
+    )
 
 
 def field(body: dict, name: str, kind, default=None):

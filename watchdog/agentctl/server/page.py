@@ -77,7 +77,7 @@ def plan(name: str, found: dict, masker, now: float) -> str:
         lists += f"<h3>{title}</h3><ul>{items}</ul>"
     return (
         f"{_head(name, to)}<main><h1>Roll {to.text(name)} back?</h1>{_table(rows, to)}{lists}"
-        '<p>Nothing is deleted: the work is kept on a branch and whole in quarantine.</p>'
+        "<p>Nothing is deleted: the work is kept on a branch and whole in quarantine.</p>"
         f'<form method="post" action="/act"><input type="hidden" name="generation" value="{to.text(found["to"])}">'
         '<button class="danger" name="verb" value="rollback">Roll back</button> <a href="/">No</a></form>'
         f"</main>{FOOT}"
@@ -141,8 +141,11 @@ def _timeline(facts: dict, to: Writer) -> str:
 
 def _buttons(facts: dict, to: Writer) -> str:
     is_paused = bool(facts["agent"].get("paused_until_at"))
-    pause = '<button name="verb" value="resume">Resume</button>' if is_paused else \
-        '<button name="verb" value="pause">Pause for 1h</button>'
+    pause = (
+        '<button name="verb" value="resume">Resume</button>'
+        if is_paused
+        else '<button name="verb" value="pause">Pause for 1h</button>'
+    )
     return ('<form method="post" action="/act" class="acts"><button name="verb" value="restart">Restart</button> '
             f'{pause} <a class="button" href="/plan">Roll back ...</a></form>')  # fmt: skip
 
@@ -161,8 +164,8 @@ def _incidents(facts: dict, to: Writer) -> str:
         lines = "\n".join(map(str, lines)) if isinstance(lines, list) else str(lines)
         found.append(
             f'<details id="{to.text(row["id"])}"><summary>{to.ago(row["at"])}: {to.text(row["trigger"])}, '
-            f'{to.text(row["from"])} &rarr; {to.text(row["to"])}: <b>{to.text(outcome)}</b>{seconds}</summary>'
-            f'<p>{to.text(row["reason"])}</p><p>{to.text(row["decision"])}</p><ul>{attempts}</ul><ol>{steps}</ol>'
+            f"{to.text(row['from'])} &rarr; {to.text(row['to'])}: <b>{to.text(outcome)}</b>{seconds}</summary>"
+            f"<p>{to.text(row['reason'])}</p><p>{to.text(row['decision'])}</p><ul>{attempts}</ul><ol>{steps}</ol>"
             f"<pre>{to.end(lines)}</pre></details>"
         )
     return f"<section><h2>Incidents</h2>{''.join(found) or '<p>none</p>'}</section>"
@@ -171,7 +174,7 @@ def _incidents(facts: dict, to: Writer) -> str:
 def _generations(facts: dict, to: Writer) -> str:
     rows = "".join(
         f'<tr><td>{row["number"]}</td><td class="{to.text(row["status"])}">{to.text(row["status"])}</td>'
-        f'<td><code>{to.text(row["commit"][:12])}</code></td><td>{to.ago(row["created_at"])}</td>'
+        f"<td><code>{to.text(row['commit'][:12])}</code></td><td>{to.ago(row['created_at'])}</td>"
         f"<td>{to.text(row['reason'])}</td></tr>"
         for row in facts["generations"]
     )
@@ -193,7 +196,7 @@ def _events(facts: dict, to: Writer) -> str:
 
 def _conversation(facts: dict, to: Writer) -> str:
     items = "".join(
-        f'<article><h3>{to.text(m.get("role", "?"))} <small>{to.text(m.get("at", ""))}</small></h3>'
+        f"<article><h3>{to.text(m.get('role', '?'))} <small>{to.text(m.get('at', ''))}</small></h3>"
         f"<p>{to.start(_content(m))}</p></article>"
         for m in facts["messages"]
     )
@@ -206,4 +209,3 @@ def _conversation(facts: dict, to: Writer) -> str:
 def _content(message: dict) -> str:
     content = message.get("content", "")
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-

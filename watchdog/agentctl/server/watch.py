@@ -167,8 +167,9 @@ class Watch:
             is_fine = life.period is not None and life.period.kind == periods.UP
             if life.is_own or (is_fine and now - life.beat_at <= timeout):
                 continue
-            facts = offline.Facts(watched_since=life.watched_since, beat_at=life.beat_at,
-                                  is_unanswered=True)  # nobody else can be asked about it
+            facts = offline.Facts(
+                watched_since=life.watched_since, beat_at=life.beat_at, is_unanswered=True
+            )  # nobody else can be asked about it
             self._note(life, offline.decide(facts, self.limits, now), now)
 
     # -- noting -------------------------------------------------------------------------------------------------

@@ -36,9 +36,7 @@ class SnapshotReport:
         self.seconds, self.note = about["seconds"], about["note"]
 
 
-def take(
-    state_dir: str, root: str, id: str, previous: str | None = None, extra=(), keep_patterns=()
-) -> SnapshotReport:
+def take(state_dir: str, root: str, id: str, previous: str | None = None, extra=(), keep_patterns=()) -> SnapshotReport:
     """Copy the state folder and what `extra` (absolute globs) means into `root/id`.
 
     Cost is what changed since `previous`. `keep_patterns` are recorded: what they mean is copied
@@ -87,11 +85,7 @@ def list_ids(root: str) -> list[str]:
         names = os.listdir(root)
     except FileNotFoundError:
         return []
-    return sorted(
-        name
-        for name in names
-        if not name.startswith(".") and os.path.isdir(os.path.join(root, name))
-    )
+    return sorted(name for name in names if not name.startswith(".") and os.path.isdir(os.path.join(root, name)))
 
 
 def read_file(root: str, id: str, relpath: str) -> bytes | None:
@@ -123,18 +117,14 @@ def restore(root: str, id: str, state_dir: str, patterns, replaced_dir: str, ext
     return restoring.restore(root, id, state_dir, patterns, replaced_dir, extra, keep)
 
 
-def _fill(
-    folder: int, partial: str, id: str, before, places: list[Place], syncs: Syncs, keep
-) -> Manifest:
+def _fill(folder: int, partial: str, id: str, before, places: list[Place], syncs: Syncs, keep) -> Manifest:
     started_ns, clock = time.time_ns(), time.perf_counter()
     target = open_below(folder, [partial])
     syncs.take_over(os.dup(target))
     os.mkdir("tree", 0o700, dir_fd=target)
     is_there = [place.open() for place in places]
     refused = [f"{place.path}: {place.why}" for place in places if place.why]
-    capture = Capture(
-        before, {_key(fd) for fd in (folder, *(p.fd for p in places[:1] if is_there[0]))}, syncs
-    )
+    capture = Capture(before, {_key(fd) for fd in (folder, *(p.fd for p in places[:1] if is_there[0]))}, syncs)
     previous = open_below(folder, [before.id]) if before else -1
     try:
         for place in places:
@@ -150,9 +140,7 @@ def _fill(
         taken = Manifest(id, started_ns, capture.entries, **about)
         if not is_there[0]:
             taken.about["note"] = "the state folder was not there: this snapshot of it is empty"
-        fd = os.open(
-            manifest.NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target
-        )
+        fd = os.open(manifest.NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
         filecopy.write_all(fd, manifest.encode(taken), 0)
         syncs.take_over(fd)
     finally:
@@ -163,9 +151,7 @@ def _fill(
 
 
 def _fill_place(capture: Capture, place: Place, target: int, previous: int, syncs: Syncs) -> None:
-    names = [
-        name for name in ("extra" + place.prefix if place.prefix else "tree").split("/") if name
-    ]
+    names = [name for name in ("extra" + place.prefix if place.prefix else "tree").split("/") if name]
     for depth, name in enumerate(names):
         parent = open_below(target, names[:depth])
         try:
@@ -202,11 +188,7 @@ def _problem(folder: str, entry) -> str:
     if entry.type == "dir" and entry.state == "":
         return "" if os.path.isdir(path) and not os.path.islink(path) else "missing"
     if entry.type == "link":
-        return (
-            ""
-            if os.path.islink(path) and os.readlink(path) == entry.target
-            else "missing or another link"
-        )
+        return "" if os.path.islink(path) and os.readlink(path) == entry.target else "missing or another link"
     if not entry.has_copy:
         return ""
     try:
@@ -236,9 +218,7 @@ def _key(fd: int) -> tuple[int, int]:
 
 def _check_id(id: str) -> None:
     if not id or id.startswith(".") or "/" in id:
-        raise SnapshotFailed(
-            f"cannot take snapshot {id!r}: not a usable id", "use digits, as in 000012"
-        )
+        raise SnapshotFailed(f"cannot take snapshot {id!r}: not a usable id", "use digits, as in 000012")
 
 
 def _give_up(folder: int, partial: str) -> None:
@@ -252,14 +232,10 @@ def _failure(error: OSError, state_dir: str, root: str, id: str) -> SnapshotFail
     from errno import EDQUOT, ENOSPC, ENOTDIR
 
     if error.errno in (ENOSPC, EDQUOT):
-        hint = (
-            f"make room on the file system of {root}, or prune old snapshots; nothing was changed"
-        )
+        hint = f"make room on the file system of {root}, or prune old snapshots; nothing was changed"
     elif error.errno == ENOTDIR:
         hint = f"the state has to be a folder: look at {state_dir}"
     else:
         hint = f"check {root} and {state_dir}; nothing was changed"
     where = f" ({error.filename})" if error.filename else ""
-    return SnapshotFailed(
-        f"cannot take snapshot {id} of {state_dir}: {error.strerror}{where}", hint
-    )
+    return SnapshotFailed(f"cannot take snapshot {id} of {state_dir}: {error.strerror}{where}", hint)

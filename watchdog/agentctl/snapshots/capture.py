@@ -194,27 +194,19 @@ class Capture:
         except (OSError, filecopy.SourceUnreadable):
             return False
 
-    def _moving_database(
-        self, at: Spot, source: int, target: int, journals: list[str], also: str
-    ) -> list[str]:
+    def _moving_database(self, at: Spot, source: int, target: int, journals: list[str], also: str) -> list[str]:
         stat = os.fstat(source)
         os.ftruncate(target, 0)
         limit = 30 + stat.st_size / 50e6
         live, copy = (f"/proc/{os.getpid()}/fd/{fd}/{at.name}" for fd in (at.live, at.target))
-        live, copy = (
-            os.path.join(os.path.realpath(os.path.dirname(p)), at.name) for p in (live, copy)
-        )
+        live, copy = (os.path.join(os.path.realpath(os.path.dirname(p)), at.name) for p in (live, copy))
         if sqlitecopy.backup(live, copy, (stat.st_uid, stat.st_gid), limit):
             size = os.fstat(target).st_size
-            self._count(
-                at, stat, size=size, crc=filecopy.checksum(target, size), sqlite="backup", also=also
-            )
+            self._count(at, stat, size=size, crc=filecopy.checksum(target, size), sqlite="backup", also=also)
             return journals
         os.ftruncate(target, 0)
         crc = filecopy.copy(source, target, stat)
-        self.skipped.append(
-            f"{at.path}: kept changing and SQLite could not copy it; copied as it lies"
-        )
+        self.skipped.append(f"{at.path}: kept changing and SQLite could not copy it; copied as it lies")
         self._count(at, stat, crc=crc, state="unsettled", sqlite="files", also=also)
         return [name for name in journals if name.endswith("-shm")]
 

@@ -92,9 +92,7 @@ def open_folder(path: str) -> int:
         try:
             fd = _replace(fd, os.open(name, _STEP, dir_fd=fd))
         except OSError as error:
-            target = (
-                _trusted_link(fd, name) if error.errno in (ENOTDIR, ELOOP) and links < 40 else ""
-            )
+            target = _trusted_link(fd, name) if error.errno in (ENOTDIR, ELOOP) and links < 40 else ""
             if not target:
                 os.close(fd)
                 raise OSError(error.errno, error.strerror, path) from None

@@ -35,9 +35,7 @@ class Plan:
 class Comparison:
     """One snapshot against the opened places."""
 
-    def __init__(
-        self, listed: Manifest, folder, places: list[Place], patterns, keep, avoid
-    ) -> None:
+    def __init__(self, listed: Manifest, folder, places: list[Place], patterns, keep, avoid) -> None:
         self._listed, self._folder, self._places = listed.by_path(), folder, places
         self._settled_before = listed.started_ns - SETTLED_NS
         self._patterns, self._keep = Patterns(patterns), Patterns(keep)
@@ -45,9 +43,7 @@ class Comparison:
         self.plan = Plan()
         self._avoid = avoid
         # Nobody knows what was below these, so nothing there is unknown to the snapshot.
-        self._unseen = tuple(
-            entry.path + "/" for entry in listed.entries if entry.type == "dir" and entry.state
-        )
+        self._unseen = tuple(entry.path + "/" for entry in listed.entries if entry.type == "dir" and entry.state)
 
     def run(self) -> Plan:
         """Return the plan."""
@@ -127,9 +123,7 @@ class Comparison:
                     meant.add(part)
 
     def _has_journals(self, path: str) -> bool:
-        if self._kind(path) != "file" or not any(
-            path + s in self.live for s in sqlitecopy.SUFFIXES
-        ):
+        if self._kind(path) != "file" or not any(path + s in self.live for s in sqlitecopy.SUFFIXES):
             return False
         fd = self._open(path)
         try:
@@ -212,9 +206,7 @@ class Comparison:
         touched = {*self.plan.removed, *(entry.path for entry in self.plan.written)}
         for path in [path for path in self.plan.removed if path.endswith("-shm")]:
             base = path[: -len("-shm")]
-            if self._is_meant(path) or touched.intersection(
-                (base, base + "-wal", base + "-journal")
-            ):
+            if self._is_meant(path) or touched.intersection((base, base + "-wal", base + "-journal")):
                 continue
             self.plan.removed.remove(path)
 

@@ -67,9 +67,7 @@ def restore(root, id, state_dir, patterns, replaced_dir, extra=(), keep=None) ->
         for place in places:
             place.close()
     written = sorted({e.path for e in (*plan.written, *plan.folders_made, *plan.folders_mended)})
-    return RestoreReport(
-        written, sorted(plan.removed + plan.folders_removed), sorted({*plan.kept, *refused})
-    )
+    return RestoreReport(written, sorted(plan.removed + plan.folders_removed), sorted({*plan.kept, *refused}))
 
 
 def _keys(*paths: str) -> set[tuple[int, int]]:
@@ -147,13 +145,9 @@ def _stage_one(staging: int, name: str, entry: Entry, snapshot: str, syncs: Sync
         if os.geteuid() == 0:
             os.chown(name, entry.uid, entry.gid, dir_fd=staging, follow_symlinks=False)
         return
-    source = os.open(
-        os.path.join(snapshot, entry.stored_at), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    )
+    source = os.open(os.path.join(snapshot, entry.stored_at), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        target = os.open(
-            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging
-        )
+        target = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging)
         try:
             stat = os.fstat(source)
             if stat.st_size != entry.size or filecopy.copy(source, target, stat) != entry.crc:

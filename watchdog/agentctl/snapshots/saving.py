@@ -36,9 +36,7 @@ class Saved:
         """Keep `name` of the folder `live` as `stored_at`."""
         top, *above, last = stored_at.split("/")
         turn = 1
-        while not self._add_below(
-            [top if turn == 1 else f"{top}.{turn}", *above], live, name, last, stat
-        ):
+        while not self._add_below([top if turn == 1 else f"{top}.{turn}", *above], live, name, last, stat):
             turn += 1
 
     def finish(self) -> None:
@@ -85,9 +83,7 @@ def copy_thing(source: int, name: str, target: int, new_name: str) -> None:
 def _copy_file(source: int, name: str, target: int, new_name: str) -> None:
     old = os.open(name, _READ, dir_fd=source)
     try:
-        new = os.open(
-            new_name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target
-        )
+        new = os.open(new_name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:
             stat = os.fstat(old)
             filecopy.copy(old, new, stat)

@@ -187,6 +187,7 @@ class Store(ABC):
 
     def append_from_file(self, rows: list[dict], cursor: dict, *, is_anew: bool = False):
         """Add messages of the agent's file, and how far it is read, together; `is_anew` forgets what it had."""
+
         def work(connection) -> None:
             if is_anew:
                 connection.execute(sa.update(said).values(is_in_file=0).where(said.c.agent == cursor["agent"]))
@@ -256,6 +257,7 @@ class Store(ABC):
 
     def add_token(self, row: dict, most_valid: int):
         """Add a token unless `most_valid` of its label are valid already; a future of True or False."""
+
         def work(connection) -> bool:
             valid = connection.scalar(sa.select(sa.func.count()).select_from(tokens).where(
                 tokens.c.label == row["label"], tokens.c.revoked_at.is_(None)))  # fmt: skip

@@ -57,8 +57,19 @@ class Move:
             raise AgentctlError(f"cannot move {live} to {quarantine}: a tree is there already")
         with Folder.open(fresh, below) as folder:
             inode = os.fstat(folder.fd).st_ino
-        self._write({"version": VERSION, "phase": OUT, "live": live, "below": below, "fresh": fresh, "inode": inode,
-                     "quarantine": quarantine, "stay": stay, "partial": f".agentctl-{os.urandom(6).hex()}.partial"})
+        self._write(
+            {
+                "version": VERSION,
+                "phase": OUT,
+                "live": live,
+                "below": below,
+                "fresh": fresh,
+                "inode": inode,
+                "quarantine": quarantine,
+                "stay": stay,
+                "partial": f".agentctl-{os.urandom(6).hex()}.partial",
+            }
+        )
 
     def go_on(self) -> list[str]:
         """Do what the record says is left to do; return what stayed because something is mounted there."""
@@ -95,8 +106,11 @@ def bring_standby(partial: str, folder: str, below: str) -> None:
 
 def _remove(slots: Folder, name: str) -> None:
     if slots.look(name) is not None:
-        command.run(["/bin/rm", "-rf", "--", f"/proc/{os.getpid()}/fd/{slots.fd}/{name}"], env={"LC_ALL": "C"},
-                    limit_seconds=3600)
+        command.run(
+            ["/bin/rm", "-rf", "--", f"/proc/{os.getpid()}/fd/{slots.fd}/{name}"],
+            env={"LC_ALL": "C"},
+            limit_seconds=3600,
+        )
 
 
 def _take_out(record: dict) -> list[str]:

@@ -34,8 +34,9 @@ class Slots:
     `notes` is a folder of ours for what is known about them: inside the code the agent could take it away.
     """
 
-    def __init__(self, folder: str, live: str, owner: Identity | None, *, notes: str = "",
-                 is_mounted: bool = False) -> None:
+    def __init__(
+        self, folder: str, live: str, owner: Identity | None, *, notes: str = "", is_mounted: bool = False
+    ) -> None:
         self.folder, self.live, self.owner = folder, live, owner
         self.notes = notes or folder
         self.is_inside, self.is_mounted = folder.startswith(f"{live}/"), is_mounted
@@ -69,8 +70,10 @@ class Slots:
         if not self.is_mounted:
             return
         if self.live not in mount_points():
-            raise AgentctlError(f"nothing is mounted at {self.live}: the agent's file system is missing",
-                                f"mount {self.live}, then start the agent again")
+            raise AgentctlError(
+                f"nothing is mounted at {self.live}: the agent's file system is missing",
+                f"mount {self.live}, then start the agent again",
+            )
 
     @property
     def is_moving(self) -> bool:
@@ -210,8 +213,12 @@ class Slots:
         os.makedirs(os.path.dirname(f"{target}/{name}"), exist_ok=True)
         for last_try in (False, False, True):
             before = _fingerprint(source)
-            copied = command.run([COPY, "-a", "--reflink=auto", "-T", source, f"{target}/{name}"],
-                                 env={"LC_ALL": "C"}, limit_seconds=3600, check=False)
+            copied = command.run(
+                [COPY, "-a", "--reflink=auto", "-T", source, f"{target}/{name}"],
+                env={"LC_ALL": "C"},
+                limit_seconds=3600,
+                check=False,
+            )
             if copied.status == 0 and (before == _fingerprint(source) or last_try):
                 return
             self._discard(f"{target}/{name}")

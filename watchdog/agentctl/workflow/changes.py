@@ -90,8 +90,9 @@ class Changes:
         facts, known = self.look(row)
         if row["status"] == change.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
             row = {**row, "status": change.OPEN}
-        return change.choose_next_verb(row, facts, review=self.review_mode, condemned=known["condemned"],
-                                       main=self.main)
+        return change.choose_next_verb(
+            row, facts, review=self.review_mode, condemned=known["condemned"], main=self.main
+        )
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
@@ -101,16 +102,22 @@ class Changes:
         known = self.ask("look", name)
         row = known["change"]
         if row is not None and known["is_open"] and os.path.isdir(row["worktree"]):
-            raise AgentctlError(f"change '{name}' is started already; its worktree is {row['worktree']}",
-                                f"go on there; agentctl change abandon {name} gives it up")
+            raise AgentctlError(
+                f"change '{name}' is started already; its worktree is {row['worktree']}",
+                f"go on there; agentctl change abandon {name} gives it up",
+            )
         self._tidy()
         folder = f"{prepare_folder(self.station)}/{name}"
         said = self.as_agent(worktree.start, self.station.code_dir, name, source or self.main, folder)
         answer = self.ask("start", name, base=json.loads(said)["base"], worktree=folder, about=about)
         snapshot = self._snapshot(name) if row is None else ""
         noted = self.as_agent(note_in_task, self.station.task_path, name, about)
-        return {**answer["change"], "snapshot": snapshot or answer["change"]["snapshot"], "task": noted,
-                "branch_was_there": json.loads(said)["branch_was_there"]}
+        return {
+            **answer["change"],
+            "snapshot": snapshot or answer["change"]["snapshot"],
+            "task": noted,
+            "branch_was_there": json.loads(said)["branch_was_there"],
+        }
 
     def _snapshot(self, name: str) -> str:
         """Keep the state as it is at the departure; where the runner does it, it goes on in the background."""
@@ -146,8 +153,9 @@ def prepare_folder(station: Station) -> str:
     try:
         os.mkdir(folder, 0o755)
     except OSError as error:
-        raise AgentctlError(f"the folder for worktrees {folder} cannot be made: {error.strerror}",
-                            "once as root: agentctl change list") from error
+        raise AgentctlError(
+            f"the folder for worktrees {folder} cannot be made: {error.strerror}", "once as root: agentctl change list"
+        ) from error
     if station.owner:
         os.chown(folder, *station.owner)
     return folder

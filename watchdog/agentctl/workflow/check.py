@@ -26,8 +26,11 @@ SETTINGS_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg", "tox
 def run(changes, row: dict, say) -> dict:
     """Check a change, keep the verdict, and return it; `say` is told of every part as it ends."""
     facts, _ = changes.look(row)
-    lacks = [lack for lack in change.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
-             if lack.verb in ("start", "commit")]
+    lacks = [
+        lack
+        for lack in change.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
+        if lack.verb in ("start", "commit")
+    ]
     if lacks:
         raise AgentctlError(f"cannot check '{row['name']}': {lacks[0].why}", lacks[0].command)
     log = log_path(changes, row["name"], "check")
@@ -53,9 +56,15 @@ def log_path(changes, name: str, what: str) -> str:
 def _settings(changes) -> dict:
     """What the gate needs of the settings, as plain values."""
     config, user = changes.station.config, changes.station.user
-    return {"command": config.agent.command, "code": changes.station.code_dir, "paths": config.environment.paths,
-            "lint": config.change.lint, "tests": config.change.tests, "limit": config.change.test_timeout,
-            "home": user.home if user else os.path.expanduser("~")}
+    return {
+        "command": config.agent.command,
+        "code": changes.station.code_dir,
+        "paths": config.environment.paths,
+        "lint": config.change.lint,
+        "tests": config.change.tests,
+        "limit": config.change.test_timeout,
+        "home": user.home if user else os.path.expanduser("~"),
+    }
 
 
 def check_worktree(settings: dict, folder: str, log: str, main: str, say) -> str:

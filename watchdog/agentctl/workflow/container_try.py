@@ -19,8 +19,10 @@ def is_wanted(changes) -> bool:
     if not station.is_contained:
         return False
     if station.places.scope == "system" and os.geteuid() != 0:
-        raise AgentctlError("a trial in a container needs Docker Engine, which the agent's user may not use",
-                            "as root: agentctl change try")
+        raise AgentctlError(
+            "a trial in a container needs Docker Engine, which the agent's user may not use",
+            "as root: agentctl change try",
+        )
     return True
 
 
@@ -33,8 +35,16 @@ def complete(changes, plan: dict, made: dict) -> dict:
     mark = os.urandom(3).hex()
     run = f"{os.path.dirname(station.places.runtime_dir)}/try-{mark}"
     os.makedirs(run, mode=0o711)
-    whole = {**plan, "folder": made["folder"], "run": run, "image": image, "file": place.file,
-             "project": f"{place.project}-try-{mark}", "log": f"{run}/log", "kept_log": plan["log"]}
+    whole = {
+        **plan,
+        "folder": made["folder"],
+        "run": run,
+        "image": image,
+        "file": place.file,
+        "project": f"{place.project}-try-{mark}",
+        "log": f"{run}/log",
+        "kept_log": plan["log"],
+    }
     with open(f"{run}/plan.json", "w", encoding="utf-8") as file:
         json.dump(whole, file)
     return {**made, "plan": f"{run}/plan.json", "own_run": run}

@@ -37,8 +37,11 @@ class Part:
 
 def environment(folder: str, code_dir: str, environment_paths: list[str], home: str) -> dict[str, str]:
     """Build what the gate's programs get: the agent's own tools first, and nothing that leads to the running agent."""
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("AGENT_", "AGENTCTL_", "GIT_PYTHON")) and name not in NOT_PASSED_ON}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AGENT_", "AGENTCTL_", "GIT_PYTHON")) and name not in NOT_PASSED_ON
+    }
     tools = [f"{base}/{path}/bin" for base in (folder, code_dir) for path in environment_paths]
     found = [path for path in tools if os.path.isdir(path)]
     path = ":".join([*found, os.environ.get("PATH") or PATH, os.path.dirname(sys.executable)])
@@ -117,8 +120,14 @@ def _run(name: str, argv: list[str], folder: str, env: dict, limit: float, log: 
     out = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        running = command.start([os.path.join(folder, program), *argv[1:]], env={**env, MARK: mark}, cwd=folder,
-                                stdin_fd=null, stdout_fd=out, stderr_fd=out)
+        running = command.start(
+            [os.path.join(folder, program), *argv[1:]],
+            env={**env, MARK: mark},
+            cwd=folder,
+            stdin_fd=null,
+            stdout_fd=out,
+            stderr_fd=out,
+        )
         why = _wait(running, out, limit)
     except CommandFailed as error:
         return Part(name, False, error.message, missing)

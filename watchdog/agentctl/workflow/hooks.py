@@ -65,8 +65,9 @@ def _write_hook(code_dir: str, name: str, config_path: str, ctl: str, variables:
     yaml = f"{folder}/pre-commit.yaml"
     durable.write(yaml, YAML.format(ctl=ctl, name=name).encode())
     lines = "\n".join(f"export {key}={_quoted(value)}" for key, value in variables.items()) or ":"
-    text = HOOK.format(ctl=_quoted(ctl), config=_quoted(config_path), variables=lines, folder=folder,
-                       yaml=_quoted(yaml), name=name)
+    text = HOOK.format(
+        ctl=_quoted(ctl), config=_quoted(config_path), variables=lines, folder=folder, yaml=_quoted(yaml), name=name
+    )
     durable.write(path, text.encode(), 0o755)
     how = "through pre-commit" if shutil.which("pre-commit") else "as a plain git hook (pre-commit is not installed)"
     return [f"commits are gated {how}: syntax and linter of what is staged"]

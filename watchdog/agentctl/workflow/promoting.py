@@ -30,20 +30,38 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
         _trigger(changes, supervisor)
         return _outcome(changes, name, supervisor)
     condemned = None if force else known["condemned"]
-    lacks = change.find_lacks({**row, "status": change.OPEN} if row["status"] != change.ABANDONED else row, facts,
-                              review=changes.review_mode, condemned=condemned, main=changes.main)
+    lacks = change.find_lacks(
+        {**row, "status": change.OPEN} if row["status"] != change.ABANDONED else row,
+        facts,
+        review=changes.review_mode,
+        condemned=condemned,
+        main=changes.main,
+    )
     if lacks:
         more = f" (missing: {', '.join(lack.verb for lack in lacks)})" if len(lacks) > 1 else ""
         raise AgentctlError(f"cannot promote '{name}': {lacks[0].why}{more}", lacks[0].command)
     if known["incident"]:
-        raise AgentctlError(f"cannot promote '{name}': incident {known['incident']} is not over",
-                            "agentctl status; it ends with the first heartbeat")
-    wish = {"commit": facts.head, "tree": facts.tree, "main": facts.main, "merge": _merge(changes, row, facts),
-            "force": force, "confirm_seconds": confirm_seconds, "on_failure": on_failure}
+        raise AgentctlError(
+            f"cannot promote '{name}': incident {known['incident']} is not over",
+            "agentctl status; it ends with the first heartbeat",
+        )
+    wish = {
+        "commit": facts.head,
+        "tree": facts.tree,
+        "main": facts.main,
+        "merge": _merge(changes, row, facts),
+        "force": force,
+        "confirm_seconds": confirm_seconds,
+        "on_failure": on_failure,
+    }
     socket = runner_client.socket_inside(changes.name)
     if socket or not changes.is_direct:  # the agent dies of what it asks for: the runner goes on
-        runner_client.ask(socket or changes.station.places.api_socket_path, "POST", "/changes",
-                          {"verb": "promote", "name": name, **wish})
+        runner_client.ask(
+            socket or changes.station.places.api_socket_path,
+            "POST",
+            "/changes",
+            {"verb": "promote", "name": name, **wish},
+        )
         return _wait_for_request(changes, name)
     changes.ask("promote", name, **wish)
     with changes.station.ledger() as ledger:
@@ -59,8 +77,11 @@ def _merge(changes, row: dict, facts: change.Facts) -> str:
     wish = row["promotion"]
     if row["status"] == change.PROMOTING and (wish.get("commit"), wish.get("main")) == (facts.head, facts.main):
         return wish["merge"]
-    notes = [f"{what}: {row[key]['note']} ({row[key]['by']})" for what, key in
-             (("Reviewed", "reviewed"), ("Approved", "approved")) if row[key].get("note")]
+    notes = [
+        f"{what}: {row[key]['note']} ({row[key]['by']})"
+        for what, key in (("Reviewed", "reviewed"), ("Approved", "approved"))
+        if row[key].get("note")
+    ]
     message = "\n\n".join([f"Merge {row['name']}" + (f": {row['about']}" if row["about"] else ""), "\n".join(notes)])
     return changes.as_agent(worktree.merge_commit, changes.station.code_dir, facts.head, facts.main, message.strip())
 
@@ -79,8 +100,10 @@ def _wait_for_request(changes, name: str) -> dict:
         if known["change"]["status"] != change.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {known['change']['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
-    raise AgentctlError(f"the promotion of '{name}' is still being prepared after {PREPARE_SECONDS:g}s",
-                        "agentctl logs; agentctl change list")
+    raise AgentctlError(
+        f"the promotion of '{name}' is still being prepared after {PREPARE_SECONDS:g}s",
+        "agentctl logs; agentctl change list",
+    )
 
 
 def _outcome(changes, name: str, supervisor: int) -> dict:
@@ -93,8 +116,9 @@ def _outcome(changes, name: str, supervisor: int) -> dict:
         if row["status"] != change.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {row['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
-    raise AgentctlError(f"waited {PREPARE_SECONDS:g}s for the promotion of '{name}' in vain", "agentctl status; "
-                        "agentctl logs")
+    raise AgentctlError(
+        f"waited {PREPARE_SECONDS:g}s for the promotion of '{name}' in vain", "agentctl status; agentctl logs"
+    )
 
 
 def wait_for_verdict(changes, name: str) -> dict:
@@ -109,8 +133,10 @@ def wait_for_verdict(changes, name: str) -> dict:
             return known["change"]
         if state == "rolled back":
             number, why = known["change"]["generation"], known["generation"]["reason"]
-            raise AgentctlError(f"change '{name}' was rolled back: generation {number} is condemned: {why}",
-                                "agentctl why; mend it in its worktree and promote it again")
+            raise AgentctlError(
+                f"change '{name}' was rolled back: generation {number} is condemned: {why}",
+                "agentctl why; mend it in its worktree and promote it again",
+            )
         if known["halted"]:
             raise AgentctlError(f"the agent is halted: {known['halted']}", "agentctl why")
         time.sleep(POLL_SECONDS)
@@ -124,23 +150,37 @@ def review_material(changes, row: dict) -> dict:
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check", "try")]
     if early:
         raise AgentctlError(f"cannot review '{row['name']}': {early[0].why}", early[0].command)
-    return {"name": row["name"], "about": row["about"], "commit": facts.head, "tree": facts.tree,
-            "stat": changes.diff(row, "--stat=76"), "diff": changes.diff(row, "--patch"), "check": row["checked"],
-            "try": row["tried"], "checklist": changes.station.config.change.checklist}
+    return {
+        "name": row["name"],
+        "about": row["about"],
+        "commit": facts.head,
+        "tree": facts.tree,
+        "stat": changes.diff(row, "--stat=76"),
+        "diff": changes.diff(row, "--patch"),
+        "check": row["checked"],
+        "try": row["tried"],
+        "checklist": changes.station.config.change.checklist,
+    }
 
 
 def review(changes, row: dict, note: str, *, is_rejected: bool) -> dict:
     """Record a review of exactly what the branch holds now."""
     seen = review_material(changes, row)
-    facts = {"commit": seen["commit"], "tree": seen["tree"], "note": note, "ok": not is_rejected,
-             "why": note if is_rejected else ""}
+    facts = {
+        "commit": seen["commit"],
+        "tree": seen["tree"],
+        "note": note,
+        "ok": not is_rejected,
+        "why": note if is_rejected else "",
+    }
     return changes.ask("review", row["name"], facts=facts)["change"]
 
 
 def approve(changes, row: dict, note: str) -> dict:
     """Approve exactly the commit that the branch has now; refused to the agent."""
-    facts = json.loads(changes.as_agent(worktree.look, changes.station.code_dir, row["name"], changes.main,
-                                        row["worktree"]))
+    facts = json.loads(
+        changes.as_agent(worktree.look, changes.station.code_dir, row["name"], changes.main, row["worktree"])
+    )
     if not facts["head"]:
         raise AgentctlError(f"cannot approve '{row['name']}': its branch is gone", "agentctl change list")
     return changes.ask("approve", row["name"], commit=facts["head"], note=note)["change"]

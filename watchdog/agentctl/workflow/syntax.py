@@ -88,8 +88,9 @@ def _interpreter(line: str) -> str:
 def _python(folder: str, names: list[str], python: str, env: dict[str, str]) -> list[str]:
     listed = "\0".join(names).encode("utf-8", "surrogateescape")
     try:
-        done = command.run([python, "-I", "-S", "-c", PYTHON], env=env, cwd=folder, stdin=listed,
-                           limit_seconds=LIMIT_SECONDS)
+        done = command.run(
+            [python, "-I", "-S", "-c", PYTHON], env=env, cwd=folder, stdin=listed, limit_seconds=LIMIT_SECONDS
+        )
     except CommandFailed as error:  # a file can bring the parser itself down
         return [f"{names[0]}{' or another of them' if len(names) > 1 else ''}: {error.message[-300:]}"]
     return done.text.splitlines()

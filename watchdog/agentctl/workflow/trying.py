@@ -45,9 +45,16 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
         if "own_run" in made:
             container_try.keep_log(changes, made, plan["log"])
         changes.as_agent(remove, made["folder"], made["run"])
-    record = {"commit": facts.head, "tree": facts.tree, "ok": verdict["ok"], "why": verdict["why"][:SAID_IN_RECORD],
-              "seconds": plan["seconds"], "beats": verdict.get("beats", 0), "log": plan["log"],
-              "lacks": verdict["lacks"]}
+    record = {
+        "commit": facts.head,
+        "tree": facts.tree,
+        "ok": verdict["ok"],
+        "why": verdict["why"][:SAID_IN_RECORD],
+        "seconds": plan["seconds"],
+        "beats": verdict.get("beats", 0),
+        "log": plan["log"],
+        "lacks": verdict["lacks"],
+    }
     changes.ask("try", row["name"], facts=record)
     return {**record, "name": row["name"], "lines": verdict.get("lines", [])}
 
@@ -69,13 +76,24 @@ def _plan(changes, row: dict, commit: str, seconds: float | None) -> dict:
 def _tools(changes) -> dict:
     """What has to be there besides the source: the declared environment, and how it is built."""
     config, user = changes.station.config.environment, changes.station.user
-    return {"code": changes.station.code_dir, "paths": config.paths, "lockfiles": config.lockfiles,
-            "build": config.build, "home": user.home if user else os.path.expanduser("~")}
+    return {
+        "code": changes.station.code_dir,
+        "paths": config.paths,
+        "lockfiles": config.lockfiles,
+        "build": config.build,
+        "home": user.home if user else os.path.expanduser("~"),
+    }
 
 
 def _limit(settings, plan: dict) -> float:
-    return (settings.agent.ready_timeout + settings.heartbeat.longest_wait + plan["seconds"] + plan["smoke_limit"]
-            + settings.agent.stop_grace + MARGIN_SECONDS)
+    return (
+        settings.agent.ready_timeout
+        + settings.heartbeat.longest_wait
+        + plan["seconds"]
+        + plan["smoke_limit"]
+        + settings.agent.stop_grace
+        + MARGIN_SECONDS
+    )
 
 
 def make_ready(folder: str, plan: dict, tools: dict) -> str:
@@ -90,8 +108,15 @@ def make_ready(folder: str, plan: dict, tools: dict) -> str:
     part = gate.prepare_environment(plan["worktree"], {**tools, "paths": ignored}, env, f"{plan['log'][:-4]}-build.log")
     with open(f"{place}/plan.json", "w", encoding="utf-8") as file:
         json.dump(plan, file)
-    return json.dumps({"folder": place, "run": run, "plan": f"{place}/plan.json",
-                       "complaint": "" if part.ok else part.said, "hint": part.hint})
+    return json.dumps(
+        {
+            "folder": place,
+            "run": run,
+            "plan": f"{place}/plan.json",
+            "complaint": "" if part.ok else part.said,
+            "hint": part.hint,
+        }
+    )
 
 
 def _clear(folder: str) -> None:

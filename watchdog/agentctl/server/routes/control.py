@@ -42,8 +42,12 @@ async def rollback(call: Call) -> tuple[int, dict]:
     named = "" if target is None else str(target)
     if field(body, "dry_run", bool, False):
         return 200, await call.blocking(acts.plan, call.server.station, named)
-    number = await call.blocking(acts.ask_rollback, call.server.station, named,
-                                 field(body, "reason", str, "") or f"asked for by {call.peer.name}")
+    number = await call.blocking(
+        acts.ask_rollback,
+        call.server.station,
+        named,
+        field(body, "reason", str, "") or f"asked for by {call.peer.name}",
+    )
     call.server.note("rollback", f"request {number} by {call.peer.name}")
     return 202, {"ok": True, "request": number}
 

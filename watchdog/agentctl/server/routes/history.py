@@ -114,8 +114,12 @@ async def take(call: Call) -> tuple[int, dict]:
             try:
                 rows.append(row_of(name, history.parse(line)))
             except ValueError as error:
-                raise Refused(400, "bad-request", f"line {count} is no message: {error}",
-                              f"{count - 1 - len(rows)} messages before it are kept") from None
+                raise Refused(
+                    400,
+                    "bad-request",
+                    f"line {count} is no message: {error}",
+                    f"{count - 1 - len(rows)} messages before it are kept",
+                ) from None
         if len(rows) >= BATCH or not chunk:
             await asyncio.wrap_future(call.server.store.append(rows))
             rows = []
