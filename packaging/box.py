@@ -388,6 +388,7 @@ def _probe():
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     lines = (probe.stderr or probe.stdout).strip().splitlines()
     return None if probe.returncode == 0 else (lines or ["the probe of the kernel failed"])[-1]
@@ -462,7 +463,7 @@ class Keeper:
             say("kept")
             while self.serve_one():
                 pass
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the controller hears of it
             say("error", text=traceback.format_exc())
         finally:
             self.clean_up()
@@ -622,7 +623,7 @@ def _never_return(function, *arguments):
     """Run in a forked child and leave without the parent's clean-up, whatever happens."""
     try:
         function(*arguments)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked child must never run the parent's code
         traceback.print_exc()
         sys.stderr.flush()
     finally:

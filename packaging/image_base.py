@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import box as machine  # noqa: E402
+import box as machine
 
 RELEASE = "trixie"
 FOR_THE_AGENT = ["python3", "tmux", "git", "tini", "ca-certificates"]

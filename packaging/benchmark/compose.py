@@ -228,8 +228,10 @@ def render(samples: dict[str, list[float]], load: float) -> str:
     spread = ", ".join(f"{name} {min(v):.2f}-{max(v):.2f} s" for name, v in samples.items())
     allowed = 2 * mid["docker restart"] + HEALTH_SECONDS
     lines = [
-        f"Medians of {len(samples['rollback'])} interleaved rounds on {os.cpu_count()} cores, kernel "
-        f"{os.uname().release}; load before the run: {load:.1f}. Smallest and largest: {spread}.",
+        (
+            f"Medians of {len(samples['rollback'])} interleaved rounds on {os.cpu_count()} cores, kernel "
+            f"{os.uname().release}; load before the run: {load:.1f}. Smallest and largest: {spread}."
+        ),
         "",
         "| What | agentctl | Compared with | | Ratio | To reach | |",
         "|---" * 7 + "|",

@@ -294,7 +294,7 @@ def git(folder, *words):
 
 
 def run(*argv, check=True, **more):
-    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **more)
     if check and done.returncode:
         raise Failed(f"{' '.join(map(str, argv))} ended with {done.returncode}: {done.stderr[-2000:] or done.stdout}")
     return done

@@ -96,7 +96,9 @@ def snapshot(state, root, samples):
 
 
 def take(state, root, id, previous):
-    done = subprocess.run([VENV_PYTHON, "-c", TIMED, state, root, id, previous], capture_output=True, text=True)
+    done = subprocess.run(
+        [VENV_PYTHON, "-c", TIMED, state, root, id, previous], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"snapshot {id} failed: {done.stderr[-2000:]}")
     sys.stderr.write(f"  snapshot {id}: {done.stdout}")

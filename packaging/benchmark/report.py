@@ -1,5 +1,6 @@
 """Turn what was measured into the table, and put the table into the document between its markers. Pure but for that."""
 
+import itertools
 from statistics import median
 
 BEGIN, END = "<!-- measured: written by packaging/bench -->", "<!-- /measured -->"
@@ -112,7 +113,7 @@ def time_table(title, rounds):
     names = [name for name, _ in complete]
     rounds = [dict(marks) for marks in rounds if [name for name, _ in marks] == names]
     lines = [f"{title}: where the time goes (ms, medians)", "", "| Until | took | at |", "|---|---|---|"]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         took = median(marks[name] - marks[before] for marks in rounds)
         at = median(marks[name] - marks[names[0]] for marks in rounds)
         lines.append(f"| {name} | {took * 1000:.1f} | {at * 1000:.1f} |")

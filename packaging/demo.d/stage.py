@@ -117,7 +117,7 @@ class Stage:
 
 def command(argv, check=True, env=None):
     """Run to the end; return what it printed."""
-    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise StoryFailed(f"{' '.join(map(str, argv))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -93,9 +93,9 @@ def show_timeline(rows, since="hang"):
         if at is None:
             print(f"{'not seen':>8} {'':>8}  {what}")
             continue
-        at = instant(at)
-        print(f"{at - zero:8.3f} {at - before:8.3f}  {what}")
-        before = at
+        seen = instant(at)
+        print(f"{seen - zero:8.3f} {seen - before:8.3f}  {what}")
+        before = seen
 
 
 def show_more(stage, incident, is_held):

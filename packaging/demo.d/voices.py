@@ -18,7 +18,7 @@ def read_journal(line):
     entry = json.loads(line)
     at, what = int(entry["__REALTIME_TIMESTAMP"]) / 1e6, str(entry.get("MESSAGE"))
     if entry.get("_PID") == "1":
-        return at, "systemd", what.split(" - ")[0]
+        return at, "systemd", what.partition(" - ")[0]
     if entry.get("SYSLOG_IDENTIFIER", "").endswith("-rollback"):
         return at, "rollback", what.removeprefix("agentctl: ")
     return at, *speaker(what)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Let the watchdog's container have of Docker's API what it needs for one agent, and nothing else.
 
     proxy.py --project NAME --folder /srv/agent --folder /var/lib/agentctl/NAME ... [--listen SOCKET] [--engine SOCKET]
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # run as a file, with -I
 
-from engine_rules import Rules, is_exec_start  # noqa: E402
+from engine_rules import Rules, is_exec_start
 
 CHUNKED, FOR_EVER = -1, -2
 HEAD_LIMIT, BODY_LIMIT, BLOCK = 64 << 10, 1 << 20, 64 << 10
@@ -82,7 +81,7 @@ class Door(socketserver.BaseRequestHandler):
         is_seen = not urlsplit(target).path.endswith("/build")
         is_talk = is_exec_start(method, target) and "upgrade" in fields  # after this one both sides just talk
         is_upgrade, is_form = "upgrade" in fields and not is_talk, "form" in fields.get("content-type", "")
-        if is_upgrade or is_form or not size.isdigit() or is_seen and (is_chunked or int(size) > BODY_LIMIT):
+        if is_upgrade or is_form or not size.isdigit() or (is_seen and (is_chunked or int(size) > BODY_LIMIT)):
             return self._refuse("upgrades, forms, and long bodies of anything but a build, are not carried")
         body = reader.read(int(size)) if is_seen else b""
         if why := self.server.rules.verdict(method, target, body):

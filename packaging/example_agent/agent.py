@@ -62,7 +62,7 @@ def finish(agent: Agent, action: str, result: str, **more) -> None:
 
 def note(agent: Agent, text: str, **more) -> None:
     """Say something: on the terminal, which goes to the journal, and in the conversation."""
-    print(text.split("\n")[0], flush=True)
+    print(text.partition("\n")[0], flush=True)
     agent.history.append("assistant", text, generation=agent.generation, **more)
 
 

@@ -33,7 +33,7 @@ class Browser:
         argv = [PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
                 f"--user-data-dir={self.folder}/profile", "about:blank"]  # fmt: skip
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,  # noqa: ASYNC220 - nobody waits
                                         env={**os.environ, "HOME": str(self.folder)})  # fmt: skip
         port_file = self.folder / "profile/DevToolsActivePort"
         port = await self._until(lambda: port_file.exists() and port_file.read_text().split(), "the browser")

@@ -56,7 +56,7 @@ def turn(path, session, message):
     if message == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if message == "suspend":
-        subprocess.run(["sh", "-c", "kill -STOP $$"])
+        subprocess.run(["sh", "-c", "kill -STOP $$"], check=False)
     while message in ("work", "think", "stubborn"):
         if message == "think":
             with open(path, "a") as file:

@@ -115,7 +115,7 @@ def check_health(world, state):
     assert subject.git("rev-parse", "HEAD", "refs/heads/main").split() == [subject.good] * 2
     assert subject.git("symbolic-ref", "HEAD") == "refs/heads/main"
     seen = subject.git("status", "--porcelain")
-    assert seen == "" or "clean" in state.loses and seen in CARRIED
+    assert seen == "" or ("clean" in state.loses and seen in CARRIED)
     assert (subject.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
     assert "history" in state.loses or subject.git("log", "--format=%s") == "the good version\nthe first version"
     assert disk_use(world.folder) < 200 << 20
@@ -164,7 +164,7 @@ def check_nothing_is_missing(world, before):
 def is_followed(world, path):
     """Tell whether a file of .git lives on, changed as git changes it."""
     live = Path(world.subject.code, path)
-    return path.startswith(".git/logs/") or path in (".git/HEAD", ".git/refs/heads/main") and live.is_file()
+    return path.startswith(".git/logs/") or (path in (".git/HEAD", ".git/refs/heads/main") and live.is_file())
 
 
 def check_use(world):

@@ -230,7 +230,7 @@ def test_promote_from_inside_the_agent_that_dies_of_it(make):
     write(world.state, {"run.py": script})
     write(world.state, {"mode": "run"})
     world.start()
-    world.until(lambda: (world.folder / "asked").exists(), "the agent to ask")
+    world.until((world.folder / "asked").exists, "the agent to ask")
     world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
     assert world.change()["state"] == "blessed" and (world.code / "note.txt").exists()
     assert world.incidents() == []

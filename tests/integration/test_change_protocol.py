@@ -95,7 +95,7 @@ def test_a_hook_without_agentctl_hinders_nobody(make):
 
 def commands():
     """Every agentctl command of the protocol, as words, in its order."""
-    blocks = re.findall(r"```sh\n(.*?)```", protocol.TEXT, re.S)
+    blocks = re.findall(r"```sh\n(.*?)```", protocol.TEXT, re.DOTALL)
     inline = re.findall(r"`(agentctl [^`]+)`", protocol.TEXT)
     lines = [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
     return [shlex.split(line)[1:] for line in lines], [shlex.split(line)[1:] for line in inline]
@@ -108,8 +108,7 @@ def test_every_command_of_the_protocol_works(make):
     world.until_beating(1)
     followed, named = commands()
     assert len(followed) >= 8 and ["confirm"] in named
-    for words in followed:
-        words = [word.replace("NAME", "faster") for word in words]
+    for words in ([word.replace("NAME", "faster") for word in line] for line in followed):
         if words[:2] == ["change", "abandon"]:
             continue
         done = world.ctl(*words)

@@ -80,7 +80,7 @@ def test_a_self_restart_is_no_incident(make, status):
     world = make()
     write(world.state, {"mode": f"restart-{status}"})
     world.start()
-    world.until(lambda: (world.state / "restarted").exists(), "the agent to end itself")
+    world.until((world.state / "restarted").exists, "the agent to end itself")
     first = world.starts()[0]["launch"]
     world.until_beating(1, after=first)
     assert world.incidents() == []

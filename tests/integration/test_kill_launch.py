@@ -70,7 +70,7 @@ class Launch(CrashWorld):
     def check(self, rows, is_over):
         self.check_untouched()
         fresh = [g for g in rows["generations"] if g["number"] > 1]
-        of_fresh = [n for n in rows["launches"] if n["generation"] == 2 and n["end"] not in ("refused",)]
+        of_fresh = [n for n in rows["launches"] if n["generation"] == 2 and n["end"] != "refused"]
         assert [g["number"] for g in fresh] in ([], [2]), "captured twice"
         for generation in fresh:
             assert generation["tree"] == self.wanted_tree()
@@ -113,7 +113,7 @@ class LaunchAfterReboot(Launch):
             ids = [json.loads(line)["id"] for line in self._history_lines()]
             assert sorted(ids, key=int) == [str(n) for n in range(1, 10)]
             assert "go on" in (self.world.state / "current_task.md").read_text()
-            kept = [p for p in Path(self.places.incidents_dir).rglob("history.jsonl.damaged*")]
+            kept = list(Path(self.places.incidents_dir).rglob("history.jsonl.damaged*"))
             assert any(b'{"id": "10", "ro' in p.read_bytes() for p in kept)
 
 

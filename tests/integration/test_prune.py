@@ -271,12 +271,12 @@ def test_captures_go_on_while_it_prunes(make):
 def test_the_scratch_of_captures_does_not_grow_for_ever(make):
     past = make(1)
     objects = Path(past.world.places.staging_path) / "objects"
-    found = [p for p in objects.glob("??/*")]
+    found = list(objects.glob("??/*"))
     assert len(found) > 10
     for path in found:
         os.utime(path, (1e9, 1e9))
     past.prune("--yes")
-    left = [p for p in objects.glob("??/*")]
+    left = list(objects.glob("??/*"))
     assert len(left) < len(found)
     with past.world.ledger() as ledger:
         write(past.world.code, {"fresh.py": "fresh\n"})

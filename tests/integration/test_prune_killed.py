@@ -64,7 +64,7 @@ class Aged(Past):
 
     def check_done(self) -> None:
         self.check()
-        (oldest, newest) = self.trees
+        (_, newest) = self.trees
         assert self.quarantined() == {newest}
         data = self.world.places.data_dir
         left = [n for n in os.listdir(data) if "fresh" in n or "pruned" in n]

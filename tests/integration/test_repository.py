@@ -283,7 +283,7 @@ def test_commit_work_after_a_save_that_was_killed(store):
     head = git(store.code, "rev-parse", "HEAD")
     write(store.code, {"dirty.py": "x = 1\n"})
     left = ("agentctl-rescue-index", "agentctl-rescue-index.lock", "refs/heads/rescue/i.lock")
-    write(store.code / ".git", {name: "" for name in left})
+    write(store.code / ".git", dict.fromkeys(left, ""))
     made = store.repository.commit_work(str(store.code), "rescue/i", head, "work\n", store.staging.path)
     assert git(store.code, "rev-parse", "rescue/i") == made
     assert git(store.code, "show", "rescue/i:dirty.py") == "x = 1"

@@ -36,7 +36,7 @@ def test_the_agent_s_user_cannot_type_as_root():
         try:
             said = f"{os.open('/dev/tty', os.O_RDWR) > 2}; {command.call_as(nobody, type_at_terminal)}; "
             said += str(os.open("/dev/tty", os.O_RDWR) > 2)  # the caller keeps its own
-        except BaseException as error:  # noqa: B902 - a forked child must never run the parent's code
+        except BaseException as error:  # noqa: BLE001 - a forked child must never run the parent's code
             said = repr(error)
         os.write(1, said.encode() + b"\n")
         os._exit(0)

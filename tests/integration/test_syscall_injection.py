@@ -1,5 +1,6 @@
-"""The Nth system call of the one-shot, a launch, a blessing or a snapshot, or of git and cp below them, goes wrong:
-the caller is killed, or told that the disk is full, broken, read-only, or that there are too many open files.
+"""The Nth system call of the one-shot, a launch, a blessing or a snapshot, or of git and cp below them, goes wrong.
+
+The caller is killed, or told that the disk is full, broken, read-only, or that there are too many open files.
 
 At the fault the agent's path is one complete version. The same thing done again without a fault ends well, and
 nothing is lost. One that says it succeeded all the same has to have. The nights try many more points.

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None and not os.environ.
 ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C"}
 PATIENCE_SECONDS = 60.0
 ADDED_BY_TMUX = {"TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "SHELL", "PWD", "COLORTERM"}
-SHOW = "import os, sys, json; open(sys.argv[1], 'w').write(json.dumps([sys.argv[2:], dict(os.environ), os.getcwd()]))"  # noqa: E501
+SHOW = "import os, sys, json; open(sys.argv[1], 'w').write(json.dumps([sys.argv[2:], dict(os.environ), os.getcwd()]))"
 
 
 @pytest.fixture
@@ -150,8 +150,11 @@ def test_a_program_that_is_not_there_says_so(server, folder):
 
 
 def test_early_output_is_not_lost(server, folder):
-    """All that tmux saw reaches the pipe. On an overloaded machine tmux itself can miss the output
-    of an agent that ends at once (it hears of the death before the bytes): about 1 in 100."""
+    """All that tmux saw reaches the pipe.
+
+    On an overloaded machine tmux itself can miss the output of an
+    agent that ends at once (it hears of the death before the bytes): about 1 in 100.
+    """
     missed_by_the_pipe, missed_by_tmux = [], []
     for number in range(100):
         pipe = Fifo(folder / f"f{number}")

@@ -307,7 +307,7 @@ def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on
     assert slots.standby_note() == {} and not rescue.is_standby(str(note), slots.standby)
     Path(slots.move_path).write_text('{"version": 2, "phase": "across"}')
     for ask in (lambda: slots.is_moving, slots.finish_move):
-        with pytest.raises(TooNew, match="moving.json is of version 2; this agentctl knows 1"):
+        with pytest.raises(TooNew, match=r"moving\.json is of version 2; this agentctl knows 1"):
             ask()
 
 

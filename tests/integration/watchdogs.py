@@ -64,8 +64,10 @@ _claims: list[socket.socket] = []  # of this process, to its end
 
 
 def free_port() -> int:
-    """Find a port that nobody uses, that no test beside us was given, and that the kernel gives to nobody who asks for
-    any: it is taken a while later."""
+    """Find a port that nobody uses, and that no test beside us was given.
+
+    The kernel gives it to nobody who asks for any: it is taken a while later.
+    """
     given_away_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.SystemRandom().randrange(10_000, given_away_from if given_away_from > 11_000 else 60_000)
@@ -94,7 +96,7 @@ class Watchdog:
             self.process = subprocess.Popen([sys.executable, "-c", RUN, self.world.name], env=env, stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL)  # fmt: skip
         if is_ready:
-            self.until(lambda: self.status(), "the watchdog's first look")
+            self.until(self.status, "the watchdog's first look")
         return self
 
     def ask(self, method: str, route: str, body=None, **headers) -> Answer:

@@ -22,10 +22,10 @@ POLL_SECONDS = 0.01
 SHOWN_OF_OUTPUT, SHOWN_OF_COMMAND = 3000, 300
 
 
-def run(argv, *, what: str = "", timeout: float = SECONDS, **more) -> subprocess.CompletedProcess:
+def run(argv, *, what: str = "", timeout: float = SECONDS, check: bool = False, **more) -> subprocess.CompletedProcess:
     """Run a command to its end."""
     try:
-        return subprocess.run(argv, timeout=timeout, **more)
+        return subprocess.run(argv, timeout=timeout, check=check, **more)
     except subprocess.TimeoutExpired as error:
         raise _late(what or in_short(argv), timeout, error.stdout, error.stderr) from None
 

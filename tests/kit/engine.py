@@ -38,7 +38,7 @@ def why_not() -> str:
     if lacking:
         return f"not installed: {', '.join(lacking)} (Debian: docker.io)"
     argv = ["unshare", "--net", "--mount", "true"]
-    tried = subprocess.run(argv, capture_output=True, text=True, timeout=CALL_SECONDS)
+    tried = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
     return f"no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -146,7 +146,8 @@ class Engine:
         """Run a command that talks to this engine."""
         more.setdefault("timeout", CALL_SECONDS)
         try:
-            done = subprocess.run(argv, env={**self.environment, **(env or {})}, capture_output=True, text=True, **more)
+            env = {**self.environment, **(env or {})}
+            done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, **more)
         except subprocess.TimeoutExpired as error:
             said = b"".join(filter(None, (error.stdout, error.stderr))).decode("utf-8", "replace")
             raise EngineError(f"waited {more['timeout']:g} s in vain for {' '.join(argv)}: {said[-2000:]}\n"

@@ -123,8 +123,7 @@ class _Tracer:
             self.calls += owner in OUTSIDE and called.__name__ not in HARMLESS
 
     def _count_event(self, event, args) -> None:
-        """What no profiler tells: whether a file is opened for writing; a function of the C library, looked up where
-        it is called."""
+        """What no profiler tells: a file opened for writing; a function of the C library looked up to be called."""
         if event == "open":
             self.calls += bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         else:
@@ -151,7 +150,7 @@ def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
         if tracer:
             tracer.stop()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked child must never run the parent's code
         sys.settrace(None)
         sys.setprofile(None)
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
@@ -177,7 +176,7 @@ def _report_sql(told: int, tracer: _Tracer | None) -> None:
 
 def take_orphans_in(parent: int) -> None:
     """Become the process that ends what killed ones leave running; do not outlive `parent`, who started us."""
-    global _takes_orphans
+    global _takes_orphans  # noqa: PLW0603 - a property of the whole process
     libc = ctypes.CDLL(None, use_errno=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("who started us is gone"))  # and leave nothing behind
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

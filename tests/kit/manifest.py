@@ -49,8 +49,11 @@ def _below(root: bytes, folder: bytes, name: bytes) -> bytes:
 
 
 def _digest(path, size: int) -> str:
-    """Hash the pages that are not all zeros, each with its number: of a sparse file only what is there is read (or
-    10 GB of nothing would be), and a copy is the same whether its file system keeps holes or not."""
+    """Hash the pages that are not all zeros, each with its number.
+
+    Of a sparse file only what is there is read (or 10 GB of nothing would be), and a
+    copy is the same whether its file system keeps holes or not.
+    """
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         offset = 0

@@ -173,7 +173,7 @@ class Machine:
                 sys.settrace(None)
             _say(pipe, "lines", tracer.count)
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a forked child must never run the parent's code
             _say(pipe, "error", traceback.format_exc())
         finally:
             os._exit(status)
@@ -200,7 +200,7 @@ class Machine:
         began, text = time.monotonic(), b""
         cut_at = began + cut.seconds if cut and cut.seconds else None
         while True:
-            until = cut_at if cut_at else began + LIMIT_SECONDS
+            until = cut_at or began + LIMIT_SECONDS
             if select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
                 data = os.read(pipe, 1 << 16)
                 if not data:
@@ -271,7 +271,7 @@ def apart(do):
             mount(None, "/", None, MS_REC | MS_PRIVATE)
             _say(write_end, "result", do())
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a forked child must never run the parent's code
             _say(write_end, "error", traceback.format_exc())
         finally:
             os._exit(status)

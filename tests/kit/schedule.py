@@ -19,7 +19,7 @@ from kit import effort
 
 WHOLE_MODULES = ("system", "unit")  # a box, or too small to be dealt out
 ROOT = re.compile(r"[\[-](own|debian13)\b")
-SHARING = re.compile(r'scope="(module|class)"|^pytestmark = .*\bin_order\b', re.M)
+SHARING = re.compile(r'scope="(module|class)"|^pytestmark = .*\bin_order\b', re.MULTILINE)
 TESTS = Path(__file__).resolve().parents[1]
 
 

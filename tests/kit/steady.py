@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as tree
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import affected, effort  # noqa: E402
+from kit import affected, effort
 
 ROUND_SECONDS = 3600
 BUSY = "while True: pass"
@@ -61,7 +61,7 @@ def failures_in(results: Path) -> tuple[int, list[str]]:
     """Return how many tests a round had, and the names of those that failed, from its JUnit file."""
     if not results.exists():
         return 0, []
-    cases = list(tree.parse(results).getroot().iter("testcase"))
+    cases = list(ET.parse(results).getroot().iter("testcase"))
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     return len(cases), [f"{case.get('classname')}::{case.get('name')}" for case in bad]
 
@@ -83,8 +83,8 @@ def main() -> int:
     files = wanted.files or (files_of_tonight() if effort.NIGHT else [])
     if not files:
         parser.error("name the files; only a night chooses them itself")
-    rounds = int(os.environ.get("AGENTCTL_STEADY_ROUNDS", 50))
-    minutes = float(os.environ.get("AGENTCTL_STEADY_MINUTES", 10 if effort.NIGHT else 600))
+    rounds = int(os.environ.get("AGENTCTL_STEADY_ROUNDS", "50"))
+    minutes = float(os.environ.get("AGENTCTL_STEADY_MINUTES", "10" if effort.NIGHT else "600"))
     print(f"steady: {rounds} rounds of {' '.join(files)}", flush=True)
     began, done, failed, tests = time.monotonic(), 0, collections.Counter(), 0
     with tempfile.TemporaryDirectory(prefix="ags") as folder, Load():

@@ -12,6 +12,6 @@ def pytest_runtest_makereport(item, call):
     if report.failed and story.has_any():
         try:
             report.sections += story.tell_all()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a story is an extra: the report comes without it
             report.sections.append(("stories", f"cannot be told: {type(error).__name__}"))
     return report

@@ -291,7 +291,7 @@ def _become(argv: list[str], env: dict[str, str], output: int, theirs: socket.so
         os.environ.clear()
         socket.send_fds(theirs, [b"f"], [_install_filter()])
         os.execve(argv[0], argv, env)
-    except BaseException as error:  # a forked child must never run the parent's code
+    except BaseException as error:  # noqa: BLE001 - a forked child must never run the parent's code
         os.write(2, f"cannot start: {error!r}".encode())
     finally:
         os._exit(127)

@@ -56,9 +56,9 @@ class Handler(BaseHTTPRequestHandler):
         words = 0
         for part in parts:
             self._stall_if(words == last)
-            if isinstance(part, tuple):
-                part, words = part[0], words + 1
-            self.wfile.write(part.encode())
+            is_word = isinstance(part, tuple)
+            words += is_word
+            self.wfile.write((part[0] if is_word else part).encode())
 
     def _stall_if(self, is_stalling):
         """Say nothing more, ever: who waited that long gets no answer either."""

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as tree
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 SOURCES = Path(__file__).with_name("foreign")
 IS_NEWEST = os.environ.get("AGENTCTL_AGENT_VERSIONS") == "newest"
 DOWNLOAD_SECONDS = 1800
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.M)
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
 
 
 class CannotDownload(Exception):
@@ -67,7 +67,7 @@ def _download(folder, python, wanted):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     command += ["--python-version", python, "--dest", str(folder), *wanted, "pip"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DOWNLOAD_SECONDS)
     except subprocess.TimeoutExpired:
         raise CannotDownload(f"{' '.join(command)} did not end within {DOWNLOAD_SECONDS} s") from None
     if done.returncode:
@@ -76,7 +76,7 @@ def _download(folder, python, wanted):
 
 def tell(report):
     """Return one line for each agent: its version here, the version tried, and what passed."""
-    root = tree.parse(report).getroot()
+    root = ET.parse(report).getroot()
     tried = {p.get("name").removeprefix("version "): p.get("value") for p in root.iter("property")}
     lines = [f"{'agent':16}{'tried':28}{'verified with':28}passed"]
     for agent, text in sorted(tried.items()):

@@ -35,7 +35,7 @@ IN_BOX = {"PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": "", "PYTHONDONTWRITEBYTE
 
 
 class Unavailable(Exception):
-    """This machine cannot give what the test needs; the text says why."""
+    """The machine cannot give what the test needs; the text says why."""
 
 
 def wanted_roots():

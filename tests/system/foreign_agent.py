@@ -150,7 +150,7 @@ class ForeignAgent(World):
         return self.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", "agent")
 
     def wait_prompt(self):
-        self.wait_until(lambda: re.search(rf"^{self.prompt}\s*$", self.screen(), re.M), "the prompt")
+        self.wait_until(lambda: re.search(rf"^{self.prompt}\s*$", self.screen(), re.MULTILINE), "the prompt")
 
     def ask_model(self, text):
         """Type a line; return the request it made."""

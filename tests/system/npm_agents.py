@@ -197,7 +197,9 @@ class NpmAgent(PresetAgent):
         self.wait_until(lambda: self._is_at_prompt(self.visible()), "the prompt")
 
     def _is_at_prompt(self, shown):
-        return re.search(self.prompt, shown, re.M) and not re.search(r"esc (to )?(interrupt|cancel)", shown, re.I)
+        return re.search(self.prompt, shown, re.MULTILINE) and not re.search(
+            r"esc (to )?(interrupt|cancel)", shown, re.IGNORECASE
+        )
 
     def ask_model(self, text):
         """Type a line, and Enter once it is on the screen: both at once are taken for a paste that goes on."""

@@ -164,7 +164,7 @@ class PresetAgent(ForeignAgent):
         return self.tmux("capture-pane", "-p", "-J", "-t", "agent").rstrip()
 
     def wait_prompt(self):
-        self.wait_until(lambda: re.search(self.prompt, self.visible(), re.M), "the prompt")
+        self.wait_until(lambda: re.search(self.prompt, self.visible(), re.MULTILINE), "the prompt")
 
     def ask_model(self, text):
         """Type a line; return the request that carries it as the newest that was said."""

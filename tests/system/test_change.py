@@ -31,7 +31,7 @@ def tell(world, *words, by="agentctl"):
 
     def said():
         text = (world.read("ran") or "")[len(before) :]
-        return text if re.search(r"^status \d+\n", text, re.M) else None
+        return text if re.search(r"^status \d+\n", text, re.MULTILINE) else None
 
     return world.wait_until(said, f"the agent's agentctl {' '.join(words)}")
 

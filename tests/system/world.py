@@ -96,10 +96,9 @@ class World:
         for line in path.read_text().splitlines():
             if line.startswith("["):
                 replaced = sections.pop(line.strip("[]"), {})
-                line += "".join(f"\n{key} = {json.dumps(value)}" for key, value in replaced.items())
-            elif line.partition(" = ")[0] in replaced:
-                continue
-            text += line + "\n"
+                text += line + "\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in replaced.items())
+            elif line.partition(" = ")[0] not in replaced:
+                text += line + "\n"
         for section, content in sections.items():
             text += f"\n[{section}]\n"
             text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())

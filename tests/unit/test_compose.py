@@ -48,8 +48,8 @@ def test_where_an_image_comes_from(own, others, present, tagged, chosen):
     ("ARG A\nFROM ${A:-debian:13}\n", {"A": "ours:1"}, ["ours:1"]),
     ("ARG T=13\nARG A=debian:${T}\nFROM ${A}\nFROM $A-slim\nFROM ${odd\n", {},
      ["debian:13", "debian:13-slim", "${odd}"]),
-    ("FROM a\nRUN <<EOF python3\nfrom flask import Flask\nEOF\nCOPY <<-'X' <<\"Y\" /srv/\nfrom b\n\tX\nFROM c\nY\n"
-     "COPY --from=d x y\n", {}, ["a", "d"]),
+    (("FROM a\nRUN <<EOF python3\nfrom flask import Flask\nEOF\nCOPY <<-'X' <<\"Y\" /srv/\nfrom b\n\tX\nFROM c\nY\n"
+      "COPY --from=d x y\n"), {}, ["a", "d"]),
     ("FROM a\nRUN cat <<EOF\nFROM b\n", {}, ["a", "b"]),
     ("", {}, []),
 ])  # fmt: skip
@@ -101,8 +101,8 @@ def test_the_shipped_file_is_filled_in_for_people():
     "failed to connect to the docker API at unix:///x",
     "Sending build context to Docker daemon  2.048kB\n\nerror during connect: Post \"http://x/build?q=1\": EOF",
     "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\nError: failed to start: a",
-    "Traceback (most recent call last):\n  raise DockerException(\ndocker.errors.DockerException: "
-    "Error while fetching server API version: ('Connection aborted.', ConnectionRefusedError(111, 'refused'))",
+    ("Traceback (most recent call last):\n  raise DockerException(\ndocker.errors.DockerException: "
+     "Error while fetching server API version: ('Connection aborted.', ConnectionRefusedError(111, 'refused'))"),
 ])  # fmt: skip
 def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
     assert engine.is_away(said)
@@ -110,8 +110,8 @@ def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
 
 @pytest.mark.parametrize("said", [
     "Error response from daemon: No such container: x",
-    "\x1b[91mdial tcp 10.0.0.1:443: connect: connection refused\n\x1b[0mThe command '/bin/sh -c go mod download' "
-    "returned a non-zero code: 1",
+    ("\x1b[91mdial tcp 10.0.0.1:443: connect: connection refused\n\x1b[0mThe command '/bin/sh -c go mod download' "
+     "returned a non-zero code: 1"),
     "The command '/bin/sh -c echo Cannot connect to the Docker daemon; false' returned a non-zero code: 1",
 ])  # fmt: skip
 def test_what_a_build_or_a_check_says_is_not_the_engines_word(said):

@@ -343,8 +343,10 @@ HARD = [
     '["agent"]\ncode = "/srv/agent"\ncommand = ["x"]\n[ "heartbeat" ]\n"timeout" = "9s"',
     'agent.code = "/srv/agent"\nagent.command = ["x"]\nheartbeat.timeout = "9s"\n',
     '[agent]\ncode = "/srv/agent"\ncommand = ["""\ntimeout = "9s"\n[heartbeat]\n"""]\n[heartbeat]\ntimeout = """9s"""',
-    '[agent]\ncode = "/srv/agent"\ncommand = ["x"]\n[agent.environment]\ntimeout = "9s"\n'
-    '[heartbeat]\ntimeout =\t"9s"#\n',
+    (
+        '[agent]\ncode = "/srv/agent"\ncommand = ["x"]\n[agent.environment]\ntimeout = "9s"\n'
+        '[heartbeat]\ntimeout =\t"9s"#\n'
+    ),
     MINIMAL[:-1],
     "\ufeff" + MINIMAL,
 ]
@@ -416,7 +418,7 @@ def test_set_refuses_what_would_be_a_mistake(path, key, text, words):
 
 
 def test_set_refuses_an_unknown_setting(path):
-    with pytest.raises(UsageError, match="did you mean heartbeat.timeout"):
+    with pytest.raises(UsageError, match=r"did you mean heartbeat\.timeout"):
         config_edit.set_value(str(path), "heartbeat.timout", "5s")
 
 

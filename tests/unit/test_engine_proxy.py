@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "packaging/docker"))
 
-import engine_rules  # noqa: E402
+import engine_rules
 
 OURS = {"com.docker.compose.project": "bot"}
 TRIAL = {"com.docker.compose.project": "bot-try-7"}
@@ -122,8 +122,9 @@ def test_links_are_followed_before_a_folder_is_believed(rules, tmp_path):
 
 @pytest.mark.parametrize("body", [
     b"", b"[]", b"{", b'{"Labels": {"com.docker.compose.project": "bot"}} {"HostConfig": {"Privileged": true}}',
-    b'{"Labels": {"com.docker.compose.project": "botany"}}', b'{"HostConfig": {}, "hostConfig": {"Privileged": true}, '
-    b'"Labels": {"com.docker.compose.project": "bot"}}',
+    b'{"Labels": {"com.docker.compose.project": "botany"}}',
+    (b'{"HostConfig": {}, "hostConfig": {"Privileged": true}, '
+     b'"Labels": {"com.docker.compose.project": "bot"}}'),
     json.dumps({"Labels": OURS, "HostConfig": {}, "\u017fx": 1}).encode(),
 ])  # fmt: skip
 def test_an_unclear_or_foreign_body_is_refused(rules, body):

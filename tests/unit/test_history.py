@@ -395,8 +395,8 @@ def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
 
 def damage(data, cuts):
     """Truncate, overwrite or remove pieces of `data`, as power cuts and careless tools do."""
-    for kind, at, size in cuts:
-        at = at % (len(data) + 1)
+    for kind, place, size in cuts:
+        at = place % (len(data) + 1)
         piece = {"zero": b"\0" * size, "drop": b"", "junk": b"\xfe\n}"}.get(kind)
         data = data[:at] if piece is None else data[:at] + piece + data[at + size :]
     return data

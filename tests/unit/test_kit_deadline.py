@@ -40,7 +40,7 @@ def test_a_command_that_is_late_is_named_with_its_last_words():
 def test_a_process_that_is_late_is_killed(how, text):
     process = subprocess.Popen(HANGS, text=text, **PIPES)
     assert deadline.read_line(process)  # it is up
-    with pytest.raises(TimeoutError, match="in vain for the end of a sleeper(.|\n)*a curse"):
+    with pytest.raises(TimeoutError, match=r"in vain for the end of a sleeper(.|\n)*a curse"):
         how(process, "a sleeper", timeout=SOON)
     assert process.wait(60) < 0
     process.stdout.close()
@@ -70,14 +70,14 @@ def test_a_condition_that_never_comes_true_is_named():
 def test_a_log_is_shown(tmp_path):
     (tmp_path / "log").write_text("x" * 9999 + "what it said last")
     process = subprocess.Popen(["sleep", "1000"])
-    with pytest.raises(TimeoutError, match="the end of sleep 1000; (.|\n)*what it said last"):
+    with pytest.raises(TimeoutError, match=r"the end of sleep 1000; (.|\n)*what it said last"):
         deadline.wait(process, timeout=0.1, log=tmp_path / "log")
     assert process.wait(60) < 0
 
 
 def test_a_line_that_does_not_come_is_named():
     process = subprocess.Popen(["sleep", "1000"], stdout=subprocess.PIPE)
-    with pytest.raises(TimeoutError, match="waited 0.1 s in vain for a line of sleep 1000$"):
+    with pytest.raises(TimeoutError, match=r"waited 0\.1 s in vain for a line of sleep 1000$"):
         deadline.read_line(process, timeout=0.1)
     process.stdout.close()
     assert process.wait(60) < 0
@@ -110,17 +110,10 @@ def waits_without_a_deadline(tree):
         name, owner = node.func.attr, ast.unparse(node.func.value)
         has_limit = bool(node.args) or any(word.arg in ("timeout", "timeout_seconds") for word in node.keywords)
         if (
-            owner == "subprocess"
-            and name in ("run", "call", "check_call", "check_output")
-            and not has_timeout(node)
-            or name in ("wait", "communicate")
-            and owner != "deadline"
-            and not has_limit
-            or name == "join"
-            and not node.args
-            and not node.keywords
-            or name == "readline"
-            and owner.endswith("stdout")
+            (owner == "subprocess" and name in ("run", "call", "check_call", "check_output") and not has_timeout(node))
+            or (name in ("wait", "communicate") and owner != "deadline" and not has_limit)
+            or (name == "join" and not node.args and not node.keywords)
+            or (name == "readline" and owner.endswith("stdout"))
         ):
             yield node
 

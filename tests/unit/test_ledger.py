@@ -87,7 +87,7 @@ def test_rows_go_in_and_come_out(path):
 
 def test_a_transaction_is_whole_or_not_there(path):
     with Ledger.create(path) as ledger:
-        with pytest.raises(RuntimeError), ledger.transaction():
+        with pytest.raises(RuntimeError), ledger.transaction():  # noqa: PT012 - writes, then its end
             ledger.set_meta("a", "1")
             ledger.event("x", "y")
             raise RuntimeError
@@ -339,8 +339,10 @@ def test_the_log_of_a_broken_ledger_stays(path, read_only):
         [
             sys.executable,
             "-c",
-            "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
-            "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)",
+            (
+                "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
+                "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)"
+            ),
             path,
         ],
         env={**os.environ, "PYTHONPATH": SOURCE},
@@ -375,5 +377,5 @@ def test_what_sqlite_cannot_open_is_told_in_the_system_s_words(path):
     """On a disk that takes no writes it says no more than 'unable to open database file', and the code was blamed."""
     Ledger.create(path).close()
     os.mkdir(f"{path}-wal")
-    with pytest.raises(LedgerUnavailable, match="unable to open database file.*Is a directory"):
+    with pytest.raises(LedgerUnavailable, match=r"unable to open database file.*Is a directory"):
         Ledger(path)

@@ -141,7 +141,7 @@ def test_no_chunking_changes_the_lines(data, sizes):
     assert lines_of(data, sizes) == whole
     for line in whole:
         assert len(line) <= LONGEST_LINE
-        assert all(c == "\t" or c >= " " and not "\x7f" <= c <= "\x9f" for c in line)
+        assert all(c == "\t" or (c >= " " and not "\x7f" <= c <= "\x9f") for c in line)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kit.deadline import until
 LOOKS = 300
 
 
-@pytest.fixture()
+@pytest.fixture
 def started():
     """Start programs; end them."""
     running = []
@@ -39,7 +39,7 @@ def test_a_process_is_found_while_it_is_given_another_program(started, tmp_path)
     assert process.variables(pid).get("AGENT_LAUNCH_ID") == "one"
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_waiting(monkeypatch):
     """Let a look that waits fail."""
 

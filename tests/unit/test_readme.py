@@ -10,7 +10,7 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 def test_the_settings_shown_are_the_sample():
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.S)
+    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     assert shown == config_text.sample()
 
 

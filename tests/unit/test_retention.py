@@ -138,7 +138,7 @@ def test_golden_last_known_good_and_what_runs_never_go(described, budget, runnin
     gone = {int(item.id) for item, _, _ in choose_pruned(items, budget, NOW).pruned}
     good = [r["number"] for r in rows if r["status"] == "good"]
     assert running not in gone
-    assert not any(rows[n]["is_golden"] or rows[n]["status"] == "candidate" and rows[n]["tries_left"] for n in gone)
+    assert not any(rows[n]["is_golden"] or (rows[n]["status"] == "candidate" and rows[n]["tries_left"]) for n in gone)
     assert not good or max(good) not in gone
     assert not set(good[-budget.newest :]) & gone
 

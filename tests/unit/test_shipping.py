@@ -25,8 +25,9 @@ def place(tmp_path):
 
         def say(self, *numbers, end="\n"):
             with open(self.path, "a") as file:
-                for number in numbers:
-                    file.write(json.dumps({"id": f"m{number}", "role": "user", "content": str(number)}) + end)
+                file.writelines(
+                    json.dumps({"id": f"m{number}", "role": "user", "content": str(number)}) + end for number in numbers
+                )
 
         def ship(self):
             while self.shipper.step():

@@ -27,7 +27,7 @@ BEAT_SECONDS = 1.0  # between two beats, where nobody said how often they are wa
 
 
 class Agent:
-    """This process as agentctl sees it: who it is, its signs of life, its task and its history."""
+    """The calling process as agentctl sees it: who it is, its signs of life, its task and its history."""
 
     def __init__(self, *, install_faulthandler: bool = True, handle_sigterm: bool = True) -> None:
         env = os.environ
@@ -127,6 +127,7 @@ class TaskFile:
 
     @property
     def exists(self) -> bool:
+        """Tell whether there is a task."""
         return os.path.exists(self.path)
 
     def load(self) -> Task | None:

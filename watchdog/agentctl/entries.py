@@ -56,6 +56,7 @@ class Folder:
         return folder
 
     def names(self) -> list[str]:
+        """Return the names of the entries, sorted."""
         return sorted(os.listdir(self.fd))
 
     def look(self, name: str) -> os.stat_result | None:

@@ -1,5 +1,6 @@
-"""The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog|story NAME`. No click.
-`inside` and `health` are those of an agent's container.
+"""The door of the units: `python -I -S entry.py runner|rollback|rescue|prune|job|watchdog|story NAME`.
+
+`inside` and `health` are those of an agent's container. No click.
 
 `-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
 """

@@ -88,8 +88,11 @@ SLOTS_INSIDE = ".agentctl"
 
 
 def slots_dir_of(code_dir: str, where: str = BESIDE) -> str:
-    """The folder that holds standby and quarantine: beside the code, because a switch is a rename; inside it where
-    the code folder itself cannot be renamed, because renames end at the border of a mount."""
+    """Return the folder that holds standby and quarantine.
+
+    Beside the code, because a switch is a rename; inside it where the code folder itself cannot
+    be renamed, because renames end at the border of a mount.
+    """
     if where != BESIDE:
         return f"{code_dir}/{SLOTS_INSIDE}"
     parent, _, base = code_dir.rstrip("/").rpartition("/")

@@ -122,7 +122,7 @@ def end_containers(settings: dict, name: str) -> str:
         from agentctl.compose.engine import end_by_settings
 
         return end_by_settings(lambda key: find(settings, f"compose.{key}"), name)
-    except Exception as error:  # whatever it is, a human is told and nothing is moved
+    except Exception as error:  # noqa: BLE001 - whatever it is, a human is told and nothing is moved
         return str(error)
 
 
@@ -142,7 +142,9 @@ def retry(data: str, name: str) -> int:
 def start_rollback(name: str) -> int:
     """Start the rollback routine, which starts the agent."""
     scope = ["--user"] if os.geteuid() != 0 else []
-    return subprocess.run(["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"]).returncode
+    return subprocess.run(
+        ["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"], check=False
+    ).returncode
 
 
 def was_here_lately(data: str, mark: str = "rescued-at") -> bool:
@@ -245,7 +247,7 @@ def move(record: str, **what) -> bool:
         if what:
             Move(record).begin(**what)
         Move(record).go_on()
-    except Exception as error:  # whatever it is, a human is told and nothing is launched
+    except Exception as error:  # noqa: BLE001 - whatever it is, a human is told and nothing is launched
         say(f"the tree could not be moved: {error}")
         return False
     return True

@@ -72,6 +72,7 @@ class Station:
 
     @property
     def limits(self) -> Limits:
+        """The limits of rollback, as the settings have them."""
         settings = self.config.rollback
         return Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)
 
@@ -87,14 +88,17 @@ class Station:
 
     @property
     def task_path(self) -> str:
+        """The file of the current task."""
         return f"{self.state_dir}/current_task.md"
 
     @property
     def history_path(self) -> str:
+        """The file of the conversation."""
         return f"{self.state_dir}/history.jsonl"
 
     @property
     def brief_path(self) -> str:
+        """The file that tells the agent what happened."""
         return f"{self.state_dir}/BRIEF.md"
 
     @property
@@ -103,9 +107,11 @@ class Station:
         return (self.user.uid, self.user.gid) if self.user and not self.user.is_us else None
 
     def incident_dir(self, incident: str) -> str:
+        """Return the folder of an incident's evidence."""
         return f"{self.places.incidents_dir}/{incident}"
 
     def launch_dir(self, launch_id: str) -> str:
+        """Return the folder of what a launch leaves."""
         return f"{self.places.incidents_dir}/launches/{launch_id}"
 
 
@@ -147,6 +153,7 @@ class Lock:
             return
 
     def release(self) -> None:
+        """Give the lock back."""
         os.close(self._fd)
 
     def __enter__(self) -> Lock:

@@ -93,6 +93,7 @@ class Old:
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=PATIENCE_SECONDS,
+            check=False,
         )
         assert done.returncode in statuses, (words, done.returncode, done.stdout, done.stderr)
         return done.stdout
@@ -230,6 +231,7 @@ class Old:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE_SECONDS,
+            check=False,
         )
         assert done.returncode == -signal.SIGKILL, (done.returncode, done.stdout, done.stderr)
         self.kill()

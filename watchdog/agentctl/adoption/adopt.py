@@ -52,7 +52,7 @@ def adopt(
         argv, settings = _with_preset(preset.settings_for(state_dir, home), argv, settings or {})
     is_contained = (settings or {}).get("agent", {}).get("runtime") == "compose"
     _refuse_command(argv, code_dir, is_contained=is_contained)
-    commit, branch = check_adoptable(code_dir, branch, owner)
+    _, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
     values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()

@@ -53,7 +53,7 @@ def start(ctx, change, source, about):
     """Begin the change NAME (feature/... or hotfix/...): a branch in a worktree of its own."""
     changes = opened(ctx)
     row = changes.start(change, source, about)
-    say(ctx, row, change_text.started(row, changes.main))
+    say(ctx, row, change_text.started(row))
 
 
 @group.command("list")

@@ -15,7 +15,7 @@ def next_in_words(changes, name: str) -> str:
     return f"{lack.verb}: {lack.why}"
 
 
-def started(row: dict, main: str) -> list[str]:
+def started(row: dict) -> list[str]:
     """Tell what was begun and what comes next."""
     what = "taken up: the branch was there" if row["branch_was_there"] else "started"
     lines = [f"change {row['name']} {what}", f"  worktree  {row['worktree']}",

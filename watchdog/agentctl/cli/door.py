@@ -45,7 +45,7 @@ def through(work, *, as_json: bool) -> int:
     except BrokenPipeError:
         _give_up_output()
         return EXIT_FAILED
-    except Exception as error:  # whatever else arrives here was foreseen by nobody
+    except Exception as error:  # noqa: BLE001 - whatever else arrives here was foreseen by nobody
         return _say(EXIT_BUG, f"a bug: {type(error).__name__}: {error}", _keep_traceback(), as_json)
 
 

@@ -83,12 +83,12 @@ def _global_options() -> list[click.Option]:
     return [name, as_json]
 
 
-def _keep_name(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+def _keep_name(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is not None:
         ctx.obj.name = value
 
 
-def _keep_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.obj.as_json = True
 

@@ -102,8 +102,10 @@ def _describe(plan: dict) -> str:
     lines = [
         f"would go from generation {plan['from']} to {plan['to']} (commit {plan['commit'][:12]}):",
         f"  {plan['branch']} moves from {plan['head'][:12] or '?'} to {plan['commit'][:12]}",
-        f"  state: {', '.join(plan['restores']) or 'nothing'} back to snapshot {plan['snapshot']}; "
-        f"{', '.join(plan['keeps'])} stays",
+        (
+            f"  state: {', '.join(plan['restores']) or 'nothing'} back to snapshot {plan['snapshot']}; "
+            f"{', '.join(plan['keeps'])} stays"
+        ),
         "  standby is ready" if plan["standby_ready"] else "  the tree has to be laid out first",
     ]
     lines.append("what leaves the running tree (kept on rescue/... and in quarantine):")

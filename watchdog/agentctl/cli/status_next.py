@@ -88,7 +88,7 @@ def sentences(facts: Facts, document: dict) -> list[str]:
     return [text for text in tell[document["phase"]](facts, document) if text]
 
 
-def _when_running(facts: Facts, document: dict) -> list[str]:
+def _when_running(facts: Facts, _document: dict) -> list[str]:
     waiting = ""
     if facts.incident is not None and not facts.incident["outcome"]:
         waiting = f"incident {facts.incident['id']} ends with the first heartbeat"
@@ -141,7 +141,7 @@ def _when_starting(facts: Facts, document: dict) -> list[str]:
     ]
 
 
-def _when_rolling_back(facts: Facts, document: dict) -> list[str]:
+def _when_rolling_back(facts: Facts, _document: dict) -> list[str]:
     if facts.intent is None:
         return ["it is being decided what follows the failure"]
     target, rung = facts.intent["target"], facts.intent["rung"]
@@ -152,7 +152,7 @@ def _when_rolling_back(facts: Facts, document: dict) -> list[str]:
     return [doing, "nobody works on it at the moment: the next start goes on with it"]
 
 
-def _when_halted(facts: Facts, document: dict) -> list[str]:
+def _when_halted(_facts: Facts, _document: dict) -> list[str]:
     return [
         "agentctl why tells the story",
         "agentctl resume tries again; agentctl rollback N or agentctl bless N decides for it",

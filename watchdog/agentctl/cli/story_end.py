@@ -30,8 +30,10 @@ def cost(known: Known) -> list[str]:
     worked = sum(s["seconds"] or 0 for s in public["steps"])
     if public["outcome"] == "recovered":
         return [
-            f"Recovered on generation {public['to']}: {fine(public['seconds'])} from the "
-            f"failure to the first heartbeat, {fine(worked)} of them our steps.",
+            (
+                f"Recovered on generation {public['to']}: {fine(public['seconds'])} from the "
+                f"failure to the first heartbeat, {fine(worked)} of them our steps."
+            ),
             *_what_runs(known.evidence.get("runs") or {}),
         ]
     if public["outcome"] == "halted":

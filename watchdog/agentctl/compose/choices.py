@@ -47,11 +47,11 @@ def moved_inside(env: dict[str, str], moves: list[tuple[str, str]]) -> dict[str,
     """Return the contract's variables as they are inside: paths below a folder mounted elsewhere move along."""
     moved = {}
     for name, value in env.items():
+        moved[name] = value
         for outside, inside in moves:
             if inside and (value == outside or value.startswith(f"{outside}/")):
-                value = inside + value[len(outside) :]
+                moved[name] = inside + value[len(outside) :]
                 break
-        moved[name] = value
     return moved
 
 

@@ -41,6 +41,7 @@ class Text:
         self.allowed = allowed + (", or empty" if may_be_empty else "")
 
     def check(self, value: object) -> str:
+        """Return the text cleaned; raise Unfit if it will not do."""
         if value == "" and self.may_be_empty:
             return ""
         cleaned = self.fit(value) if isinstance(value, str) and _is_line(value) else None
@@ -67,6 +68,7 @@ class Whole:
         self.allowed = f"a whole number from {low} to {high}"
 
     def check(self, value: object) -> int:
+        """Return the number; raise Unfit if it is none, or out of bounds."""
         if type(value) is not int or not self.low <= value <= self.high:  # a bool is an int
             raise Unfit("must be " + self.allowed)
         return value
@@ -82,6 +84,7 @@ class Duration:
         self.allowed = f'a duration from "{low}" to "{high}"'
 
     def check(self, value: object) -> float:
+        """Return the seconds; raise Unfit if it is no duration, or out of bounds."""
         try:
             seconds = parse_duration(value) if isinstance(value, str) else -1.0
         except ValueError:
@@ -100,6 +103,7 @@ class Size:
     allowed = 'a whole number of bytes with its unit, from "0" to "999T", such as "500M" or "20G"'
 
     def check(self, value: object) -> int:
+        """Return the bytes; raise Unfit if it is no size, or out of bounds."""
         digits = value.rstrip("KMGT") if isinstance(value, str) else ""
         is_number = digits.isascii() and digits.isdigit() and len(digits) <= 3
         unit = value[len(digits) :] if is_number else "?"
@@ -119,6 +123,7 @@ class Argv:
         self.allowed += ", or empty" if may_be_empty else ""
 
     def check(self, value: object) -> list[str]:
+        """Return the words; raise Unfit if they make no command."""
         if not isinstance(value, list) or (not value and not self.may_be_empty):
             raise Unfit("must be " + self.allowed)
         for index, word in enumerate(value):
@@ -136,6 +141,7 @@ class Listed:
         self.allowed = f"a list of {allowed}"
 
     def check(self, value: object) -> list:
+        """Return the items cleaned; raise Unfit, which names the first that will not do."""
         if not isinstance(value, list):
             raise Unfit("must be " + self.allowed)
         return [self._check_item(index, item) for index, item in enumerate(value)]
@@ -155,6 +161,7 @@ class Variables:
     allowed = 'a table of texts by variable name, such as { LANG = "C.UTF-8" }'
 
     def check(self, value: object) -> dict[str, str]:
+        """Return the variables; raise Unfit if a name or a value will not do."""
         if not isinstance(value, dict):
             raise Unfit("must be " + self.allowed)
         for name, text in value.items():
@@ -173,6 +180,7 @@ class Ready:
     allowed = f'"notify", {_alive.allowed}, or {_command.allowed}'
 
     def check(self, value: object) -> str | float | list[str]:
+        """Return what was chosen; raise Unfit if it is none of the choices."""
         if value == "notify":
             return "notify"
         if isinstance(value, list) and value:

@@ -41,6 +41,7 @@ class Setting:
 
     @property
     def is_required(self) -> bool:
+        """Tell whether there is no default."""
         return self.default is REQUIRED
 
 

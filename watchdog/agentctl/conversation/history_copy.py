@@ -44,6 +44,7 @@ class HistoryCopy:
         return int(row[0]) if row and row[0].isdigit() else 1
 
     def close(self) -> None:
+        """Close the database if it was opened."""
         if self._db is not None:
             self._db.close()
 
@@ -87,8 +88,10 @@ class HistoryCopy:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with open(fd, "wb", buffering=1 << 20) as file:
-                for row in self._db.execute("SELECT line FROM messages WHERE agent=? ORDER BY seq", (self.agent,)):
-                    file.write(_ended(row[0]))
+                file.writelines(
+                    _ended(row[0])
+                    for row in self._db.execute("SELECT line FROM messages WHERE agent=? ORDER BY seq", (self.agent,))
+                )
         except sqlite3.Error:
             return False
         return True

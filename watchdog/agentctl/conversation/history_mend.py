@@ -139,7 +139,7 @@ def _common_bytes(first: str, second: str) -> int:
         offset = line_end = 0
         while True:
             a, b = one.read(BLOCK), other.read(BLOCK)
-            same = len(a) if a == b else len(os.path.commonprefix([a, b]))
+            same = len(a) if a == b else len(os.path.commonprefix([a, b]))  # noqa: RUF071 - byte by byte is what is meant
             if newline := a.rfind(b"\n", 0, same) + 1:
                 line_end = offset + newline
             offset += same

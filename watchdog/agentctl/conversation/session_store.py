@@ -36,9 +36,7 @@ def has_any(patterns: list[str], state_dir: str, home: str) -> bool:
 def find(patterns: list[str], state_dir: str, home: str):
     """Yield the files that the patterns mean."""
     by_folder: dict[str, list[str]] = {}
-    for pattern in patterns:
-        if pattern.startswith("~/"):
-            pattern = f"{home}{pattern[1:]}"
+    for pattern in (f"{home}{given[1:]}" if given.startswith("~/") else given for given in patterns):
         folder, rest = fixed_folder(pattern) if pattern.startswith("/") else (state_dir, pattern)
         by_folder.setdefault(folder, []).append(rest)
     left = MOST_ENTRIES

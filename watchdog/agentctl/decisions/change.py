@@ -51,7 +51,7 @@ def check_name(name: str, prefixes: list[str]) -> str:
         and len(name) <= 100
         and all(part and part[0].isalnum() and not part.endswith((".", ".lock")) for part in rest.split("/"))
     )
-    if not is_fit or ".." in rest or not all(c.isalnum() and c.isascii() or c in "._-/" for c in rest):
+    if not is_fit or ".." in rest or not all((c.isalnum() and c.isascii()) or c in "._-/" for c in rest):
         raise UsageError(
             f"cannot call a change '{name}': not a name for a branch and a folder",
             f"letters, digits, '.', '_' and '-', such as {prefix}faster-start",
@@ -146,7 +146,7 @@ def _lacks_of_live(facts: Facts, main: str) -> list[Lack]:
 
 def choose_next_verb(row: dict, facts: Facts, *, review: str, condemned: dict | None, main: str) -> Lack:
     """Return the next thing to do; its verb is `promote` when nothing is missing."""
-    if row["status"] in (PROMOTING,):
+    if row["status"] == PROMOTING:
         return Lack("wait", "it is being promoted", "agentctl status")
     lacks = find_lacks(row, facts, review=review, condemned=condemned, main=main)
     return lacks[0] if lacks else Lack("promote", "nothing is missing", f"agentctl change promote {row['name']}")

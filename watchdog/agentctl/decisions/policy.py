@@ -221,7 +221,7 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     since = world.now - world.limits.window_seconds
     if failing is not None and any(a["target"] == failing["number"] and a["at"] > since for a in moves):
         tried_targets.add(failing["number"])  # it was put back already and beat, and failed again all the same
-    for rung, target in _ladder(world, failing):
+    for rung, target in _ladder(world):
         if rung == "golden without the task":
             if (rung, target["number"]) in tried:
                 continue
@@ -248,7 +248,7 @@ def _stay(world: World, failing: dict, why: str) -> Decision:
     return _halt(f"{why}; not rolled back, as its promotion asked (--on-failure {failing['on_failure']})")
 
 
-def _ladder(world: World, failing: dict | None) -> list[tuple[str, dict]]:
+def _ladder(world: World) -> list[tuple[str, dict]]:
     goods = world.goods
     ladder = [("last known good" if n == 0 else "older good", g) for n, g in enumerate(goods)]
     floor = world.golden or (min(goods, key=lambda g: g["number"]) if goods else None)

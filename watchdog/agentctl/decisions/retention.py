@@ -24,7 +24,7 @@ class Budget:
 
     __slots__ = ("age_seconds", "bytes", "count", "newest")
 
-    def __init__(self, age_seconds: float = 0, count: int = 0, bytes: int = 0, newest: int = 1) -> None:
+    def __init__(self, age_seconds: float = 0, count: int = 0, bytes: int = 0, newest: int = 1) -> None:  # noqa: A002 - its attribute is called so
         self.age_seconds, self.count, self.bytes, self.newest = age_seconds, count, bytes, newest
 
     @classmethod
@@ -59,6 +59,7 @@ class Choice:
 
     @property
     def freed_bytes(self) -> int:
+        """Bytes that are free once it is done."""
         return sum(size for _, _, size in self.pruned)
 
 
@@ -125,7 +126,7 @@ def as_size(count: int) -> str:
     """Return bytes the way a person says them."""
     value = float(count)
     for unit in ("B", "K", "M", "G"):
-        if value < 1023.95 or unit == "G" and value < 10239.5:
+        if value < 1023.95 or (unit == "G" and value < 10239.5):
             return f"{value:.0f}{unit}" if unit == "B" or value >= 100 else f"{value:.1f}".removesuffix(".0") + unit
         value /= 1024
     return f"{value:.1f}T"

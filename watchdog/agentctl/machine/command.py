@@ -165,7 +165,7 @@ def _answer(user: Identity, write_end: int, function, args) -> None:
         _drop_to(user)
         said = function(*args) or ""
         status = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a forked child must never run the parent's code
         said = f"{function.__name__} as {user.name}: {error}"
     try:
         os.write(write_end, said.encode("utf-8", "surrogateescape"))
@@ -278,7 +278,7 @@ def _become(argv, env, cwd, user, pass_fds, own_session, fds, fault_write) -> No
         os.chdir(cwd)
         _forgive_signals()
         os.execve(argv[0], argv, env)
-    except BaseException as error:  # noqa: B902 - a forked child must never run the parent's code
+    except BaseException as error:  # noqa: BLE001 - a forked child must never run the parent's code
         os.write(fault_write, f"cannot start: {error}".encode())
     os._exit(127)
 

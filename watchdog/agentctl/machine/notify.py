@@ -50,6 +50,7 @@ class NotifyReceiver:
             raise
 
     def fileno(self) -> int:
+        """Return the descriptor to wait on."""
         return self._socket.fileno()
 
     def receive(self, most: int = 64) -> list[Message]:
@@ -69,6 +70,7 @@ class NotifyReceiver:
         return messages
 
     def close(self) -> None:
+        """Close the socket and remove its file."""
         self._socket.close()
         _unlink(self.path)
 
@@ -94,21 +96,27 @@ class Notifier:
         return True
 
     def ready(self, status: str = "") -> bool:
+        """Say that the start is over."""
         return self.send(READY=1, **({"STATUS": status} if status else {}))
 
     def keepalive(self) -> bool:
+        """Give a sign of life."""
         return self.send(WATCHDOG=1)
 
     def status(self, text: str) -> bool:
+        """Say in words what is being done."""
         return self.send(STATUS=text)
 
     def stopping(self) -> bool:
+        """Say that the end has begun."""
         return self.send(STOPPING=1)
 
     def watchdog_usec(self, usec: int) -> bool:
+        """Change how long systemd waits for a sign of life."""
         return self.send(WATCHDOG_USEC=usec)
 
     def extend(self, usec: int) -> bool:
+        """Ask for more time to start or to end."""
         return self.send(EXTEND_TIMEOUT_USEC=usec)
 
 

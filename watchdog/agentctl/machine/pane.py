@@ -208,6 +208,6 @@ def _end_of_plain(text: str, at: int) -> int:
     if run.isprintable() or run.replace("\t", "").isprintable():
         return end
     for offset, char in enumerate(run):
-        if char < " " and char != "\t" or "\x7f" <= char <= "\x9f":
+        if (char < " " and char != "\t") or "\x7f" <= char <= "\x9f":
             return at + offset
     return end

@@ -124,7 +124,7 @@ class Tmux:
             dead_at = dead_at or (now if is_dead else None)
             if dead_at is not None and now - dead_at >= UNTOLD_SECONDS:
                 return None, 0
-            if is_dead is None or told_at is None and now >= deadline:
+            if is_dead is None or (told_at is None and now >= deadline):
                 return told
             _nudge(server_pid)
             if meanwhile is not None:
@@ -282,8 +282,11 @@ def _quote(path: str) -> str:
 
 
 def _nudge(server_pid: int) -> None:
-    """Make the server look for dead children: before 3.5 it can lose the signal of a quick death,
-    and then keeps a zombie and no status for ever (3.3a: 3 in 100 agents that exit at once)."""
+    """Make the server look for dead children.
+
+    Before 3.5 it can lose the signal of a quick death, and then keeps a zombie and no status for ever (3.3a: 3
+    in 100 agents that exit at once).
+    """
     try:
         os.kill(server_pid, SIGCHLD)
     except (ProcessLookupError, PermissionError):

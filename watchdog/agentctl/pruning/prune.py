@@ -133,7 +133,7 @@ def _let_go_of_folder(plan: Plan, station: Station, ledger: Ledger, kind: str, n
             raise AgentctlError("more in it exists nowhere else by now")
         if found.entries:
             archive.pack(found, station.vault, f"{REF}/{kind}/{name}")
-        with _instant(station, ledger) as held:
+        with _Instant(station, ledger) as held:
             item = next((i for i in held.items(kind) if i.id == name), None)
             if item is None or item.guard:
                 raise AgentctlError(f"is needed by now: {item.guard if item else 'gone'}")
@@ -160,7 +160,7 @@ def _move_away(folder: str, station: Station, kind: str, name: str) -> None:
 
 def _let_go_of_generation(plan: Plan, station: Station, ledger: Ledger, number: int, why: str) -> None:
     """The ledger's line loses its commit first: from then on nobody chooses it, and its refs may go at any time."""
-    with _instant(station, ledger) as held:
+    with _Instant(station, ledger) as held:
         if any(item.guard for item in held.items("generations") if item.id == str(number)):
             return
         with ledger.transaction():
@@ -181,7 +181,7 @@ def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str,
     root = station.places.snapshots_dir
     with (
         Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
-        _instant(station, ledger) as held,
+        _Instant(station, ledger) as held,
     ):
         gone = {int(i) for kind, i in plan.done if kind == "generations"}
         item = next((i for i in held.items("snapshots", gone) if i.id == name), None)
@@ -194,7 +194,7 @@ def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str,
     plan.done.append(("snapshots", name))
 
 
-class _instant:
+class _Instant:
     """Hold off a rollback for one change, and look again at what is needed."""
 
     def __init__(self, station: Station, ledger: Ledger) -> None:

@@ -89,8 +89,10 @@ def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
             (
                 kind,
                 name,
-                f"{retention.as_size(found.new_bytes)} in it exist nowhere else, more than "
-                f"retention.archive_size ({retention.as_size(limit)})",
+                (
+                    f"{retention.as_size(found.new_bytes)} in it exist nowhere else, more than "
+                    f"retention.archive_size ({retention.as_size(limit)})"
+                ),
             )
         )
         return
@@ -101,6 +103,7 @@ def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
 
 
 def survey(station: Station, kind: str, folder: str) -> archive.Survey:
+    """Survey a folder that is to go; evidence of which all is known elsewhere has nothing to archive."""
     if kind == "evidence" and all(n.startswith(PLAIN_EVIDENCE) for n in os.listdir(folder)):
         return archive.Survey(folder)
     rebuildable = tuple(station.config.environment.paths) if kind == "quarantine" else ()

@@ -37,9 +37,10 @@ def measure(vault: Vault, without: list[str]) -> tuple[int, int]:
 
 
 def replace_by_copy(vault: Vault, must_hold: list[str]) -> None:
-    """Put a copy of all that refs reach in the vault's place; raise AgentctlError, with nothing changed, if it
-    cannot be done or the copy lacks any of the commits `must_hold`.
-    """  # fmt: skip
+    """Put a copy of all that refs reach in the vault's place.
+
+    Raise AgentctlError, with nothing changed, if it cannot be done or the copy lacks any of the commits `must_hold`.
+    """
     clear(vault)
     _check_room(vault)
     fresh = Vault(_fresh(vault))

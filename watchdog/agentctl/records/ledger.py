@@ -126,6 +126,7 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
+        """Close the database."""
         self.db.close()
 
     def transaction(self) -> Transaction:
@@ -146,10 +147,12 @@ class Ledger:
     # -- facts by key ---------------------------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
+        """Return a fact about the agent as a whole, None if it is not known."""
         row = self.db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         return row["value"] if row else None
 
     def set_meta(self, key: str, value: str | None) -> None:
+        """Note a fact about the agent as a whole; None forgets it."""
         if value is None:
             self.db.execute("DELETE FROM meta WHERE key=?", (key,))
         else:
@@ -164,17 +167,21 @@ class Ledger:
     # -- rows -----------------------------------------------------------------------------------------------
 
     def all(self, sql: str, *values: object) -> list[dict]:
+        """Return all rows of a query."""
         return self.db.execute(sql, values).fetchall()
 
     def one(self, sql: str, *values: object) -> dict | None:
+        """Return the first row of a query, None if there is none."""
         return self.db.execute(sql, values).fetchone()
 
     def insert(self, table: str, **row: object) -> int:
+        """Add a row; return its rowid."""
         names = ", ".join(row)
         marks = ", ".join("?" * len(row))
         return self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())).lastrowid
 
     def update(self, table: str, key: dict[str, object], **changes: object) -> int:
+        """Change the rows that `key` means; return how many."""
         sets = ", ".join(f"{name}=?" for name in changes)
         where = " AND ".join(f"{name}=?" for name in key)
         return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}", (*changes.values(), *key.values())).rowcount
@@ -182,18 +189,22 @@ class Ledger:
     # -- what the stories ask -------------------------------------------------------------------------------
 
     def generation(self, number: int | None) -> dict | None:
+        """Return a generation, None if there is none of that number."""
         return self.one("SELECT * FROM generations WHERE number=?", number)
 
     def generations(self) -> list[dict]:
+        """Return all generations, oldest first."""
         return self.all("SELECT * FROM generations ORDER BY number")
 
     def last_known_good(self) -> dict | None:
+        """Return the good generation that was blessed last and was not pruned."""
         return self.one(
             "SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
             "ORDER BY blessed_at DESC, number DESC LIMIT 1"
         )  # without a commit: pruned
 
     def last_launch(self) -> dict | None:
+        """Return the newest launch, None before the first."""
         return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
 
     def last_run(self) -> dict | None:
@@ -203,6 +214,7 @@ class Ledger:
         )
 
     def open_incident(self) -> dict | None:
+        """Return the incident without an outcome, None if there is none."""
         return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")
 
     def open_attempt(self) -> dict | None:
@@ -210,6 +222,7 @@ class Ledger:
         return self.one("SELECT * FROM attempts WHERE is_open=1 ORDER BY at DESC LIMIT 1")
 
     def next_request(self) -> dict | None:
+        """Return the oldest request that no incident has taken up."""
         return self.one("SELECT * FROM requests WHERE incident='' ORDER BY number LIMIT 1")
 
     def changes(self) -> list[dict]:
@@ -217,13 +230,16 @@ class Ledger:
         return self.all("SELECT * FROM changes ORDER BY started_at, rowid") if self.version > 1 else []
 
     def change(self, name: str) -> dict | None:
+        """Return a change by its name, None if there is none."""
         return self.one("SELECT * FROM changes WHERE name=?", name) if self.version > 1 else None
 
     def evidence(self, incident: str) -> dict:
+        """Return what is known about an incident."""
         row = self.one("SELECT evidence FROM incidents WHERE id=?", incident)
         return json.loads(row["evidence"]) if row else {}
 
     def add_evidence(self, incident: str, **facts: object) -> None:
+        """Add facts to what is known about an incident."""
         merged = {**self.evidence(incident), **facts}
         self.update("incidents", {"id": incident}, evidence=json.dumps(merged))
 

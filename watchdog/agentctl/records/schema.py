@@ -38,12 +38,12 @@ MIGRATIONS = {
         "ALTER TABLE generations ADD COLUMN change TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE generations ADD COLUMN on_failure TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE generations ADD COLUMN confirm_by REAL",
-        "CREATE TABLE changes (name TEXT PRIMARY KEY, about TEXT NOT NULL, author TEXT NOT NULL, "
-        "started_at REAL NOT NULL, base TEXT NOT NULL, worktree TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '', "
-        "status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', checked TEXT NOT NULL DEFAULT '{}', "
-        "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
-        "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
-        "ended_at REAL)",
+        ("CREATE TABLE changes (name TEXT PRIMARY KEY, about TEXT NOT NULL, author TEXT NOT NULL, "
+         "started_at REAL NOT NULL, base TEXT NOT NULL, worktree TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '', "
+         "status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', checked TEXT NOT NULL DEFAULT '{}', "
+         "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
+         "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
+         "ended_at REAL)"),
     ),
     3: (  # the image a generation runs in, and what it was built from (runtime `compose`)
         "ALTER TABLE generations ADD COLUMN image TEXT NOT NULL DEFAULT ''",

@@ -1,5 +1,6 @@
-"""A change becomes the running version: prepared while the agent runs, put in place by the one-shot. Both can be
-killed at any line and are then done again; main is where it was or where it will be, never between.
+"""A change becomes the running version: prepared while the agent runs, put in place by the one-shot.
+
+Both can be killed at any line and are then done again; main is where it was or where it will be, never between.
 
 Standard library only, as on the whole rescue path. What the caller claims is judged anew here from the repository,
 read as the agent's user; objects enter the vault as a checked pack.

@@ -64,7 +64,7 @@ class Git:
         settings = {**OVERRIDES, **(config or {})}
         if not fsync:
             settings["core.fsync"] = "none"
-        self.env = _environment(git_dir, work_tree, index, settings, user)
+        self.env = _environment(git_dir, work_tree, index, settings)
         self.is_agents, self.standstills = is_agents, 0  # counted where the agent can put what makes git wait
 
     def run(self, *args: str, stdin: bytes = b"", limit_seconds: float = 300, check: bool = True) -> Result:
@@ -94,7 +94,7 @@ class Git:
                 stdin,
                 limit_seconds=limit_seconds,
                 check=check,
-                on_idle=lambda: let_go is not None and let_go() or watch(),
+                on_idle=lambda: (let_go is not None and let_go()) or watch(),
             )
         finally:
             to_blame = together[0] if together and not self.is_agents else self
@@ -150,7 +150,7 @@ def _end(running: command.Running) -> None:
         return
 
 
-def _environment(git_dir, work_tree, index, settings, user) -> dict[str, str]:
+def _environment(git_dir, work_tree, index, settings) -> dict[str, str]:
     env = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LC_ALL": "C",

@@ -213,9 +213,8 @@ def is_readable_head(git_dir: str) -> bool:
     """Tell whether git would take this HEAD for one."""
     text = (read_small(f"{git_dir}/HEAD") or b"").decode("utf-8", "replace").rstrip("\n")
     name = text.removeprefix("ref: ")
-    return (
-        is_oid(text)
-        or name != text
+    return is_oid(text) or (
+        name != text
         and name.startswith("refs/")
         and ".." not in name
         and not name.endswith(".lock")

@@ -112,7 +112,7 @@ def mend_logs(git_dir: str, folder: str, missing: str) -> str:
 
 def _is_free_or_holds_id(path: str) -> bool:
     """Tell whether a loose ref is a plain file with an id, a folder (git sees to that), or not there."""
-    if not os.path.lexists(path) or os.path.isdir(path) and not os.path.islink(path):
+    if not os.path.lexists(path) or (os.path.isdir(path) and not os.path.islink(path)):
         return True
     return not os.path.islink(path) and is_oid((read_small(path) or b"").decode("utf-8", "replace").strip())
 

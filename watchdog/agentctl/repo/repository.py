@@ -216,7 +216,7 @@ class Repository:
         try:
             if parent:
                 git.run("read-tree", parent, limit_seconds=600)
-            work_tree.record(git, tree_dir, lambda name: False)
+            work_tree.record(git, tree_dir, lambda _name: False)
             tree = git.run("write-tree", limit_seconds=600).text
             if parent and git.run("rev-parse", f"{parent}^{{tree}}").text == tree:
                 return ""

@@ -89,7 +89,7 @@ def _put(repository: Repository, name: str, oid: str, branch: str, rescue: str) 
     if shown and git.run("merge-base", "--is-ancestor", shown, oid, check=False).status == 0:
         return git.run("update-ref", name, oid, shown, check=False).status == 0
     flat = name.split("/", 2)[2].replace("/", "-")
-    return not shown and _make(git, name, oid) or _make(git, f"refs/heads/{rescue}-{flat}", oid)
+    return (not shown and _make(git, name, oid)) or _make(git, f"refs/heads/{rescue}-{flat}", oid)
 
 
 def _make(git: Git, name: str, oid: str) -> bool:
@@ -119,7 +119,7 @@ def _take_whole(home: str, git_dir: str) -> None:
     """Move over what the new repository has not, entry by entry."""
     for name in WHOLE:
         source, target = f"{home}/{name}", f"{git_dir}/{name}"
-        if not os.path.lexists(source) or os.path.lexists(target) and os.path.isdir(target) and os.listdir(target):
+        if not os.path.lexists(source) or (os.path.lexists(target) and os.path.isdir(target) and os.listdir(target)):
             continue
         if os.path.lexists(target) and not os.path.isdir(target):
             continue

@@ -38,6 +38,7 @@ class Vault:
 
     @property
     def exists(self) -> bool:
+        """Tell whether there is a vault."""
         return os.path.exists(f"{self.path}/HEAD")
 
     def create(self) -> None:

@@ -148,7 +148,7 @@ def remove_worktree(code_dir: str, folder: str) -> str:
             return ""
         try:
             repository.git.worktree("remove", folder)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stays and we say why
             return str(getattr(error, "stderr", error)).strip()[-300:] or "git did not remove it"
     return ""
 

@@ -36,6 +36,7 @@ class Server:
         self.listener.setblocking(False)
 
     def fileno(self) -> int:
+        """Return the descriptor to wait on."""
         return self.listener.fileno()
 
     def accept(self) -> None:
@@ -138,6 +139,7 @@ class Connection:
         return headers.get("authorization", "") == f"Bearer {self.session.token}"
 
     def close(self) -> None:
+        """Let go of the connection, and of its timer."""
         self.session.loop.cancel(self.timer)
         if self.peer.fileno() >= 0:
             self.session.loop.forget(self.peer.fileno())

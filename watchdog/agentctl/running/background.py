@@ -53,12 +53,13 @@ class Jobs:
         return (change_records.load(row)["promotion"].get("confirm_seconds") if row else None) or float("inf")
 
     def after_ready(self) -> None:
+        """Begin what a launch that is ready leaves to be done beside it."""
         generation = self.session.launch.generation
         self._look_at_ballast()
         if generation["status"] == "candidate":
             self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
         elif self.is_work_saved:
-            self._start("standby", lambda status: None, str(generation["number"]))
+            self._start("standby", lambda _status: None, str(generation["number"]))
 
     def settle_incident(self) -> None:
         """Write `recovered`, once the first heartbeat is here and the condemned work is saved."""
@@ -114,7 +115,7 @@ class Jobs:
         if generation is None or generation["confirm_by"] is None:
             return
         if generation["on_failure"] == "page":
-            self._start("page", lambda status: None, str(generation["number"]))
+            self._start("page", lambda _status: None, str(generation["number"]))
             return
         session.stop()
         session.ending = Ending(policy.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')")
@@ -151,7 +152,7 @@ class Jobs:
         self.is_work_saved = True
         self.settle_incident()
         if self.session.life.ready_at is not None and self.session.launch.generation["status"] == "good":
-            self._start("standby", lambda status: None, str(self.session.launch.generation["number"]))
+            self._start("standby", lambda _status: None, str(self.session.launch.generation["number"]))
 
     def start_for_change(self, job: str, name: str) -> None:
         """Do for the agent what its user may not: snapshot the state, or prepare a promotion."""
@@ -159,7 +160,7 @@ class Jobs:
             if (job, name) not in self.waiting:
                 self.waiting.append((job, name))
             return
-        self._start(job, self._prepared if job == "promote" else lambda status: None, name)
+        self._start(job, self._prepared if job == "promote" else lambda _status: None, name)
 
     def _prepared(self, status: int) -> None:
         """The request is on disk; the one-shot does it, and stops this agent for it."""

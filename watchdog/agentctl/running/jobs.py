@@ -170,7 +170,7 @@ def standby(station: Station, ledger: Ledger, number: str) -> int:
     return 0
 
 
-def ballast(station: Station, ledger: Ledger) -> int:
+def ballast(station: Station, _ledger: Ledger) -> int:
     """Make the ballast as large as the settings say and the disk allows."""
     room.ballast_of(station).refill()
     return 0
@@ -185,7 +185,7 @@ def tell_vault(station: Station, ledger: Ledger) -> None:
     station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
 
 
-def add_journal(station: Station, ledger: Ledger, incident_id: str) -> None:
+def add_journal(ledger: Ledger, incident_id: str) -> None:
     """Where the runner left no last lines (it was killed itself), take them from the journal."""
     proof = ledger.evidence(incident_id)
     if proof.get("last_lines") or not proof.get("launch"):
@@ -250,7 +250,7 @@ def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str
 
 def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
-    add_journal(station, ledger, incident_id)
+    add_journal(ledger, incident_id)
     tell_vault(station, ledger)
     moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
     for move, attempt in enumerate(moves, 1):

@@ -87,6 +87,7 @@ class Trial(Session):
         self.loop.set_timer("watch", seconds, self._on_abort)
 
     def after_ready(self) -> None:
+        """Tell who asked, and begin to wait for the end of the trial."""
         super().after_ready()
         self.teller.tell(ready=_since(self.launch.started_at, self.life.ready_at))
         self.loop.set_timer("held", self.plan["seconds"], self._held)
@@ -171,24 +172,29 @@ class Watch:
         self.seconds = 0.0
 
     def ready(self, status: str = "") -> None:
+        """Set the first deadline."""
         self.seconds = self.trial.station.config.heartbeat.timeout
         self.keepalive()
 
     def keepalive(self) -> None:
+        """Set the deadline anew, once it counts."""
         if self.seconds:
             self.trial.watch(self.seconds)
 
     def watchdog_usec(self, usec: int) -> None:
+        """Take another time between two signs of life."""
         self.seconds = usec / 1e6
         self.trial.watch(self.seconds)
 
     def extend(self, usec: int) -> None:
+        """Put the deadline off."""
         self.trial.watch(usec / 1e6)
 
     def status(self, text: str) -> None:
         """What the candidate says of itself is in the log."""
 
     def stopping(self) -> None:
+        """Wait for no more signs of life."""
         self.trial.loop.cancel("watch")
 
 
@@ -216,6 +222,7 @@ class Teller:
         os.set_inheritable(fd, False)
 
     def tell(self, **facts: object) -> None:
+        """Write the facts as one line of JSON."""
         try:
             os.write(self.fd, json.dumps(facts).encode() + b"\n")
         except OSError:

@@ -156,6 +156,7 @@ class Access:
         return await self._known(digest, look_up) if until > self.clock() else None
 
     def close_session(self, cookie: str) -> None:
+        """Forget a browser's session."""
         self._sessions.pop(digest_of(cookie), None)
 
 

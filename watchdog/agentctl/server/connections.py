@@ -35,16 +35,19 @@ class Guarded(web.RequestHandler):
         self.peer = None  # who it is, once that is known
 
     def connection_made(self, transport) -> None:
+        """Count the connection, and take what was read before it came."""
         super().connection_made(transport)
         self.guard.arrived(self)
         if self.handed:
             self.data_received(self.handed)
 
     def connection_lost(self, exc) -> None:
+        """Count the connection no more."""
         self.guard.left(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Take bytes, unless they make a head too long."""
         if not self.is_busy and not self.is_head_here:
             self.head_since = self.head_since or self.guard.now()
             end = (self.head_end + data).find(b"\r\n\r\n")
@@ -100,6 +103,7 @@ class Guard:
         self._end(leaving)
 
     def left(self, connection: Guarded) -> None:
+        """Forget a connection."""
         self.open.pop(connection, None)
 
     async def sweep(self) -> None:
@@ -133,4 +137,5 @@ class Listener(web.Server):
                       "max_field_size": 8190, "lingering_time": 1.0, "auto_decompress": False}  # fmt: skip
 
     def __call__(self) -> Guarded:
+        """Make the handler of a new connection."""
         return Guarded(self, loop=asyncio.get_running_loop(), **self._more)

@@ -33,6 +33,7 @@ class Seen:
 
     @property
     def is_live_of_launch(self) -> bool:
+        """Tell whether the live status is that of the last launch."""
         return bool(self.live) and self.live.get("launch_id") == self.launch_id
 
 

@@ -48,7 +48,7 @@ def render(facts: dict, masker, now: float) -> str:
     to = Writer(masker, now)
     parts = [
         _head(facts["agent"]["name"], to), '<main id="live">', _status(facts, to), _timeline(facts, to),
-        _buttons(facts, to) if facts["is_admin"] else "", _incidents(facts, to), _generations(facts, to),
+        _buttons(facts) if facts["is_admin"] else "", _incidents(facts, to), _generations(facts, to),
         _pane(facts, to), _events(facts, to), "</main>", _conversation(facts, to), FOOT,
     ]  # fmt: skip
     return "\n".join(parts)
@@ -139,7 +139,7 @@ def _timeline(facts: dict, to: Writer) -> str:
             f'<p class="small">{to.text(told)}</p></section>')  # fmt: skip
 
 
-def _buttons(facts: dict, to: Writer) -> str:
+def _buttons(facts: dict) -> str:
     is_paused = bool(facts["agent"].get("paused_until_at"))
     pause = (
         '<button name="verb" value="resume">Resume</button>'

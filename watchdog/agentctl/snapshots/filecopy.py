@@ -1,5 +1,4 @@
-"""Copy one open file into another: by reflink if the file system can, else block by block; holes
-stay holes.
+"""Copy one open file into another: by reflink if the file system can, else block by block; holes stay holes.
 
 Every copy is checksummed on the way. CRC-32: it is there to find damage, not forgery (the folder
 is ours alone), runs at 3 GB/s and needs no big import; SHA-256 is half as fast and costs 3 ms to

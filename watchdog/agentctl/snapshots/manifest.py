@@ -1,5 +1,4 @@
-"""The list of what a snapshot holds: one row per entry, guarded by a checksum, readable by any
-JSON tool.
+"""The list of what a snapshot holds: one row per entry, guarded by a checksum, readable by any JSON tool.
 
 It refuses a list that is damaged rather than guess. `json` costs 9 ms to import (it pulls in
 `re`), half a rescue, so this uses the C scanner behind it where there is one.
@@ -49,9 +48,9 @@ class Entry:
 
     __slots__ = tuple("crc" if field == "crc32" else field for field in FIELDS)
 
-    def __init__(self, path, type, mode, uid, gid, size, mtime_ns, ctime_ns, ino, crc=0,
+    def __init__(self, path, kind, mode, uid, gid, size, mtime_ns, ctime_ns, ino, crc=0,
                  state="", sqlite="", also="", target=""):  # fmt: skip
-        self.path, self.type, self.mode, self.uid, self.gid = path, type, mode, uid, gid
+        self.path, self.type, self.mode, self.uid, self.gid = path, kind, mode, uid, gid
         self.size, self.mtime_ns, self.ctime_ns, self.ino = size, mtime_ns, ctime_ns, ino
         self.crc, self.state, self.sqlite, self.also, self.target = crc, state, sqlite, also, target
 

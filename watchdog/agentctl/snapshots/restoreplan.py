@@ -1,8 +1,7 @@
-"""Compare a snapshot with what lies there now and say what a restore has to do. Reads only;
-touches nothing.
+"""Compare a snapshot with what lies there now and say what a restore has to do.
 
 A database and its journals are one thing here: an old database beside a younger journal is a
-broken database.
+broken database. Reads only; touches nothing.
 """
 
 from __future__ import annotations

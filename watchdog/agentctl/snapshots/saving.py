@@ -1,5 +1,4 @@
-"""Keep what a restore replaces or removes: a second link to it in another folder, or a copy
-across file systems.
+"""Keep what a restore replaces or removes: a second link to it in another folder, or a copy across file systems.
 
 It never overwrites: a thing that is already there is recognised, another thing of the same name
 goes to `tree.2/`, and so on.

@@ -1,5 +1,4 @@
-"""One name that a snapshot meets: in its live folder, in the new snapshot and in the previous
-one.
+"""One name that a snapshot meets: in its live folder, in the new snapshot and in the previous one.
 
 Everything goes through the three folders' descriptors; no link is followed and no live file is
 ever linked.

@@ -79,7 +79,7 @@ class SqliteStore(Store):
             if self._is_damaged(error):
                 self._renew()
                 return None
-        except Exception as worse:  # whatever it is: the thread that writes has to live on and try again
+        except Exception as worse:  # noqa: BLE001 - the thread that writes has to live on and try again
             self.problem = self._in_words(worse).message
         return told
 
@@ -128,7 +128,7 @@ class SqliteStore(Store):
             try:
                 if part is not None:
                     part.close() if name == "_connection" else part.dispose()
-            except Exception:  # it is broken: nothing of it is needed any more
+            except Exception:  # noqa: BLE001, S112 - it is broken: nothing of it is needed any more
                 continue
 
     @staticmethod

@@ -109,7 +109,7 @@ class Store(ABC):
         try:
             with self._write() as connection:
                 return self.index.extend(connection)
-        except Exception:  # the next write finds out what is wrong
+        except Exception:  # noqa: BLE001 - the next write finds out what is wrong
             return False
 
     def _in_words(self, error: Exception) -> StoreUnavailable:

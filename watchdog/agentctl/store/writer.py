@@ -106,7 +106,7 @@ class Writer:
         try:
             with self._begin() as connection:
                 results = _write(connection, group)
-        except Exception as error:  # whatever it is, the callers have to hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers have to hear of it
             return error
         for job, result, error in results:
             if error is not None:

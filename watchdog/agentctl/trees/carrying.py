@@ -15,8 +15,7 @@ def carry_over(old: str, new: str, names: list[str]) -> str:
     """
     blocked = []
     _allow_moves(old)
-    for name in names:
-        name = name.rstrip("/")
+    for name in (given.rstrip("/") for given in names):
         source, target = f"{old}/{name}", f"{new}/{name}"
         if not os.path.lexists(source) and not is_under_way(target):
             continue

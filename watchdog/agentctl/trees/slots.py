@@ -46,8 +46,10 @@ class Slots:
         self.move_path = f"{self.notes}/moving.json"
 
     def create(self) -> None:
-        """Make the folder; the agent may pass through it but not list or change it. Nothing of the agent's is taken
-        for it: what stands there and is not ours is moved aside."""
+        """Make the folder; the agent may pass through it but not list or change it.
+
+        Nothing of the agent's is taken for it: what stands there and is not ours is moved aside.
+        """
         self.check_mounted()
         above, name = os.path.split(self.folder)
         if self._is_planted():

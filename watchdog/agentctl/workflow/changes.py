@@ -33,8 +33,11 @@ class Changes:
         self.author = Author(name_author(), is_agent=self._is_called_by_agent())
 
     def _is_called_by_agent(self) -> bool:
-        """Tell whether the agent itself calls. Where it runs as our user, what stands above us says so: our own
-        variables are the caller's to take away. Another user (sudo in the agent's session) is not the agent."""
+        """Tell whether the agent itself calls.
+
+        Where it runs as our user, what stands above us says so: our own variables are the caller's to
+        take away. Another user (sudo in the agent's session) is not the agent.
+        """
         if runner_client.socket_inside(self.name):
             return True
         is_other = self.station.user is not None and not self.station.user.is_us

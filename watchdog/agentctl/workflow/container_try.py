@@ -1,5 +1,6 @@
-"""`change try` of an agent in a container: the candidate's image, folders for the copies, a process that may ask the
-engine. What the agent's user may write is made by the agent's user.
+"""`change try` of an agent in a container: the candidate's image, folders for the copies, a process to ask the engine.
+
+What the agent's user may write is made by the agent's user.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class Part:
         self.name, self.ok, self.said, self.hint, self.seconds = name, ok, said, hint, round(seconds, 2)
 
     def facts(self) -> dict:
+        """Return the step as plain values."""
         return dict(vars(self))
 
 

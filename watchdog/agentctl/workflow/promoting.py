@@ -28,7 +28,7 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
     facts, known = changes.look(row)
     if row["status"] == change.PROMOTING and known["pending"]:
         _trigger(changes, supervisor)
-        return _outcome(changes, name, supervisor)
+        return _outcome(changes, name)
     condemned = None if force else known["condemned"]
     lacks = change.find_lacks(
         {**row, "status": change.OPEN} if row["status"] != change.ABANDONED else row,
@@ -69,7 +69,7 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
     if why:
         raise AgentctlError(f"cannot promote '{name}': {why}", f"agentctl change list; agentctl change promote {name}")
     _trigger(changes, supervisor)
-    return _outcome(changes, name, supervisor)
+    return _outcome(changes, name)
 
 
 def _merge(changes, row: dict, facts: change.Facts) -> str:
@@ -106,7 +106,7 @@ def _wait_for_request(changes, name: str) -> dict:
     )
 
 
-def _outcome(changes, name: str, supervisor: int) -> dict:
+def _outcome(changes, name: str) -> dict:
     """Wait until the one-shot has put the candidate in place, or has given it up."""
     deadline = time.monotonic() + PREPARE_SECONDS
     while time.monotonic() < deadline:

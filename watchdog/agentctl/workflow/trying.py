@@ -27,7 +27,7 @@ MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
 
 def run(changes, row: dict, seconds: float | None, say) -> dict:
     """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens."""
-    facts, known = changes.look(row)
+    facts, _ = changes.look(row)
     lacks = change.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
     if early:
