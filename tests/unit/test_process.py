@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from agentctl.machine import process
-from kit.deadline import until
+from kit.deadline import until, wait
 
 LOOKS = 300
 
@@ -25,7 +25,7 @@ def started():
     yield start
     for child in running:
         child.kill()
-        child.wait()
+        wait(child)
 
 
 def test_a_process_is_found_while_it_is_given_another_program(started, tmp_path):
