@@ -16,7 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 TESTS = CHECKOUT / "tests"
 SOURCE = "watchdog/"
-ALWAYS = ("tests/house/test_architecture.py",)
+ALWAYS = ("tests/house/test_architecture.py", "tests/house/test_measures.py")
 LIFE = ("integration/test_direct.py", "system/test_failures.py")  # a whole life of an agent
 # Where the change is -> tests by name that meet it in another process; the first that fits counts.
 BY_PLACE = {
