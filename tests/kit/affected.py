@@ -16,7 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 TESTS = CHECKOUT / "tests"
 SOURCE = "watchdog/"
-ALWAYS = ("tests/unit/test_house.py",)
+ALWAYS = ("tests/house/test_architecture.py", "tests/house/test_measures.py")
 LIFE = ("integration/test_direct.py", "system/test_failures.py")  # a whole life of an agent
 # Where the change is -> tests by name that meet it in another process; the first that fits counts.
 BY_PLACE = {
@@ -44,7 +44,7 @@ BY_PLACE = {
     "watchdog/agentctl/rescue.py": ("system/test_rescue*",),
     "watchdog/agentctl/waiting.py": ("system/test_rescue*", "system/test_storage*"),
     "watchdog/agentctl/*": LIFE,
-    "systemd/*": (*LIFE, "system/test_units*", "system/test_users*", "unit/test_house*"),
+    "systemd/*": (*LIFE, "system/test_units*", "system/test_users*"),
     "packaging/docker/*": ("compose/*",),
     "packaging/box.py": ("system/test_box*",),
     "packaging/demo*": ("system/test_demo*", "unit/test_demo*"),
@@ -52,7 +52,7 @@ BY_PLACE = {
     "packaging/*": ("integration/test_packaging*",),
     "docs/*": ("unit/test_*docs*", "unit/test_settings*", "unit/test_readme*"),
     "README.md": ("unit/test_readme*",),
-    "pyproject.toml": ("unit/*", "integration/test_packaging*"),
+    "pyproject.toml": ("house/*", "unit/*", "integration/test_packaging*"),
 }  # fmt: skip
 
 

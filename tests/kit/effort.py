@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+RUNS_WITH = {"house": "unit"}  # so does `packaging/test`
 SEED = os.environ.get("AGENTCTL_SEED") or "0"
 
 
@@ -31,8 +32,9 @@ NIGHT = read_night(os.environ.get("AGENTCTL_NIGHTLY", ""))
 
 
 def part_of(nodeid: str) -> str:
-    """Name the part of a test, `unit` or another: the folder below tests/."""
-    return nodeid.split("/")[1] if nodeid.startswith("tests/") else ""
+    """Name the part of a test, `unit` or another: the folder below tests/, or the part that this one runs with."""
+    folder = nodeid.split("/")[1] if nodeid.startswith("tests/") else ""
+    return RUNS_WITH.get(folder, folder)
 
 
 def told() -> str:

@@ -12,6 +12,7 @@ from kit import order, schedule
         ("tests/system/test_units.py::test_b[x-debian13-y]", "tests/system/test_units.py on debian13"),
         ("tests/compose/test_images.py::test_a", "compose"),
         ("tests/unit/test_kit.py::test_a[1]", "tests/unit/test_kit.py"),
+        ("tests/house/test_measures.py::test_a[1]", "tests/house/test_measures.py"),
         ("tests/integration/test_kill_launch.py::test_a[x]", "tests/integration/test_kill_launch.py::test_a[x]"),
         ("tests/integration/test_broken_repositories.py::test_a", "tests/integration/test_broken_repositories.py"),
     ],
