@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
-from agentctl.paths import USER, Places
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger
-from agentctl.station import boot_id
+from agentctl.config.context import boot_id
+from agentctl.core.paths import USER, Places
+from agentctl.ledger import writers
+from agentctl.ledger.database import Ledger
 from kit import deadline, story
 
 # What every incident shows in JSON (DESIGN, the command line).
@@ -149,6 +149,6 @@ class Home:
 
 def agentctl(*words, **environment):
     """Run the real door in a process of its own."""
-    code = "import sys; from agentctl.cli import main; sys.exit(main())"
+    code = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog", "TZ": "UTC", **environment}
     return deadline.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)

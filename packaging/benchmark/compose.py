@@ -21,7 +21,7 @@ CHECKOUT = HERE.parents[1]
 sys.dont_write_bytecode = True
 sys.path[:1] = [str(CHECKOUT / "tests"), str(CHECKOUT / "watchdog"), str(HERE.parent)]  # HERE has a compose, too
 
-from agentctl.adoption import adopt  # noqa: E402
+from agentctl.changes import adopt  # noqa: E402
 from benchmark import report  # noqa: E402
 from benchmark.contenders import Event, Failed, expect, wait_until  # noqa: E402
 from compose import images  # noqa: E402

@@ -15,7 +15,7 @@ STATUS_CALLS_A_ROUND = 3
 # From the call to its return, durable: what `report.seconds` says leaves the last sync out.
 TIMED = """
 import sys, time
-from agentctl import snapshots
+from agentctl.state.snapshots import snapshot as snapshots
 state, root, id, previous = sys.argv[1:]
 began = time.perf_counter()
 report = snapshots.take(state, root, id, previous=previous or None)

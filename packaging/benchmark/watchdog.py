@@ -167,7 +167,7 @@ def settle(pid: int) -> None:
 
 def million(watchdog, world, count: int) -> dict[str, str]:
     """Ship a file of a million messages, read its end, and see what a relaunch pays for it."""
-    from agentctl.launching import state
+    from agentctl.state import agent_state
 
     path = world.state / "history.jsonl"
     with open(path, "w") as file:
@@ -189,7 +189,7 @@ def million(watchdog, world, count: int) -> dict[str, str]:
     carried = time.perf_counter() - began
     settle(watchdog.process.pid)
     reading = sorted(timed(lambda: watchdog.ask("GET", "/history?last=50"))[0] for _ in range(30))
-    relaunch = sorted(timed(lambda: state.complete_history(world.station, str(world.folder / "kept")))[0]
+    relaunch = sorted(timed(lambda: agent_state.complete_history(world.station, str(world.folder / "kept")))[0]
                       for _ in range(30))  # fmt: skip
     return {"last 50 of 1,000,000 messages": f"{reading[15] * 1000:.1f} ms",
             "1,000,000 messages add to a relaunch": f"{relaunch[15] * 1000:.1f} ms",

@@ -7,9 +7,9 @@ import os
 import signal
 from pathlib import Path
 
-from agentctl.adoption import adopt
-from agentctl.compose import choices
-from agentctl.machine import process
+from agentctl.changes import adopt
+from agentctl.host import procfs
+from agentctl.runtime.container import container_rules
 from compose.images import AGENT
 from integration.world import World, merged, write
 from kit.engine import Engine
@@ -76,10 +76,10 @@ class ComposeWorld(World):
         """SIGKILL the supervisor and all that it started outside the container: runner, one-shot, docker, Compose."""
         tree = [supervisor.pid]
         for pid in tree:
-            process.signal_quietly(pid, signal.SIGSTOP)  # or it would start another meanwhile
-            tree += process.children(pid)
+            procfs.signal_quietly(pid, signal.SIGSTOP)  # or it would start another meanwhile
+            tree += procfs.children(pid)
         for pid in tree:
-            process.signal_quietly(pid, signal.SIGKILL)
+            procfs.signal_quietly(pid, signal.SIGKILL)
         self.end_of(supervisor)
 
     # -- look -----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class ComposeWorld(World):
 
     @property
     def image_name(self) -> str:
-        return choices.image_of(self.station.config.compose, self.name)
+        return container_rules.image_of(self.station.config.compose, self.name)
 
     def generation(self, number: int) -> dict:
         return self.one("SELECT * FROM generations WHERE number=?", number)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.compose import beginning
-from agentctl.compose import engine as docker_engine
-from agentctl.compose.place import Place
-from agentctl.errors import AgentctlError
-from agentctl.machine import process
+from agentctl.core.errors import AgentctlError
+from agentctl.host import procfs
+from agentctl.runtime.container import docker, images
+from agentctl.runtime.container.compose_project import Place
 from compose.compose_world import ComposeWorld, assert_back, begin
 from compose.images import AGENT
 from integration.world import wait_until, write
@@ -116,7 +115,7 @@ def test_an_engine_that_dies_in_a_rollback_does_not_end_it(make, engine):
 def test_an_engine_that_ends_in_a_build_builds_it_when_it_is_back(engine, tmp_path, how):
     """A build that is part of a recovery: it is waited for, and nothing is said to be impossible."""
     (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 15\n")
-    ours = docker_engine.Engine(engine.host, patience_seconds=60.0)
+    ours = docker.Engine(engine.host, patience_seconds=60.0)
     ours.env["DOCKER_BUILDKIT"] = "0"
     with ThreadPoolExecutor() as threads:
         building = threads.submit(ours.build, str(tmp_path), "Dockerfile", "cut-off:1", labels={}, arguments={},
@@ -202,7 +201,7 @@ def test_a_runner_that_is_aborted_in_a_build_has_failed_and_was_not_stopped(make
     before = world.photograph()
     running = world.start()
     world.until(lambda: "building the image of generation 2" in world.log, "the build")
-    (runner,) = process.children(running.pid)
+    (runner,) = procfs.children(running.pid)
     os.kill(runner, signal.SIGABRT)  # as systemd does, and the supervisor, when no sign of life came in time
     assert assert_back(world, before)["trigger"] == "not-ready"
 
@@ -242,7 +241,7 @@ def test_a_project_of_somebody_else_is_not_taken_over(make, monkeypatch, engine)
         other.end()
     assert one.live()["container"] == one.container()["Id"]
     assert [row["id"] for row in one.launches()] == [launch["id"]]
-    beginning.write_files(one.station)  # its own are no reason: who adopts it anew finds them
+    images.write_files(one.station)  # its own are no reason: who adopts it anew finds them
 
 
 def test_what_the_agent_writes_into_its_repository_is_not_what_counts(make):

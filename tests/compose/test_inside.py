@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl import rescue
-from agentctl.compose import choices
+from agentctl.runtime.container import container_rules
 from compose.compose_world import ComposeWorld
 from compose.images import AGENT
 from integration.world import SOURCE, git, write
@@ -46,7 +46,7 @@ def library(world) -> str:
 
 def agentctl(world, *words: str, check: bool = True) -> str:
     """Call agentctl outside, as a person would."""
-    program = "import sys; from agentctl.cli import main; sys.exit(main())"
+    program = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     done = deadline.run(
         [sys.executable, "-c", program, "--name", world.name, *words],
         capture_output=True,
@@ -60,7 +60,7 @@ def agentctl(world, *words: str, check: bool = True) -> str:
 
 def image_name(world) -> str:
     """Return the name that the agent's images are tagged with."""
-    return choices.image_of(SimpleNamespace(image=""), world.name)
+    return container_rules.image_of(SimpleNamespace(image=""), world.name)
 
 
 def inside(world, *words: str):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.station import Station
+from agentctl.config.context import Station
 from compose.compose_world import OWNER, ComposeWorld, assert_back
 from compose.images import AGENT, DOCKER, WATCHDOG
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "watchdog" / "agentctl"
 TESTS = CHECKOUT / "tests"
-RECOVERY = "agentctl.recovery.rollback"  # what a plain rollback imports
+RECOVERY = "agentctl.recovery.process"  # what a plain rollback imports
 LIMITS = Path(__file__).with_name("limits.toml")
 
 MOST_LINES = 450

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger
+from agentctl.ledger import writers
+from agentctl.ledger.database import Ledger
 from kit import rows
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -19,15 +19,14 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentctl import station
-from agentctl.adoption import adopt
-from agentctl.errors import in_words
-from agentctl.launching import launch
-from agentctl.machine import process
-from agentctl.paths import SYSTEM, USER, Places
-from agentctl.records.ledger import Ledger
-from agentctl.recovery import requests, rollback
-from agentctl.running import jobs
+from agentctl.changes import adopt
+from agentctl.config import context
+from agentctl.core.errors import in_words
+from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.host import procfs
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import process, requests
+from agentctl.runner import jobs, launch
 from integration.world import QUICK, merged
 from kit import deadline, launches, story
 from kit.broken_repositories import State, Subject
@@ -61,7 +60,7 @@ class BrokenWorld:
         self.subject.make()
         self.places = Places(self.name, self.scope, dict(os.environ), os.getuid())
         self._adopt()
-        self.station = station.Station.open(self.name)
+        self.station = context.Station.open(self.name)
         self.subject.add_later()
         self.kept = {}
         self._keep("unlaunched")
@@ -122,7 +121,7 @@ class BrokenWorld:
             children = deadline.run(["ps", "-eo", "pid,ppid,etimes,args"], capture_output=True, text=True).stdout
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            process.end_all(self._git_processes)
+            procfs.end_all(self._git_processes)
             mine = [line for line in children.splitlines() if str(pid) in line or "git" in line]
             raise Hung(f"{function.__name__}: no end after {limit_seconds:g}s\n" + "\n".join(mine) + self.log)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -132,7 +131,7 @@ class BrokenWorld:
         mine = f"GIT_DIR={self.folder}/".encode()
         found = []
         for name in os.listdir("/proc"):
-            if name.isdigit() and process.is_alive(int(name)):
+            if name.isdigit() and procfs.is_alive(int(name)):
                 with contextlib.suppress(OSError):
                     if mine in Path(f"/proc/{name}/environ").read_bytes():
                         found.append(int(name))
@@ -158,7 +157,7 @@ class BrokenWorld:
         return (self.folder / "log").read_text(errors="replace")
 
     def _launch_and_fail(self) -> int:
-        opened = station.Station.open(self.name)
+        opened = context.Station.open(self.name)
         with Ledger(self.places.ledger_path) as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
@@ -176,11 +175,11 @@ class BrokenWorld:
 
     def recover(self) -> int:
         """Run the one-shot, then what the runner has done beside the relaunched agent; return their status."""
-        status = self.run(rollback.main, self.name)
+        status = self.run(process.main, self.name)
         return status or self.run(self._save_work)
 
     def _save_work(self) -> int:
-        opened = station.Station.open(self.name)
+        opened = context.Station.open(self.name)
         with Ledger(self.places.ledger_path) as ledger:
             return jobs.save_work(opened, ledger, ledger.open_incident()["id"])
 

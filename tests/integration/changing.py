@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentctl.records import change_records
-from agentctl.repo import worktree
+from agentctl.generations import worktree
+from agentctl.ledger import change_records
 from integration.world import SOURCE, World, git, merged, write
 from kit import deadline
 
-CTL = "import sys; from agentctl.cli import main; sys.exit(main())"
+CTL = "import sys; from agentctl.cli.main import main; sys.exit(main())"
 CHANGE = {
     "change": {"lint": [], "try_for": "300ms"},
     "probation": {"duration": "0s", "heartbeats": 2, "tries": 1},

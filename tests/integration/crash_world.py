@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import snapshots
-from agentctl.launching import incident, launch
-from agentctl.records.ledger import Ledger
-from agentctl.recovery import rollback
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.ledger import incidents
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import process
+from agentctl.runner import launch
+from agentctl.state.snapshots import snapshot
 from integration.world import World, git, write
 from kit import deadline, launches
 from kit.acknowledged import Replay
@@ -190,7 +191,7 @@ class CrashWorld:
         root = self.places.snapshots_dir
         assert not missing(self.snapshots, manifest(root)), "I4: snapshots"
         for number in os.listdir(root):
-            assert number.startswith(".") or snapshots.verify(root, number) == [], f"I4: snapshot {number}"
+            assert number.startswith(".") or snapshot.verify(root, number) == [], f"I4: snapshot {number}"
 
     def tree_of(self, folder) -> str:
         """Return the id that git gives the files of a folder, those it ignores left out."""
@@ -252,14 +253,14 @@ class CrashWorld:
         """The launch after a rollback, which beats: the incident ends as recovered, once."""
         begun = self.begin()
         with Ledger(self.places.ledger_path) as ledger:
-            incident.recover(ledger, begun, launches.see_well(ledger, begun.id))
+            incidents.recover(ledger, begun, launches.see_well(ledger, begun.id))
             ended = ledger.all("SELECT kind FROM events WHERE kind='recovered'")
             assert len(ended) == 1 and ledger.open_incident() is None, "I5"
 
 
 def one_shot(name: str) -> None:
     """Run the rollback routine; it must end with a relaunch."""
-    status = rollback.main(name)
+    status = process.main(name)
     assert status == 0, f"the one-shot ended with {status}"
 
 

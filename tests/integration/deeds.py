@@ -10,10 +10,12 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from agentctl import snapshots, station
-from agentctl.launching import launch, state
-from agentctl.records.ledger import Ledger
-from agentctl.snapshots import manifest as snapshot_manifest
+from agentctl.config import context
+from agentctl.ledger.database import Ledger
+from agentctl.runner import launch
+from agentctl.state import agent_state
+from agentctl.state.snapshots import manifest as snapshot_manifest
+from agentctl.state.snapshots import snapshot
 from integration.world import SOURCE, World, git, write
 from kit import deadline, launches
 from kit.manifest import manifest, missing
@@ -23,9 +25,9 @@ ENTRY = f"{SOURCE}/agentctl/entry.py"
 PLAIN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from agentctl.launching import launch, state
-from agentctl.errors import in_words
-from agentctl.station import Station
+from agentctl.runner import launch; from agentctl.state import agent_state as state
+from agentctl.core.errors import in_words
+from agentctl.config.context import Station
 station = Station.open(sys.argv[2], lenient=True)
 try:
     with station.ledger() as ledger:
@@ -50,7 +52,7 @@ class Deed:
         self.prepare()
         self.before = manifest(self.world.code, without=(".git",))
         self.state_before = manifest(self.world.state)
-        self.snapshots_before = snapshots.list_ids(self.world.places.snapshots_dir)
+        self.snapshots_before = snapshot.list_ids(self.world.places.snapshots_dir)
         self.kept = f"{self.world.folder}.kept"
         deadline.run(["cp", "-a", self.world.folder, self.kept], check=True)
 
@@ -103,14 +105,14 @@ class Deed:
 
     def check_snapshots(self) -> None:
         root = self.world.places.snapshots_dir
-        ids = snapshots.list_ids(root)
+        ids = snapshot.list_ids(root)
         assert set(self.snapshots_before) <= set(ids)
-        assert [problem for i in ids for problem in snapshots.verify(root, i)] == []
+        assert [problem for i in ids for problem in snapshot.verify(root, i)] == []
 
     def fail(self) -> None:
         """Have the last generation's launch end badly."""
         with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(station.Station.open(self.world.name), ledger)
+            begun = launch.begin(context.Station.open(self.world.name), ledger)
             launches.fail(ledger, begun.id)
 
 
@@ -167,7 +169,7 @@ class Begin(Deed):
         generation = world.one("SELECT * FROM generations WHERE number=?", row["generation"])
         assert (generation["number"], generation["status"], generation["tries_left"]) == (2, "candidate", 0)
         is_left_out = not row["snapshot"] and "launching without a snapshot: " in self.said  # and said so
-        assert is_left_out or snapshots.verify(world.places.snapshots_dir, row["snapshot"]) == []
+        assert is_left_out or snapshot.verify(world.places.snapshots_dir, row["snapshot"]) == []
         vault = world.station.vault
         assert vault.check([generation["vault_commit"]]) == ""
         listed = vault.git.run("ls-tree", "-r", "--name-only", generation["vault_commit"]).text.split()
@@ -182,14 +184,14 @@ class Bless(Deed):
     def prepare(self) -> None:
         self.world.mode("better", "a change")
         with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(station.Station.open(self.world.name), ledger)
+            begun = launch.begin(context.Station.open(self.world.name), ledger)
         self.argv = [ENTRY, "job", self.world.name, "bless", "2", begun.id]
 
     def check_after(self) -> None:
         super().check_after()
         world = self.world
         row = world.one("SELECT * FROM generations WHERE number=2")
-        assert row["status"] == "good" and snapshots.verify(world.places.snapshots_dir, row["snapshot"]) == []
+        assert row["status"] == "good" and snapshot.verify(world.places.snapshots_dir, row["snapshot"]) == []
         slots = world.station.slots
         assert slots.standby_note()["generation"] == 2
         laid = manifest(slots.standby)
@@ -205,17 +207,17 @@ class Snapshot(Deed):
         database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1);")
         database.close()
         write(self.world.state, {f"many/{n}": str(n) for n in range(40)})
-        state.take_snapshot(self.world.station)
+        agent_state.take_snapshot(self.world.station)
         write(self.world.state, {"many/3": "changed", "new": "new"})
 
     def check_after(self) -> None:
         super().check_after()
-        newest = snapshots.list_ids(self.world.places.snapshots_dir)[-1]
+        newest = snapshot.list_ids(self.world.places.snapshots_dir)[-1]
         assert newest not in self.snapshots_before
         skipped = dict(line.split(": ", 1) for line in self.manifest_of(newest).about["skipped"])
         left_out = {name for name, why in skipped.items() if why == "Input/output error"}  # nobody could have read it
         for name in {"many/3", "new", "history.jsonl", "memory/a"} - left_out:
-            copy = snapshots.read_file(self.world.places.snapshots_dir, newest, name)
+            copy = snapshot.read_file(self.world.places.snapshots_dir, newest, name)
             assert copy == (self.world.state / name).read_bytes()
 
     def manifest_of(self, id: str):

@@ -10,20 +10,20 @@ import subprocess
 import sys
 import time
 
-from agentctl import snapshots
-from agentctl.launching import incident as incidents
-from agentctl.launching import launch
-from agentctl.pruning.archive import bring_back
-from agentctl.records.ledger import Ledger
-from agentctl.recovery import requests, rollback
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.ledger import incidents
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import process, requests
+from agentctl.retention.archive import bring_back
+from agentctl.runner import launch
+from agentctl.state.snapshots import snapshot
 from integration.world import World, git, write
 from kit import deadline, launches
 from kit.line_killer import fast_folder
 from kit.manifest import manifest
 
 DAY = 86400.0
-CLI = "import sys; from agentctl.cli import main; sys.exit(main())"
+CLI = "import sys; from agentctl.cli.main import main; sys.exit(main())"
 
 
 class Past:
@@ -58,7 +58,7 @@ class Past:
             write(folder, {"pane.txt": "it broke\n", "evidence.json": "{}"})
             launches.fail(ledger, begun.id)
         write(world.state, {"config/plan.json": f"plan of bad {number}"})
-        assert world.rollback_once() == rollback.EXIT_RELAUNCH, world.log
+        assert world.rollback_once() == process.EXIT_RELAUNCH, world.log
         incident = world.incidents()[-1]["id"]
         self.trees[incident] = before
         self.relaunch()
@@ -129,10 +129,10 @@ class Past:
 
     def check_snapshots(self) -> None:
         station = self.station
-        ids = snapshots.list_ids(station.places.snapshots_dir)
+        ids = snapshot.list_ids(station.places.snapshots_dir)
         assert ids
         for id in ids:
-            assert snapshots.verify(station.places.snapshots_dir, id) == []
+            assert snapshot.verify(station.places.snapshots_dir, id) == []
         with self.world.ledger() as ledger:
             assert all(g["snapshot"] in ids for g in ledger.generations() if g["snapshot"] and g["vault_commit"])
 

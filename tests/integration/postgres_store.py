@@ -8,14 +8,14 @@ import unicodedata
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from agentctl.store.index import Index
-from agentctl.store.store import Store
+from agentctl.watchdog.store.search import SearchIndex
+from agentctl.watchdog.store.store import Store
 
 ONE_WRITER = sa.text("SELECT pg_advisory_xact_lock(1)")
 LONGEST_WORD = 500  # characters; the server takes 2046 bytes
 
 
-class TextVectors(Index):
+class TextVectors(SearchIndex):
     """The index as vectors of words, which are made plain here: FTS5 ignores case and accents, too."""
 
     CREATE = (

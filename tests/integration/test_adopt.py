@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.adoption import adopt
-from agentctl.errors import AgentctlError
-from agentctl.paths import USER, Places
-from agentctl.running import jobs
+from agentctl.changes import adopt
+from agentctl.core.errors import AgentctlError
+from agentctl.core.paths import USER, Places
+from agentctl.runner import jobs
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 
@@ -197,7 +197,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
 
     owner = {
         "standby": jobs,
-        "take_snapshot": adopt.state,
+        "take_snapshot": adopt.agent_state,
         "keep_branches": adopt.Station.open.__globals__["Vault"],
     }.get(part, adopt.launch)
     monkeypatch.setattr(owner, part, fail)

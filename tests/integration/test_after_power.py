@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.launching import launch
-from agentctl.machine.command import CommandFailed
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger
-from agentctl.repo import mend_staging
+from agentctl.core.errors import AgentctlError, CommandFailed
+from agentctl.generations import repair_staging
+from agentctl.ledger import writers
+from agentctl.ledger.database import Ledger
+from agentctl.runner import launch
 from integration.test_vault import Store
 from integration.world import World, git, write
 from kit import launches
@@ -119,7 +118,7 @@ def test_after_a_boot_an_index_that_is_not_what_was_written_is_not_believed(worl
 def test_something_else_in_the_index_s_place_is_no_index(store, what):
     index = store.staging.index
     {"fifo": os.mkfifo, "folder": os.mkdir, "link": lambda path: os.symlink("/dev/zero", path)}[what](index)
-    mend_staging.mend_after_boot(store.staging)
+    repair_staging.mend_after_boot(store.staging)
     assert not os.path.lexists(index)
     assert store.capture().is_clean
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from agentctl.records import writers
+from agentctl.ledger import writers
 from integration.changing import CHANGE, Changing
 from integration.world import git, merged
 from kit import launches

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.machine import runner_client
-from agentctl.workflow import hooks
+from agentctl.changes import agent_files
+from agentctl.core.errors import AgentctlError
+from agentctl.runtime import runner_client
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
 from kit import deadline
@@ -26,7 +26,7 @@ def make(monkeypatch):
 def test_a_good_change_is_blessed_and_main_moves(make):
     world = make()
     write(world.code, {"kept.cache": "ignored\n", ".venv/version": "old\n"})
-    hooks.install(str(world.code), world.name, world.places.config_path, "/nowhere/agentctl", {})
+    agent_files.install(str(world.code), world.name, world.places.config_path, "/nowhere/agentctl", {})
     world.start()
     world.until_beating(1)
     folder = world.begin(files={"note.txt": "new\n"}, about="take a note")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.workflow import hooks, protocol
+from agentctl.changes import agent_files
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
 from kit import deadline
@@ -29,7 +29,7 @@ def hook_up(world) -> str:
     ctl = world.folder / "agentctl"
     ctl.write_text(f"#!/bin/sh\nPYTHONPATH={SOURCE} exec {sys.executable} -c '{CTL}' \"$@\"\n")
     ctl.chmod(0o755)
-    return hooks.install(str(world.code), world.name, world.places.config_path, str(ctl), dict(world.environment))
+    return agent_files.install(str(world.code), world.name, world.places.config_path, str(ctl), dict(world.environment))
 
 
 def commit(folder, *words, tools=""):
@@ -76,7 +76,7 @@ def test_nothing_that_is_there_is_replaced_and_the_tree_stays_clean(make):
     os.unlink(world.code / "SELF_MODIFICATION.md")
     before = git(world.code, "status", "--porcelain")
     hook_up(world)
-    assert (world.code / "SELF_MODIFICATION.md").read_text() == protocol.TEXT
+    assert (world.code / "SELF_MODIFICATION.md").read_text() == agent_files.TEXT
     assert (world.code / ".git/hooks/pre-commit").stat().st_mode & stat.S_IXUSR
     assert git(world.code, "status", "--porcelain") == before == ""
     hook_up(world)
@@ -95,8 +95,8 @@ def test_a_hook_without_agentctl_hinders_nobody(make):
 
 def commands():
     """Every agentctl command of the protocol, as words, in its order."""
-    blocks = re.findall(r"```sh\n(.*?)```", protocol.TEXT, re.DOTALL)
-    inline = re.findall(r"`(agentctl [^`]+)`", protocol.TEXT)
+    blocks = re.findall(r"```sh\n(.*?)```", agent_files.TEXT, re.DOTALL)
+    inline = re.findall(r"`(agentctl [^`]+)`", agent_files.TEXT)
     lines = [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
     return [shlex.split(line)[1:] for line in lines], [shlex.split(line)[1:] for line in inline]
 
@@ -123,8 +123,8 @@ def test_every_command_of_the_protocol_works(make):
         status = 1 if words == ["confirm"] else 0
         world.ctl(*words, status=status)
     for word in ("AGENT_BRIEF_FILE", "AGENT_TRIAL", "--json", "--confirm-within"):
-        assert word in protocol.TEXT
-    assert world.ctl("protocol").stdout == protocol.TEXT
+        assert word in agent_files.TEXT
+    assert world.ctl("protocol").stdout == agent_files.TEXT
 
 
 @pytest.mark.parametrize(

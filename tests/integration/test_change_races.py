@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from agentctl.launching import incident
-from agentctl.paths import ENTRY_PATH
+from agentctl.config.context import Lock
+from agentctl.core.paths import ENTRY_PATH
+from agentctl.ledger import incidents
 from agentctl.recovery import promotion
-from agentctl.station import Lock
 from integration.changing import making
 from kit import deadline
 
@@ -73,6 +73,6 @@ def test_what_fails_while_it_is_prepared_is_seen_to_first(make):
     world.make_ready()
     world.wish_for()
     with world.ledger() as ledger:
-        incident_id = incident.open_for(ledger, None, trigger="crash", reason="it fell down")
+        incident_id = incidents.open_for(ledger, None, trigger="crash", reason="it fell down")
         assert promotion.prepare(world.station, ledger, "feature/x") == f"incident {incident_id} is not over"
     assert world.change()["state"] == "open"

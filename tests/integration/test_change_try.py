@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from agentctl.machine import process
+from agentctl.host import procfs
 from integration.changing import CTL, making
 from integration.world import SOURCE, git, write
 from kit import deadline, effort
@@ -159,7 +159,7 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
     assert "ready" in deadline.read_line(running)
     running.send_signal(signal.SIGINT)
     assert deadline.wait(running, timeout=60) == 130
-    world.until(lambda: not process.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
+    world.until(lambda: not procfs.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
 
 
 def test_the_environment_comes_along(make):

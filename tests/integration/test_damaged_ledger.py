@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.records.ledger import Ledger
-from agentctl.recovery.rollback import EXIT_RELAUNCH
+from agentctl.ledger.database import Ledger
+from agentctl.recovery.process import EXIT_RELAUNCH
 from integration.world import World, wait_until, write
 from kit import deadline, effort
 from kit.survival import survived

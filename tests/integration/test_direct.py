@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.conversation import task, task_rebuild
-from agentctl.machine import process
+from agentctl.host import procfs
+from agentctl.state import task
 from integration.world import HANGS, PATIENCE_SECONDS, SOURCE, World, git, wait_until, write
 from kit import deadline
 from kit.manifest import manifest
@@ -257,7 +257,7 @@ def test_good_code_is_restarted_where_it_is(make, hurt, triggers):
     world.until_beating(1, after=launch["id"])
     assert incident["trigger"] in triggers
     assert world.rungs() == [("restart", 1)]
-    assert process.variables(old).get("AGENT_LAUNCH_ID") != launch["id"]
+    assert procfs.variables(old).get("AGENT_LAUNCH_ID") != launch["id"]
     assert world.history()[: len(before)] == before
     assert world.starts()[-1]["resumed"] == "1"
 
@@ -319,7 +319,7 @@ def test_a_lost_task_is_rebuilt_from_the_history(make, harm):
     world.until_outcome("recovered")
     seen = world.starts()[-1]
     assert task.is_task(seen["task"].encode())
-    assert "Build the bridge." in seen["task"] and task_rebuild.REBUILT in seen["task"]
+    assert "Build the bridge." in seen["task"] and task.REBUILT in seen["task"]
     assert f"- assistant: {newest}\n" in seen["task"]
     assert "Paint it" in (world.state / "BRIEF.md").read_text()
     assert bool(list(world.state.glob("current_task.md.damaged-*"))) == (harm == "damaged")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import station
-from agentctl.adoption import adopt
-from agentctl.errors import EXIT_NO_STORAGE, AgentctlError
-from agentctl.launching import launch
+from agentctl.changes import adopt
+from agentctl.config import context
+from agentctl.core.errors import EXIT_NO_STORAGE, AgentctlError
 from agentctl.recovery import requests
+from agentctl.runner import launch
 from integration.world import SOURCE, World, git, write
 from kit import deadline, launches, mounts
 from kit.manifest import manifest, missing
@@ -30,8 +30,8 @@ PHASES = {"out": "_take_out", "in": "_put_in"}
 CUT_ROLLBACK = """
 import os, signal, sys
 phase, left, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-from agentctl.recovery import rollback
-from agentctl.trees import moving
+from agentctl.recovery import process as rollback
+from agentctl.generations import move_tree as moving
 ours = ("moving.py", "entries.py")
 depth = [0]
 def trace(frame, event, _):
@@ -99,7 +99,7 @@ class Odd(World):
                 "deep.cache/more/y": "ignored\n",
             },
         )
-        opened = station.Station.open(self.name)
+        opened = context.Station.open(self.name)
         with self.ledger() as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
@@ -135,7 +135,7 @@ class Odd(World):
     def check_refused(self) -> None:
         """I6: nothing is launched while the agent's path is no version."""
         with self.ledger() as ledger, pytest.raises(launch.LaunchRefused):
-            launch.begin(station.Station.open(self.name), ledger)
+            launch.begin(context.Station.open(self.name), ledger)
 
     def end(self) -> None:
         super().end()
@@ -165,7 +165,7 @@ def test_a_whole_rollback_and_its_undo(odd):
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
     with odd.ledger() as ledger:
-        opened = station.Station.open(odd.name)
+        opened = context.Station.open(odd.name)
         begun = launch.begin(opened, ledger)
         assert begun.generation["number"] == 1
         launches.see_well(ledger, begun.id)
@@ -258,7 +258,7 @@ def test_nothing_is_launched_or_moved_while_nothing_is_mounted(odd):
     odd.fail()
     mounts.release(odd.code)
     with odd.ledger() as ledger, pytest.raises(AgentctlError, match="nothing is mounted"):
-        launch.begin(station.Station.open(odd.name), ledger)
+        launch.begin(context.Station.open(odd.name), ledger)
     assert odd.rollback_once() == 1
     done = odd.run(RESCUE, odd.name)
     assert done.returncode == 1 and "nothing is mounted" in done.stdout

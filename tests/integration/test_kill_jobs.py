@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.launching import rebuild
-from agentctl.records.ledger import Ledger
+from agentctl.config.context import Lock, Station
+from agentctl.generations import rebuild_ledger
+from agentctl.ledger.database import Ledger
 from agentctl.recovery import requests
-from agentctl.running import jobs
-from agentctl.station import Lock, Station
+from agentctl.runner import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import write
 from kit.acknowledged import rows_of
@@ -84,7 +84,7 @@ class Rebuild(CrashWorld):
     def act(self):
         station = Station.open(self.name)
         with Lock(self.places.agent_lock_path, "agent").take():
-            rebuild.open_or_rebuild(station, print).close()
+            rebuild_ledger.open_or_rebuild(station, print).close()
 
     def reset(self):
         super().reset()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.launching import launch, rebuild, state
-from agentctl.records.ledger import Ledger
-from agentctl.running import runner
-from agentctl.station import Lock, Station, find_places, open_journal
+from agentctl.config.context import Lock, Station, find_places, open_journal
+from agentctl.generations import rebuild_ledger
+from agentctl.ledger.database import Ledger
+from agentctl.runner import launch, runner
+from agentctl.state import agent_state
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
 from kit import launches
@@ -24,7 +25,7 @@ def launch_as_the_runner(name: str) -> None:
     """What the runner does before the agent starts."""
     station = Station.open(name, lenient=True)
     runner.mark(station.places)
-    with Lock(station.places.agent_lock_path, "agent").take(), rebuild.open_or_rebuild(station, print) as ledger:
+    with Lock(station.places.agent_lock_path, "agent").take(), rebuild_ledger.open_or_rebuild(station, print) as ledger:
         runner._begin(station, ledger, open_journal(f"{name}-runner", station.places))
     runner.unmark(station.places)
 
@@ -101,7 +102,7 @@ class LaunchAfterReboot(Launch):
             f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n' for n in range(1, 9)),
             "current_task.md": "# Current Task\ngo on\n\n## Pending Actions\n- [ ] more\n"})  # fmt: skip
         with Ledger(self.places.ledger_path) as ledger:
-            state.take_snapshot(self.station)
+            agent_state.take_snapshot(self.station)
             launches.cut_off(ledger, ledger.last_launch()["id"])
         write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "message 1"}\n'
                                  '{"id": "9", "role": "user", "content": "message 9"}\n{"id": "10", "ro'})  # fmt: skip

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.records import change_records
-from agentctl.records.change_records import Author
-from agentctl.records.ledger import Ledger
-from agentctl.recovery import promotion, rollback
-from agentctl.repo import worktree
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.generations import worktree
+from agentctl.ledger import change_records
+from agentctl.ledger.change_records import Author
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import process, promotion
 from integration.crash_world import CrashWorld, ask
 from integration.world import git, write
 from kit import launches
@@ -89,7 +89,7 @@ class Promote(Prepare):
         self.target = manifest(self.slot.standby)
 
     def act(self):
-        assert rollback.main(self.name) == 0
+        assert process.main(self.name) == 0
 
     def check(self, rows, is_over):
         version = self.check_live(self.target)
@@ -127,7 +127,7 @@ class PromoteAfterMainMoved(Prepare):
         self.moved = self.world.commit({"other.txt": "meanwhile\n"})
 
     def act(self):
-        assert rollback.main(self.name) == 0
+        assert process.main(self.name) == 0
 
     def check(self, rows, is_over):
         self.check_untouched()

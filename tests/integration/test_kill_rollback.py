@@ -8,11 +8,11 @@ import os
 
 import pytest
 
-from agentctl.machine import command
-from agentctl.records.ledger import Ledger
+from agentctl.generations.tree_capture import Staging
+from agentctl.host import command
+from agentctl.ledger.database import Ledger
 from agentctl.recovery import requests
-from agentctl.repo.staging import Staging
-from agentctl.running import jobs
+from agentctl.runner import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import git, write
 from kit import launches

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from agentctl.launching import present_state
-from agentctl.machine import process
+from agentctl.host import procfs
+from agentctl.state import agent_state
 from integration.world import World, write
 from kit.survival import survived
 
@@ -70,10 +70,10 @@ def lose_and_kill(world, lose) -> None:
     So does its terminal: a tmux that runs continues its stopped child at once.
     """
     agent = world.live()["pid"]
-    terminal = process.parent(agent)
+    terminal = procfs.parent(agent)
     for pid in (terminal, agent):
         os.kill(pid, signal.SIGSTOP)
-        world.until(lambda pid=pid: process.state(pid) == "T", "it to stand still")
+        world.until(lambda pid=pid: procfs.state(pid) == "T", "it to stand still")
     lose(world.state)
     os.kill(agent, signal.SIGKILL)
     os.kill(terminal, signal.SIGCONT)
@@ -139,7 +139,7 @@ def test_after_a_stop_whose_snapshot_has_nothing_any_more(world):
 def test_what_is_whole_is_left_alone(world):
     write(world.state, {"history.jsonl": HISTORY + '{"id": "21"}\n'})
     os.unlink(world.state / "memory/a*b")  # the agent may delete what it likes
-    assert present_state.bring_back(world.station, str(world.folder / "kept")) == ""
+    assert agent_state.bring_back(world.station, str(world.folder / "kept")) == ""
     assert not (world.state / "memory/a*b").exists() and not (world.folder / "kept").exists()
 
 
@@ -148,9 +148,9 @@ def test_an_agent_without_a_history_may_empty_its_folder_bit_by_bit(monkeypatch)
     try:
         world.adopt()
         os.unlink(world.state / "config/plan.json")
-        assert present_state.bring_back(world.station, str(world.folder / "kept")) == ""
+        assert agent_state.bring_back(world.station, str(world.folder / "kept")) == ""
         os.rmdir(world.state / "config")
-        assert "emptied" in present_state.bring_back(world.station, str(world.folder / "kept"))
+        assert "emptied" in agent_state.bring_back(world.station, str(world.folder / "kept"))
         assert (world.state / "config/plan.json").exists()
     finally:
         world.end()

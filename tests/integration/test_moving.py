@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.snapshots import filecopy
-from agentctl.trees.slots import MOVED, Slots
+from agentctl.core.errors import AgentctlError
+from agentctl.generations.slots import MOVED, Slots
+from agentctl.state.snapshots import file_copy
 from integration.world import write
 from kit import effort, line_killer, mounts
 from kit.line_killer import killed_at
@@ -232,7 +232,7 @@ def test_a_tree_deeper_than_python_and_descriptors_go(arena):
 
 @pytest.mark.parametrize("arena", ["other"], indirect=True)
 def test_a_copy_that_is_not_the_same_keeps_the_original(arena, monkeypatch):
-    monkeypatch.setattr(filecopy, "copy", lambda source, target, facts: os.ftruncate(target, facts.st_size))
+    monkeypatch.setattr(file_copy, "copy", lambda source, target, facts: os.ftruncate(target, facts.st_size))
     with pytest.raises(AgentctlError, match="not the same"):
         arena.switch()
     assert not missing(without_folders(arena.before), arena.tree(arena.live))

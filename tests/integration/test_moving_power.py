@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.trees.slots import MOVED, Slots
+from agentctl.generations.slots import MOVED, Slots
 from integration.world import write
 from kit import deadline, effort, mounts, power_cut
 from kit.manifest import manifest, missing

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.machine import own_view
-from agentctl.running import seclusion
+from agentctl.host import mount_namespace
+from agentctl.runtime import sandbox
 from integration.world import SOURCE, write
 from kit import deadline
 
@@ -19,7 +19,7 @@ NOBODY = 65534
 LOOK = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from agentctl.machine import own_view
+from agentctl.host import mount_namespace as own_view
 top = sys.argv[2]
 own_view.enter()
 own_view.write_apart(f"{top}/outside", f"{top}/aside")
@@ -103,11 +103,11 @@ def test_where_it_is_not_allowed_it_says_so(top, monkeypatch):
     def refuse():
         raise PermissionError(1, "Operation not permitted", "a user namespace")
 
-    monkeypatch.setattr(own_view, "enter", refuse)
+    monkeypatch.setattr(mount_namespace, "enter", refuse)
     plan = {"state": str(top / "state"), "folder": str(top), "extra": [], "doors": "", "code": "", "in_code": []}
-    assert seclusion.seclude(plan) == "a user namespace: Operation not permitted"
+    assert sandbox.seclude(plan) == "a user namespace: Operation not permitted"
 
 
 def test_folders_outside_are_taken_once(top):
     patterns = [f"{top}/outside/*.db", f"{top}/outside/a", f"{top}/code/in/*", f"{top}/code/**/x", f"{top}/none/*"]
-    assert seclusion.outside(patterns) == [f"{top}/code", f"{top}/outside"]
+    assert sandbox.outside(patterns) == [f"{top}/code", f"{top}/outside"]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from agentctl.adoption import adopt
-from agentctl.errors import AgentctlError
-from agentctl.machine import runner_client
+from agentctl.changes import adopt
+from agentctl.core.errors import AgentctlError
+from agentctl.runtime import runner_client
 from integration.world import World
 
 LOOP = """

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.launching import launch, rebuild, state
-from agentctl.pruning import holdings, prune
-from agentctl.records import writers
+from agentctl.config.context import Lock
+from agentctl.generations import rebuild_ledger
+from agentctl.ledger import writers
 from agentctl.recovery import requests
-from agentctl.station import Lock
+from agentctl.retention import holdings, prune
+from agentctl.runner import launch
+from agentctl.state import agent_state
 from integration.past import Past
 from integration.world import git, write
 
@@ -80,7 +82,7 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
         (bad,) = [g for g in lines if not g["vault_commit"]]
     assert "refs/agentctl/g/2" not in past.station.vault.refs("refs/agentctl/")
     os.unlink(past.world.places.ledger_path)
-    with rebuild.open_or_rebuild(past.station, lambda _: None) as ledger:
+    with rebuild_ledger.open_or_rebuild(past.station, lambda _: None) as ledger:
         assert ledger.generation(2) == {**bad, "is_golden": 0}
         past.world.commit({"behaviour.py": "MODE = 'bad 0'\n"}, "again")
         tree = ledger.generation(2)["tree"]
@@ -102,7 +104,7 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
             generation = launch.identify(past.station, ledger)
             past.station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
             writers.bless(ledger, number, at=float(number) + 1e12, reason="", snapshot="")
-            state.take_snapshot(past.station)
+            agent_state.take_snapshot(past.station)
     past.age(400).prune("--yes")
     with past.world.ledger() as ledger:
         assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
@@ -248,7 +250,7 @@ def test_captures_go_on_while_it_prunes(make):
         [
             sys.executable,
             "-c",
-            "import sys; from agentctl.cli import main; sys.exit(main())",
+            "import sys; from agentctl.cli.main import main; sys.exit(main())",
             "--name",
             past.world.name,
             "prune",

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from agentctl.pruning import prune
+from agentctl.retention import prune
 from integration.past import Past
 from kit import deadline, effort
 from kit.line_killer import killed_at, run

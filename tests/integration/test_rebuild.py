@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.launching import launch, rebuild
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
-from agentctl.running import jobs
+from agentctl.core.errors import AgentctlError
+from agentctl.generations import rebuild_ledger
+from agentctl.ledger import writers
+from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
+from agentctl.runner import jobs, launch
 from integration.world import SOURCE, World, write
 from kit import deadline, effort
 from kit.line_killer import killed_at
@@ -24,7 +24,7 @@ STRIDE = effort.pick(23, 3)  # between the lines at which it is killed
 
 UNACKNOWLEDGED_CLOSE = """
 import os, signal, sys
-from agentctl.records.ledger import Ledger
+from agentctl.ledger.database import Ledger
 Ledger(sys.argv[1]).set_meta("late", "only in the wal")
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -98,7 +98,7 @@ def test_what_the_vault_knows_comes_back(world, damage):
         assert [row[:3] for row in before] == [(1, "good", 1), (2, "good", 0), (3, "condemned", 0), (4, "candidate", 0)]
     damage(path)
     harmed = Path(path).read_bytes() if os.path.exists(path) else None
-    with rebuild.open_or_rebuild(world.station, said.append) as ledger:
+    with rebuild_ledger.open_or_rebuild(world.station, said.append) as ledger:
         assert facts(ledger) == before
         assert ledger.check() == "" and ledger.meta("rebuilt_at")
         assert ledger.last_known_good()["number"] == 2
@@ -108,7 +108,7 @@ def test_what_the_vault_knows_comes_back(world, damage):
     kept = [p for p in Path(path).parent.glob("ledger.db.broken-*") if not p.name.endswith(("-wal", "-shm"))]
     assert [p.read_bytes() for p in kept] == ([] if harmed is None else [harmed])
     said.clear()
-    rebuild.open_or_rebuild(world.station, said.append).close()
+    rebuild_ledger.open_or_rebuild(world.station, said.append).close()
     assert said == []
 
 
@@ -118,7 +118,7 @@ def test_one_of_a_newer_version_is_refused_and_never_touched(world):
         ledger.set_meta("version", "99")
     before = Path(path).read_bytes()
     with pytest.raises(LedgerUnavailable) as refused:
-        rebuild.open_or_rebuild(world.station, pytest.fail)
+        rebuild_ledger.open_or_rebuild(world.station, pytest.fail)
     assert "version 99" in refused.value.message and "agentctl that wrote it" in refused.value.hint
     assert Path(path).read_bytes() == before and not list(Path(path).parent.glob("ledger.db.*broken*"))
 
@@ -128,10 +128,10 @@ def test_the_broken_one_stays_where_it_is_until_there_is_a_new_one(world):
     junk(path)
     os.mkdir(f"{path}.rebuilt.new")  # in the way of the new one
     with pytest.raises(OSError):
-        rebuild.open_or_rebuild(world.station, pytest.fail)
+        rebuild_ledger.open_or_rebuild(world.station, pytest.fail)
     assert Path(path).read_bytes() == b"no database" * 999
     os.rmdir(f"{path}.rebuilt.new")
-    rebuild.open_or_rebuild(world.station, lambda _: None).close()
+    rebuild_ledger.open_or_rebuild(world.station, lambda _: None).close()
 
 
 @pytest.mark.parametrize("keep", [0, 31, 32, 100, 4000, 4120, 9000])
@@ -140,7 +140,7 @@ def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
     with_wal(path)
     with open(f"{path}-wal", "r+b") as file:
         file.truncate(keep)
-    with rebuild.open_or_rebuild(world.station, pytest.fail) as ledger:
+    with rebuild_ledger.open_or_rebuild(world.station, pytest.fail) as ledger:
         assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
         ledger.set_meta("goes", "on")
 
@@ -154,7 +154,7 @@ def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
 ])  # fmt: skip
 def test_a_generation_gets_the_state_it_left_behind(number, taken, chosen):
     rows = [row("generations", number=n, created_at=10.0 * n) for n in (1, 2, 3)]
-    assert rebuild.choose_snapshot(rows[number - 1], rows, taken) == chosen
+    assert rebuild_ledger.choose_snapshot(rows[number - 1], rows, taken) == chosen
 
 
 def test_the_write_ahead_log_of_a_broken_ledger_is_kept_with_it(world):
@@ -162,7 +162,7 @@ def test_the_write_ahead_log_of_a_broken_ledger_is_kept_with_it(world):
     with_wal(path)
     wal = Path(f"{path}-wal").read_bytes()
     junk(path)
-    with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+    with rebuild_ledger.open_or_rebuild(world.station, lambda _: None) as ledger:
         assert ledger.meta("late") is None
     kept = next(Path(path).parent.glob("ledger.db.broken-*-wal"))
     assert kept.read_bytes() == wal
@@ -173,7 +173,7 @@ def test_the_log_of_a_lost_ledger_does_not_get_into_the_new_one(world):
     with_wal(path)
     os.unlink(path)
     wal = Path(f"{path}-wal").read_bytes()
-    with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+    with rebuild_ledger.open_or_rebuild(world.station, lambda _: None) as ledger:
         assert ledger.check() == "" and ledger.meta("late") is None
         assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
     kept = next(Path(path).parent.glob("ledger.db.broken-*-wal"))
@@ -189,10 +189,10 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
         Path(path).write_bytes(b"junk" * 1000)
         was_killed = killed_at(
             line,
-            lambda: rebuild.open_or_rebuild(world.station, lambda _: None),
+            lambda: rebuild_ledger.open_or_rebuild(world.station, lambda _: None),
             lambda file: file.endswith(("/rebuild.py", "/ledger.py")),
         )
-        with rebuild.open_or_rebuild(world.station, lambda _: None) as ledger:
+        with rebuild_ledger.open_or_rebuild(world.station, lambda _: None) as ledger:
             assert facts(ledger) == before, f"killed before line {line}"
         line += STRIDE
     assert line > 60
@@ -200,7 +200,7 @@ def test_killed_at_any_line_it_is_simply_done_again(world):
 
 def test_a_sound_ledger_is_left_alone(world):
     with_wal(world.places.ledger_path)
-    with rebuild.open_or_rebuild(world.station, pytest.fail) as ledger:
+    with rebuild_ledger.open_or_rebuild(world.station, pytest.fail) as ledger:
         assert ledger.meta("late") == "only in the wal"
 
 
@@ -208,7 +208,7 @@ def test_without_a_vault_nothing_is_touched(world):
     os.truncate(world.places.ledger_path, 0)
     os.rename(world.places.vault_path, world.places.vault_path + ".gone")
     with pytest.raises(LedgerDamaged) as caught:
-        rebuild.open_or_rebuild(world.station, pytest.fail)
+        rebuild_ledger.open_or_rebuild(world.station, pytest.fail)
     assert "backup" in caught.value.hint
     assert os.path.getsize(world.places.ledger_path) == 0
 
@@ -219,7 +219,7 @@ def test_a_vault_that_knows_nothing(world):
     world.station.vault.update(dict.fromkeys(refs))
     for _ in range(2):
         with pytest.raises(AgentctlError):
-            rebuild.open_or_rebuild(world.station, lambda _: None)
+            rebuild_ledger.open_or_rebuild(world.station, lambda _: None)
 
 
 def test_the_agent_lives_on_with_a_rebuilt_ledger(world):

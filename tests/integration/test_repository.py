@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.decisions import policy
-from agentctl.errors import AgentctlError
-from agentctl.launching import launch
-from agentctl.machine.command import CommandFailed
-from agentctl.records import writers
-from agentctl.running import jobs
+from agentctl.core.errors import AgentctlError, CommandFailed
+from agentctl.ledger import writers
+from agentctl.recovery import policy
+from agentctl.runner import jobs, launch
 from integration.test_vault import Store
 from integration.world import World, git, make_repository, write
 from kit.manifest import manifest

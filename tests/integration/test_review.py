@@ -12,23 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import rescue, snapshots
-from agentctl.decisions import policy
-from agentctl.launching import launch
-from agentctl.machine import status_file
-from agentctl.machine.command import Identity
-from agentctl.records import writers
-from agentctl.recovery import after_rescue, requests
-from agentctl.running import jobs, runner
-from agentctl.running.ending import Ending
-from agentctl.station import Lock
+from agentctl import rescue
+from agentctl.config.context import Lock
+from agentctl.host.command import Identity
+from agentctl.ledger import writers
+from agentctl.recovery import policy, requests
+from agentctl.runner import jobs, launch, launch_off_record, runner
+from agentctl.runner.launch_result import Ending
+from agentctl.runtime import status_file
+from agentctl.state.snapshots import snapshot
 from integration.world import SOURCE, World, git, write
 from kit import deadline, launches
 from kit.manifest import manifest
 
 ONE_TRY = {"probation": {"tries": 1}}
 QUICK_TRIAL = {"probation": {"duration": "0s", "heartbeats": 2}}
-RUNNER = "import os, sys\nfrom agentctl.running import runner\nos._exit(runner.main(sys.argv[1]))"
+RUNNER = "import os, sys\nfrom agentctl.runner import runner\nos._exit(runner.main(sys.argv[1]))"
 
 
 @pytest.fixture
@@ -211,7 +210,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
     code = (
-        "import sys\nfrom agentctl.launching import state\nfrom agentctl.station import Station\n"
+        "import sys\nfrom agentctl.state import agent_state as state\nfrom agentctl.config.context import Station\n"
         "state.take_snapshot(Station.open(sys.argv[1]))"
     )
     both = [
@@ -220,7 +219,7 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
     ]
     assert [deadline.wait(taker, timeout=300) for taker in both] == [0, 0]
     root = world.places.snapshots_dir
-    assert [snapshots.verify(root, taken) for taken in snapshots.list_ids(root)] == [[], [], []]
+    assert [snapshot.verify(root, taken) for taken in snapshot.list_ids(root)] == [[], [], []]
 
 
 # --- stopping
@@ -336,7 +335,7 @@ def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(mak
     with world.ledger() as ledger:
         ledger.db.execute("DROP TABLE attempts")  # by hand: damage
     Path(world.places.rescued_path).write_text("")
-    ledger, begun = after_rescue.begin(world.station, print)
+    ledger, begun = launch_off_record.begin_after_rescue(world.station, print)
     with ledger:
         assert begun.generation["status"] == "good"
     assert not os.path.exists(world.places.rescued_path)

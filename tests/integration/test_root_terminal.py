@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from agentctl.machine import command
+from agentctl.host import command
 from kit import deadline
 
 TIOCSTI = 0x5412  # push a character into a terminal's input, as if it was typed (ioctl_tty(2))

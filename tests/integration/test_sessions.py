@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.adoption import adopt
-from agentctl.configuration import preset
-from agentctl.machine import process
-from agentctl.running import resumption
+from agentctl.changes import adopt
+from agentctl.config import preset
+from agentctl.host import procfs
+from agentctl.runner import resumption
 from integration.world import SOURCE, World, whole_lines
 
 AGENT = Path(__file__).with_name("talking_agent.py").read_text()
@@ -61,7 +61,7 @@ def relaunch(world, launch: dict) -> dict:
 
 
 def type_line(world, text: str) -> None:
-    from agentctl.machine.tmux import Tmux
+    from agentctl.runtime.tmux import Tmux
 
     tmux = Tmux(world.places.tmux_socket_path, None, dict(os.environ))
     tmux.type("agent", text)
@@ -145,7 +145,7 @@ def test_a_runner_killed_between_record_and_send_sends_nothing_twice(make):
     type_line(world, "hello")
     world.until(lambda: told(world, first["id"]), "the line")
     second = relaunch(world, first)
-    os.kill(process.parent(world.live()["pid"]), signal.SIGSTOP)  # its tmux server: what is typed waits there
+    os.kill(procfs.parent(world.live()["pid"]), signal.SIGSTOP)  # its tmux server: what is typed waits there
     assert not recorded(world, second), "the machine stood still until the message was due"
     world.until(lambda: recorded(world, second), "the message on record")
     os.kill(world.live()["runner_pid"], signal.SIGKILL)
@@ -198,7 +198,7 @@ HOOKED = {"agent": {"environment": {}}, "heartbeat": {"from": "hook"}, "resume":
 @pytest.fixture
 def hooked(make, monkeypatch):
     monkeypatch.setitem(HOOKED["agent"]["environment"], "HOOK", f"PYTHONPATH={SOURCE} {sys.executable} -c "
-                        "'import sys; from agentctl.cli import main; sys.exit(main([\"hook\"]))'")  # fmt: skip
+                        "'import sys; from agentctl.cli.main import main; sys.exit(main([\"hook\"]))'")  # fmt: skip
     return lambda message="none", **heartbeat: make([sys.executable, "agent.py", "../state/talk"], {
         **HOOKED, "agent": {**HOOKED["agent"], "ready": "notify"},
         "heartbeat": {**HOOKED["heartbeat"], **heartbeat},
@@ -268,7 +268,7 @@ def test_one_that_is_stopped_is_silent_not_wedged(hooked):
     first = world.until_beating(1)
     child = world.live()["pid"]
     os.kill(child, signal.SIGSTOP)
-    world.until(lambda: process.state(child) != "T", "tmux to wake it up")  # what tmux itself started it wakes
+    world.until(lambda: procfs.state(child) != "T", "tmux to wake it up")  # what tmux itself started it wakes
     type_line(world, "suspend")
     assert end_of(world, first)["trigger"] == "watchdog"
 

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.errors import AgentctlError
+from agentctl.core.errors import AgentctlError
+from agentctl.generations import slots
+from agentctl.generations.slots import Slots, carry_over
 from agentctl.recovery import promotion
-from agentctl.trees import slots
-from agentctl.trees.carrying import carry_over
-from agentctl.trees.slots import Slots
 from integration.test_vault import Store, contents
 from integration.world import git, write
 from kit.manifest import manifest

@@ -7,7 +7,7 @@ import os
 import pytest
 import sqlalchemy as sa
 
-from agentctl.store import StoreUnavailable
+from agentctl.core.errors import StoreUnavailable
 from integration.postgres_store import PostgresStore
 from kit import effort
 from kit.postgres import Postgres, why_not

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentctl.errors import EXIT_NO_STORAGE
+from agentctl.core.errors import EXIT_NO_STORAGE
 from integration.deeds import Begin, Bless, Deed, Rollback, Snapshot
 from kit import effort
 from kit.survival import survived

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.machine import process, tmux
-from agentctl.machine.command import CommandFailed
+from agentctl.core.errors import AgentctlError, CommandFailed
+from agentctl.host import procfs
+from agentctl.runtime import tmux
 from kit import deadline
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None and not os.environ.get("CI"), reason="no tmux here")
@@ -76,7 +76,7 @@ def fifo(folder):
 
 def output_of(server, fifo, argv, **keywords) -> tuple[bytes, tuple]:
     pane = server.start("agent", argv, "/", ENV, pipe_fifo=fifo.path, **keywords)
-    deadline.until(lambda: fifo.read() or not process.is_alive(pane.pane_pid), "the end of the pane")
+    deadline.until(lambda: fifo.read() or not procfs.is_alive(pane.pane_pid), "the end of the pane")
     end = server.exit_of("agent", meanwhile=fifo.read, limit_seconds=PATIENCE_SECONDS)
 
     def is_drained():
@@ -92,7 +92,7 @@ def output_of(server, fifo, argv, **keywords) -> tuple[bytes, tuple]:
 def end_of(server) -> tuple:
     """Wait until the agent has ended, as the runner does; tell how."""
     pid = int(server._ask("display-message", "-p", "-t", tmux._target("agent"), "#{pane_pid}"))
-    deadline.until(lambda: not process.is_alive(pid), "the end of what ran there")
+    deadline.until(lambda: not procfs.is_alive(pid), "the end of what ran there")
     return server.exit_of("agent", limit_seconds=PATIENCE_SECONDS)
 
 
@@ -254,7 +254,7 @@ def test_the_pane_is_as_asked(server):
     pane = server.start("agent", ["/bin/sh", "-c", "stty size; sleep 100"], "/", ENV, width=120)
     deadline.until(lambda: server.capture("agent") == "50 120", "the size on the screen")
     assert pane.tty.startswith("/dev/")
-    assert process.foreground_group(pane.pane_pid) == pane.pane_pid
+    assert procfs.foreground_group(pane.pane_pid) == pane.pane_pid
     assert tmux.server_cgroup(pane.server_pid) == tmux.server_cgroup(os.getpid())
     assert os.readlink(f"/proc/{pane.pane_pid}/fd/0") == pane.tty
 
@@ -290,8 +290,8 @@ def test_the_foreground_group_follows_job_control(server, folder):
     script = f"set -m; sh -c 'echo $$ > {folder}/pid; exec sleep 100'"
     pane = server.start("agent", ["/bin/sh", "-c", script + "; true"], "/", ENV)
     child = int(deadline.until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), "the pid"))
-    deadline.until(lambda: process.foreground_group(pane.pane_pid) == child, "the child in front")
-    assert process.foreground_group(2**22 + 1) is None
+    deadline.until(lambda: procfs.foreground_group(pane.pane_pid) == child, "the child in front")
+    assert procfs.foreground_group(2**22 + 1) is None
     assert tmux.server_cgroup(2**22 + 1) is None
 
 

@@ -14,15 +14,15 @@ import time
 
 import pytest
 
-from agentctl.decisions import policy
-from agentctl.launching import incident, launch
-from agentctl.running import jobs
+from agentctl.ledger import incidents
+from agentctl.recovery import policy
+from agentctl.runner import jobs, launch
 from integration.world import ROLLBACK, SOURCE, World, git, write
 from kit import deadline, effort, launches
 from kit.survival import survived
 
 ROUNDS = effort.points(4, 100)
-CLI = "import sys; from agentctl.cli import main; sys.exit(main())"
+CLI = "import sys; from agentctl.cli.main import main; sys.exit(main())"
 WITHIN_SECONDS = 0.7  # about what one run of the one-shot takes here
 LIMIT_SECONDS = 120
 MANY = {"restarts": 1, "window": "30s", "attempts": 100, "per_day": 1000}
@@ -50,7 +50,7 @@ def beat(world: World) -> launch.Launch:
         begun = launch.begin(world.station, ledger)
         at = launches.see_well(ledger, begun.id)
         jobs.save_work(world.station, ledger, begun.incident)
-        incident.recover(ledger, begun, at)
+        incidents.recover(ledger, begun, at)
         jobs.standby(world.station, ledger, "1")
         launches.stop(ledger, begun.id)
     return begun

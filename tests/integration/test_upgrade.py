@@ -11,18 +11,18 @@ from zlib import crc32
 
 import pytest
 
-from agentctl import rescue, snapshots
-from agentctl.conversation.history_copy import BROKEN, STORE_VERSION, WHOLE, HistoryCopy
-from agentctl.errors import TooNew
-from agentctl.launching import off_record
-from agentctl.paths import USER, Places
-from agentctl.records import schema
-from agentctl.recovery import rollback
-from agentctl.repo.vault import Vault
-from agentctl.server.access import digest_of
-from agentctl.snapshots import manifest
-from agentctl.station import Station
-from agentctl.store import open_store
+from agentctl import rescue
+from agentctl.config.context import Station
+from agentctl.core.errors import TooNew
+from agentctl.core.paths import USER, Places
+from agentctl.generations.vault import Vault
+from agentctl.ledger import database
+from agentctl.recovery import process
+from agentctl.runner import launch_off_record
+from agentctl.state.history_repair import BROKEN, STORE_VERSION, WHOLE, HistoryCopy
+from agentctl.state.snapshots import manifest, snapshot
+from agentctl.watchdog.api.auth import digest_of
+from agentctl.watchdog.store import open_store
 from integration.changing import Changing
 from integration.watchdogs import Watchdog
 from integration.world import git
@@ -116,7 +116,7 @@ def test_the_agent_goes_on_and_a_bad_commit_goes_back_and_forth(take):
     world.ctl("prune", "--yes")
     assert world.station.vault.check([]) == "" and world.says("generations")[0]["status"] == "golden"
     root = world.places.snapshots_dir
-    assert all(snapshots.verify(root, id) == [] for id in snapshots.list_ids(root))
+    assert all(snapshot.verify(root, id) == [] for id in snapshot.list_ids(root))
 
 
 def test_the_rollback_that_the_old_version_was_cut_off_in_is_finished(take):
@@ -124,7 +124,7 @@ def test_the_rollback_that_the_old_version_was_cut_off_in_is_finished(take):
     before = world.ids()
     assert world.one("SELECT target FROM attempts WHERE is_open=1") == {"target": 2}
     assert not (world.code / ".git").exists()  # it was killed before it was carried over
-    assert world.rollback_once() == rollback.EXIT_RELAUNCH, world.log
+    assert world.rollback_once() == process.EXIT_RELAUNCH, world.log
     assert world.one("SELECT 1 FROM attempts WHERE is_open=1") is None
     good = world.one("SELECT commit_id FROM generations WHERE number=2")["commit_id"]
     assert world.head() == good and git(world.code, "status", "--porcelain") == ""
@@ -203,7 +203,7 @@ def raise_vault(world) -> str:
 
 
 WRITTEN_BY_NEWER = {
-    "ledger": (lambda world: raise_version(world.places.ledger_path, schema.VERSION),
+    "ledger": (lambda world: raise_version(world.places.ledger_path, database.VERSION),
                [["generations"], ["rollback", "--yes"], ["pin", "2"], ["prune", "--yes"], ["change", "list"]]),
     "snapshot": (lambda world: raise_manifest(world, "000005"), [["snapshot", "restore", "000005"]]),
     "vault": (raise_vault, [["pin", "2"], ["condemn", "2"]]),
@@ -237,7 +237,7 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
     world.start()
     pid = world.until_beating(4) and world.live()["pid"]
     kept, tree = set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()
-    words = raise_version(world.places.ledger_path, schema.VERSION)
+    words = raise_version(world.places.ledger_path, database.VERSION)
     before = dump(world.places.ledger_path)
     assert words in world.ctl("status", "--json", status=3).stdout
     beats = len(world.history())
@@ -253,14 +253,14 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
 
     first, second = killed(), killed()
     assert (first["generation"], second["generation"]) == (0, 0)  # off the record
-    assert second["started_at"] - first["started_at"] >= off_record.PAUSE_SECONDS - 0.1
+    assert second["started_at"] - first["started_at"] >= launch_off_record.PAUSE_SECONDS - 0.1
     assert alerts.read_text().count("failing, and started again without a rollback") == 1
     assert "no rollback is possible" in world.log and "rescue" not in world.log and "Traceback" not in world.log
     assert (set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()) == (kept, tree)
     # The runner that had it open goes on with its own launch; nobody else changed it.
     assert changed_tables(before, dump(world.places.ledger_path)) <= {"launches"}
     with closing(sqlite3.connect(world.places.ledger_path)) as db:
-        db.execute("UPDATE meta SET value=? WHERE key='version'", (schema.VERSION,))
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
         db.commit()
     os.kill(world.live()["pid"], signal.SIGKILL)  # the right agentctl is back: the failure is decided on, on record
     world.until(lambda: world.incidents()[-1]["outcome"] == "recovered" and len(world.incidents()) == 2, "the recovery")
@@ -268,17 +268,17 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
 
 def test_a_rollback_that_a_newer_version_was_cut_off_in_is_left_to_it(take):
     world = take(old_version.CUT)
-    raise_version(world.places.ledger_path, schema.VERSION)
+    raise_version(world.places.ledger_path, database.VERSION)
     before = dump(world.places.ledger_path)
-    assert world.rollback_once() == rollback.EXIT_RELAUNCH and dump(world.places.ledger_path) == before
+    assert world.rollback_once() == process.EXIT_RELAUNCH and dump(world.places.ledger_path) == before
     world.start()
     world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
     world.stop()
     assert dump(world.places.ledger_path) == before
     with closing(sqlite3.connect(world.places.ledger_path)) as db:
-        db.execute("UPDATE meta SET value=? WHERE key='version'", (schema.VERSION,))
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
         db.commit()
-    assert world.rollback_once() == rollback.EXIT_RELAUNCH
+    assert world.rollback_once() == process.EXIT_RELAUNCH
     assert world.one("SELECT 1 FROM attempts WHERE is_open=1") is None
     assert git(world.code, "status", "--porcelain") == ""
 
@@ -296,7 +296,7 @@ def test_a_lost_ledger_is_not_rebuilt_from_a_newer_vault_and_the_agent_is_starte
     world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
     assert words in world.log and not os.path.exists(world.places.ledger_path)
     world.stop()
-    assert world.rollback_once() == rollback.EXIT_RELAUNCH and not os.path.exists(world.places.ledger_path)
+    assert world.rollback_once() == process.EXIT_RELAUNCH and not os.path.exists(world.places.ledger_path)
 
 
 def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on_with(take):

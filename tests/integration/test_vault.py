@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.machine.command import CommandFailed
-from agentctl.repo.git import pipe_pack
-from agentctl.repo.repository import Repository
-from agentctl.repo.staging import Capture, Staging
-from agentctl.repo.vault import Vault, create_bare
+from agentctl.core.errors import AgentctlError, CommandFailed
+from agentctl.generations.agent_repo import Repository
+from agentctl.generations.git import pipe_pack
+from agentctl.generations.tree_capture import Capture, Staging
+from agentctl.generations.vault import Vault, create_bare
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from agentctl.server import access
+from agentctl.watchdog.api import auth
 from integration.watchdogs import Watchdog, ask, free_port
 from integration.world import SOURCE, World
 from kit import deadline, effort
@@ -40,7 +40,7 @@ def served():
 
 
 def ctl(world, *words):
-    code = "import sys; from agentctl.cli import main; sys.exit(main())"
+    code = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     return deadline.run([sys.executable, "-c", code, "--name", world.name, *words], capture_output=True, text=True,
                         env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip
 
@@ -216,7 +216,7 @@ def test_a_token_that_asks_too_often_is_slowed_and_others_are_not(served):
     many = (head + b"\r\n") * 1500 + head + b"Connection: close\r\n\r\n"
     began = time.monotonic()
     statuses = re.findall(rb"HTTP/1.1 (\d+)", raw(served.port, many, wait_seconds=60, is_last=False))
-    most = access.RATE_BURST + 1 + access.RATE_PER_SECOND * (time.monotonic() - began)  # more where it takes longer
+    most = auth.RATE_BURST + 1 + auth.RATE_PER_SECOND * (time.monotonic() - began)  # more where it takes longer
     assert 400 <= statuses.count(b"200") <= most
     assert statuses.count(b"200") + statuses.count(b"429") == len(statuses) == 1501
     assert ask(served.port, "GET", "/agents", **bearer(other)).status == 200

@@ -32,7 +32,7 @@ def served(monkeypatch):
 
 
 def test_the_server_is_as_it_describes_itself(served, tmp_path):
-    code = "import sys; from agentctl.cli import main; sys.exit(main())"
+    code = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     words = ["--name", served.world.name, "token", "create", "--scope", "admin"]
     made = deadline.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True,
                         env={**os.environ, "PYTHONPATH": SOURCE})  # fmt: skip

@@ -33,7 +33,7 @@ def served(monkeypatch):
 
 
 def token(watchdog, scope: str) -> str:
-    code = "import sys; from agentctl.cli import main; sys.exit(main())"
+    code = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     argv = [sys.executable, "-c", code, "--name", watchdog.world.name, "token", "create", "--scope", scope]
     return deadline.run(argv, capture_output=True, text=True, check=True,
                         env={**os.environ, "PYTHONPATH": SOURCE}).stdout.strip()  # fmt: skip

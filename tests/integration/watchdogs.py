@@ -13,12 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentctl.machine import runner_client
+from agentctl.runtime import runner_client
 from integration.world import SOURCE, wait_until
 from kit import deadline
 
 PATIENCE_SECONDS = 60.0
-RUN = "import sys; from agentctl.server import main; sys.exit(main(sys.argv[1]))"
+RUN = "import sys; from agentctl.watchdog.daemon import main; sys.exit(main(sys.argv[1]))"
 
 
 class Answer:

@@ -16,10 +16,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentctl.adoption import adopt
-from agentctl.machine import process
-from agentctl.paths import SYSTEM, USER, Places
-from agentctl.records.ledger import Ledger, LedgerDamaged
+from agentctl.changes import adopt
+from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.host import procfs
+from agentctl.ledger.database import Ledger, LedgerDamaged
 from agentctl.recovery import requests
 from kit import deadline, story
 
@@ -28,13 +28,13 @@ SOURCE = str(Path(adopt.__file__).resolve().parents[2])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys
-from agentctl.station import Station
-from agentctl.running.supervise import Supervisor
+from agentctl.config.context import Station
+from agentctl.runtime.foreground import Supervisor
 sys.exit(Supervisor(Station.open(sys.argv[1]), sys.argv[1], print).run())
 """
 ROLLBACK = """
 import os, sys
-from agentctl.recovery import rollback
+from agentctl.recovery import process as rollback
 os._exit(rollback.main(sys.argv[1]))
 """
 PATIENCE_SECONDS = 90.0  # for what another process has to do, on a machine that is busy with something else
@@ -272,8 +272,8 @@ class World:
         wanted = self.environment["AGENTCTL_ROOT"]
         return [
             pid
-            for pid in process.with_variable("AGENT_NAME", self.name)
-            if process.is_alive(pid) and process.variables(pid).get("AGENTCTL_ROOT") == wanted
+            for pid in procfs.with_variable("AGENT_NAME", self.name)
+            if procfs.is_alive(pid) and procfs.variables(pid).get("AGENTCTL_ROOT") == wanted
         ]
 
     def tell_story(self) -> Iterator[tuple[str, str]]:
@@ -324,5 +324,5 @@ class World:
                 with contextlib.suppress(TimeoutError):  # it is killed then
                     deadline.wait(running, timeout=30)
         wanted = self.environment["AGENTCTL_ROOT"]
-        process.end_all(lambda: process.with_variable("AGENTCTL_ROOT", wanted))
+        procfs.end_all(lambda: procfs.with_variable("AGENTCTL_ROOT", wanted))
         shutil.rmtree(self.folder, ignore_errors=True)

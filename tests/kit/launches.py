@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 
-from agentctl.decisions import policy
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger
+from agentctl.ledger import writers
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import policy
 
 
 def see_well(ledger: Ledger, launch_id: str, at: float | None = None) -> float:

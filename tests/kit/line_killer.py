@@ -21,7 +21,7 @@ import tempfile
 import traceback
 
 import agentctl
-from agentctl.records import ledger as ledgers
+from agentctl.ledger import database
 
 HOME = os.path.dirname(agentctl.__file__) + os.sep
 HANG_SECONDS = 120.0
@@ -160,7 +160,7 @@ def _act_until(tracer: _Tracer | None, act, told: int, said: int) -> None:
 
 def _report_sql(told: int, tracer: _Tracer | None) -> None:
     """Have every ledger of this process report its statements; the line after one only runs when it was carried out."""
-    connect = ledgers.Ledger._connect
+    connect = database.Ledger._connect
 
     def connect_and_report(self, read_only: bool) -> None:
         def report(text: str) -> None:
@@ -171,7 +171,7 @@ def _report_sql(told: int, tracer: _Tracer | None) -> None:
         connect(self, read_only)
         self.db.set_trace_callback(report)
 
-    ledgers.Ledger._connect = connect_and_report
+    database.Ledger._connect = connect_and_report
 
 
 def take_orphans_in(parent: int) -> None:

@@ -9,8 +9,8 @@ import ast
 import json
 import sqlite3
 
-from agentctl.records import change_records
-from agentctl.records.schema import MIGRATIONS, SCHEMA
+from agentctl.ledger import change_records
+from agentctl.ledger.database import MIGRATIONS, SCHEMA
 
 EMPTY = {"TEXT": "", "INTEGER": 0, "REAL": 0.0}
 

@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
-from agentctl.decisions.periods import Period
-from agentctl.store import StoreUnavailable, messages
+from agentctl.core.errors import StoreUnavailable
+from agentctl.watchdog.periods import Period
+from agentctl.watchdog.store import tables
 from kit import deadline
 
 PATIENCE_SECONDS = 60.0
@@ -27,7 +28,7 @@ def store(open_one):
 
 def row(number, agent="agent", *, is_in_file=False, **more):
     message = {"id": f"m{number}", "at": "2026-01-01T00:00:00Z", "role": "user", "content": f"number {number}", **more}
-    return messages.row_of(agent, message, json.dumps(message).encode() + b"\n", is_in_file=is_in_file)
+    return tables.row_of(agent, message, json.dumps(message).encode() + b"\n", is_in_file=is_in_file)
 
 
 def ids(lines):
@@ -61,7 +62,7 @@ def test_the_same_id_is_kept_once_whoever_brings_it(store):
 def test_a_message_may_hold_any_text_and_takes_no_other_along(store):
     odd = ["\ud800", "\ud801", "a\0b", "ab", "\u202e%s'\"\\", "9" * 300]
     lines = [json.dumps({"id": text, "at": text, "role": text, "content": text}).encode() for text in odd]
-    rows = [messages.row_of("agent", json.loads(line), line, is_in_file=True) for line in lines]
+    rows = [tables.row_of("agent", json.loads(line), line, is_in_file=True) for line in lines]
     futures = [store.append([row(1)]), store.append(rows), store.append(rows), store.append([row(2)])]
     assert [future.result() for future in futures] == [1, len(odd), len(odd), 1]
     assert ids(store.export("agent")) == ["m1", *odd, "m2"]
@@ -70,9 +71,9 @@ def test_a_message_may_hold_any_text_and_takes_no_other_along(store):
 
 def test_messages_without_an_id_get_one_that_reading_again_gives_too():
     line = b'{"role":"user","content":"hello"}\n'
-    one = messages.row_of("a", json.loads(line), line, is_in_file=True, before="x")
-    again = messages.row_of("a", json.loads(line), line.rstrip(b"\n"), is_in_file=True, before="x")
-    other = messages.row_of("a", json.loads(line), line, is_in_file=True, before="y")
+    one = tables.row_of("a", json.loads(line), line, is_in_file=True, before="x")
+    again = tables.row_of("a", json.loads(line), line.rstrip(b"\n"), is_in_file=True, before="x")
+    other = tables.row_of("a", json.loads(line), line, is_in_file=True, before="y")
     assert one["id"] == again["id"] != other["id"]
 
 
@@ -83,7 +84,7 @@ def test_messages_without_an_id_get_one_that_reading_again_gives_too():
 )  # fmt: skip
 def test_search_takes_any_words(store, words, found):
     said = {"a": "a quick brown fox", "b": "a forest", "c": "so naïve", "d": [{"type": "text", "text": "deep inside"}]}
-    rows = [messages.row_of("agent", {"id": key}, json.dumps({"id": key, "content": text}).encode(), is_in_file=False)
+    rows = [tables.row_of("agent", {"id": key}, json.dumps({"id": key, "content": text}).encode(), is_in_file=False)
             for key, text in said.items()]  # fmt: skip
     store.append(rows).result()
     assert ids(store.search("agent", words, 10)) == found
@@ -101,7 +102,7 @@ def test_search_gives_the_newest_of_many_and_takes_odd_text(store):
         )
     ]
     store.append([row(n, "other") for n in range(10, 20)] + [row(n) for n in range(1000, 3500)]).result()
-    store.append([messages.row_of("agent", json.loads(line), line, is_in_file=False) for line in odd]).result()
+    store.append([tables.row_of("agent", json.loads(line), line, is_in_file=False) for line in odd]).result()
     assert ids(store.search("agent", "number", 3)) == ["m3497", "m3498", "m3499"]
     assert ids(store.search("agent", "number 1000", 3)) == ["m1000"]
     for words in ("before", "behind", "half", "case", "snake_case", "c:\\d"):
@@ -110,7 +111,9 @@ def test_search_gives_the_newest_of_many_and_takes_odd_text(store):
 
 
 def test_writes_of_several_threads_that_wait_together_are_committed_together(store, commits, monkeypatch):
-    monkeypatch.setattr("agentctl.store.writer.GROUP_SECONDS", PATIENCE_SECONDS)  # to gather 200 takes a moment
+    monkeypatch.setattr(
+        "agentctl.watchdog.store.write_queue.GROUP_SECONDS", PATIENCE_SECONDS
+    )  # to gather 200 takes a moment
     gate, waiting, before = threading.Event(), [], commits()
     first = store.writer.submit(lambda _: gate.wait(PATIENCE_SECONDS) and None)
     threads = [threading.Thread(target=lambda start=start: waiting.extend(

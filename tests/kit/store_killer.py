@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from agentctl.store import messages
+from agentctl.watchdog.store import tables
 
 WRITERS = 6
 LIMIT_SECONDS = 600.0
@@ -40,7 +40,7 @@ def _write_for_ever(open_one, told: int, number: int) -> None:
         while True:
             count += 1
             message = {"id": f"r{number}-w{writer}-{count}", "role": "user", "content": "x" * 200}
-            row = messages.row_of("agent", message, json.dumps(message).encode() + b"\n", is_in_file=False)
+            row = tables.row_of("agent", message, json.dumps(message).encode() + b"\n", is_in_file=False)
             store.append([row]).result()
             os.write(told, f"{message['id']}\n".encode())
 

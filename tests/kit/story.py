@@ -23,7 +23,7 @@ CALL_SECONDS = 4.0
 MOST_AGENTS = 3  # the newest; a machine full of agents has other tests of its own
 MOST_LINES = 80
 SOURCE = str(Path(agentctl.__file__).resolve().parents[1])
-CLI = "import sys; from agentctl.cli import main; sys.exit(main())"
+CLI = "import sys; from agentctl.cli.main import main; sys.exit(main())"
 Story = Iterable[tuple[str, str]]
 
 _tellers: dict[str, Callable[[], Callable[[], Story] | None]] = {}

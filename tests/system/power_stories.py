@@ -8,16 +8,16 @@ import json
 import os
 import time
 
-from agentctl import snapshots
 from agentctl.agent import Agent
-from agentctl.conversation import history, task
-from agentctl.errors import AgentctlError
-from agentctl.launching import incident, launch, rebuild, state
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger
-from agentctl.recovery import requests, rollback
-from agentctl.running import jobs
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.core.errors import AgentctlError
+from agentctl.generations import rebuild_ledger
+from agentctl.ledger import incidents, writers
+from agentctl.ledger.database import Ledger
+from agentctl.recovery import process, requests
+from agentctl.runner import jobs, launch
+from agentctl.state import agent_state, history, task
+from agentctl.state.snapshots import snapshot
 from integration.world import World, git, write
 from kit import launches
 from kit.manifest import manifest, missing
@@ -70,12 +70,12 @@ class Story:
         os.makedirs(self.world.places.runtime_dir, exist_ok=True)
         for _ in range(BEFORE_FIRST_BEAT):
             station = self.station()
-            with rebuild.open_or_rebuild(station, print) as ledger:
+            with rebuild_ledger.open_or_rebuild(station, print) as ledger:
                 try:
                     return launch.begin(station, ledger)
                 except launch.LaunchRefused as refused:
                     print(refused.message)
-            assert rollback.main(self.world.name) == rollback.EXIT_RELAUNCH
+            assert process.main(self.world.name) == process.EXIT_RELAUNCH
         raise AssertionError("nothing was launched")
 
     def beat(self, begun: launch.Launch) -> None:
@@ -85,7 +85,7 @@ class Story:
                 jobs.save_work(self.station(), ledger, begun.incident)
             at = launches.see_well(ledger, begun.id)
             if begun.incident:
-                incident.recover(ledger, begun, at)
+                incidents.recover(ledger, begun, at)
 
     def fail(self) -> None:
         """Launch what is there, and let it fail for good."""
@@ -113,8 +113,8 @@ class Story:
         refs = station.vault.refs("refs/agentctl/")
         assert station.vault.check([*refs.values()]) == ""
         root = station.places.snapshots_dir
-        for number in snapshots.list_ids(root):
-            assert snapshots.verify(root, number) == [], number
+        for number in snapshot.list_ids(root):
+            assert snapshot.verify(root, number) == [], number
 
     def check_standby(self, station: Station, ledger: Ledger) -> None:
         note = station.slots.standby_note()
@@ -148,7 +148,7 @@ class Rollback(Story):
         world.give()
 
     def act(self, tell) -> None:
-        assert rollback.main(self.world.name) == rollback.EXIT_RELAUNCH
+        assert process.main(self.world.name) == process.EXIT_RELAUNCH
         tell(["switched", ""])
         begun = self.come_up()
         tell(["launched", begun.id])
@@ -249,13 +249,13 @@ class Undo(Rollback):
     def prepare(self) -> None:
         super().prepare()
         self.after_failure = manifest(self.world.code, without=(".git", ".venv", "notes.cache"))
-        assert self.world.rollback_once() == rollback.EXIT_RELAUNCH
+        assert self.world.rollback_once() == process.EXIT_RELAUNCH
         self.beat(self.come_up())
         with self.ledger() as ledger:
             requests.submit(ledger, "undo")
 
     def act(self, tell) -> None:
-        assert rollback.main(self.world.name) == rollback.EXIT_RELAUNCH
+        assert process.main(self.world.name) == process.EXIT_RELAUNCH
         tell(["undone", ""])
         tell(["launched", self.come_up().id])
 
@@ -369,14 +369,14 @@ class Snapshot(Story):
     def act(self, tell) -> None:
         for turn in range(3):
             write(self.world.state, {f"memory/{turn}-{n}": f"{turn} {n}" * 300 for n in range(4 + 40 * (turn == 2))})
-            tell(["snapshot", state.take_snapshot(self.station())])
+            tell(["snapshot", agent_state.take_snapshot(self.station())])
 
     def check(self, told: list) -> None:
         self.check_always()
         root = self.world.places.snapshots_dir
-        assert {value for _, value in told} <= set(snapshots.list_ids(root))
-        number = state.take_snapshot(self.station())
-        assert snapshots.verify(root, number) == []
+        assert {value for _, value in told} <= set(snapshot.list_ids(root))
+        number = agent_state.take_snapshot(self.station())
+        assert snapshot.verify(root, number) == []
         taken, present = manifest(f"{root}/{number}/tree"), manifest(self.world.state)
         assert {p: w[2:] for p, w in taken.items()} == {p: w[2:] for p, w in present.items()}
         self.come_up()
@@ -475,12 +475,12 @@ class Rebuild(Story):
             file.write(b"torn" * 1000)
 
     def act(self, tell) -> None:
-        with rebuild.open_or_rebuild(self.station(), print) as ledger:
+        with rebuild_ledger.open_or_rebuild(self.station(), print) as ledger:
             tell(["generations", len(ledger.generations())])
             tell(["event", requests.submit(ledger, "rollback", "1")])
 
     def check(self, told: list) -> None:
-        with rebuild.open_or_rebuild(self.station(), print) as ledger:
+        with rebuild_ledger.open_or_rebuild(self.station(), print) as ledger:
             assert [(g["number"], g["status"]) for g in ledger.generations()] == [(1, "good"), (2, "good")]
             numbers = [row["number"] for row in ledger.all("SELECT number FROM requests")]
         self.answer_requests()

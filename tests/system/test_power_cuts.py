@@ -14,7 +14,7 @@ from boxes import give_up
 from power_stories import STORIES
 
 import agentctl
-from agentctl import durable
+from agentctl.core import durable
 from kit import effort, power_cut
 from kit.survival import survived
 

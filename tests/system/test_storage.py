@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import snapshots
-from agentctl.errors import EXIT_NO_STORAGE
-from agentctl.launching import launch, room
-from agentctl.paths import USER, Places
-from agentctl.records.ledger import Ledger
-from agentctl.running import resumption
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.core.errors import EXIT_NO_STORAGE
+from agentctl.core.paths import USER, Places
+from agentctl.host import disk_space
+from agentctl.ledger.database import Ledger
+from agentctl.runner import launch, resumption
+from agentctl.state.snapshots import snapshot
 from integration.world import World, git, wait_until, write
 from kit import deadline, effort, launches
 from kit.manifest import manifest, missing
@@ -129,8 +129,8 @@ class StoredWorld(World):
             assert [ledger.one("SELECT id FROM launches WHERE id=?", row["id"]) for row in self.rows] == [
                 {"id": row["id"]} for row in self.rows
             ]
-        ids = snapshots.list_ids(self.places.snapshots_dir)
-        assert [problem for i in ids for problem in snapshots.verify(self.places.snapshots_dir, i)] == []
+        ids = snapshot.list_ids(self.places.snapshots_dir)
+        assert [problem for i in ids for problem in snapshot.verify(self.places.snapshots_dir, i)] == []
 
     def check_rolled_back(self) -> dict:
         self.check_kept()
@@ -178,7 +178,7 @@ def make(monkeypatch):
 def test_a_rollback_on_a_full_disk_lives_on_the_ballast(make, which, leave):
     world = make(apart=which != "one for all")
     world.break_it(unsaved=6_000_000)
-    room.ballast_of(world.station).refill()
+    disk_space.ballast_of(world.station).refill()
     (world.code_disk if which == "code" else world.data).fill(leave)
     status = world.rollback_once()
     assert status == 0, world.log
@@ -215,7 +215,7 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     world = make(ballast="8M")
     world.start()
     world.until_beating(limit_seconds=LIMIT_SECONDS)
-    files = [Path(path) for path in room.ballast_of(world.station).paths]
+    files = [Path(path) for path in disk_space.ballast_of(world.station).paths]
     assert len(files) == 2
     wait_until(lambda: all(f.exists() for f in files), "the ballast", LIMIT_SECONDS)
     size = files[0].stat().st_size
@@ -231,7 +231,7 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     world.data.free()
     world.code_disk.free()
     wait_until(
-        lambda: all(f.exists() for f in files) and not room.ballast_of(world.station).is_wanted(),
+        lambda: all(f.exists() for f in files) and not disk_space.ballast_of(world.station).is_wanted(),
         "the ballast again",
         LIMIT_SECONDS,
     )

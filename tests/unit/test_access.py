@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.server import access
-from agentctl.server.access import Access, Peer, Refused
+from agentctl.watchdog.api import auth
+from agentctl.watchdog.api.auth import Access, Peer, Refused
 
 
 class Clock:
@@ -40,7 +40,7 @@ def ask(doors, token: str = "secret") -> Peer:
 
 
 def give(doors, token: str = "secret", scopes: str = "read") -> None:
-    doors.rows[access.digest_of(token)] = {"id": "t1", "scopes": scopes, "agent": ""}
+    doors.rows[auth.digest_of(token)] = {"id": "t1", "scopes": scopes, "agent": ""}
 
 
 def spent(peer: Peer, count: int) -> int:
@@ -49,11 +49,11 @@ def spent(peer: Peer, count: int) -> int:
 
 def test_a_burst_is_let_through_and_then_so_many_a_second(clock):
     peer = Peer("busy", ["read"], "", clock=clock)
-    assert spent(peer, 1000) == access.RATE_BURST
+    assert spent(peer, 1000) == auth.RATE_BURST
     clock.now += 0.5
-    assert spent(peer, 1000) == access.RATE_PER_SECOND / 2
+    assert spent(peer, 1000) == auth.RATE_PER_SECOND / 2
     clock.now += 3600
-    assert spent(peer, 1000) == access.RATE_BURST
+    assert spent(peer, 1000) == auth.RATE_BURST
 
 
 def test_who_is_not_limited_may_ask_for_ever(clock):
@@ -62,16 +62,16 @@ def test_who_is_not_limited_may_ask_for_ever(clock):
 
 def test_a_token_keeps_its_rate_when_it_is_looked_up_again(known, clock):
     give(known)
-    assert spent(ask(known), 1000) == access.RATE_BURST
-    clock.now += access.CACHE_SECONDS + 0.5
-    assert spent(ask(known), 1000) == access.RATE_PER_SECOND * (access.CACHE_SECONDS + 0.5)
+    assert spent(ask(known), 1000) == auth.RATE_BURST
+    clock.now += auth.CACHE_SECONDS + 0.5
+    assert spent(ask(known), 1000) == auth.RATE_PER_SECOND * (auth.CACHE_SECONDS + 0.5)
 
 
 def test_a_revoked_token_is_believed_for_a_moment_at_most(known, clock):
     give(known)
     ask(known)
     known.rows.clear()
-    clock.now += access.CACHE_SECONDS
+    clock.now += auth.CACHE_SECONDS
     ask(known)
     clock.now += 0.1
     with pytest.raises(Refused, match="not known, or revoked"):
@@ -81,7 +81,7 @@ def test_a_revoked_token_is_believed_for_a_moment_at_most(known, clock):
 def test_a_session_ends_with_its_time_and_with_its_token(known, clock):
     give(known)
     first, second = known.open_session("secret"), known.open_session("secret")
-    clock.now += access.SESSION_SECONDS - 1
+    clock.now += auth.SESSION_SECONDS - 1
     assert asyncio.run(known.by_session(first, at_once)).name == "token t1"
     known.close_session(second)
     assert asyncio.run(known.by_session(second, at_once)) is None

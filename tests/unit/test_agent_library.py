@@ -12,7 +12,8 @@ import time
 import pytest
 
 import agentctl
-from agentctl.agent import Agent, Task
+from agentctl.agent import Agent
+from agentctl.state.task import Task
 from kit import deadline
 
 SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))

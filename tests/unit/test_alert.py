@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl import rescue
-from agentctl.cli import told
-from agentctl.machine import alert
-from agentctl.station import Station
+from agentctl.cli import alert_text
+from agentctl.config.context import Station
+from agentctl.host import alert_command
 from kit import deadline
 from ledger_builder import Home
 
@@ -30,22 +30,22 @@ def test_the_story_is_masked(home, capsys):
     with open(home.places.config_path, "a") as file:
         file.write('environment = { SOME_TOKEN = "let-nobody-see" }\n')
     home.incident(reason="died of let-nobody-see and sk-" + "a" * 20)
-    assert told.main("agent") == 0
+    assert alert_text.main("agent") == 0
     said = capsys.readouterr().out
     assert "died of [masked] and [masked]" in said
 
 
 def test_without_an_incident_there_is_no_story(home, capsys):
-    assert (told.main("agent"), capsys.readouterr().out) == (1, "")
-    assert alert.story_of("agent") == ""
+    assert (alert_text.main("agent"), capsys.readouterr().out) == (1, "")
+    assert alert_command.story_of("agent") == ""
 
 
 def test_it_goes_out_where_the_story_cannot_be_told(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(alert, "ENTRY_PATH", "/nonexistent.py")
+    monkeypatch.setattr(alert_command, "ENTRY_PATH", "/nonexistent.py")
     station = Station.open("agent")
     out = tmp_path / "out"
     rollback = SimpleNamespace(alert=["sh", "-c", f"cat >{out}"])
-    alert.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
+    alert_command.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
     assert out.read_text() == "agentctl: agent 'agent' is halted\n\n'agentctl --name agent why' tells it again.\n"
 
 
@@ -84,7 +84,7 @@ def test_the_webhook_of_the_manual_is_told(home, tmp_path, webhook, monkeypatch)
     home.incident(reason="died of it")
     station = Station.open("agent")
     rollback = SimpleNamespace(alert=argv)
-    alert.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
+    alert_command.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
     [(path, said)] = webhook.posted
     assert path == "/secret-path" and said.startswith("agentctl: agent 'agent' is halted\n") and "died of it" in said
 
@@ -97,7 +97,7 @@ def test_the_command_has_the_event_as_a_variable(home, tmp_path, sender):
         rescue.alert({"rollback": {"alert": argv}}, "agent", "in need of a human")
     else:
         rollback = SimpleNamespace(alert=argv)
-        alert.send(
+        alert_command.send(
             SimpleNamespace(places=Station.open("agent").places, config=SimpleNamespace(rollback=rollback)),
             "in need of a human",
         )

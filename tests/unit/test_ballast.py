@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from agentctl import waiting
-from agentctl.errors import AgentctlError, is_full_disk, is_no_storage
-from agentctl.launching.ballast import LEAST_BYTES, Ballast, free_bytes, is_read_only
+from agentctl import rescue
+from agentctl.core.errors import AgentctlError, is_full_disk, is_no_storage
+from agentctl.host.disk_space import LEAST_BYTES, Ballast, free_bytes, is_read_only
 
 MIB = 1 << 20
 
@@ -90,13 +90,13 @@ def test_whose_fault_it_is(said, is_full, is_none):
     ([-1], [-1], 601, False), ([-1], [9], 5, True), ([-1, 0], [9, -1], 5, False), ([5, 0], [5, 2 * MIB], 5, True),
 ])  # fmt: skip
 def test_when_waiting_ends(before, now, waited, is_back):
-    assert waiting.has_come_back(before, now, waited) is is_back
+    assert rescue.has_come_back(before, now, waited) is is_back
 
 
 @pytest.mark.parametrize(("free", "is_first", "is_back"), [
-    ([waiting.ENOUGH_BYTES] * 2, True, True),  # it came back before anybody looked
-    ([waiting.ENOUGH_BYTES] * 2, False, False),  # and was not enough the last time
-    ([waiting.ENOUGH_BYTES, 0], True, False), ([waiting.ENOUGH_BYTES, -1], True, False),
+    ([rescue.ENOUGH_BYTES] * 2, True, True),  # it came back before anybody looked
+    ([rescue.ENOUGH_BYTES] * 2, False, False),  # and was not enough the last time
+    ([rescue.ENOUGH_BYTES, 0], True, False), ([rescue.ENOUGH_BYTES, -1], True, False),
 ])  # fmt: skip
 def test_room_that_is_there_already_is_tried_once(free, is_first, is_back):
-    assert waiting.has_come_back(free, free, 0, is_first=is_first) is is_back
+    assert rescue.has_come_back(free, free, 0, is_first=is_first) is is_back

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.records import change_records, writers
-from agentctl.records.change_records import Author, handle
-from agentctl.records.ledger import Ledger
+from agentctl.core.errors import AgentctlError
+from agentctl.ledger import change_records, writers
+from agentctl.ledger.change_records import Author, handle
+from agentctl.ledger.database import Ledger
 
 AGENT, HUMAN = Author("bot", is_agent=True), Author("ann", is_agent=False)
 ID, TREE = "a" * 40, "b" * 40

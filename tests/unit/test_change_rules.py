@@ -2,8 +2,8 @@
 
 import pytest
 
-from agentctl.decisions import change
-from agentctl.errors import UsageError
+from agentctl.changes import rules
+from agentctl.core.errors import UsageError
 from kit import rows
 
 PREFIXES = ["feature/", "hotfix/"]
@@ -25,7 +25,7 @@ def facts(**known):
         "live_head": "d" * 40,
         "live_dirty": [],
     }
-    return change.Facts(plain | known)
+    return rules.Facts(plain | known)
 
 
 def row(**known):
@@ -38,12 +38,12 @@ def generation(status, **known):
 
 
 def next_of(a_row, a_facts, review="self", condemned=None):
-    return change.choose_next_verb(a_row, a_facts, review=review, condemned=condemned, main="main")
+    return rules.choose_next_verb(a_row, a_facts, review=review, condemned=condemned, main="main")
 
 
 @pytest.mark.parametrize("name", ["feature/x", "hotfix/a-b.c_d", "feature/deep/er", "feature/X9"])
 def test_names_that_are_allowed(name):
-    assert change.check_name(name, PREFIXES) == name
+    assert rules.check_name(name, PREFIXES) == name
 
 
 @pytest.mark.parametrize("name", [
@@ -52,7 +52,7 @@ def test_names_that_are_allowed(name):
 ])  # fmt: skip
 def test_names_that_are_refused(name):
     with pytest.raises(UsageError) as told:
-        change.check_name(name, PREFIXES)
+        rules.check_name(name, PREFIXES)
     assert told.value.hint
 
 
@@ -101,7 +101,7 @@ def test_a_record_is_bound_to_the_tree_and_an_approval_to_the_commit():
 
 
 def test_everything_that_is_missing_is_listed_in_order():
-    lacks = change.find_lacks(
+    lacks = rules.find_lacks(
         row(checked={}, tried={}, reviewed={}), facts(), review="human", condemned=None, main="main"
     )
     assert [lack.verb for lack in lacks] == ["check", "try", "review", "approve"]
@@ -116,5 +116,5 @@ def test_everything_that_is_missing_is_listed_in_order():
     ("unconfirmed", False, row(status="promoted", generation=2), generation("candidate", confirm_by=1.0)),
 ])  # fmt: skip
 def test_where_a_change_stands(state, is_open, a_row, generation):
-    assert change.tell_state(a_row, generation) == state
-    assert change.is_open(a_row, generation) == is_open
+    assert rules.tell_state(a_row, generation) == state
+    assert rules.is_open(a_row, generation) == is_open

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl import errors
-from agentctl import wording as format
-from agentctl.cli import door, logs
+from agentctl.cli import agent_verbs, exit_codes
 from agentctl.cli.verbs import BY_NAME, TABLE
-from agentctl.paths import SYSTEM, USER, Places
-from agentctl.repo.vault import create_bare
+from agentctl.core import errors
+from agentctl.core import text as format
+from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.generations.vault import create_bare
 from kit import deadline
 from ledger_builder import INCIDENT_KEYS, ROOT, Home, agentctl
 
@@ -36,8 +36,8 @@ def test_every_verb_has_one_line_of_help():
 
 
 def test_help_lists_every_verb_and_imports_none():
-    code = "import sys; from agentctl.cli import main; main(['--help']); "
-    code += "print([m for m in sys.modules if m.startswith('agentctl.cli.')])"
+    code = "import sys; from agentctl.cli.main import main; main(['--help']); "
+    code += "print([m for m in sys.modules if m.startswith('agentctl.cli.main.')])"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
     done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert all(f"  {verb.name} " in done.stdout for verb in TABLE), done.stderr
@@ -79,10 +79,10 @@ def raising(error):
 )
 def test_exit_codes(error, status, capsys, monkeypatch):
     monkeypatch.setenv("AGENTCTL_DEBUG", "1")
-    assert door.through(raising(error), as_json=False) == status
+    assert exit_codes.through(raising(error), as_json=False) == status
     said = capsys.readouterr()
     assert said.out == "" and "Error: " in said.err
-    assert door.through(raising(error), as_json=True) == status
+    assert exit_codes.through(raising(error), as_json=True) == status
     printed = capsys.readouterr().err
     assert json.loads(printed[printed.index("{") :]).keys() == {"code", "message", "hint"}
 
@@ -92,7 +92,7 @@ def test_a_bug_keeps_its_traceback_in_a_file(capsys, monkeypatch, tmp_path):
 
     monkeypatch.delenv("AGENTCTL_DEBUG", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert door.through(raising(ValueError("x\x1b[31m")), as_json=False) == 70
+    assert exit_codes.through(raising(ValueError("x\x1b[31m")), as_json=False) == 70
     (path,) = tmp_path.iterdir()
     assert "Traceback" in path.read_text() and path.stat().st_mode & 0o077 == 0
     said = capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_errors_with_json_leave_standard_output_empty(home):
 def test_a_reader_that_leaves_is_no_drama(home):
     for number in range(1, 400):
         home.generation(number)
-    code = "import sys; from agentctl.cli import main; sys.exit(main())"
+    code = "import sys; from agentctl.cli.main import main; sys.exit(main())"
     call = f'"{sys.executable}" -c "{code}" generations --json | head -c 10'
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
     done = deadline.run(["/bin/sh", "-c", call], env=env, capture_output=True, text=True)
@@ -203,7 +203,7 @@ def test_diff_is_readable_though_the_vault_calls_everything_binary(home):
 )  # fmt: skip
 def test_journal_call(scope, arguments, expected):
     known = {"follow": False, "lines": None, "since": "", "fields": {}, "as_json": False}
-    argv = logs.journal_argv(Places("a", scope, {"HOME": "/h"}, 0), **{**known, **arguments})
+    argv = agent_verbs.journal_argv(Places("a", scope, {"HOME": "/h"}, 0), **{**known, **arguments})
     assert expected in " ".join(argv)
 
 

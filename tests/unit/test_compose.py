@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl import cli
-from agentctl.compose import beginning, choices, engine, evidence
-from agentctl.compose.choices import BUILD, KNOWN_HERE, SHARED, TAGGED
+from agentctl.cli import main
+from agentctl.runtime.container import compose_project, container_rules, docker, images
+from agentctl.runtime.container.container_rules import BUILD, KNOWN_HERE, SHARED, TAGGED
 from kit.rows import row
 
 
@@ -28,7 +28,7 @@ def generation(number, image="", inputs="i1"):
     (generation(3), [], {"x"}, "", (BUILD, "")),
 ])  # fmt: skip
 def test_where_an_image_comes_from(own, others, present, tagged, chosen):
-    assert choices.choose_image(own, "i1", others, frozenset(present), tagged) == chosen
+    assert container_rules.choose_image(own, "i1", others, frozenset(present), tagged) == chosen
 
 
 @pytest.mark.parametrize(("dockerfile", "arguments", "wanted"), [
@@ -54,14 +54,14 @@ def test_where_an_image_comes_from(own, others, present, tagged, chosen):
     ("", {}, []),
 ])  # fmt: skip
 def test_what_a_build_begins_from(dockerfile, arguments, wanted):
-    assert choices.bases(dockerfile, arguments) == wanted
+    assert container_rules.bases(dockerfile, arguments) == wanted
 
 
 def test_paths_move_along_with_what_is_mounted_elsewhere():
     env = {"AGENT_CODE_DIR": "/srv/a", "AGENT_BRIEF_FILE": "/var/s/BRIEF.md", "OTHER": "/srv/ab", "NAME": "a"}
-    moved = choices.moved_inside(env, [("/srv/a", "/code"), ("/var/s", "/state")])
+    moved = container_rules.moved_inside(env, [("/srv/a", "/code"), ("/var/s", "/state")])
     assert moved == {"AGENT_CODE_DIR": "/code", "AGENT_BRIEF_FILE": "/state/BRIEF.md", "OTHER": "/srv/ab", "NAME": "a"}
-    assert choices.moved_inside(env, [("/srv/a", ""), ("/var/s", "")]) == env
+    assert container_rules.moved_inside(env, [("/srv/a", ""), ("/var/s", "")]) == env
 
 
 @pytest.mark.parametrize(("code", "end"), [
@@ -69,7 +69,7 @@ def test_paths_move_along_with_what_is_mounted_elsewhere():
     (134, (None, 6)), (192, (None, 64)), (193, (193, None)), (255, (255, None)),
 ])  # fmt: skip
 def test_how_a_container_ended(code, end):
-    assert choices.exit_of(code) == end
+    assert container_rules.exit_of(code) == end
 
 
 @pytest.mark.parametrize(("live", "launch", "is_well"), [
@@ -83,12 +83,12 @@ def test_how_a_container_ended(code, end):
     ({}, {}, False),
 ])  # fmt: skip
 def test_a_container_is_well_with_a_fresh_heartbeat_of_its_own_launch(live, launch, is_well):
-    assert (choices.is_well(live, launch, 100.0) == "") is is_well
+    assert (container_rules.is_well(live, launch, 100.0) == "") is is_well
 
 
 def test_the_shipped_file_is_filled_in_for_people():
     text = "a: ${AGENT_UID:-1000}:${AGENT_GID:-1000}\nb: ${AGENT_CODE_DIR:-/x} ${AGENT_CODE_DIR:-/y} ${OTHER:-z}\n"
-    told = beginning.filled_in(text, {"AGENT_UID": "7", "AGENT_GID": "8", "AGENT_CODE_DIR": "/srv/a"})
+    told = images.filled_in(text, {"AGENT_UID": "7", "AGENT_GID": "8", "AGENT_CODE_DIR": "/srv/a"})
     assert (
         told == "a: ${AGENT_UID:-7}:${AGENT_GID:-8}\n"
         "b: ${AGENT_CODE_DIR:-/srv/a} ${AGENT_CODE_DIR:-/srv/a} ${OTHER:-z}\n"
@@ -105,7 +105,7 @@ def test_the_shipped_file_is_filled_in_for_people():
      "Error while fetching server API version: ('Connection aborted.', ConnectionRefusedError(111, 'refused'))"),
 ])  # fmt: skip
 def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
-    assert engine.is_away(said)
+    assert docker.is_away(said)
 
 
 @pytest.mark.parametrize("said", [
@@ -115,13 +115,13 @@ def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
     "The command '/bin/sh -c echo Cannot connect to the Docker daemon; false' returned a non-zero code: 1",
 ])  # fmt: skip
 def test_what_a_build_or_a_check_says_is_not_the_engines_word(said):
-    assert not engine.is_away(said)
+    assert not docker.is_away(said)
 
 
 @pytest.mark.parametrize("verb", ["rollback", "change", "generations", "init", "task", "config"])
 def test_what_needs_the_records_says_that_it_is_for_outside(monkeypatch, capfd, verb):
     monkeypatch.setenv("AGENTCTL_CONTAINER", "/run/agentctl/agent")
-    assert cli.main(["--name", "agent", verb, "list"]) == 1
+    assert main.main(["--name", "agent", verb, "list"]) == 1
     said = capfd.readouterr().err
     assert f"'{verb}' does not work inside" in said and f"outside: agentctl --name agent {verb} list" in said
 
@@ -134,13 +134,13 @@ def test_status_inside_reads_what_the_runner_wrote(monkeypatch, capfd, tmp_path,
     monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
     (tmp_path / "launch.json").write_text('{"launch_id": "a", "timeout_seconds": 5}')
     (tmp_path / "live.json").write_text(live)
-    assert cli.main(["status", "--json"]) == status
+    assert main.main(["status", "--json"]) == status
     assert json.loads(capfd.readouterr().out)["well"] is (status == 0)
 
 
 def test_a_container_that_nobody_has_started_says_so(monkeypatch, capfd, tmp_path):
     monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
-    assert cli.main(["supervise"]) == 65
+    assert main.main(["supervise"]) == 65
     assert "no launch is wanted here" in capfd.readouterr().out
 
 
@@ -158,18 +158,20 @@ def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_pat
     (tmp_path / "config/compose.yaml").write_text("services: admin")
     (tmp_path / "config/.env").write_text("A=1")
     station = seen_by(tmp_path, compose__yaml="services: own")
-    evidence.remember_files(station)
-    assert evidence.strays(station) == ""
+    compose_project.remember_files(station)
+    assert compose_project.strays(station) == ""
     seen_by(tmp_path, compose__yaml="services: evil")
     assert (
-        evidence.strays(station) == "compose.yaml in the agent's repository was changed; it is not used: "
+        compose_project.strays(station) == "compose.yaml in the agent's repository was changed; it is not used: "
         f"what counts is in {tmp_path}/config"
     )
     seen_by(tmp_path, compose__yaml="services: admin", __env="A=1")
-    assert evidence.strays(station) == ""
+    assert compose_project.strays(station) == ""
     seen_by(tmp_path, __env="A=2")
     (tmp_path / "code/docker-compose.yml").symlink_to("/etc/shadow")
-    assert evidence.strays(station).startswith("docker-compose.yml and .env in the agent's repository were changed")
+    assert compose_project.strays(station).startswith(
+        "docker-compose.yml and .env in the agent's repository were changed"
+    )
 
 
 @pytest.mark.parametrize(("name", "image"), [
@@ -178,9 +180,9 @@ def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_pat
     ("a___b", "agentctl-x615f5f5f62"), ("a-", "agentctl-x612d"),
 ])  # fmt: skip
 def test_every_agent_has_an_image_name_of_its_own_that_docker_takes(name, image):
-    assert choices.image_of(SimpleNamespace(image=""), name) == image
+    assert container_rules.image_of(SimpleNamespace(image=""), name) == image
     assert re.fullmatch(r"[a-z0-9]+((_|__|-+)[a-z0-9]+)*", image), "Docker's own rule"
 
 
 def test_the_image_name_of_the_settings_counts():
-    assert choices.image_of(SimpleNamespace(image="registry:5000/mine"), "bot_") == "registry:5000/mine"
+    assert container_rules.image_of(SimpleNamespace(image="registry:5000/mine"), "bot_") == "registry:5000/mine"

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import durable
-from agentctl.cli.config import group
-from agentctl.configuration import config, config_edit, config_text, settings
-from agentctl.errors import UsageError
+from agentctl.cli.config_verbs import group
+from agentctl.config import reference, schema, toml_edit, toml_file
+from agentctl.core import durable
+from agentctl.core.errors import UsageError
 from kit import deadline, modes
 
 ROOT = Path(__file__).parents[2]
@@ -53,22 +53,22 @@ def path(tmp_path):
 
 def test_attributes(path):
     path.write_text(MINIMAL + '[heartbeat]\ntimeout = "5s"\nfrom = "http"\n')
-    loaded = config.load(str(path))
+    loaded = toml_file.load(str(path))
     assert (loaded.agent.code, loaded.heartbeat.timeout) == ("/srv/agent", 5.0)
     assert (loaded.heartbeat.from_, loaded.rollback.window) == ("http", 1800.0)
-    assert config.to_dict(loaded)["heartbeat"]["timeout"] == "5s"
-    assert config.to_dict(loaded)["offline"] == {"after": "3m", "grace": "1m"}
+    assert toml_file.to_dict(loaded)["heartbeat"]["timeout"] == "5s"
+    assert toml_file.to_dict(loaded)["offline"] == {"after": "3m", "grace": "1m"}
 
 
 def test_a_misspelt_attribute_is_no_silent_none(path):
     with pytest.raises(AttributeError):
-        _ = config.load(str(path)).heartbeat.timout
+        _ = toml_file.load(str(path)).heartbeat.timout
 
 
 def test_several_mistakes_in_one_error(path):
     path.write_text('[agent]\nname = "X"\n[heartbeat]\ntimout = "5s"\ntimeout = 5\n')
-    with pytest.raises(config.ConfigError) as caught:
-        config.load(str(path))
+    with pytest.raises(toml_file.ConfigError) as caught:
+        toml_file.load(str(path))
     keys = [mistake.key for mistake in caught.value.mistakes]
     assert keys == [
         "heartbeat.timout",
@@ -90,7 +90,7 @@ UNPARSABLE = [
     (b'[agent]\nname = "\xff"\n', "not UTF-8 (at line 2, column 9)"),
     (b"x = " + b"[" * 100_000, "nested too deeply"),
     (b"x = " + b"9" * 5000, "digits"),
-    (b"#" * (config.LIMIT_BYTES + 1), "larger than"),
+    (b"#" * (toml_file.LIMIT_BYTES + 1), "larger than"),
     (b"\0", "line 1"),
 ]
 
@@ -98,36 +98,36 @@ UNPARSABLE = [
 @pytest.mark.parametrize(("data", "words"), UNPARSABLE, ids=[words for _, words in UNPARSABLE])
 def test_unparsable(path, data, words):
     path.write_bytes(data)
-    with pytest.raises(config.ConfigError) as caught:
-        config.load(str(path))
+    with pytest.raises(toml_file.ConfigError) as caught:
+        toml_file.load(str(path))
     assert words in str(caught.value)
 
 
 def test_unreadable(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for name in ("missing", ".", "fifo"):
-        with pytest.raises(config.ConfigError) as caught:
-            config.load(str(tmp_path / name))
+        with pytest.raises(toml_file.ConfigError) as caught:
+            toml_file.load(str(tmp_path / name))
         assert "cannot be read" in str(caught.value)
 
 
 def test_forbidden(path):
     path.chmod(0)
-    with modes.binding(), pytest.raises(config.ConfigError, match="Permission denied"):
-        config.load(str(path))
+    with modes.binding(), pytest.raises(toml_file.ConfigError, match="Permission denied"):
+        toml_file.load(str(path))
 
 
 def test_a_byte_order_mark_is_no_mistake(path):
     path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
-    assert config.load(str(path)).agent.code == "/srv/agent"
+    assert toml_file.load(str(path)).agent.code == "/srv/agent"
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     target = tmp_path_factory.mktemp("any") / "agent.toml"
     target.write_bytes(data)
-    with pytest.raises(config.ConfigError):
-        config.load(str(target))
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.load(str(target))
 
 
 # --- the compiled copy
@@ -141,13 +141,13 @@ def cache(tmp_path):
 @pytest.fixture
 def parses(monkeypatch):
     """Count how often TOML was parsed."""
-    counted, parse = [], config.parse
-    monkeypatch.setattr(config, "parse", lambda *a: counted.append(1) or parse(*a))
+    counted, parse = [], toml_file.parse
+    monkeypatch.setattr(toml_file, "parse", lambda *a: counted.append(1) or parse(*a))
     return counted
 
 
 def both(path, cache):
-    return config.load_compiled(str(path), str(cache))
+    return toml_file.load_compiled(str(path), str(cache))
 
 
 def test_compiled_once(path, cache, parses):
@@ -156,12 +156,12 @@ def test_compiled_once(path, cache, parses):
     assert len(parses) == 1
     assert (first.values, first.given) == (second.values, second.given)
     assert (second.agent.ready, second.heartbeat.timeout) == (5.0, 60.0)
-    assert config.to_dict(second) == config.to_dict(config.load(str(path)))
+    assert toml_file.to_dict(second) == toml_file.to_dict(toml_file.load(str(path)))
 
 
 def test_compiled_again_after_a_change(path, cache, parses):
     both(path, cache)
-    config_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
     parses.clear()
     assert both(path, cache).heartbeat.timeout == 5.0
     assert both(path, cache).heartbeat.timeout == 5.0
@@ -224,25 +224,25 @@ def test_a_copy_that_cannot_be_written_is_no_failure(path, tmp_path):
 
 def test_no_copy_of_a_broken_file(path, cache):
     path.write_text("[agent]\n")
-    with pytest.raises(config.ConfigError):
+    with pytest.raises(toml_file.ConfigError):
         both(path, cache)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("breakage", [lambda path: path.write_text("["), os.unlink])
 def test_last_valid(path, cache, breakage):
-    loaded, error = config.load_last_valid(str(path), str(cache))
+    loaded, error = toml_file.load_last_valid(str(path), str(cache))
     assert (loaded.agent.code, error) == ("/srv/agent", "")
     breakage(path)
-    loaded, error = config.load_last_valid(str(path), str(cache))
+    loaded, error = toml_file.load_last_valid(str(path), str(cache))
     assert loaded.agent.code == "/srv/agent"
     assert "has 1 mistake" in error
 
 
 def test_no_last_valid(path, cache):
     path.write_text("[")
-    with pytest.raises(config.ConfigError):
-        config.load_last_valid(str(path), str(cache))
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.load_last_valid(str(path), str(cache))
 
 
 # --- writing
@@ -254,17 +254,17 @@ def test_write_says_only_what_is_not_default(path):
         "heartbeat": {"timeout": "1m", "longest_wait": "20m"},
         "state": {"dir": "/var/lib/agentctl/bob/state"},
     }
-    config.write(str(path), values)
+    toml_file.write(str(path), values)
     assert tomllib.loads(path.read_text()) == {
         "agent": {"code": "/a", "command": ["x"], "name": "bob"},
         "heartbeat": {"longest_wait": "20m"},
     }
-    assert config.load(str(path)).state.dir == "/var/lib/agentctl/bob/state"
+    assert toml_file.load(str(path)).state.dir == "/var/lib/agentctl/bob/state"
 
 
 def test_write_refuses_mistakes(path):
-    with pytest.raises(config.ConfigError):
-        config.write(str(path), {"agent": {"code": "x"}})
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.write(str(path), {"agent": {"code": "x"}})
     assert path.read_text() == MINIMAL
 
 
@@ -312,7 +312,7 @@ EDITS = [
 @pytest.mark.parametrize(("key", "text", "gone", "come"), EDITS)
 def test_set_changes_one_line(path, key, text, gone, come, ending):
     path.write_bytes(COMMENTED.replace("\n", ending).encode())
-    change = config_edit.set_value(str(path), key, text)
+    change = toml_edit.set_value(str(path), key, text)
     raw = path.read_bytes().decode()
     assert raw.count("\n") == raw.count(ending)
     assert changed_lines(COMMENTED, raw.replace(ending, "\n")) == (gone, come)
@@ -324,14 +324,14 @@ def test_set_changes_one_line(path, key, text, gone, come, ending):
 
 def test_a_setting_joins_its_section(path):
     path.write_text(COMMENTED)
-    config_edit.set_value(str(path), "heartbeat.from", "http")
+    toml_edit.set_value(str(path), "heartbeat.from", "http")
     expected = 'too long\nfrom = "http"\n# progress'
     assert expected in path.read_text()
 
 
 def test_set_over_several_lines_keeps_the_old_file(path):
     path.write_text(COMMENTED)
-    change = config_edit.set_value(str(path), "agent.command", "python3 other.py")
+    change = toml_edit.set_value(str(path), "agent.command", "python3 other.py")
     assert change.kept_path == f"{path}.before"
     assert Path(change.kept_path).read_text() == COMMENTED
     after = path.read_text()
@@ -360,7 +360,7 @@ HARD = [
 def test_however_it_is_written_only_that_setting_changes(path, text, key, value):
     path.write_text(text)
     document = tomllib.loads(text.lstrip("\ufeff"))
-    change = config_edit.set_value(str(path), key, value)
+    change = toml_edit.set_value(str(path), key, value)
     section, name = key.split(".")
     document.setdefault(section, {})[name] = change.new
     assert tomllib.loads(path.read_text().lstrip("\ufeff")) == document
@@ -370,15 +370,15 @@ def test_however_it_is_written_only_that_setting_changes(path, text, key, value)
 
 @given(
     lines=st.lists(st.sampled_from(COMMENTED.split("\n")[10:] + ["[[x", '"""', "'''", "]"]), max_size=9),
-    setting=st.sampled_from(settings.TABLE),
+    setting=st.sampled_from(schema.TABLE),
 )
 def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
     target = tmp_path_factory.mktemp("set") / "agent.toml"
     text = "\n".join([MINIMAL, *lines])
     target.write_text(text)
     try:
-        change = config_edit.set_value(str(target), setting.key, _as_argument(setting.example))
-    except config.ConfigError:
+        change = toml_edit.set_value(str(target), setting.key, _as_argument(setting.example))
+    except toml_file.ConfigError:
         assert target.read_text() == text
         return
     before, after = tomllib.loads(text), tomllib.loads(target.read_text())
@@ -387,14 +387,14 @@ def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
 
 
 def _as_argument(value):
-    return value if isinstance(value, str) else config.toml(value)
+    return value if isinstance(value, str) else toml_file.toml(value)
 
 
-@pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.key)
+@pytest.mark.parametrize("setting", schema.TABLE, ids=lambda setting: setting.key)
 def test_every_setting_can_be_set(path, setting):
-    text = config_text.sample()
+    text = reference.sample()
     path.write_text(text)
-    config_edit.set_value(str(path), setting.key, _as_argument(setting.example))
+    toml_edit.set_value(str(path), setting.key, _as_argument(setting.example))
     assert path.read_text() == text
 
 
@@ -412,29 +412,29 @@ BAD_SETS = [
 
 @pytest.mark.parametrize(("key", "text", "words"), BAD_SETS)
 def test_set_refuses_what_would_be_a_mistake(path, key, text, words):
-    with pytest.raises(config.ConfigError, match=words):
-        config_edit.set_value(str(path), key, text)
+    with pytest.raises(toml_file.ConfigError, match=words):
+        toml_edit.set_value(str(path), key, text)
     assert path.read_text() == MINIMAL
 
 
 def test_set_refuses_an_unknown_setting(path):
     with pytest.raises(UsageError, match=r"did you mean heartbeat\.timeout"):
-        config_edit.set_value(str(path), "heartbeat.timout", "5s")
+        toml_edit.set_value(str(path), "heartbeat.timout", "5s")
 
 
 def test_set_can_mend_the_one_mistake(path):
     path.write_text(MINIMAL + "[heartbeat]\ntimeout = 1979-05-27\n")
-    change = config_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    change = toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
     assert path.read_text() == MINIMAL + '[heartbeat]\ntimeout = "5s"\n'
-    assert config.toml(change.old) == '"1979-05-27"'
+    assert toml_file.toml(change.old) == '"1979-05-27"'
 
 
 def test_set_keeps_mode_and_symbolic_link(path, tmp_path):
     path.chmod(0o640)
     (tmp_path / "link.toml").symlink_to(path)
-    config_edit.set_value(str(tmp_path / "link.toml"), "heartbeat.timeout", "5s")
+    toml_edit.set_value(str(tmp_path / "link.toml"), "heartbeat.timeout", "5s")
     assert (tmp_path / "link.toml").is_symlink()
-    assert (path.stat().st_mode & 0o777, config.load(str(path)).heartbeat.timeout) == (0o640, 5.0)
+    assert (path.stat().st_mode & 0o777, toml_file.load(str(path)).heartbeat.timeout) == (0o640, 5.0)
 
 
 def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
@@ -443,7 +443,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(durable.os, "fsync", full)
     with pytest.raises(OSError):
-        config_edit.set_value(str(path), "heartbeat.timeout", "5s")
+        toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
     assert (path.read_text(), os.listdir(path.parent)) == (MINIMAL, ["agent.toml"])
 
 
@@ -457,7 +457,7 @@ ADVICE = [
 
 @pytest.mark.parametrize(("key", "text", "applies", "words"), ADVICE)
 def test_advice(path, key, text, applies, words):
-    change = config_edit.set_value(str(path), key, text)
+    change = toml_edit.set_value(str(path), key, text)
     assert change.applies == applies
     assert words in change.advice
 
@@ -466,20 +466,20 @@ def test_advice(path, key, text, applies, words):
 
 
 def test_the_sample_is_complete_and_valid(path):
-    path.write_text(config_text.sample())
-    assert config.load(str(path)).given.keys() == settings.BY_KEY.keys()
+    path.write_text(reference.sample())
+    assert toml_file.load(str(path)).given.keys() == schema.BY_KEY.keys()
 
 
 def test_the_sample_says_the_defaults(path):
-    path.write_text(config_text.sample())
-    sampled = config.load(str(path)).values
+    path.write_text(reference.sample())
+    sampled = toml_file.load(str(path)).values
     path.write_text(MINIMAL)
-    assert config.load(str(path)).values == sampled
+    assert toml_file.load(str(path)).values == sampled
 
 
 def test_the_committed_reference_is_the_generated_one():
-    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.configuration.config_text > docs/configuration.md"""
-    assert (ROOT / "docs/configuration.md").read_text() == config_text.reference_markdown()
+    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.config.reference > docs/configuration.md"""
+    assert (ROOT / "docs/configuration.md").read_text() == reference.reference_markdown()
 
 
 def run(path, *args, as_json=False):
@@ -488,11 +488,11 @@ def run(path, *args, as_json=False):
 
 
 def test_cli_show(path):
-    config_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
     out = run(path, "show").output
     assert 'timeout = "5s"\n' in out
     assert 'longest_wait = "15m"  # default\n' in out
-    assert config.check(tomllib.loads(out)).values == config.load(str(path)).values
+    assert toml_file.check(tomllib.loads(out)).values == toml_file.load(str(path)).values
     for result in (run(path, "show", "--json"), run(path, "show", as_json=True)):
         shown = json.loads(result.output)
         assert shown["heartbeat"]["timeout"] == "5s"
@@ -503,7 +503,7 @@ def test_cli_show(path):
 def test_cli_check(path):
     assert (run(path, "check").exit_code, run(path, "check", "--json").exit_code) == (0, 0)
     path.write_text("[agent]\n")
-    assert isinstance(run(path, "check").exception, config.ConfigError)
+    assert isinstance(run(path, "check").exception, toml_file.ConfigError)
     result = run(path, "check", "--json")
     assert result.exit_code == 1
     assert [m["key"] for m in json.loads(result.output)["mistakes"]] == [
@@ -513,15 +513,15 @@ def test_cli_check(path):
 
 
 def test_cli_sample(path):
-    assert run(path, "sample").output == config_text.sample()
-    assert len(json.loads(run(path, "sample", "--json").output)) == len(settings.TABLE)
+    assert run(path, "sample").output == reference.sample()
+    assert len(json.loads(run(path, "sample", "--json").output)) == len(schema.TABLE)
 
 
 def test_cli_set(path):
     assert "agentctl install" in run(path, "set", "heartbeat.timeout", "5s").output
     changed = json.loads(run(path, "set", "heartbeat.timeout", "6s", "--json").output)
     assert (changed["old"], changed["new"], changed["applies"]) == ("5s", "6s", "install")
-    assert isinstance(run(path, "set", "probation.tries", "-1").exception, config.ConfigError)
+    assert isinstance(run(path, "set", "probation.tries", "-1").exception, toml_file.ConfigError)
     path.write_text(COMMENTED)
     assert f"{path}.before" in run(path, "set", "agent.command", "python3 other.py").output
 
@@ -533,7 +533,7 @@ def test_the_import_is_cheap(path, cache):
     both(path, cache)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from agentctl.configuration import config\n"
+        "from agentctl.config import toml_file as config\n"
         "config.load_compiled(sys.argv[2], sys.argv[3])\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )

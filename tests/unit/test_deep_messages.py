@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from agentctl.conversation import history
-from agentctl.server.routes.history import TOO_DEEP, as_shown
-from agentctl.store import messages
+from agentctl.state import history
+from agentctl.watchdog.api.history_routes import TOO_DEEP, as_shown
+from agentctl.watchdog.store import tables
 
 
 def nested(depth: int) -> bytes:
@@ -30,7 +30,7 @@ def test_one_message_leaves_the_others_readable(depth):
     shown = as_shown(nested(depth))
     json.loads(json.dumps({"messages": [shown]}))
     assert (shown["content"] == TOO_DEEP) == (depth > 499)
-    assert messages.text_of(nested(depth)) == "" or depth < 1000
+    assert tables.text_of(nested(depth)) == "" or depth < 1000
 
 
 def test_brackets_in_a_text_are_no_depth():

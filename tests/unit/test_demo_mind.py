@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.workflow.protocol import TEXT
+from agentctl.changes.agent_files import TEXT
 from model_api.conversation import Conversation, Tool
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "packaging/demo.d"))

@@ -2,7 +2,7 @@
 
 import os
 
-from agentctl import durable
+from agentctl.core import durable
 
 
 def test_what_somebody_has_put_in_the_way_of_the_temporary_file_is_not_written_to(tmp_path):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import agentctl
-from agentctl.conversation.task import parse
+from agentctl.state.task import parse
 from kit import deadline
 
 SOURCE = os.path.dirname(os.path.dirname(agentctl.__file__))

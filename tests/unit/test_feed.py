@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from agentctl.machine.journal import Journal
-from agentctl.machine.loop import Loop
-from agentctl.running.feed import KEPT_LINES, PaneFeed
+from agentctl.host.journald import Journal
+from agentctl.host.poll_loop import Loop
+from agentctl.host.terminal_output import KEPT_LINES, PaneFeed
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from agentctl.machine import process
-from agentctl.workflow import gate, syntax
+from agentctl.changes import checks
+from agentctl.host import procfs
 
 GOOD = {
     "a.py": "x: int = 1\n", "sub/b.pyi": "def f() -> int: ...\n", "tool.sh": "#!/bin/sh\nif true; then echo; fi\n",
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 
 def read(folder, files):
-    return syntax.check(folder(files), list(files), sys.executable, dict(os.environ))
+    return checks.check(folder(files), list(files), sys.executable, dict(os.environ))
 
 
 def test_what_is_well_formed_passes(folder):
@@ -56,16 +56,16 @@ def test_every_bad_file_is_named_at_once(folder):
 
 def test_links_and_missing_files_are_left_alone(folder, tmp_path):
     (tmp_path / "link.py").symlink_to("/etc/passwd")
-    verdict = syntax.check(str(tmp_path), ["link.py", "gone.py"], sys.executable, dict(os.environ))
+    verdict = checks.check(str(tmp_path), ["link.py", "gone.py"], sys.executable, dict(os.environ))
     assert (verdict.problems, verdict.unread) == ([], 2)
 
 
 def run(tmp_path, *argv, limit=30.0, name="tests"):
-    env = gate.environment(str(tmp_path), str(tmp_path), [], str(tmp_path))
+    env = checks.environment(str(tmp_path), str(tmp_path), [], str(tmp_path))
     log = str(tmp_path / "logs/x.log")
     if name == "lint":
-        return gate.run_lint(str(tmp_path), list(argv), ["a.py", "b.txt"], env, limit, log)
-    return gate.run_tests(str(tmp_path), list(argv), env, limit, log)
+        return checks.run_lint(str(tmp_path), list(argv), ["a.py", "b.txt"], env, limit, log)
+    return checks.run_tests(str(tmp_path), list(argv), env, limit, log)
 
 
 def test_no_tests_are_no_failure(tmp_path):
@@ -94,17 +94,17 @@ def test_a_hanging_test_is_killed_with_all_its_children(tmp_path):
     part = run(tmp_path, "sh", "-c", script, limit=5)
     assert not part.ok and "no end after 5s" in part.said
     for name in ("here", "away"):
-        assert not process.is_alive(int((tmp_path / name).read_text()))
+        assert not procfs.is_alive(int((tmp_path / name).read_text()))
 
 
 def test_what_a_good_test_leaves_running_is_ended(tmp_path):
     part = run(tmp_path, "sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo $! >left")
     assert part.ok
-    assert not process.is_alive(int((tmp_path / "left").read_text()))
+    assert not procfs.is_alive(int((tmp_path / "left").read_text()))
 
 
 def test_what_prints_without_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "MOST_OUTPUT_BYTES", 1 << 20)
+    monkeypatch.setattr(checks, "MOST_OUTPUT_BYTES", 1 << 20)
     began = time.monotonic()
     part = run(tmp_path, "sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done", limit=120)
     assert not part.ok and "printed more than" in part.said and time.monotonic() - began < 100
@@ -114,17 +114,17 @@ def test_the_linter_gets_what_was_changed(tmp_path):
     part = run(tmp_path, "sh", "-c", 'echo "$@"; exit 1', "sh", "{python}", "-", "{files}", name="lint")
     assert "a.py - a.py b.txt" in part.said
     assert run(tmp_path, "false", "{python}", name="lint").ok is False
-    env = gate.environment("/", "/", [], "/")
-    assert gate.run_lint("/", ["false", "{python}"], ["b.txt"], env, 5, "/x").ok
+    env = checks.environment("/", "/", [], "/")
+    assert checks.run_lint("/", ["false", "{python}"], ["b.txt"], env, 5, "/x").ok
 
 
 def test_nothing_of_the_running_agent_is_passed_on(tmp_path, monkeypatch):
     for name in ("AGENT_STATE_DIR", "AGENT_TOKEN_FILE", "NOTIFY_SOCKET", "AGENTCTL_SCOPE", "GIT_DIR"):
         monkeypatch.setenv(name, "/secret")
-    assert "/secret" not in gate.environment(str(tmp_path), "/", [], "/").values()
+    assert "/secret" not in checks.environment(str(tmp_path), "/", [], "/").values()
 
 
 def test_the_agent_s_own_tools_come_first(tmp_path):
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    path = gate.environment(str(tmp_path), "/nowhere", [".venv"], "/")["PATH"]
+    path = checks.environment(str(tmp_path), "/nowhere", [".venv"], "/")["PATH"]
     assert path.startswith(f"{tmp_path}/.venv/bin:")

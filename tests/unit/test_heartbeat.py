@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.decisions.heartbeat import Judge
+from agentctl.runner.heartbeat import Judge
 
 TIMEOUT, LONGEST = 10.0, 60.0
 READY = {"READY": "1"}

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentctl.conversation import history, history_mend
-from agentctl.errors import AgentctlError
+from agentctl.core.errors import AgentctlError
+from agentctl.state import history, history_repair
 from kit import deadline
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(history.__file__)))
@@ -84,7 +84,7 @@ def test_damage_is_seen_where_json_was_never_imported(tmp_path):
     """CPython's C scanner can only say what is wrong if `json.decoder` is there: else SystemError."""
     path = file_of(tmp_path, ONE + b'{"id": "torn')
     text = (
-        f"import sys; sys.path.insert(0, {SOURCE!r}); from agentctl.conversation import history; "
+        f"import sys; sys.path.insert(0, {SOURCE!r}); from agentctl.state import history; "
         f"print(history.scan({path!r}).damaged, 'json' in sys.modules)"
     )
     argv = [sys.executable, "-I", "-S", "-c", text]
@@ -122,7 +122,7 @@ def test_what_is_no_plain_file_is_damage_and_never_opened(tmp_path, make):
     assert history.tail(path, 1) == []
     with pytest.raises(AgentctlError, match="plain file"):
         history.append(path, {})
-    report = history_mend.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
     assert not report.is_changed and os.listdir(tmp_path) == ["history.jsonl"]
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_plain_file_gives_way_to_a_copy(tmp_path, make):
     path, copy = str(tmp_path / "history.jsonl"), file_of(tmp_path, ONE, "copy")
     make(path)
     before = os.lstat(path)
-    report = history_mend.mend(path, [copy], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.mend(path, [copy], keep_damaged_as=str(tmp_path / "kept"))
     assert content(path) == ONE
     assert os.path.samestat(before, os.lstat(report.kept_as))
 
@@ -200,7 +200,7 @@ def test_append_refuses_what_is_no_json_and_writes_nothing(tmp_path, content):
 
 WRITER = """
 import sys
-from agentctl.conversation import history
+from agentctl.state import history
 path, name, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 for number in range(count):
     message = {"id": f"{name}{number}", "role": "user", "content": name * size}
@@ -238,7 +238,7 @@ def test_a_lock_that_somebody_holds_for_ever_holds_up_no_recovery(tmp_path, monk
         deadline.read_line(held)
         with pytest.raises(AgentctlError, match="keeps it locked"):
             history.append(path, {"id": "c"})
-        assert history_mend.mend(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
+        assert history_repair.mend(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
         held.stdin.close()
         deadline.wait(held, "who holds the lock")
     assert [m["id"] for m in history.tail(path, 9)] == ["a", "b"]
@@ -289,7 +289,7 @@ def mended(folder, live, *candidates):
     if live is not None:
         file_of(folder, live)
     others = [file_of(folder, data, f"copy{n}") for n, data in enumerate(candidates)]
-    report = history_mend.mend(path, others, keep_damaged_as=os.path.join(folder, "kept"))
+    report = history_repair.mend(path, others, keep_damaged_as=os.path.join(folder, "kept"))
     return path, report
 
 
@@ -349,7 +349,7 @@ def test_mend_skips_a_candidate_that_cannot_be_read(tmp_path):
     path = file_of(tmp_path, span(1) + b"x")
     os.mkfifo(tmp_path / "fifo")
     others = [str(tmp_path / "fifo"), str(tmp_path / "none"), file_of(tmp_path, span(1, 2), "good")]
-    report = history_mend.mend(path, others, keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.mend(path, others, keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2"]
     assert [name for name, _ in report.skipped] == others[:2]
     assert report.sources == others[2:]
@@ -369,7 +369,7 @@ def test_mend_keeps_the_mode_and_can_keep_the_old_file_elsewhere(tmp_path, monke
     monkeypatch.setattr(os, "link", no_link)
     path = file_of(tmp_path, span(1) + b"torn")
     os.chmod(path, 0o640)
-    report = history_mend.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
     assert content(report.kept_as) == span(1) + b"torn"
     assert os.stat(path).st_mode & 0o777 == 0o640
 
@@ -379,15 +379,15 @@ def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
     path = file_of(tmp_path, span(1, 3) + b"torn")
     os.mkdir(tmp_path / ".history.jsonl.mend-0")  # not ours: left alone, and in nobody's way
     other = file_of(tmp_path, span(1, 2), "copy")
-    where = history_mend.durable if call == "sync_folder" else os
+    where = history_repair.durable if call == "sync_folder" else os
     child = os.fork()
     if child == 0:
         setattr(where, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
-        history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+        history_repair.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
         os._exit(0)
     assert deadline.wait_pid(child, "a mending that is killed") == -signal.SIGKILL
     assert content(path) == span(1, 3) + b"torn"
-    report = history_mend.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2", "m3"]
     assert content(report.kept_as) == span(1, 3) + b"torn"
     assert sorted(os.listdir(tmp_path))[1:] == ["copy", "history.jsonl", "kept"]
@@ -426,7 +426,7 @@ copies = st.tuples(numbers, cuts("zero", "drop", "junk", "cut")).map(lambda made
 def test_mending_never_loses_a_whole_message(live, candidates, block):
     with TemporaryDirectory() as folder:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(history_mend, "BLOCK", block)
+            patch.setattr(history_repair, "BLOCK", block)
             path, report = mended(folder, live, *candidates)
         after = whole_ids(content(path))
         for copy in (live, *candidates):
@@ -437,7 +437,7 @@ def test_mending_never_loses_a_whole_message(live, candidates, block):
         assert sum(after.values()) == report.count
         if report.is_changed:
             assert content(report.kept_as) == live
-            again = history_mend.mend(path, [report.kept_as], keep_damaged_as=path + ".never")
+            again = history_repair.mend(path, [report.kept_as], keep_damaged_as=path + ".never")
             assert not again.is_changed
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.decisions.hook_events import fields_of, is_session_id, read_event
+from agentctl.runner.heartbeat import fields_of, is_session_id, read_event
 
 SESSION = "8d1f6f5e-0c8e-4a06-9a4e-2b9f1d6f0a11"
 

@@ -5,12 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-from agentctl.machine import inside, process
+from agentctl.host import procfs
+from agentctl.runtime import runner_client
 from kit import deadline
 
-SOURCE = str(Path(inside.__file__).parents[2])
+SOURCE = str(Path(runner_client.__file__).parents[2])
 RECALL = (
-    "import json, os\nfrom agentctl.machine.inside import recall\n"
+    "import json, os\nfrom agentctl.runtime.runner_client import recall\n"
     "recall(os.environ)\nprint(json.dumps(dict(os.environ)))"
 )
 AGENT = {"AGENT_NAME": "robin", "AGENTCTL_ROOT": "/x", "NOTIFY_SOCKET": "/x/notify", "AGENT_SECRET": "no"}
@@ -41,6 +42,6 @@ def test_an_empty_name_hides_the_agent_above():
 
 
 def test_another_users_process_is_not_looked_at():
-    assert inside.find(os.getpid(), os.geteuid() + 1) == {}
-    assert process.user(os.getpid()) == os.geteuid()
-    assert process.user(0) == -1
+    assert runner_client.find(os.getpid(), os.geteuid() + 1) == {}
+    assert procfs.user(os.getpid()) == os.geteuid()
+    assert procfs.user(0) == -1

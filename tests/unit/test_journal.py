@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.machine.journal import LONGEST_MESSAGE, Journal, encode
+from agentctl.host.journald import LONGEST_MESSAGE, Journal, encode
 from kit import deadline
 
 
@@ -191,7 +191,7 @@ def test_a_closed_stdout_raises_nothing(pipe):
 
 WRITER = """
 import sys
-from agentctl.machine import journal
+from agentctl.host import journald as journal
 journal.LARGEST_COPY, journal.LOOK_AT_COPY = 20_000, 500
 hand = journal.Journal("agent", to_stdout=True, copy_path=sys.argv[1])
 for number in range(1500):

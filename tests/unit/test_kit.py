@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from agentctl import durable
-from agentctl.machine import command
+from agentctl.core import durable
+from agentctl.host import command
 from kit import survival
 from kit.exploration import explore
 from kit.line_killer import run

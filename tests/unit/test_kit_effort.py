@@ -113,8 +113,8 @@ def test_every_module_of_the_product_has_tests_that_run_it():
         ("tests/kit/line_killer.py", "tests/integration/test_kill_launch.py"),
         ("tests/system/world.py", "tests/system/test_failures.py"),
         ("tests/system/conftest.py", "tests/system/test_units.py"),
-        ("watchdog/agentctl/decisions/policy.py", "tests/unit/test_policy.py"),
-        ("watchdog/agentctl/workflow/gate.py", "tests/integration/test_change_check.py"),
+        ("watchdog/agentctl/recovery/policy.py", "tests/unit/test_policy.py"),
+        ("watchdog/agentctl/changes/checks.py", "tests/integration/test_change_check.py"),
         ("systemd/agent.service", "tests/system/test_units.py"),
     ],
 )
@@ -123,5 +123,5 @@ def test_what_a_change_touches(changed, wanted):
 
 
 def test_what_a_change_does_not_touch_is_left_out():
-    found = affected.affected(["watchdog/agentctl/workflow/gate.py"], TESTS, needs())
+    found = affected.affected(["watchdog/agentctl/changes/checks.py"], TESTS, needs())
     assert "tests/integration/test_slots.py" not in found and len(found) < len(TESTS) // 3

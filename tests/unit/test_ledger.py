@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.records import ledger as ledgers
-from agentctl.records import writers
-from agentctl.records.ledger import Ledger, LedgerDamaged, LedgerUnavailable
+from agentctl.ledger import database, writers
+from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
 from kit import deadline
 from kit.line_killer import killed_at
 from kit.survival import survived
 
-SOURCE = str(Path(ledgers.__file__).resolve().parents[2])
+SOURCE = str(Path(database.__file__).resolve().parents[2])
 WRITER = """
 import sys
-from agentctl.records.ledger import Ledger
+from agentctl.ledger.database import Ledger
 ledger = Ledger(sys.argv[1])
 number = int(sys.argv[2])
 while True:
@@ -45,7 +44,7 @@ def path(tmp_path):
 def test_create_is_all_or_nothing(path):
     line = 1
     seen = set()
-    while killed_at(line, lambda: Ledger.create(path), lambda file: file == ledgers.__file__):
+    while killed_at(line, lambda: Ledger.create(path), lambda file: file == database.__file__):
         if os.path.exists(path):
             with Ledger(path) as ledger:
                 assert ledger.check() == "" and ledger.generations() == []
@@ -279,7 +278,7 @@ def make_old(path):
     """Make a ledger as version 1 left it, with a generation in it."""
     connection = sqlite3.connect(path)
     connection.executescript(
-        f"{ledgers.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
+        f"{database.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
         "INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
         "created_at, tries_left) VALUES (1, 'a', 'b', 'c', 'main', 'good', 'init', 1.0, 2);"
     )
@@ -293,14 +292,14 @@ def test_an_older_ledger_is_read_as_it_is_and_written_as_a_new_one(path):
         assert ledger.version == 1 and ledger.changes() == [] and ledger.change("x") is None
         assert "change" not in ledger.generation(1)
     with Ledger(path) as ledger:
-        assert ledger.meta("version") == str(ledgers.VERSION) and ledger.changes() == []
+        assert ledger.meta("version") == str(database.VERSION) and ledger.changes() == []
         assert ledger.generation(1)["on_failure"] == "" and ledger.generation(1)["confirm_by"] is None
 
 
 def test_a_ledger_from_before_images_gets_a_place_for_them(path):
     make_old(path)
     connection = sqlite3.connect(path)
-    for statement in ledgers.MIGRATIONS[2]:
+    for statement in database.MIGRATIONS[2]:
         connection.execute(statement)
     connection.execute("UPDATE meta SET value='2' WHERE key='version'")
     connection.commit()
@@ -321,7 +320,7 @@ def test_a_migration_is_all_or_nothing(path):
             if os.path.exists(path + suffix):
                 os.unlink(path + suffix)
         make_old(path)
-        was_killed = killed_at(line, lambda: Ledger(path).close(), lambda file: file == ledgers.__file__)
+        was_killed = killed_at(line, lambda: Ledger(path).close(), lambda file: file == database.__file__)
         with Ledger(path, read_only=True) as ledger:
             seen.add(ledger.version)
         with Ledger(path) as ledger:
@@ -329,7 +328,7 @@ def test_a_migration_is_all_or_nothing(path):
         if not was_killed:
             break
         line += 1
-    assert seen == {1, ledgers.VERSION} and line > 15
+    assert seen == {1, database.VERSION} and line > 15
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -340,7 +339,7 @@ def test_the_log_of_a_broken_ledger_stays(path, read_only):
             sys.executable,
             "-c",
             (
-                "import os, sys\nfrom agentctl.records.ledger import Ledger\n"
+                "import os, sys\nfrom agentctl.ledger.database import Ledger\n"
                 "ledger = Ledger.create(sys.argv[1])\nledger.event('a', 'b')\nos._exit(0)"
             ),
             path,

@@ -2,7 +2,7 @@
 
 import os
 
-from agentctl.machine.loop import Loop
+from agentctl.host.poll_loop import Loop
 
 
 def test_a_timer_that_is_due_may_be_cancelled_by_the_one_before_it():

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.conversation.mask import MASKED, Masker, given
-from agentctl.server import page
-from agentctl.server.routes import telling
+from agentctl.state.mask import MASKED, Masker, given
+from agentctl.watchdog.api import agent_routes, status_page
 
 SECRET = 'pa"ss\\word-12345'
 
@@ -47,15 +46,15 @@ def test_a_key_on_many_lines_of_the_terminal_is_masked_whole():
         return lines
 
     call = SimpleNamespace(blocking=blocking, server=SimpleNamespace(station=None, masker=Masker([])))
-    assert asyncio.run(telling.pane(call)) == (200, {"lines": ["$ cat key", MASKED, "$"]})
+    assert asyncio.run(agent_routes.pane(call)) == (200, {"lines": ["$ cat key", MASKED, "$"]})
 
 
 @pytest.mark.parametrize("shift", range(-len(SECRET), 1, 4))
 def test_a_secret_across_the_end_of_what_the_page_shows_is_masked(shift):
-    to = page.Writer(Masker([SECRET]), 0.0)
-    text = "x" * (page.MOST_TEXT + shift) + SECRET + "y" * page.MOST_TEXT
+    to = status_page.Writer(Masker([SECRET]), 0.0)
+    text = "x" * (status_page.MOST_TEXT + shift) + SECRET + "y" * status_page.MOST_TEXT
     assert to.start(text).endswith(" ...") and SECRET[:3] not in to.start(text).replace("&quot;", '"')
-    assert SECRET[-3:] not in to.end("y" * page.MOST_TEXT + SECRET + "x" * (page.MOST_TEXT + shift))
+    assert SECRET[-3:] not in to.end("y" * status_page.MOST_TEXT + SECRET + "x" * (status_page.MOST_TEXT + shift))
     assert to.start("short <b>") == to.end("short <b>") == "short &lt;b&gt;"
 
 

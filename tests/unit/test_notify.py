@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.machine.notify import LONGEST_MESSAGE, Notifier, NotifyReceiver, parse
+from agentctl.host.sd_notify import LONGEST_MESSAGE, Notifier, NotifyReceiver, parse
 from kit import deadline
 
 

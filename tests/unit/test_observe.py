@@ -2,8 +2,8 @@
 
 import pytest
 
-from agentctl.server import observe
-from agentctl.station import Station
+from agentctl.config.context import Station
+from agentctl.watchdog import observation
 from ledger_builder import Home
 
 
@@ -18,15 +18,15 @@ def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home
     """Where the watchdog sees another boot id (a container), only the living runner speaks for the launch."""
     home.launch(boot="another", ready_at=home.now - 190)
     home.live("L1")
-    read = observe._read_ledger
+    read = observation._read_ledger
 
     def ends_while_it_is_read(station, seen):
         read(station, seen)
-        monkeypatch.setattr(observe.aliveness, "is_runner", lambda pid, name: False)
+        monkeypatch.setattr(observation.procfs, "is_runner", lambda pid, name: False)
 
-    monkeypatch.setattr(observe, "_read_ledger", ends_while_it_is_read)
+    monkeypatch.setattr(observation, "_read_ledger", ends_while_it_is_read)
     station = Station.open("agent")
-    seen = observe.look(station)
-    assert observe.why_not_expected(station, seen) == (False, "")
-    seen = observe.look(station, seen)
-    assert observe.why_not_expected(station, seen) == (False, "not started since the machine came up")
+    seen = observation.look(station)
+    assert observation.why_not_expected(station, seen) == (False, "")
+    seen = observation.look(station, seen)
+    assert observation.why_not_expected(station, seen) == (False, "not started since the machine came up")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.decisions import offline
-from agentctl.decisions.offline import Facts, Limits, decide
+from agentctl.watchdog import availability
+from agentctl.watchdog.availability import Facts, Limits, decide
 
 LIMITS = Limits(timeout_seconds=60, after_seconds=180, grace_seconds=60)
 GONE = {"is_process_gone": True}
@@ -50,7 +50,7 @@ def judge(silence, *, limits=LIMITS, watched=10_000.0, **facts):
 def test_silence_and_evidence(silence, facts, state):
     found = judge(silence, **facts)
     assert found.state == state
-    assert found.state in offline.STATES
+    assert found.state in availability.STATES
     if state == "offline":
         assert len(found.evidence) >= 2
 
@@ -87,7 +87,7 @@ def test_offline_takes_two_pieces_and_the_whole_patience(silence, pressure, gone
     found = judge(silence, pressure=pressure, is_process_gone=gone, watched=watched)
     if found.state == "offline":
         assert gone and min(silence, watched) > 240
-    if gone and min(silence, watched) > 180 + 60 * offline.MOST_PATIENCE:
+    if gone and min(silence, watched) > 180 + 60 * availability.MOST_PATIENCE:
         assert found.state == "offline"
 
 
@@ -100,8 +100,8 @@ def test_time_alone_only_makes_it_worse(points):
 
 def test_pressure_is_read_from_the_kernels_own_words():
     text = "some avg10=12.50 avg60=1.00 avg300=0.00 total=77\nfull avg10=40.00 avg60=0.00 avg300=0.00 total=1\n"
-    assert offline.read_pressure(text) == pytest.approx(0.4)
-    assert offline.read_pressure("", "nonsense avg10=x") == 0.0
+    assert availability.read_pressure(text) == pytest.approx(0.4)
+    assert availability.read_pressure("", "nonsense avg10=x") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_pressure_is_read_from_the_kernels_own_words():
      (39, 0, 10, False)],
 )  # fmt: skip
 def test_gaps(passed, asleep, every, is_so):
-    assert offline.is_gap(passed, asleep, every) is is_so
+    assert availability.is_gap(passed, asleep, every) is is_so

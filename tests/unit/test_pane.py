@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentctl.machine.pane import FARTHEST_JUMP, LONGEST_LINE, LineStream
+from agentctl.host.terminal_output import FARTHEST_JUMP, LONGEST_LINE, LineStream
 
 ESC = "\x1b"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.snapshots.patterns import Patterns, fixed_folder
+from agentctl.state.snapshots.patterns import Patterns, fixed_folder
 
 TABLE = [
     ("*.db", "a.db", True),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.decisions import offline, periods
-from agentctl.decisions.periods import Period, bridge, follow, share_up, slices, sums
+from agentctl.watchdog import availability, periods
+from agentctl.watchdog.periods import Period, bridge, follow, share_up, slices, sums
 
 DAY = 86400.0
 
@@ -18,7 +18,7 @@ def row(kind, began, ended=None, seconds=None, reason=""):
 
 
 def test_every_state_has_a_kind():
-    assert set(periods.KIND_OF) == set(offline.STATES)
+    assert set(periods.KIND_OF) == set(availability.STATES)
     assert set(periods.KIND_OF.values()) == set(periods.KINDS)
 
 

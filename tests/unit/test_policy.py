@@ -6,18 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentctl.decisions import policy
-from agentctl.decisions.policy import (
-    HALT,
-    NOTHING,
-    RESTART,
-    ROLLBACK,
-    UNDO,
-    Limits,
-    World,
-    decide,
-    refuse_launch,
-)
+from agentctl.ledger.models import Limits, World
+from agentctl.recovery import policy
+from agentctl.recovery.policy import HALT, NOTHING, RESTART, ROLLBACK, UNDO, decide, refuse_launch
 from kit.rows import row
 
 NOW = 1_000_000.0

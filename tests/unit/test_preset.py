@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.configuration import preset, settings
-from agentctl.errors import AgentctlError
+from agentctl.config import preset, schema
+from agentctl.core.errors import AgentctlError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "agents"
 OURS = preset.names("/nonexistent")
@@ -21,7 +21,7 @@ def test_each_is_a_valid_configuration(name):
     found = preset.find(name, "/nonexistent")
     values = found.settings_for("/srv/state", "/home/agent")
     values["agent"] = {"command": ["x"], **values.get("agent", {}), "code": "/srv/agent"}
-    assert settings.validate(values)[1] == []
+    assert schema.validate(values)[1] == []
     assert found.about
     assert found.comes_back
     assert found.does_not_come_back

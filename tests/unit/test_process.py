@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from agentctl.machine import process
+from agentctl.host import procfs
 from kit.deadline import until, wait
 
 LOOKS = 300
@@ -34,9 +34,9 @@ def test_a_process_is_found_while_it_is_given_another_program(started, tmp_path)
     script.write_text('#!/bin/sh\nexec "$0"\n')
     script.chmod(0o755)
     pid = started(str(script), AGENT_LAUNCH_ID="one")
-    missed = [look for look in range(LOOKS) if pid not in process.with_variable("AGENT_LAUNCH_ID", "one")]
+    missed = [look for look in range(LOOKS) if pid not in procfs.with_variable("AGENT_LAUNCH_ID", "one")]
     assert not missed
-    assert process.variables(pid).get("AGENT_LAUNCH_ID") == "one"
+    assert procfs.variables(pid).get("AGENT_LAUNCH_ID") == "one"
 
 
 @pytest.fixture
@@ -46,19 +46,19 @@ def no_waiting(monkeypatch):
     def fail(seconds: float) -> None:
         raise AssertionError(f"it waits {seconds} s")
 
-    return lambda: monkeypatch.setattr(process.time, "sleep", fail)
+    return lambda: monkeypatch.setattr(procfs.time, "sleep", fail)
 
 
 def test_an_empty_environment_is_not_waited_for(started, no_waiting):
     pid = started("/bin/sleep", "1000")
-    until(lambda: process.words(pid)[0] == "/bin/sleep", "the end of the exec")
+    until(lambda: procfs.words(pid)[0] == "/bin/sleep", "the end of the exec")
     no_waiting()
-    assert process.variables(pid) == {}
+    assert procfs.variables(pid) == {}
 
 
 def test_the_dead_and_the_kernel_s_have_none(started, no_waiting):
     pid = started("/bin/true")
     no_waiting()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # a zombie
-    assert process.variables(pid) == {}
-    assert process.variables(2) == {}
+    assert procfs.variables(pid) == {}
+    assert procfs.variables(2) == {}

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 from agentctl.cli.verbs import BY_NAME
-from agentctl.configuration import config_text
+from agentctl.config import reference
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 def test_the_settings_shown_are_the_sample():
     (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    assert shown == config_text.sample()
+    assert shown == reference.sample()
 
 
 def test_every_verb_is_named():

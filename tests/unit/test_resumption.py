@@ -7,9 +7,9 @@ import uuid
 
 import pytest
 
-from agentctl.machine.http_look import is_well
-from agentctl.machine.tmux import Tmux
-from agentctl.running import resumption
+from agentctl.runner import resumption
+from agentctl.runner.signs_of_life import is_well
+from agentctl.runtime.tmux import Tmux
 from kit import rows
 
 

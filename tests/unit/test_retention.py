@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl.decisions.retention import (
+from agentctl.retention.retention_rules import (
     Budget,
     Item,
     Sizes,

@@ -4,7 +4,7 @@ import json
 import socket
 from types import SimpleNamespace
 
-from agentctl.running import api
+from agentctl.runner import api
 
 
 def test_the_pane_s_longest_lines_fit_into_one_answer():

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from agentctl.errors import AgentctlError
-from agentctl.machine import runner_client
+from agentctl.core.errors import AgentctlError
+from agentctl.runtime import runner_client
 from kit import deadline
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"phase": "x"}'

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentctl import durations
-from agentctl.configuration import settings
+from agentctl.config import schema
+from agentctl.core import text as durations
 
 REQUIRED = {"agent": {"code": "/srv/agent", "command": ["python3", "agent.py"]}}
 
@@ -19,7 +19,7 @@ def document(**sections):
 
 
 def mistakes(**sections):
-    return [str(mistake) for mistake in settings.validate(document(**sections))[1]]
+    return [str(mistake) for mistake in schema.validate(document(**sections))[1]]
 
 
 # --- durations
@@ -80,9 +80,9 @@ def test_no_such_duration(seconds):
 
 
 def test_defaults_are_valid_and_as_designed():
-    values, wrong = settings.validate(REQUIRED)
+    values, wrong = schema.validate(REQUIRED)
     assert wrong == []
-    assert values.keys() == settings.BY_KEY.keys()
+    assert values.keys() == schema.BY_KEY.keys()
     expected = {"heartbeat.timeout": 60, "heartbeat.longest_wait": 900, "agent.ready": "notify"}
     expected |= {"agent.ready_timeout": 90, "probation.tries": 2, "rollback.per_day": 10}
     expected |= {"state.dir": "/var/lib/agentctl/agent/state", "state.keep": ["history.jsonl"]}
@@ -90,24 +90,24 @@ def test_defaults_are_valid_and_as_designed():
 
 
 def test_every_setting_is_described():
-    for setting in settings.TABLE:
+    for setting in schema.TABLE:
         assert setting.sentence.endswith("."), setting.key
-        assert setting.applies in (settings.AT_ONCE, settings.RESTART, settings.INSTALL)
-        assert setting.section in settings.SECTIONS
+        assert setting.applies in (schema.AT_ONCE, schema.RESTART, schema.INSTALL)
+        assert setting.section in schema.SECTIONS
         setting.kind.check(setting.example)
 
 
 def test_defaults_are_not_shared():
-    for value in settings.validate(REQUIRED)[0].values():
+    for value in schema.validate(REQUIRED)[0].values():
         if isinstance(value, list):
             value.append("mine")
         if isinstance(value, dict):
             value["MINE"] = "mine"
-    assert "mine" not in str(settings.validate(REQUIRED))
+    assert "mine" not in str(schema.validate(REQUIRED))
 
 
 def test_the_state_folder_follows_the_name():
-    values, wrong = settings.validate(document(agent={"name": "bob"}))
+    values, wrong = schema.validate(document(agent={"name": "bob"}))
     assert (wrong, values["state.dir"]) == ([], "/var/lib/agentctl/bob/state")
 
 
@@ -129,7 +129,7 @@ GOOD = [
 @pytest.mark.parametrize(("key", "value", "meant"), GOOD)
 def test_allowed(key, value, meant):
     section, name = key.split(".")
-    values, wrong = settings.validate(document(**{section: {name: value}}))
+    values, wrong = schema.validate(document(**{section: {name: value}}))
     assert (list(map(str, wrong)), values[key]) == ([], meant)
 
 
@@ -176,7 +176,7 @@ BAD = {
 @pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in BAD.items() for v in values])
 def test_refused(key, value):
     section, name = key.split(".")
-    found = settings.validate(document(**{section: {name: value}}))[1]
+    found = schema.validate(document(**{section: {name: value}}))[1]
     assert [mistake.key.startswith(key) for mistake in found] == [True]
     assert "must be" in found[0].allowed
 
@@ -211,7 +211,7 @@ UNKNOWN = [
 @pytest.mark.parametrize(("extra", "key", "words"), UNKNOWN)
 def test_unknown(extra, key, words):
     made = document(**{k: v for k, v in extra.items() if isinstance(v, dict)})
-    found = settings.validate(made | {k: v for k, v in extra.items() if not isinstance(v, dict)})[1]
+    found = schema.validate(made | {k: v for k, v in extra.items() if not isinstance(v, dict)})[1]
     assert [mistake.key for mistake in found] == [key]
     assert words in found[0].allowed
 
@@ -234,7 +234,7 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize(("sections", "key", "words"), CONTRADICTIONS)
 def test_contradiction(sections, key, words):
-    found = settings.validate(document(**sections))[1]
+    found = schema.validate(document(**sections))[1]
     assert [mistake.key for mistake in found] == [key]
     assert words in found[0].allowed
 
@@ -246,7 +246,7 @@ def test_no_contradiction(state):
 
 def test_all_mistakes_at_once():
     wrong = {"agnt": {}, "agent": {"name": "X"}, "probation": {"tries": 0}, "state": {"dir": "x"}}
-    assert [mistake.key for mistake in settings.validate(wrong)[1]] == [
+    assert [mistake.key for mistake in schema.validate(wrong)[1]] == [
         "[agnt]",
         "agent.name",
         "agent.code",
@@ -258,7 +258,7 @@ def test_all_mistakes_at_once():
 
 def test_a_mistake_cannot_write_to_the_terminal():
     assert "\x1b" not in "".join(mistakes(agent={"\x1b[2J": "\x1b[2J"}))
-    assert str(settings.Mistake("a.b", "\udcff", "no")).isprintable()
+    assert str(schema.Mistake("a.b", "\udcff", "no")).isprintable()
 
 
 JSON = st.recursive(
@@ -268,7 +268,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(settings.TABLE), JSON)
+@given(st.sampled_from(schema.TABLE), JSON)
 def test_any_value_is_taken_or_refused_with_a_reason(setting, value):
-    found = settings.validate(document(**{setting.section: {setting.name: value}}))[1]
+    found = schema.validate(document(**{setting.section: {setting.name: value}}))[1]
     assert all(str(mistake) for mistake in found)

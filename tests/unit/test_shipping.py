@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from agentctl.conversation import history, history_copy, history_mend
-from agentctl.conversation.history_copy import HistoryCopy
-from agentctl.server.shipping import Shipper
-from agentctl.store import open_store
+from agentctl.state import history, history_repair
+from agentctl.state.history_repair import HistoryCopy
+from agentctl.watchdog.history_ingest import Shipper
+from agentctl.watchdog.store import open_store
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_is_appended_is_carried_over_once(place):
     assert place.ship() == ["m1", "m2", "m3"]
     place.say(4)
     assert place.ship() == ["m1", "m2", "m3", "m4"]
-    assert place.judge() == history_copy.WHOLE
+    assert place.judge() == history_repair.WHOLE
 
 
 def test_a_line_is_taken_when_it_is_whole(place):
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_the_same_any_more_loses_nothing_stored(place, how):
     found = place.ship()
     assert found[:6] == ["m1", "m2", "m3", "m4", "m5", "m6"]
     assert found[6:] == {"rotated": ["m7"], "replaced": ["n1"]}.get(how, [])
-    assert place.judge() == history_copy.BROKEN
+    assert place.judge() == history_repair.BROKEN
 
 
 @pytest.mark.parametrize("key", ["id", "at", "role", "content"])
@@ -127,7 +127,7 @@ def test_half_a_character_holds_nothing_up(place, key):
         file.write(json.dumps({"id": "half", key: "\ud83d"}) + "\n" + json.dumps({"role": "user"}) + "\n")
     place.say(2)
     assert place.ship() == ["m1", "\ud83d" if key == "id" else "half", None, "m2"]
-    assert place.judge() == history_copy.WHOLE
+    assert place.judge() == history_repair.WHOLE
 
 
 def test_a_file_that_is_moved_away_is_read_to_its_end_first(place, tmp_path):
@@ -136,7 +136,7 @@ def test_a_file_that_is_moved_away_is_read_to_its_end_first(place, tmp_path):
     place.say(2)
     os.rename(place.path, tmp_path / "history.jsonl.1")  # and nothing takes its place for a while
     assert place.ship() == ["m1", "m2"]
-    assert place.judge() == history_copy.BROKEN
+    assert place.judge() == history_repair.BROKEN
     place.say(3)
     assert place.ship() == ["m1", "m2", "m3"]
 
@@ -148,31 +148,31 @@ def test_what_is_no_plain_file_is_no_history(place, how, tmp_path):
     os.rename(place.path, tmp_path / "elsewhere")
     {"folder": os.mkdir, "fifo": os.mkfifo, "link": lambda p: os.symlink(tmp_path / "elsewhere", p)}[how](place.path)
     assert place.ship() == ["m1"]
-    assert place.judge() == history_copy.BROKEN
+    assert place.judge() == history_repair.BROKEN
 
 
 def test_messages_that_came_by_the_api_are_short_of_the_file_until_they_are_in_it(place):
-    from agentctl.store import messages
+    from agentctl.watchdog.store import tables
 
     place.say(1)
     place.ship()
     line = b'{"id":"api1","role":"user","content":"hi"}\n'
-    place.store.append([messages.row_of("agent", json.loads(line), line, is_in_file=False)]).result()
-    assert place.judge() == history_copy.SHORT
+    place.store.append([tables.row_of("agent", json.loads(line), line, is_in_file=False)]).result()
+    assert place.judge() == history_repair.SHORT
     copy = HistoryCopy(place.db, "agent")
     history.append_lines(place.path, copy.missing(place.path))
     copy.close()
     assert place.ship() == ["m1", "api1"]
-    assert place.judge() == history_copy.WHOLE
-    place.store.append([messages.row_of("agent", {"id": "api2"}, b'{"id":"api2"}\n', is_in_file=False)]).result()
+    assert place.judge() == history_repair.WHOLE
+    place.store.append([tables.row_of("agent", {"id": "api2"}, b'{"id":"api2"}\n', is_in_file=False)]).result()
     place.say(2)
     place.ship()
-    assert place.judge() == history_copy.BROKEN  # its place is before one that is in the file
+    assert place.judge() == history_repair.BROKEN  # its place is before one that is in the file
 
 
 def test_what_the_watchdog_has_not_read_again_yet_is_not_missing(place):
     """It is dead, or a second behind: then every launch would bring the same messages once more."""
-    from agentctl.store import messages
+    from agentctl.watchdog.store import tables
 
     place.say(1)
     place.ship()
@@ -180,12 +180,12 @@ def test_what_the_watchdog_has_not_read_again_yet_is_not_missing(place):
              b'{"role":"user","content":"go on"}\n']  # fmt: skip
     before = ""
     for line in given:
-        row = messages.row_of("agent", json.loads(line), line, is_in_file=False, before=before)
+        row = tables.row_of("agent", json.loads(line), line, is_in_file=False, before=before)
         place.store.append([row]).result()
         before = row["id"]
     for lacks in (given, [], []):  # three launches
         copy = HistoryCopy(place.db, "agent")
-        assert copy.judge(place.path) == history_copy.SHORT
+        assert copy.judge(place.path) == history_repair.SHORT
         assert copy.missing(place.path) == lacks
         history.append_lines(place.path, lacks)
         copy.close()
@@ -207,7 +207,7 @@ def test_a_copy_that_cannot_be_read_is_none(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     copy = HistoryCopy(str(path), "agent")
-    assert copy.judge(str(tmp_path / "history.jsonl")) == history_copy.WHOLE
+    assert copy.judge(str(tmp_path / "history.jsonl")) == history_repair.WHOLE
     copy.close()
 
 
@@ -215,7 +215,7 @@ def test_to_find_that_nothing_is_missing_takes_an_index_of_what_is_missing(place
     place.say(*range(50))
     place.ship()
     copy = HistoryCopy(place.db, "agent")
-    plan = copy._ask(f"EXPLAIN QUERY PLAN SELECT min(seq) FROM messages {history_copy.MISSING}")
+    plan = copy._ask(f"EXPLAIN QUERY PLAN SELECT min(seq) FROM messages {history_repair.MISSING}")
     copy.close()
     assert "messages_not_in_file" in plan[0][3]
 
@@ -259,9 +259,9 @@ def test_messages_without_ids_that_were_lost_come_back_once(place, tmp_path, how
         copy = HistoryCopy(place.db, "agent")
         assert copy.export(str(tmp_path / "stored.jsonl"))
         copy.close()
-        history_mend.mend(place.path, [str(tmp_path / "stored.jsonl")], keep_damaged_as=str(tmp_path / "kept"))
+        history_repair.mend(place.path, [str(tmp_path / "stored.jsonl")], keep_damaged_as=str(tmp_path / "kept"))
         assert len(place.ship()) == everything
-        assert place.judge() == history_copy.WHOLE
+        assert place.judge() == history_repair.WHOLE
     with open(place.path, "rb") as file:
         assert len(file.readlines()) == everything
 

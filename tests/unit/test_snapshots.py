@@ -14,10 +14,8 @@ import time
 
 import pytest
 
-from agentctl import snapshots
-from agentctl.snapshots import capture, filecopy, manifest, spot, sqlitecopy
-from agentctl.snapshots import places as walk
-from agentctl.snapshots.manifest import SnapshotFailed
+from agentctl.state.snapshots import capture, file_copy, folders, manifest, snapshot, sqlite_copy
+from agentctl.state.snapshots.manifest import SnapshotFailed
 from kit import deadline, modes
 
 is_root = os.geteuid() == 0
@@ -52,8 +50,8 @@ def put(path, data=b"", mode=0o644, age=10):
 def look(folder):
     """Everything below a folder: kind, mode, content."""
     seen = {}
-    for above, folders, files in os.walk(os.fsencode(folder)):
-        for name in folders + files:
+    for above, below, files in os.walk(os.fsencode(folder)):
+        for name in below + files:
             path = os.path.join(above, name)
             stat = os.lstat(path)
             content = None
@@ -117,14 +115,14 @@ def test_round_trip_of_everything(places):
     state, root, replaced = places
     nasty(state)
     before = look(state)
-    report = snapshots.take(state, root, "000001")
+    report = snapshot.take(state, root, "000001")
     assert (report.skipped, report.note) == ([], "")
-    assert snapshots.verify(root, "000001") == []
+    assert snapshot.verify(root, "000001") == []
     assert os.stat(f"{root}/000001").st_mode & 0o777 == 0o700
     assert os.stat(f"{root}/000001/tree/sparse").st_blocks * 512 < 1 << 20
     ruin(state)
     ruined = look(state)
-    report = snapshots.restore(root, "000001", state, ["*"], replaced)
+    report = snapshot.restore(root, "000001", state, ["*"], replaced)
     assert look(state) == before
     assert "newcomer/x" in report.removed and "plain" in report.restored
     assert os.stat(f"{state}/sparse").st_blocks * 512 < 1 << 20
@@ -132,7 +130,7 @@ def test_round_trip_of_everything(places):
     for name, (mode, content) in ruined.items():
         if before.get(name) != (mode, content) and content is not None:
             assert saved[name][1] == content, name
-    again = snapshots.restore(root, "000001", state, ["*"], replaced)
+    again = snapshot.restore(root, "000001", state, ["*"], replaced)
     assert (again.restored, again.removed) == ([], [])
 
 
@@ -141,27 +139,27 @@ def test_only_what_changed_is_copied_and_never_linked_to_the_live_file(places):
     for number in range(20):
         put(f"{state}/d/f{number}", b"x" * 1000)
     settle()
-    assert snapshots.take(state, root, "1").copied_bytes == 20000
+    assert snapshot.take(state, root, "1").copied_bytes == 20000
     with open(f"{state}/d/f3", "r+b") as file:
         file.write(b"y")
     settle()
-    report = snapshots.take(state, root, "2", previous="1")
+    report = snapshot.take(state, root, "2", previous="1")
     assert (report.files, report.bytes, report.copied_bytes) == (20, 20000, 1000)
 
     def inode(path):
         return os.stat(path).st_ino
 
     assert inode(f"{root}/1/tree/d/f1") == inode(f"{root}/2/tree/d/f1") != inode(f"{state}/d/f1")
-    assert snapshots.read_file(root, "1", "d/f3")[:1] == b"x"
-    assert snapshots.read_file(root, "2", "d/f3")[:1] == b"y"
-    assert snapshots.newest_copy(root, ["1", "2"], "d/f3")[0] == "2"
-    assert snapshots.list_ids(root) == ["1", "2"]
+    assert snapshot.read_file(root, "1", "d/f3")[:1] == b"x"
+    assert snapshot.read_file(root, "2", "d/f3")[:1] == b"y"
+    assert snapshot.newest_copy(root, ["1", "2"], "d/f3")[0] == "2"
+    assert snapshot.list_ids(root) == ["1", "2"]
 
 
 def test_a_young_file_is_not_trusted_by_its_times(places, monkeypatch):
     state, root, _ = places
     put(f"{state}/f", b"one", age=0)
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     stat = os.stat(f"{state}/f")
     put(f"{state}/f", b"two", age=0)
     listed = manifest.load(f"{root}/1")
@@ -171,22 +169,22 @@ def test_a_young_file_is_not_trusted_by_its_times(places, monkeypatch):
     assert now.st_ino == stat.st_ino
     with open(f"{root}/1/{manifest.NAME}", "wb") as file:
         file.write(manifest.encode(listed))
-    snapshots.take(state, root, "2", previous="1")
-    assert snapshots.read_file(root, "2", "f") == b"two"
+    snapshot.take(state, root, "2", previous="1")
+    assert snapshot.read_file(root, "2", "f") == b"two"
 
 
 def test_a_change_that_puts_the_old_time_back_is_seen(places):
     state, root, _ = places
     put(f"{state}/f", b"one")
     settle()
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     before = os.stat(f"{state}/f")
     with open(f"{state}/f", "r+b") as file:
         file.write(b"two")
     os.utime(f"{state}/f", ns=(before.st_atime_ns, before.st_mtime_ns))
     settle()
-    snapshots.take(state, root, "2", previous="1")
-    assert snapshots.read_file(root, "2", "f") == b"two"
+    snapshot.take(state, root, "2", previous="1")
+    assert snapshot.read_file(root, "2", "f") == b"two"
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "gone"])
@@ -194,7 +192,7 @@ def test_a_file_swapped_while_looked_at_is_not_opened(places, tmp_path, monkeypa
     state, root, _ = places
     put(f"{tmp_path}/private", b"of somebody else")
     put(f"{state}/f", b"mine")
-    look_at = spot.Spot.stat
+    look_at = capture.Spot.stat
 
     def swap(self):
         stat = look_at(self)
@@ -205,8 +203,8 @@ def test_a_file_swapped_while_looked_at_is_not_opened(places, tmp_path, monkeypa
             os.symlink(f"{tmp_path}/private", f"{state}/f")
         return stat
 
-    monkeypatch.setattr(spot.Spot, "stat", swap)
-    report = snapshots.take(state, root, "1")
+    monkeypatch.setattr(capture.Spot, "stat", swap)
+    report = snapshot.take(state, root, "1")
     entries = manifest.load(f"{root}/1").entries
     assert report.files == 0 and os.listdir(f"{root}/1/tree") == []
     assert [e.type for e in entries] == {"fifo": ["fifo"], "link": ["file"], "gone": []}[kind]
@@ -217,7 +215,7 @@ def test_a_folder_that_is_a_link_is_never_opened(tmp_path):
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(OSError):
-            os.close(walk.open_below(fd, ["link"]))
+            os.close(folders.open_below(fd, ["link"]))
     finally:
         os.close(fd)
 
@@ -233,7 +231,7 @@ def test_the_checksum_does_not_depend_on_where_the_holes_are(tmp_path):
     sums = []
     for name in ("full", "holes"):
         with open(tmp_path / name, "rb") as file:
-            sums += [filecopy.checksum(file.fileno(), len(data), is_sparse=s) for s in (0, 1)]
+            sums += [file_copy.checksum(file.fileno(), len(data), is_sparse=s) for s in (0, 1)]
     assert len(set(sums)) == 1
 
 
@@ -241,18 +239,18 @@ def test_damage_is_found_and_never_restored(places):
     state, root, replaced = places
     put(f"{state}/state.db", b"good" * 100)
     put(f"{state}/gone", b"x")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     with open(f"{root}/1/tree/state.db", "r+b") as file:
         file.write(b"bad!")
     os.unlink(f"{root}/1/tree/gone")
-    assert snapshots.verify(root, "1") == [
+    assert snapshot.verify(root, "1") == [
         "gone: missing (No such file or directory)",
         "state.db: fails its checksum",
     ]
-    assert snapshots.read_file(root, "1", "state.db") is None
+    assert snapshot.read_file(root, "1", "state.db") is None
     put(f"{state}/state.db", b"mine")
     with pytest.raises(SnapshotFailed, match=r"fails its checksum \(state.db\)"):
-        snapshots.restore(root, "1", state, ["state.db"], replaced)
+        snapshot.restore(root, "1", state, ["state.db"], replaced)
     assert look(state)[b"state.db"][1] == b"mine"
     assert set(os.listdir(state)) == {"state.db", "gone"}
 
@@ -260,13 +258,13 @@ def test_damage_is_found_and_never_restored(places):
 def test_a_damaged_manifest_is_refused_and_only_costs_the_next_take(places):
     state, root, _ = places
     put(f"{state}/f", b"1")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     with open(f"{root}/1/{manifest.NAME}", "r+b") as file:
         file.seek(60)
         file.write(b"@")
-    assert "checksum" in snapshots.verify(root, "1")[0]
-    assert snapshots.take(state, root, "2", previous="1").copied_bytes == 1
-    assert snapshots.take(state, root, "3", previous="no such").copied_bytes == 1
+    assert "checksum" in snapshot.verify(root, "1")[0]
+    assert snapshot.take(state, root, "2", previous="1").copied_bytes == 1
+    assert snapshot.take(state, root, "3", previous="no such").copied_bytes == 1
 
 
 def test_patterns_choose_and_keep_wins(places):
@@ -274,15 +272,15 @@ def test_patterns_choose_and_keep_wins(places):
     put(f"{state}/config/a", b"1")
     put(f"{state}/history.jsonl", b"h1")
     put(f"{state}/notes", b"n1")
-    snapshots.take(state, root, "1", keep_patterns=["history.jsonl"])
+    snapshot.take(state, root, "1", keep_patterns=["history.jsonl"])
     for name in ("config/a", "history.jsonl", "notes", "config/new"):
         put(f"{state}/{name}", b"later")
-    report = snapshots.restore(root, "1", state, ["config/*", "history.jsonl"], replaced)
+    report = snapshot.restore(root, "1", state, ["config/*", "history.jsonl"], replaced)
     assert (report.restored, report.removed) == (["config/a"], ["config/new"])
     assert report.kept == ["history.jsonl"]
     assert look(state)[b"notes"][1] == look(state)[b"history.jsonl"][1] == b"later"
     untouched = os.stat(f"{state}/config/a")
-    snapshots.restore(root, "1", state, ["config/*", "history.jsonl"], replaced, keep=[])
+    snapshot.restore(root, "1", state, ["config/*", "history.jsonl"], replaced, keep=[])
     assert look(state)[b"history.jsonl"][1] == b"h1"
     assert os.stat(f"{state}/config/a").st_ctime_ns == untouched.st_ctime_ns
 
@@ -290,13 +288,13 @@ def test_patterns_choose_and_keep_wins(places):
 def test_what_was_saved_is_never_overwritten(places):
     state, root, replaced = places
     put(f"{state}/f", b"good")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     for text in (b"bad 1", b"bad 2"):
         put(f"{state}/f", text)
         os.rename(f"{state}/f", f"{state}/g")  # another inode each time
         put(f"{state}/f", text)
         os.unlink(f"{state}/g")
-        snapshots.restore(root, "1", state, ["f"], replaced)
+        snapshot.restore(root, "1", state, ["f"], replaced)
     assert look(replaced)[b"tree/f"][1] == b"bad 1"
     assert look(replaced)[b"tree.2/f"][1] == b"bad 2"
 
@@ -308,16 +306,16 @@ def test_extra_patterns_outside_the_folder(places, tmp_path):
     put(f"{home}/.tool/other", b"o")
     put(f"{home}/.tool.json", b"{}")
     extra = [f"{home}/.tool/sessions/**", f"{home}/.tool.json"]
-    snapshots.take(state, root, "1", extra=extra)
+    snapshot.take(state, root, "1", extra=extra)
     settle()
-    assert snapshots.take(state, root, "2", previous="1", extra=extra).copied_bytes in (0, 3)
-    assert snapshots.read_file(root, "2", f"{home}/.tool.json") == b"{}"
-    assert snapshots.read_file(root, "2", f"{home}/.tool/other") is None
+    assert snapshot.take(state, root, "2", previous="1", extra=extra).copied_bytes in (0, 3)
+    assert snapshot.read_file(root, "2", f"{home}/.tool.json") == b"{}"
+    assert snapshot.read_file(root, "2", f"{home}/.tool/other") is None
     put(f"{home}/.tool/sessions/a.jsonl", b"changed")
     put(f"{home}/.tool/sessions/b.jsonl", b"new")
     put(f"{home}/.tool/other", b"stays")
     os.unlink(f"{home}/.tool.json")
-    snapshots.restore(root, "2", state, ["*"], replaced, extra=extra)
+    snapshot.restore(root, "2", state, ["*"], replaced, extra=extra)
     assert look(home)[b".tool/sessions/a.jsonl"][1] == b"a"
     assert look(home)[b".tool.json"][1] == b"{}"
     assert look(home)[b".tool/other"][1] == b"stays"
@@ -334,14 +332,14 @@ def test_a_link_made_by_the_agent_is_not_followed_out(places, tmp_path):
     os.symlink(f"{tmp_path}/private", f"{home}/.tool")
     os.lchown(f"{home}/.tool", 12345, 12345)
     extra = [f"{home}/.tool/*"]
-    report = snapshots.take(state, root, "1", extra=extra)
+    report = snapshot.take(state, root, "1", extra=extra)
     assert report.skipped == [f"{home}/.tool: Not a directory"] and report.files == 0
     os.lchown(f"{home}/.tool", 0, 0)
-    snapshots.take(state, root, "2", extra=extra)
-    assert snapshots.read_file(root, "2", f"{home}/.tool/key") == b"of root"
+    snapshot.take(state, root, "2", extra=extra)
+    assert snapshot.read_file(root, "2", f"{home}/.tool/key") == b"of root"
     os.lchown(f"{home}/.tool", 12345, 12345)
     put(f"{tmp_path}/private/key", b"later")
-    report = snapshots.restore(root, "2", state, ["*"], replaced, extra=extra)
+    report = snapshot.restore(root, "2", state, ["*"], replaced, extra=extra)
     assert report.kept == [f"{home}/.tool"]
     assert look(f"{tmp_path}/private")[b"key"][1] == b"later"
 
@@ -349,12 +347,12 @@ def test_a_link_made_by_the_agent_is_not_followed_out(places, tmp_path):
 def test_a_folder_turned_into_a_link_does_not_lead_a_restore_away(places, tmp_path):
     state, root, replaced = places
     put(f"{state}/config/a", b"good")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     os.unlink(f"{state}/config/a")
     os.rmdir(f"{state}/config")
     put(f"{tmp_path}/etc/a", b"not yours")
     os.symlink(f"{tmp_path}/etc", f"{state}/config")
-    snapshots.restore(root, "1", state, ["config/*"], replaced)
+    snapshot.restore(root, "1", state, ["config/*"], replaced)
     assert look(f"{tmp_path}/etc")[b"a"][1] == b"not yours"
     assert look(state)[b"config/a"][1] == b"good"
     assert os.path.islink(f"{replaced}/tree/config")
@@ -364,34 +362,34 @@ def test_no_state_folder_and_no_folder(places):
     state, root, replaced = places
     put(f"{state}/f", b"1")
     os.chmod(state, 0o750)
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     os.unlink(f"{state}/f")
     os.rmdir(state)
-    report = snapshots.take(state, root, "2", previous="1")
+    report = snapshot.take(state, root, "2", previous="1")
     assert report.files == 0 and "not there" in report.note
-    snapshots.restore(root, "1", state, ["*"], replaced)
+    snapshot.restore(root, "1", state, ["*"], replaced)
     assert look(state)[b"f"][1] == b"1" and os.stat(state).st_mode & 0o777 == 0o750
     put(f"{state}.file", b"")
     with pytest.raises(SnapshotFailed) as failed:
-        snapshots.take(f"{state}.file", root, "3")
-    assert "folder" in failed.value.hint and snapshots.list_ids(root) == ["1", "2"]
+        snapshot.take(f"{state}.file", root, "3")
+    assert "folder" in failed.value.hint and snapshot.list_ids(root) == ["1", "2"]
 
 
 def test_no_room_leaves_no_trace(places, monkeypatch):
     state, root, replaced = places
     put(f"{state}/f", b"1")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     put(f"{state}/f", b"22")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(filecopy.os, "pwrite", full)
+    monkeypatch.setattr(file_copy.os, "pwrite", full)
     with pytest.raises(SnapshotFailed) as failed:
-        snapshots.take(state, root, "2")
+        snapshot.take(state, root, "2")
     assert "prune" in failed.value.hint and os.listdir(root) == ["1"]
     with pytest.raises(SnapshotFailed):
-        snapshots.restore(root, "1", state, ["*"], replaced)
+        snapshot.restore(root, "1", state, ["*"], replaced)
     assert os.listdir(state) == ["f"] and look(state)[b"f"][1] == b"22"
 
 
@@ -407,8 +405,8 @@ def test_a_read_error_of_one_file_does_not_stop_the_rest(places, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         return pread(fd, length, at)
 
-    monkeypatch.setattr(filecopy.os, "pread", failing)
-    report = snapshots.take(state, root, "1")
+    monkeypatch.setattr(file_copy.os, "pread", failing)
+    report = snapshot.take(state, root, "1")
     assert report.files == 2 and report.skipped == ["bad: Input/output error"]
 
 
@@ -418,11 +416,11 @@ def test_what_may_not_be_read_is_reported_and_left_alone(places):
     put(f"{state}/secret", b"x", 0o000)
     os.chmod(f"{state}/closed", 0o000)
     with modes.binding():
-        report = snapshots.take(state, root, "1")
+        report = snapshot.take(state, root, "1")
     assert report.skipped == ["closed: Permission denied", "secret: Permission denied"]
     os.chmod(f"{state}/closed", 0o700)
     with modes.binding():
-        report = snapshots.restore(root, "1", state, ["*"], replaced)
+        report = snapshot.restore(root, "1", state, ["*"], replaced)
     assert report.removed == [] and sorted(os.listdir(state)) == ["closed", "secret"]
     assert os.path.exists(f"{state}/closed/in")
 
@@ -442,8 +440,8 @@ def test_an_append_only_file_is_whole_up_to_what_was_there(places):
     writer.start()
     try:
         for number in range(5):
-            report = snapshots.take(state, root, str(number))
-            data = snapshots.read_file(root, str(number), "history.jsonl")
+            report = snapshot.take(state, root, str(number))
+            data = snapshot.read_file(root, str(number), "history.jsonl")
             assert report.skipped == [] and data == line * (len(data) // len(line))
             assert len(data) >= 200_000 * len(line)
     finally:
@@ -454,15 +452,15 @@ def test_an_append_only_file_is_whole_up_to_what_was_there(places):
 def test_a_file_rewritten_all_the_time_is_reported_unsettled(places, monkeypatch):
     state, root, _ = places
     put(f"{state}/f", b"x" * 1000)
-    copies, copy = [], filecopy.copy
+    copies, copy = [], file_copy.copy
 
     def disturbed(source, target, stat):
         copies.append(copy(source, target, stat))
         put(f"{state}/f", b"%04d" % len(copies), age=len(copies) * 10)
         return copies[-1]
 
-    monkeypatch.setattr(filecopy, "copy", disturbed)
-    assert "changed during" in snapshots.take(state, root, "1").skipped[0]
+    monkeypatch.setattr(file_copy, "copy", disturbed)
+    assert "changed during" in snapshot.take(state, root, "1").skipped[0]
     assert len(copies) == 4 and manifest.load(f"{root}/1").entries[0].state == "unsettled"
 
 
@@ -527,13 +525,13 @@ def look_text(root, number):
 
 def never_still(monkeypatch):
     """Make every database look as if it was written meanwhile."""
-    signature, turn = sqlitecopy.signature, iter(range(10**9))
+    signature, turn = sqlite_copy.signature, iter(range(10**9))
 
     def moving(*args):
         also, newest = signature(*args)
         return f"{also} {next(turn)}", newest
 
-    monkeypatch.setattr(sqlitecopy, "signature", moving)
+    monkeypatch.setattr(sqlite_copy, "signature", moving)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -557,7 +555,7 @@ def test_a_database_under_load_is_one_committed_state(open_places, tmp_path, mod
     try:
         for number in range(3):
             known = rows_after(f"{folder}/count", known, writer)
-            report = snapshots.take(state, root, str(number), previous=str(number - 1))
+            report = snapshot.take(state, root, str(number), previous=str(number - 1))
             assert report.skipped == []
             taken = {name[len("s.db") :]: d for name, (_, d) in look_text(root, number).items()}
             assert not is_backup or list(taken) == [""]
@@ -574,9 +572,9 @@ def test_a_still_database_is_taken_with_its_journal_and_comes_back_whole(places,
     base = make_database(f"{state}/s.db")
     base.execute("INSERT INTO t VALUES (1, 'in the wal')")
     settle()
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     settle()
-    assert snapshots.take(state, root, "2", previous="1").copied_bytes == 0
+    assert snapshot.take(state, root, "2", previous="1").copied_bytes == 0
     tree = f"{root}/2/tree"
     assert sorted(os.listdir(tree)) == ["s.db", "s.db-wal"]
     parts = [open(f"{tree}/{name}", "rb").read() for name in ("s.db", "s.db-wal")]  # noqa: SIM115
@@ -585,9 +583,9 @@ def test_a_still_database_is_taken_with_its_journal_and_comes_back_whole(places,
         base.execute("INSERT INTO t VALUES (?, randomblob(2000))", (number,))
     leave(base, state)
     settle()
-    third = snapshots.take(state, root, "3", previous="2")
+    third = snapshot.take(state, root, "3", previous="2")
     assert third.copied_bytes > 0
-    report = snapshots.restore(root, "2", state, ["*.db"], replaced)
+    report = snapshot.restore(root, "2", state, ["*.db"], replaced)
     assert report.restored in (["s.db-wal"], ["s.db", "s.db-wal"])
     assert "s.db-shm" in report.removed
     assert {b"s.db-wal", b"s.db-shm"} <= set(look(f"{replaced}/tree"))
@@ -602,7 +600,7 @@ def test_a_stale_journal_beside_an_older_database_is_moved_away(places):
     base = make_database(f"{state}/s.db")
     base.execute("INSERT INTO t VALUES (1, 'x')")
     base.close()  # no journal is left
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     live = sqlite3.connect(f"{state}/s.db", isolation_level=None)
     live.execute("PRAGMA wal_autocheckpoint=0")
     live.execute("INSERT INTO t VALUES (2, 'only in the journal')")
@@ -611,7 +609,7 @@ def test_a_stale_journal_beside_an_older_database_is_moved_away(places):
     put(f"{state}/new.db", b"SQLite format 3\0" + bytes(600))
     put(f"{state}/new.db-wal", b"its journal")
     put(f"{state}/text-wal", b"no journal at all")
-    report = snapshots.restore(root, "1", state, ["*.db"], replaced)
+    report = snapshot.restore(root, "1", state, ["*.db"], replaced)
     assert report.removed == ["new.db", "new.db-wal", "s.db-shm", "s.db-wal"]
     assert sorted(os.listdir(state)) == ["s.db", "text-wal"]
     again = sqlite3.connect(f"{state}/s.db")
@@ -624,8 +622,8 @@ def test_a_locked_database_is_copied_as_it_lies(places, monkeypatch):
     base = make_database(f"{state}/s.db", "delete")
     base.execute("INSERT INTO t VALUES (1, 'x')")
     never_still(monkeypatch)
-    monkeypatch.setattr("agentctl.snapshots.sqlitecopy.backup", lambda *_: False)
-    report = snapshots.take(state, root, "1")
+    monkeypatch.setattr("agentctl.state.snapshots.sqlite_copy.backup", lambda *_: False)
+    report = snapshot.take(state, root, "1")
     assert "copied as it lies" in report.skipped[0] and report.files == 1
     base.close()
 
@@ -639,10 +637,10 @@ def test_replaced_on_another_file_system(places, tmp_path):
     state, root, _ = places
     nasty(state)
     before = look(state)
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     ruin(state)
     with tempfile.TemporaryDirectory(dir=other) as replaced:
-        snapshots.restore(root, "1", state, ["*"], replaced)
+        snapshot.restore(root, "1", state, ["*"], replaced)
         assert look(state) == before
         saved = look(f"{replaced}/tree")
         assert saved[b"plain"][1] == b"other" and saved[b"newcomer/x"][1] == b"mine"
@@ -651,26 +649,26 @@ def test_replaced_on_another_file_system(places, tmp_path):
 def test_taking_again_answers_with_the_first(places):
     state, root, _ = places
     put(f"{state}/f", b"1")
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     put(f"{state}/f", b"22")
-    assert snapshots.take(state, root, "1").bytes == 1
+    assert snapshot.take(state, root, "1").bytes == 1
     for bad in ("", ".x", "a/b"):
         with pytest.raises(SnapshotFailed):
-            snapshots.take(state, root, bad)
+            snapshot.take(state, root, bad)
 
 
 def test_snapshots_inside_the_state_folder_are_left_out(places):
     state, _, _ = places
     put(f"{state}/f", b"1")
     for number in "123":
-        assert snapshots.take(state, f"{state}/snapshots", number).files == 1
+        assert snapshot.take(state, f"{state}/snapshots", number).files == 1
     put(f"{state}/f", b"2")
     put(f"{state}/new", b"n")
     for _ in range(2):
-        snapshots.restore(f"{state}/snapshots", "3", state, ["*"], f"{state}/replaced")
+        snapshot.restore(f"{state}/snapshots", "3", state, ["*"], f"{state}/replaced")
         assert look(state)[b"f"][1] == b"1"
         assert look(state)[b"replaced/tree/new"][1] == b"n"
-        assert snapshots.list_ids(f"{state}/snapshots") == ["1", "2", "3"]
+        assert snapshot.list_ids(f"{state}/snapshots") == ["1", "2", "3"]
 
 
 def test_the_manifest_survives_any_name_and_is_json(places):
@@ -678,7 +676,7 @@ def test_the_manifest_survives_any_name_and_is_json(places):
 
     state, root, _ = places
     nasty(state)
-    snapshots.take(state, root, "1")
+    snapshot.take(state, root, "1")
     with open(f"{root}/1/{manifest.NAME}") as file:
         data = json.load(file)["manifest"]
     assert any(row[0] == os.fsdecode(b"bad\xff\xfename") for row in data["entries"])
@@ -696,11 +694,11 @@ def test_nesting_without_end_is_refused_not_fatal(places):
         fd = below
     os.close(fd)
     put(f"{state}/f", b"1")
-    report = snapshots.take(state, root, "1")
+    report = snapshot.take(state, root, "1")
     assert report.files == 1 and "too deep" in report.skipped[0]
-    report = snapshots.restore(root, "1", state, ["*"], f"{state}.replaced")
+    report = snapshot.restore(root, "1", state, ["*"], f"{state}.replaced")
     assert report.removed == report.restored == []
-    assert snapshots.verify(root, "1") == []
+    assert snapshot.verify(root, "1") == []
 
 
 def test_what_we_lack_ourselves_makes_no_snapshot_without_it(places, monkeypatch):
@@ -713,5 +711,5 @@ def test_what_we_lack_ourselves_makes_no_snapshot_without_it(places, monkeypatch
 
     monkeypatch.setattr(capture.Spot, "open_live", none_left)
     with pytest.raises(SnapshotFailed, match="Too many open files"):
-        snapshots.take(state, root, "1")
-    assert snapshots.list_ids(root) == []
+        snapshot.take(state, root, "1")
+    assert snapshot.list_ids(root) == []

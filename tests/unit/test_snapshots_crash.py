@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from agentctl import snapshots
+from agentctl.state.snapshots import snapshot
 from kit.exploration import explore_and_record
 from kit.line_killer import fast_folder
 from kit.manifest import manifest, missing
@@ -79,7 +79,7 @@ class Take(Crash):
         make(self.state)
         self.previous, self.number = previous, "2" if previous else "1"
         if previous:
-            snapshots.take(self.state, self.root, previous)
+            snapshot.take(self.state, self.root, previous)
             spoil(self.state)
         self.good = manifest(self.state)
         self.first = manifest(f"{self.root}/{previous}") if previous else {}
@@ -90,11 +90,11 @@ class Take(Crash):
                 shutil.rmtree(f"{self.root}/{name}")
 
     def act(self):
-        snapshots.take(self.state, self.root, self.number, previous=self.previous)
+        snapshot.take(self.state, self.root, self.number, previous=self.previous)
 
     def at_the_kill(self, run):
-        assert all(snapshots.verify(self.root, number) == [] for number in snapshots.list_ids(self.root))
-        assert set(snapshots.list_ids(self.root)) <= {self.previous, self.number}
+        assert all(snapshot.verify(self.root, number) == [] for number in snapshot.list_ids(self.root))
+        assert set(snapshot.list_ids(self.root)) <= {self.previous, self.number}
         assert manifest(self.state) == self.good
         assert not self.previous or manifest(f"{self.root}/{self.previous}") == self.first
 
@@ -109,7 +109,7 @@ class Restore(Crash):
     def __init__(self, parent, aside):
         super().__init__(parent)
         make(self.state)
-        snapshots.take(self.state, self.root, "1", keep_patterns=["kept"])
+        snapshot.take(self.state, self.root, "1", keep_patterns=["kept"])
         self.good = manifest(self.state)
         spoil(self.state)
         self.bad = manifest(self.state)
@@ -124,11 +124,11 @@ class Restore(Crash):
         shutil.copytree(f"{self.folder}/spoilt", self.state, symlinks=True)
 
     def act(self):
-        snapshots.restore(self.root, "1", self.state, ["*"], self.replaced)
+        snapshot.restore(self.root, "1", self.state, ["*"], self.replaced)
 
     def at_the_kill(self, run):
         """Every spoilt thing with content is where it was, or saved."""
-        assert snapshots.verify(self.root, "1") == []
+        assert snapshot.verify(self.root, "1") == []
         tops = sorted(os.listdir(self.replaced)) if os.path.isdir(self.replaced) else ()
         saved = [manifest(f"{self.replaced}/{top}") for top in tops]
         with_content = {n: what for n, what in self.bad.items() if what[0] != "folder" and self.good.get(n) != what}

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from agentctl import snapshots
+from agentctl.state.snapshots import snapshot
 from kit import deadline, effort
 from kit.line_killer import fast_folder
 from kit.survival import survived
@@ -91,11 +91,11 @@ def test_what_a_process_appends_to_is_whole_up_to_a_size_it_had(places, run, lin
     deadline.until(lambda: size(path) > 1 << 20, "the writer to be at it")
     for number in range(8):
         before = size(path)
-        report = snapshots.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
-        data = snapshots.read_file(root, f"{number:06d}", "history.jsonl")
+        report = snapshot.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
+        data = snapshot.read_file(root, f"{number:06d}", "history.jsonl")
         assert before <= len(data) <= size(path) and report.skipped == []
         assert data == LINE * (len(data) // len(LINE)) and len(data) % len(LINE) == 0
-        assert snapshots.verify(root, f"{number:06d}") == []
+        assert snapshot.verify(root, f"{number:06d}") == []
     survived("state that moves", "a file that grows while it is copied", 8)
 
 
@@ -104,12 +104,12 @@ def test_what_a_process_rewrites_in_place_is_tried_a_few_times_and_then_said(pla
     run(REWRITE, f"{state}/file")
     deadline.until(lambda: size(f"{state}/file") == 3_200_000, "the writer to be at it")
     began = time.monotonic()
-    report = snapshots.take(state, root, "000001")
+    report = snapshot.take(state, root, "000001")
     assert time.monotonic() - began < 300  # bounded
-    data = snapshots.read_file(root, "000001", "file")
+    data = snapshot.read_file(root, "000001", "file")
     versions = {data[at : at + 8] for at in range(0, len(data), 8)}
     assert report.skipped or len(versions) == 1  # one state, or it says that it may not be one
-    assert snapshots.verify(root, "000001") == []
+    assert snapshot.verify(root, "000001") == []
     survived("state that moves", "a file that is rewritten in place", 1)
 
 
@@ -118,8 +118,8 @@ def test_what_a_process_replaces_is_one_version(places, run):
     run(REPLACE, f"{state}/file")
     deadline.until(lambda: size(f"{state}/file"), "the writer to be at it")
     for number in range(10):
-        report = snapshots.take(state, root, f"{number:06d}")
-        data = snapshots.read_file(root, f"{number:06d}", "file")
+        report = snapshot.take(state, root, f"{number:06d}")
+        data = snapshot.read_file(root, f"{number:06d}", "file")
         assert data == data[:8] * 50_000
         assert [line for line in report.skipped if not line.startswith("file.new")] == []
     survived("state that moves", "a file that is replaced by rename", 10)
@@ -133,9 +133,9 @@ def test_files_and_folders_that_vanish_while_they_are_looked_at(places, run):
         run(CHURN, f"{state}/{number}")
     deadline.until(lambda: len(os.listdir(state)) > 1, "the writers to be at it")
     for number in range(30):
-        snapshots.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
-        assert snapshots.read_file(root, f"{number:06d}", "stays") == b"here"
-        assert snapshots.verify(root, f"{number:06d}") == []
+        snapshot.take(state, root, f"{number:06d}", previous=f"{number - 1:06d}" if number else None)
+        assert snapshot.read_file(root, f"{number:06d}", "stays") == b"here"
+        assert snapshot.verify(root, f"{number:06d}") == []
     survived("state that moves", "files and folders that come and go", 30)
 
 
@@ -151,14 +151,14 @@ def test_odd_things_do_not_hang_it(places, kind, request):
         file.write(b"plain")
     make_odd(kind, path, request)
     ended = []
-    worker = threading.Thread(target=lambda: ended.append(snapshots.take(state, root, "000001")), daemon=True)
+    worker = threading.Thread(target=lambda: ended.append(snapshot.take(state, root, "000001")), daemon=True)
     worker.start()
     deadline.join(worker, timeout=300)
     assert ended, "it hangs"
-    assert snapshots.read_file(root, "000001", "plain") == b"plain"
-    assert snapshots.verify(root, "000001") == []
+    assert snapshot.read_file(root, "000001", "plain") == b"plain"
+    assert snapshot.verify(root, "000001") == []
     os.unlink(f"{state}/plain")
-    snapshots.restore(root, "000001", state, ["*"], replaced)
+    snapshot.restore(root, "000001", state, ["*"], replaced)
     assert os.path.lexists(path) and os.path.exists(f"{state}/plain")
     survived("odd things in the state folder", kind, 1)
 
@@ -201,11 +201,11 @@ def test_a_state_folder_that_is_a_link(tmp_path):
     os.symlink("elsewhere", tmp_path / "state")
     state, root = str(tmp_path / "state"), str(tmp_path / "snapshots")
     try:
-        report = snapshots.take(state, root, "000001")
-    except snapshots.SnapshotFailed as error:
+        report = snapshot.take(state, root, "000001")
+    except snapshot.SnapshotFailed as error:
         assert error.hint  # refused in words: never an empty snapshot that looks like a good one
         return
-    assert report.files == 1 and snapshots.read_file(root, "000001", "file") == b"there"
+    assert report.files == 1 and snapshot.read_file(root, "000001", "file") == b"there"
 
 
 def test_a_hundred_thousand_files_do_not_hold_up_a_launch():
@@ -222,8 +222,8 @@ def test_a_hundred_thousand_files_do_not_hold_up_a_launch():
             with open(f"{folder}/state/{number // 500}/{number}", "wb") as file:
                 file.write(b"%d" % number)
         time.sleep(0.1)
-        snapshots.take(f"{folder}/state", f"{folder}/root", "000001")
-        second = snapshots.take(f"{folder}/state", f"{folder}/root", "000002", previous="000001")
+        snapshot.take(f"{folder}/state", f"{folder}/root", "000001")
+        second = snapshot.take(f"{folder}/state", f"{folder}/root", "000002", previous="000001")
         assert (second.files, second.copied_bytes) == (count, 0)
         with open(f"{folder}/root/000002/manifest.json") as file:
             assert len(json.load(file)["manifest"]["entries"]) == count + count // 500
@@ -237,5 +237,5 @@ def test_a_writer_that_is_stopped_in_mid_write_hinders_nothing(places, run):
     deadline.until(lambda: size(f"{state}/log") > 1 << 20, "the writer to be at it")
     writer.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, writer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    report = snapshots.take(state, root, "000001")
-    assert report.skipped == [] and len(snapshots.read_file(root, "000001", "log")) == size(f"{state}/log")
+    report = snapshot.take(state, root, "000001")
+    assert report.skipped == [] and len(snapshot.read_file(root, "000001", "log")) == size(f"{state}/log")

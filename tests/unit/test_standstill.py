@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from agentctl.machine import command, process
-from agentctl.machine.command import CommandFailed
-from agentctl.machine.standstill import Standstill
+from agentctl.core.errors import CommandFailed
+from agentctl.host import command, procfs
+from agentctl.host.command import Standstill
 
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
@@ -62,7 +62,7 @@ def test_who_takes_long_is_left_alone(script):
 def test_who_is_stopped_is_left_alone(fifo):
     running = start(f"exec cat {fifo}")
     os.kill(running.pid, signal.SIGSTOP)
-    while process.state(running.pid) != "T":
+    while procfs.state(running.pid) != "T":
         time.sleep(0.01)
     watch = Standstill([running.pid])
     assert (watch(), watch(), watch()) == ("", "", "")
@@ -94,7 +94,7 @@ def test_two_that_work_together_wait_only_if_both_do(fifo):
 
 
 def test_where_the_kernel_does_not_say_what_it_waits_for_the_time_has_to_do(fifo, monkeypatch):
-    monkeypatch.setattr(process, "waits_in", lambda thread: "")
+    monkeypatch.setattr(procfs, "waits_in", lambda thread: "")
     running = start(f"exec cat {fifo}")
     with pytest.raises(CommandFailed, match="no file"):
         running.finish(on_idle=Standstill([running.pid]))

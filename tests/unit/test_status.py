@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.cli import quick, status_document, status_facts, status_text
+from agentctl.cli import status_document, status_facts, status_quick, status_text
 from agentctl.cli.status_facts import Facts
-from agentctl.configuration import config
-from agentctl.decisions import policy
-from agentctl.machine import aliveness
-from agentctl.station import Lock
+from agentctl.config import toml_file
+from agentctl.config.context import Lock
+from agentctl.host import procfs
+from agentctl.recovery import policy
 from kit import deadline, rows
 from ledger_builder import ROOT, Home, agentctl
 
@@ -48,7 +48,7 @@ def launch(number=5, **row):
 
 def settings():
     document = {"agent": {"code": "/srv/agent", "command": ["python3", "agent.py"]}}
-    return config.check(document)
+    return toml_file.check(document)
 
 
 def facts(**known):
@@ -224,7 +224,7 @@ def test_options_before_and_after_the_verb(home, words):
 def test_click_and_the_quick_way_say_the_same(home):
     home.generation(1)
     home.launch(end="stopped", at=home.now - 5)
-    assert quick.parse(["status", "--json", "--help"]) is None
+    assert status_quick.parse(["status", "--json", "--help"]) is None
     slow = agentctl("status", "--json", "--json")
     assert slow.returncode == 3 and json.loads(slow.stdout)["phase"] == "stopped"
 
@@ -243,12 +243,12 @@ def test_click_and_the_quick_way_say_the_same(home):
 )
 def test_simple_shapes(words, parsed, monkeypatch):
     monkeypatch.delenv("AGENT_NAME", raising=False)
-    assert quick.parse(words) == parsed
+    assert status_quick.parse(words) == parsed
 
 
 def test_quick_way_loads_no_click(home):
     home.generation(1)
-    code = "import sys; from agentctl.cli import main; main(['status']); print('click' in sys.modules)"
+    code = "import sys; from agentctl.cli.main import main; main(['status']); print('click' in sys.modules)"
     env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
     done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.endswith("False\n")
@@ -271,15 +271,15 @@ def test_killed_agent_and_killed_runner(home):
 
 def test_a_stranger_with_the_runners_number_is_no_runner(home):
     stranger = home.process("something", "else")
-    assert not aliveness.is_runner(stranger.pid, "agent")
-    assert not aliveness.is_runner(0, "agent")
-    assert aliveness.is_runner(home.process("runner", "agent").pid, "agent")
+    assert not procfs.is_runner(stranger.pid, "agent")
+    assert not procfs.is_runner(0, "agent")
+    assert procfs.is_runner(home.process("runner", "agent").pid, "agent")
 
 
 def test_held_rollback_lock_means_rolling_back_and_is_not_touched(home):
     home.generation(1)
     with Lock(home.places.rollback_lock_path, "a rollback").take():
-        if not aliveness.is_locked(home.places.rollback_lock_path, aliveness.read_locks()):
+        if not procfs.is_locked(home.places.rollback_lock_path, procfs.read_locks()):
             pytest.skip("/proc/locks shows nothing here")
         found = status_facts.gather("agent", home.now)
         assert status_document.choose_phase(found) == "rolling-back"

@@ -7,7 +7,8 @@ import sqlite3
 
 import pytest
 
-from agentctl.store import StoreUnavailable, open_store
+from agentctl.core.errors import StoreUnavailable
+from agentctl.watchdog.store import open_store
 from kit import effort
 from kit.store_contract import *  # noqa: F403
 from kit.store_contract import ids, row
@@ -17,7 +18,7 @@ MANY = effort.pick(100_000, 1_000_000)
 
 @pytest.fixture
 def open_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("agentctl.store.sqlite.BUSY_SECONDS", 60.0)
+    monkeypatch.setattr("agentctl.watchdog.store.sqlite_store.BUSY_SECONDS", 60.0)
     return lambda: open_store(str(tmp_path / "watchdog.db"))
 
 
@@ -120,7 +121,7 @@ def _corrupt():
 
 
 def test_a_locked_file_refuses_and_recovers(store, monkeypatch):
-    monkeypatch.setattr("agentctl.store.sqlite.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("agentctl.watchdog.store.sqlite_store.BUSY_SECONDS", 0.1)
     store._connection.exec_driver_sql("PRAGMA busy_timeout=100")
     store._connection.rollback()
     other = sqlite3.connect(store.path, isolation_level=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentctl.conversation.history_copy import STORE_VERSION
-from agentctl.store import messages, open_store
+from agentctl.state.history_repair import STORE_VERSION
+from agentctl.watchdog.store import open_store, tables
 from kit import effort
 from kit.line_killer import killed_at
 from kit.store_killer import check_that_acknowledged_stays
@@ -23,7 +23,14 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path):
 
 def test_a_store_that_is_killed_while_it_is_made_is_made_by_the_next(tmp_path):
     def is_ours(path: str) -> bool:
-        return path.endswith(("store/store.py", "store/sqlite.py", "store/index.py", "store/fts5.py"))
+        return path.endswith(
+            (
+                "watchdog/store/store.py",
+                "watchdog/store/sqlite_store.py",
+                "watchdog/store/search.py",
+                "watchdog/store/search.py",
+            )
+        )
 
     line = 0
     while True:
@@ -33,7 +40,7 @@ def test_a_store_that_is_killed_while_it_is_made_is_made_by_the_next(tmp_path):
         store = open_store(path)
         try:
             assert store.kept_as == [] and store.meta("version") == str(STORE_VERSION)
-            store.append([messages.row_of("a", {"id": "1"}, b"{}\n", is_in_file=False)]).result()
+            store.append([tables.row_of("a", {"id": "1"}, b"{}\n", is_in_file=False)]).result()
             assert store.count("a") == 1
         finally:
             store.close()

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentctl.conversation.task import Task, TaskDamaged, is_task, parse, parse_bytes
-from agentctl.conversation.task_rebuild import rebuild
+from agentctl.state.task import Task, TaskDamaged, is_task, parse, parse_bytes, rebuild
 
 PLAIN = """# Current Task
 Make it fast.

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.decisions import offline
-from agentctl.errors import AgentctlError
-from agentctl.machine.notify import Notifier
-from agentctl.server import acts
-from agentctl.server.lives import Lives
-from agentctl.server.observe import Seen
-from agentctl.server.watch import Watch
+from agentctl.core.errors import AgentctlError
+from agentctl.host.sd_notify import Notifier
+from agentctl.watchdog import actions, availability
+from agentctl.watchdog.monitor import Watch
+from agentctl.watchdog.observation import Seen
+from agentctl.watchdog.presence import Lives
 from kit.rows import row
 
 DAY = 86400.0
@@ -75,10 +74,10 @@ def test_a_rescue_that_could_not_be_started_is_started_soon_after(watch, monkeyp
     async def blocking(function, *arguments):
         return function(*arguments)
 
-    monkeypatch.setattr(acts, "ask_offline", ask_offline)
+    monkeypatch.setattr(actions, "ask_offline", ask_offline)
     watch.server.blocking, watch.server.say = blocking, noted.append
     watch.server.note = lambda kind, text: noted.append(kind)
-    gone = offline.Judgement(offline.OFFLINE, "", ["no heartbeat", "its process is gone"])
+    gone = availability.Judgement(availability.OFFLINE, "", ["no heartbeat", "its process is gone"])
     for now in (0, 2, 4, 30, 32, 60, 1000, 1400):
         asyncio.run(watch._act(gone, 10_000.0 + now))
     assert len(asked) == 2

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from agentctl.decisions import offline, periods
-from agentctl.server.routes import ALL
-from agentctl.store.tables import metadata
+from agentctl.watchdog import availability, periods
+from agentctl.watchdog.api.routes import ALL
+from agentctl.watchdog.store.tables import metadata
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/watchdog.md").read_text()
 
@@ -27,4 +27,4 @@ def test_scopes_of_the_table_are_those_of_the_routes():
 
 def test_every_table_state_and_period_is_documented():
     words = set(re.findall(r"`([a-z_]+)`", PAGE))
-    assert words >= set(metadata.tables) | {"messages_text"} | set(offline.STATES) | set(periods.KINDS)
+    assert words >= set(metadata.tables) | {"messages_text"} | set(availability.STATES) | set(periods.KINDS)

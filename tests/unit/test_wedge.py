@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentctl.decisions.wedge import EVIDENCE, INTERRUPT, TERMINATE, next_step
+from agentctl.runner.wedged import EVIDENCE, INTERRUPT, TERMINATE, next_step
 
 
 @pytest.mark.parametrize(("taken", "may_interrupt", "step", "share"), [

@@ -16,9 +16,9 @@ import struct
 import sys
 import time
 
-from . import durable
-from .conversation import history
-from .conversation.task import Task, parse_bytes
+from .core import durable
+from .state import history
+from .state.task import Task, parse_bytes
 
 PHASES = ("working", "waiting", "idle")
 EXIT_RESTART = 75

@@ -19,42 +19,42 @@ def main(argv: list[str]) -> int:
     part, name, rest = argv[1], argv[2], argv[3:]
     os.umask(0o022)
     if part == "runner":
-        from agentctl.running import runner
+        from agentctl.runner import runner
 
         return runner.main(name)
     if part == "inside":
-        from agentctl.running import inner
+        from agentctl.runtime.container import entrypoint
 
-        return inner.main()
+        return entrypoint.main()
     if part == "health":
-        from agentctl.running import health
+        from agentctl.runtime.container import health
 
         return health.main()
     if part == "trial":
-        from agentctl.running import on_trial
+        from agentctl.runner import trial_process
 
-        return on_trial.main(name, *rest)
+        return trial_process.main(name, *rest)
     if part == "rollback":
-        from agentctl.recovery import rollback
+        from agentctl.recovery import process
 
-        return rollback.main(name)
+        return process.main(name)
     if part == "rescue":
         from agentctl import rescue
 
         return rescue.main(name)
     if part == "watchdog":  # the one part that needs site packages: its unit leaves -S out
-        from agentctl import server
+        from agentctl.watchdog import daemon
 
-        return server.main(name)
+        return daemon.main(name)
     if part == "story":  # as the watchdog: what it is told with is in site packages
-        from agentctl.cli import told
+        from agentctl.cli import alert_text
 
-        return told.main(name)
+        return alert_text.main(name)
     if part == "prune":
-        from agentctl.pruning import prune
+        from agentctl.retention import prune
 
         return prune.main(name)
-    from agentctl.running import jobs
+    from agentctl.runner import jobs
 
     return jobs.main(name, *rest)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import UsageError
+from ..core.errors import UsageError
 
 
 class Context:
@@ -19,13 +19,13 @@ class Context:
     @property
     def config_path(self) -> str:
         """Where the agent's agent.toml is."""
-        from ..station import find_places
+        from ..config.context import find_places
 
         return find_places(check_name(self.name)).config_path
 
     def station(self, *, lenient: bool = False):
         """Open the agent; raise AgentctlError if there is none of that name."""
-        from ..station import Station
+        from ..config.context import Station
 
         return Station.open(check_name(self.name), lenient=lenient)
 
@@ -37,8 +37,8 @@ def default_name() -> str:
 
 def check_name(name: str) -> str:
     """Return the name; raise UsageError if no agent can be called so."""
-    from ..configuration.kinds import Unfit
-    from ..configuration.settings import BY_KEY
+    from ..config.schema import BY_KEY
+    from ..config.value_kinds import Unfit
 
     kind = BY_KEY["agent.name"].kind
     try:

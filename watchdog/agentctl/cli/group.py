@@ -11,7 +11,7 @@ import importlib
 
 import click
 
-from ..errors import AgentctlError, UsageError
+from ..core.errors import AgentctlError, UsageError
 from .context import Context
 from .verbs import BY_NAME, TABLE
 

@@ -5,8 +5,8 @@ The keys are an interface (DESIGN, command line). It renders nothing and reads n
 
 from __future__ import annotations
 
-from ..decisions import policy
-from . import status_next
+from ..recovery import policy
+from . import status_text
 from .status_facts import Facts
 
 STOPPED, STARTING, PROBATION, STEADY = "stopped", "starting", "probation", "steady"
@@ -51,9 +51,9 @@ def compose(facts: Facts) -> dict:
         "watchdog": _watchdog(facts),
         "problems": facts.problems,
     }
-    document["because"] = status_next.why_not_well(facts, document)
+    document["because"] = status_text.why_not_well(facts, document)
     document["well"] = not document["because"]
-    document["next"] = status_next.sentences(facts, document)
+    document["next"] = status_text.sentences(facts, document)
     return document
 
 

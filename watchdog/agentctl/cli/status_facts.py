@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .. import lean_json
-from ..configuration.config import Config
-from ..decisions.policy import DAY_SECONDS
-from ..errors import AgentctlError
-from ..machine import aliveness, process, status_file
-from ..paths import SYSTEM, Places
-from ..records import ledger as ledgers
-from ..station import boot_id, find_places
+from ..config.context import boot_id, find_places
+from ..config.toml_file import Config
+from ..core import fast_json
+from ..core.errors import AgentctlError
+from ..core.paths import SYSTEM, Places
+from ..host import procfs
+from ..ledger import database
+from ..recovery.policy import DAY_SECONDS
+from ..runtime import status_file
 
 LEDGER_HINT = (
     "the next start or rollback rebuilds it from the vault and keeps the broken file; 'agentctl logs' tells more"
@@ -84,10 +85,10 @@ def choose_places(name: str) -> Places:
 
 
 def _read_config(facts: Facts, places: Places) -> None:
-    from ..configuration import config
+    from ..config import toml_file
 
     try:
-        facts.config, complaint = config.load_last_valid(places.config_path, places.config_cache_path)
+        facts.config, complaint = toml_file.load_last_valid(places.config_path, places.config_cache_path)
     except AgentctlError as error:
         facts.add_problem(error.message, error.hint)
         return
@@ -103,13 +104,13 @@ def _read_ledger(facts: Facts, places: Places) -> None:
         )
         return
     try:
-        with ledgers.Ledger(places.ledger_path, read_only=True) as ledger:
+        with database.Ledger(places.ledger_path, read_only=True) as ledger:
             _ask_ledger(facts, ledger)
             _ask_budgets(facts, places, ledger)
         facts.has_ledger = True
-    except ledgers.LedgerDamaged as error:
+    except database.LedgerDamaged as error:
         facts.add_problem(error.message, error.hint or LEDGER_HINT)
-    except (ledgers.sqlite3.Error, ValueError, TypeError) as error:
+    except (database.sqlite3.Error, ValueError, TypeError) as error:
         facts.add_problem(f"the ledger {places.ledger_path} is damaged: {error}", LEDGER_HINT)
 
 
@@ -124,7 +125,7 @@ def _may_read(path: str) -> bool:
     return os.access(path, os.R_OK)
 
 
-def _ask_ledger(facts: Facts, ledger: ledgers.Ledger) -> None:
+def _ask_ledger(facts: Facts, ledger: database.Ledger) -> None:
     facts.generations = ledger.generations()
     facts.launch = ledger.last_launch()
     facts.halted = ledger.meta("halted") or ""
@@ -143,15 +144,15 @@ def _ask_ledger(facts: Facts, ledger: ledgers.Ledger) -> None:
         facts.attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"])
     since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
     facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
-    facts.switched = lean_json.loads(ledger.meta("switched") or "{}").get("generation")
+    facts.switched = fast_json.loads(ledger.meta("switched") or "{}").get("generation")
 
 
-def _ask_budgets(facts: Facts, places: Places, ledger: ledgers.Ledger) -> None:
+def _ask_budgets(facts: Facts, places: Places, ledger: database.Ledger) -> None:
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..pruning.holdings import over_budget
-    from ..station import Station
+    from ..config.context import Station
+    from ..retention.holdings import over_budget
 
     with contextlib.suppress(AgentctlError, OSError):
         facts.over_budget = over_budget(Station(places, facts.config), ledger, facts.now)
@@ -159,11 +160,11 @@ def _ask_budgets(facts: Facts, places: Places, ledger: ledgers.Ledger) -> None:
 
 def _read_live(facts: Facts, places: Places) -> None:
     """Read the live status and tell who of it is still alive."""
-    locks = aliveness.read_locks()
-    facts.is_locked = aliveness.is_locked(places.agent_lock_path, locks)
-    facts.is_rolling_back = aliveness.is_locked(places.rollback_lock_path, locks)
+    locks = procfs.read_locks()
+    facts.is_locked = procfs.is_locked(places.agent_lock_path, locks)
+    facts.is_rolling_back = procfs.is_locked(places.rollback_lock_path, locks)
     facts.watchdog = status_file.read(places.watchdog_status_path)
-    facts.is_watchdog_alive = aliveness.is_watchdog(facts.watchdog, facts.now)
+    facts.is_watchdog_alive = procfs.is_watchdog(facts.watchdog, facts.now)
     if facts.is_watchdog_alive and facts.watchdog.get("store_problem"):
         facts.add_problem(
             f"the watchdog keeps no history now: {facts.watchdog['store_problem']}", "heartbeats and rollbacks go on"
@@ -176,17 +177,17 @@ def _read_live(facts: Facts, places: Places) -> None:
         return
     facts.live = status_file.read(places.live_status_path)
     is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
-    facts.is_runner_alive = is_same_boot and aliveness.is_runner(facts.live.get("runner_pid", 0), facts.name)
+    facts.is_runner_alive = is_same_boot and procfs.is_runner(facts.live.get("runner_pid", 0), facts.name)
     is_contained = "container" in facts.live  # the runner sees its end; its process may be of another world
-    facts.is_agent_alive = facts.is_runner_alive and (is_contained or process.is_alive(facts.live.get("pid") or 0))
+    facts.is_agent_alive = facts.is_runner_alive and (is_contained or procfs.is_alive(facts.live.get("pid") or 0))
 
 
 def _read_strays(facts: Facts, places: Places) -> None:
     """In a container: a compose file or .env in the repository that differs from the admin's is told."""
     if facts.config is None or facts.config.agent.runtime != "compose":
         return
-    from ..compose.evidence import strays
-    from ..station import Station
+    from ..config.context import Station
+    from ..runtime.container.compose_project import strays
 
     with contextlib.suppress(AgentctlError, OSError):
         found = strays(Station(places, facts.config))
@@ -196,7 +197,7 @@ def _read_strays(facts: Facts, places: Places) -> None:
 
 def _ask_runner(facts: Facts, places: Places) -> bool:
     """Ask the runner itself, which answers root and the agent's user; False if nobody does."""
-    from ..machine import runner_client
+    from ..runtime import runner_client
 
     is_inside = os.environ.get("AGENT_NAME") == facts.name and "AGENT_API_URL" in os.environ
     path = runner_client.socket_inside(facts.name) if is_inside else places.api_socket_path

@@ -1,1 +1,1 @@
-"""The one-shot: what went wrong, back to a good generation, and the note about it."""
+"""From a failure to the decision, and back to a good generation."""

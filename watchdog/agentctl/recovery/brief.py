@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from .. import durable
-from ..errors import AgentctlError
-from ..launching import state
+from ..core import durable
+from ..core.errors import AgentctlError
+from ..state import agent_state
 
 SHOWN_LINES = 15
 DIFFSTAT_SECONDS = 2.0
@@ -18,10 +18,10 @@ def leave(attempt, diffstat: str) -> str:
     station = attempt.station
     if attempt.rung == "undo":
         return ""
-    change, pending = _change_of(attempt), state.pending_actions(station)[:20]
+    change, pending = _change_of(attempt), agent_state.pending_actions(station)[:20]
     text = compose(attempt, diffstat, change, pending)
     if os.path.isdir(station.brief_path) and not os.path.islink(station.brief_path):  # a file cannot take its name
-        state.make_way(station.brief_path)
+        agent_state.make_way(station.brief_path)
     durable.write(station.brief_path, text.encode("utf-8", "replace"), 0o644, station.owner)
     told = _for_people(diffstat, change, pending)  # `agentctl why` tells a person the same
     attempt.write_with_end(lambda: attempt.ledger.add_evidence(attempt.incident, **told))

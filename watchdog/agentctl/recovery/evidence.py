@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 
-from .. import durable
-from .. import lean_json as json
-from ..errors import AgentctlError, is_full_disk
-from ..records import writers
+from ..core import durable, fast_json
+from ..core.errors import AgentctlError, is_full_disk
+from ..ledger import writers
 
 SHOWN_LINES = 40
 STACK_LINES = 60
@@ -21,7 +20,7 @@ STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Cur
 def gather(attempt) -> dict:
     """Collect the evidence into the incident; return the facts later steps need."""
     merged, head, branch = collect(attempt.station, attempt.ledger, attempt.incident, attempt.number)
-    text = json.dumps(merged)
+    text = fast_json.dumps(merged)
     attempt.write_with_end(lambda: writers.set_evidence(attempt.ledger, attempt.incident, text))
     return {"head": head, "branch": branch}
 
@@ -39,7 +38,7 @@ def collect(station, ledger, incident: str, number: int) -> tuple[dict, str, str
     if left_out:
         merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
     if station.is_contained:
-        from ..compose.evidence import strays
+        from ..runtime.container.compose_project import strays
 
         merged["strays"] = strays(station)
     uncaptured = ledger.meta("left_out")
@@ -69,7 +68,7 @@ def _of_launch(station, launch: dict) -> dict:
     lines = [line for line in pane if line]
     container = {}
     if station.is_contained:
-        from ..compose.evidence import of_container
+        from ..runtime.container.compose_project import of_container
 
         container, told = of_container(station, wants_lines=not lines)
         lines = lines or told
@@ -145,7 +144,7 @@ def classify(lines: list[str], launch: dict) -> str:
 
 def _json(path: str) -> dict:
     try:
-        found = json.loads(durable.read(path) or b"{}")
+        found = fast_json.loads(durable.read(path) or b"{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

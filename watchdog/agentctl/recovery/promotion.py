@@ -11,15 +11,16 @@ from __future__ import annotations
 import os
 import time
 
-from .. import lean_json as json
-from ..decisions import change, policy
-from ..errors import CannotBuild, CommandFailed
-from ..launching.launch import add_generation, boot_id
-from ..records import change_records, writers
-from ..records.ledger import Ledger
-from ..repo.vault import Capture
-from ..station import Lock, Station, new_id
-from ..trees import slots
+from ..changes import rules
+from ..config.context import Lock, Station, boot_id, new_id
+from ..core import fast_json
+from ..core.errors import CannotBuild, CommandFailed
+from ..generations import slots
+from ..generations.tree_capture import Capture
+from ..ledger import change_records, writers
+from ..ledger.database import Ledger
+from ..runner.launch import add_generation
+from . import policy
 
 RUNG = policy.PROMOTE
 FORCED = "forced"  # the source of a generation whose tree was condemned before
@@ -33,7 +34,7 @@ def prepare(station: Station, ledger: Ledger, name: str) -> str:
     """
     with Lock(f"{station.places.data_dir}/promote.lock", "another promotion").take(wait_seconds=LOCK_WAIT_SECONDS):
         row = change_records.load(ledger.change(name))
-        if row["status"] != change.PROMOTING or name in change_records.list_pending(ledger):
+        if row["status"] != rules.PROMOTING or name in change_records.list_pending(ledger):
             return ""
         try:
             why = _refusal(station, ledger, row)
@@ -85,11 +86,11 @@ def _refusal(station: Station, ledger: Ledger, row: dict) -> str:
     if shown.text.split() != [facts.tree, facts.main, facts.head]:
         return f"{wish['merge'][:12]} is not the merge of {row['name']} into {main}"
     condemned = None if wish["force"] else change_records.condemned_with(ledger, facts.tree)
-    lacks = change.find_lacks(row, facts, review=station.config.change.review, condemned=condemned, main=main)
+    lacks = rules.find_lacks(row, facts, review=station.config.change.review, condemned=condemned, main=main)
     return lacks[0].why if lacks else ""
 
 
-def _facts(station: Station, name: str, main: str) -> change.Facts:
+def _facts(station: Station, name: str, main: str) -> rules.Facts:
     """Read what counts from the repository without trusting its settings; who asked has looked at the worktrees."""
     git = station.repository.git
     words = (f"refs/heads/{name}^{{commit}}", f"refs/heads/{name}^{{tree}}", f"refs/heads/{main}^{{commit}}",
@@ -97,7 +98,7 @@ def _facts(station: Station, name: str, main: str) -> change.Facts:
     head, tree, tip, main_tree = git.run("rev-parse", *words).text.split()
     behind, ahead = git.run("rev-list", "--left-right", "--count", f"{tip}...{head}").text.split()
     live_head, branch = station.repository.head()
-    return change.Facts({"head": head, "tree": tree, "main": tip, "main_tree": main_tree, "behind": int(behind),
+    return rules.Facts({"head": head, "tree": tree, "main": tip, "main_tree": main_tree, "behind": int(behind),
                          "ahead": int(ahead), "has_worktree": True, "dirty": [], "live_dirty": [],
                          "live_branch": branch, "live_head": live_head})  # fmt: skip
 
@@ -127,9 +128,9 @@ def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
 
 def _build_image(station: Station, ledger: Ledger, generation: dict) -> None:
     """Have the candidate's image while the agent still runs: a build may take minutes."""
-    from ..compose import images, place
+    from ..runtime.container import compose_project, images
 
-    images.ensure(place.Place(station), ledger, generation, is_recovery=False)
+    images.ensure(compose_project.Place(station), ledger, generation, is_recovery=False)
 
 
 def candidate_slot(station: Station) -> slots.Slots:
@@ -157,7 +158,7 @@ def _request(ledger: Ledger, row: dict, generation: dict) -> str:
     wish = row["promotion"]
     with ledger.transaction():
         now = change_records.load(ledger.change(row["name"]))
-        if (now["status"], now["promotion"]) != (change.PROMOTING, wish):
+        if (now["status"], now["promotion"]) != (rules.PROMOTING, wish):
             return "it was given up, or asked for anew, while it was prepared"
         change_records.set_generation(ledger, row["name"], generation["number"])
         writers.set_promotion(ledger, generation["number"], change=row["name"], on_failure=wish["on_failure"])
@@ -186,21 +187,21 @@ def intend(ledger: Ledger, request: dict, target: int, reason: str) -> dict:
 
 def carry_out(attempt, journal) -> None:
     """Put the candidate in place, top to bottom; every line is a step that may be killed and repeated."""
-    from . import attempt as attempts
+    from . import executor
 
-    attempt.step("stop", lambda: attempts.stop(attempt))
+    attempt.step("stop", lambda: executor.stop(attempt))
     moved = attempt.step("verify", lambda: verify(attempt))
     if moved:
         _give_up(attempt, moved)
         journal.warning(f"agentctl: not promoting generation {attempt.target['number']}: {moved}")
         return
     attempt.step("make ready", lambda: make_ready(attempt))
-    attempt.step("switch", lambda: attempts.switch(attempt))
-    attempt.step("carry .git", lambda: attempts.carry(attempt, [".git"]))
-    attempts.ask_again(attempt)  # now tree and `.git` are where they stay: its info/exclude has a say in it
+    attempt.step("switch", lambda: executor.switch(attempt))
+    attempt.step("carry .git", lambda: executor.carry(attempt, [".git"]))
+    executor.ask_again(attempt)  # now tree and `.git` are where they stay: its info/exclude has a say in it
     attempt.step("repository", lambda: put_repository(attempt))
-    attempt.step("environment", lambda: attempts.build_environment(attempt))
-    attempt.step("carry ignored", lambda: attempts.carry(attempt, attempts.choose_carried(attempt)))
+    attempt.step("environment", lambda: executor.build_environment(attempt))
+    attempt.step("carry ignored", lambda: executor.carry(attempt, executor.choose_carried(attempt)))
     finish(attempt)
     journal.info(f"agentctl: {attempt.reason}: generation {attempt.target['number']} is in place, on probation")
 
@@ -208,7 +209,7 @@ def carry_out(attempt, journal) -> None:
 def wish_of(attempt) -> dict:
     """Return what was asked for: the promotion as the change has it on record."""
     row = attempt.ledger.change(attempt.target["change"])
-    return json.loads(row["promotion"]) if row else {}
+    return fast_json.loads(row["promotion"]) if row else {}
 
 
 def verify(attempt) -> str:
@@ -233,20 +234,20 @@ def _give_up(attempt, why: str) -> None:
 def make_ready(attempt) -> str:
     """Have the tree that goes in, complete and durable."""
     slot = prepare_tree(attempt.station, attempt.target)
-    return json.dumps({"fresh": slot.standby, "inode": os.stat(slot.standby).st_ino, "index": slot.standby_index})
+    return fast_json.dumps({"fresh": slot.standby, "inode": os.stat(slot.standby).st_ino, "index": slot.standby_index})
 
 
 def put_repository(attempt) -> str:
     """Put main, HEAD and index on the merge, and tag it; what moved main meanwhile is kept on a branch."""
-    from ..repo.mend_repository import put_on_target
+    from ..generations.repair_repo import put_on_target
 
     git, commit = attempt.station.repository.git, attempt.target["commit_id"]
     main = f"refs/heads/{attempt.station.config.agent.branch}"
     shown = git.run("rev-parse", "--verify", "--quiet", main, check=False)
     if shown.status == 0 and shown.text not in (wish_of(attempt).get("main"), commit):
         git.run("update-ref", f"refs/heads/kept-{attempt.incident}", shown.text, check=False)
-    facts = json.loads(put_on_target(attempt))
-    return json.dumps({**facts, "tag": _tag(git, attempt.target["number"], commit)})
+    facts = fast_json.loads(put_on_target(attempt))
+    return fast_json.dumps({**facts, "tag": _tag(git, attempt.target["number"], commit)})
 
 
 def _tag(git, number: int, commit: str) -> str:
@@ -268,7 +269,7 @@ def finish(attempt) -> None:
     seconds = wish.get("confirm_seconds")
     with ledger.transaction():
         attempt.record_ended()
-        ledger.set_meta("switched", json.dumps(note))
+        ledger.set_meta("switched", fast_json.dumps(note))
         writers.set_deadline(ledger, number, now + seconds if seconds else None)
         change_records.set_promoted(ledger, attempt.target["change"], now)
         writers.close_attempt(ledger, attempt.incident, attempt.number)

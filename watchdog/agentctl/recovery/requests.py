@@ -11,15 +11,15 @@ import signal
 import sys
 import time
 
-from ..decisions import policy
-from ..errors import AgentctlError
-from ..machine import command, systemd
-from ..paths import ENTRY_PATH
-from ..records import writers
-from ..records.ledger import Ledger
-from ..repo.work_tree import but
-from ..station import Station
-from . import rollback
+from ..config.context import Station
+from ..core.errors import AgentctlError
+from ..core.paths import ENTRY_PATH
+from ..generations.tree_capture import but
+from ..host import command
+from ..ledger import writers
+from ..ledger.database import Ledger
+from ..runtime import systemd
+from . import policy, process
 
 WAIT_SECONDS = 300.0
 AGAIN_SECONDS = 3.0
@@ -94,7 +94,7 @@ def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:
 
 def plan(station: Station, ledger: Ledger, target: str) -> dict:
     """Say what a rollback would do and what it would take away, doing nothing."""
-    world = rollback.observe(station, ledger)
+    world = process.observe(station, ledger)
     current = world.launch["generation"] if world.launch else None
     goal = world.generation(int(target)) if target else policy.choose_manual_target(world)
     if goal is None:

@@ -1,1 +1,0 @@
-"""Making a repository an agent, and its units."""

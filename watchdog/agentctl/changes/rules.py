@@ -1,0 +1,174 @@
+"""The rules of a change: how it may be called, what it lacks before it may be promoted, which verb comes next. Pure.
+
+Facts come in as the ledger's row and as what git says; nothing here looks at a clock, a file or a repository.
+"""
+
+from __future__ import annotations
+
+from ..core.errors import UsageError
+
+OPEN, PROMOTING, PROMOTED, ABANDONED = "open", "promoting", "promoted", "abandoned"
+ON_FAILURE = ("rollback", "freeze", "page")
+SHOWN = 5
+
+
+class Facts:
+    """What is true of a change's branch and worktree now; ids are full commit and tree ids."""
+
+    def __init__(self, known: dict) -> None:
+        self.head, self.tree = known["head"], known["tree"]
+        self.main, self.main_tree = known["main"], known["main_tree"]
+        self.behind: int = known["behind"]  # commits of main that the branch does not have
+        self.ahead: int = known["ahead"]  # commits of the branch that main does not have
+        self.has_worktree: bool = known["has_worktree"]
+        self.dirty: list[str] = known["dirty"]  # what its worktree holds that is in no commit
+        self.live_branch: str = known["live_branch"]  # what the running tree has checked out
+        self.live_head: str = known["live_head"]
+        self.live_dirty: list[str] = known["live_dirty"]
+
+
+class Lack:
+    """One thing that is missing: the verb that comes next, why, and the command to type."""
+
+    __slots__ = ("command", "verb", "why")
+
+    def __init__(self, verb: str, why: str, command: str) -> None:
+        self.verb, self.why, self.command = verb, why, command
+
+
+def check_name(name: str, prefixes: list[str]) -> str:
+    """Return the name; raise UsageError if no change may be called so."""
+    prefix = next((p for p in prefixes if name.startswith(p)), None)
+    if prefix is None:
+        allowed = " or ".join(f"{p}NAME" for p in prefixes) or "nothing: change.prefixes is empty"
+        raise UsageError(
+            f"cannot call a change '{name}': it has to be {allowed}",
+            "agentctl change start feature/NAME; agentctl config set change.prefixes allows more",
+        )
+    rest = name[len(prefix) :]
+    is_fit = (
+        rest
+        and len(name) <= 100
+        and all(part and part[0].isalnum() and not part.endswith((".", ".lock")) for part in rest.split("/"))
+    )
+    if not is_fit or ".." in rest or not all((c.isalnum() and c.isascii()) or c in "._-/" for c in rest):
+        raise UsageError(
+            f"cannot call a change '{name}': not a name for a branch and a folder",
+            f"letters, digits, '.', '_' and '-', such as {prefix}faster-start",
+        )
+    return name
+
+
+def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, main: str) -> list[Lack]:
+    """List what a change lacks before it may be promoted, in the order in which it is to be mended.
+
+    `row` has the records as dictionaries; `condemned` is the generation that was condemned with this very tree.
+    """
+    name, where = row["name"], row["worktree"]
+    lacks = [*_lacks_of_branch(row, facts, main)]
+    if lacks:
+        return lacks
+    lacks += _lacks_of_record("check", row["checked"], facts.tree, f"agentctl change check {name}")
+    lacks += _lacks_of_record("try", row["tried"], facts.tree, f"agentctl change try {name}")
+    if review != "none":
+        lacks += _lacks_of_record("review", row["reviewed"], facts.tree, f"agentctl change review {name}")
+    if review == "human" and row["approved"].get("commit") != facts.head:
+        lacks.append(
+            Lack(
+                "approve",
+                "nobody but the agent has approved this commit (change.review is human)",
+                f"agentctl change approve {name}, by a person, outside the agent",
+            )
+        )
+    if condemned is not None:
+        lacks.append(
+            Lack(
+                "force",
+                f"this very tree was condemned as generation {condemned['number']}: {condemned['reason']}",
+                f"change what failed and commit in {where}; "
+                f"agentctl change promote {name} --force tries the same once more",
+            )
+        )
+    return lacks + _lacks_of_live(facts, main)
+
+
+def _lacks_of_branch(row: dict, facts: Facts, main: str) -> list[Lack]:
+    name, where = row["name"], row["worktree"]
+    if row["status"] == ABANDONED:
+        why = f"it was abandoned: {row['reason'] or 'no reason given'}"
+        return [Lack("start", why, f"agentctl change start {name}")]
+    if not facts.head:
+        return [Lack("start", f"its branch {name} is gone", f"agentctl change abandon {name}, or make it again")]
+    if not facts.has_worktree:
+        return [Lack("start", f"its worktree {where} is gone", f"agentctl change start {name} makes it again")]
+    if facts.dirty:
+        return [
+            Lack(
+                "commit",
+                f"its worktree has what is in no commit: {listed(facts.dirty)}",
+                f"cd {where} && git add -A && git commit",
+            )
+        ]
+    if facts.ahead == 0 or (facts.behind == 0 and facts.tree == facts.main_tree):
+        return [Lack("commit", f"there is nothing in it that {main} does not have", f"edit and commit in {where}")]
+    if facts.behind:
+        commits = "1 commit" if facts.behind == 1 else f"{facts.behind} commits"
+        return [Lack("update", f"{main} has {commits} that it does not have", f"cd {where} && git merge {main}")]
+    return []
+
+
+def _lacks_of_record(verb: str, record: dict, tree: str, command: str) -> list[Lack]:
+    past = {"check": "checked", "try": "tried", "review": "reviewed"}[verb]
+    if not record:
+        return [Lack(verb, f"it was not {past}", command)]
+    if record.get("tree") != tree:
+        return [Lack(verb, f"it has changed since it was {past}", command)]
+    if not record.get("ok", True):
+        return [Lack(verb, f"the {verb} failed: {record.get('why', 'no reason given')}", command)]
+    return []
+
+
+def _lacks_of_live(facts: Facts, main: str) -> list[Lack]:
+    if facts.live_branch != main:
+        on = f"on branch {facts.live_branch}" if facts.live_branch else "on no branch"
+        return [Lack("live", f"the running tree is {on}, not on {main}", f"git switch {main} in the running tree")]
+    if facts.live_dirty:
+        return [
+            Lack(
+                "live",
+                f"the running tree has what is in no commit: {listed(facts.live_dirty)}; the new version "
+                "would not have it",
+                "commit it on a change, git stash -u, or name it in .gitignore",
+            )
+        ]
+    return []
+
+
+def choose_next_verb(row: dict, facts: Facts, *, review: str, condemned: dict | None, main: str) -> Lack:
+    """Return the next thing to do; its verb is `promote` when nothing is missing."""
+    if row["status"] == PROMOTING:
+        return Lack("wait", "it is being promoted", "agentctl status")
+    lacks = find_lacks(row, facts, review=review, condemned=condemned, main=main)
+    return lacks[0] if lacks else Lack("promote", "nothing is missing", f"agentctl change promote {row['name']}")
+
+
+def tell_state(row: dict, generation: dict | None) -> str:
+    """Name where a change stands, in one or two words."""
+    if row["status"] != PROMOTED or generation is None:
+        return row["status"]
+    if generation["status"] == "good":
+        return "blessed"
+    if generation["status"] == "condemned":
+        return "rolled back"
+    return "unconfirmed" if generation.get("confirm_by") else "on probation"
+
+
+def is_open(row: dict, generation: dict | None) -> bool:
+    """Tell whether work on it may go on: one that was rolled back is mended and promoted again."""
+    return tell_state(row, generation) in (OPEN, PROMOTING, "rolled back")
+
+
+def listed(names: list[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,219 @@
+"""The story of a change until it is promoted: start, look, list, abandon. The running tree is never touched.
+
+Everything in the repository is done as the agent's user; records go into the ledger, by the runner where the
+caller may not write it (the agent itself, in system mode).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..config.context import Station
+from ..core import durable
+from ..core.errors import AgentctlError
+from ..generations import worktree
+from ..host import command, procfs
+from ..ledger import change_records
+from ..ledger.change_records import Author
+from ..recovery.requests import author as name_author
+from ..runtime import runner_client
+from ..state import agent_state, task
+from . import rules
+
+
+class Changes:
+    """The changes of one agent, for whoever calls."""
+
+    def __init__(self, station: Station) -> None:
+        self.station, self.name = station, station.places.name
+        self.main = station.config.agent.branch
+        self.review_mode = station.config.change.review
+        self.is_direct = os.access(station.places.ledger_path, os.W_OK)
+        self.author = Author(name_author(), is_agent=self._is_called_by_agent())
+
+    def _is_called_by_agent(self) -> bool:
+        """Tell whether the agent itself calls.
+
+        Where it runs as our user, what stands above us says so: our own variables are the caller's to
+        take away. Another user (sudo in the agent's session) is not the agent.
+        """
+        if runner_client.socket_inside(self.name):
+            return True
+        is_other = self.station.user is not None and not self.station.user.is_us
+        return not is_other and procfs.has_ancestor_with("AGENT_NAME", self.name, "AGENT_API_URL")
+
+    # -- records --------------------------------------------------------------------------------------------
+
+    def ask(self, verb: str, name: str = "", **more: object) -> dict:
+        """Have the records do something; raise AgentctlError where they refuse."""
+        request = {"verb": verb, "name": name, **more}
+        if not self.is_direct:
+            path = runner_client.socket_inside(self.name) or self.station.places.api_socket_path
+            return runner_client.ask(path, "POST", "/changes", request)
+        with self.station.ledger() as ledger:
+            return change_records.handle(self.station, ledger, request, self.author)
+
+    def find(self, name: str, folder: str = "") -> dict:
+        """Return the record of a change; without a name the one whose worktree `folder` is in, or the only open one."""
+        if name:
+            row = self.ask("look", name)["change"]
+            if row is None:
+                raise AgentctlError(f"there is no change '{name}'", self._known())
+            return row
+        rows = self.ask("list")["changes"]
+        inside = [r for r in rows if folder and (folder + "/").startswith(r["worktree"] + "/")]
+        open_ones = inside or [r for r in rows if r["is_open"]]
+        if len(open_ones) != 1:
+            what = "there is no open change" if not open_ones else "which change?"
+            raise AgentctlError(what, self._known(rows))
+        return self.find(open_ones[0]["name"])
+
+    def _known(self, rows: list[dict] | None = None) -> str:
+        names = [r["name"] for r in (self.ask("list")["changes"] if rows is None else rows) if r["is_open"]]
+        return f"open are: {', '.join(names)}" if names else "agentctl change start feature/NAME begins one"
+
+    # -- the repository -------------------------------------------------------------------------------------
+
+    def as_agent(self, function, *args):
+        """Call `function(*args)` as the agent's user and with that user's home; return its text."""
+        said = json.loads(command.call_as(self.station.user, _at_home, self.station.user, function, *args))
+        if "error" in said:
+            raise AgentctlError(said["error"], said["hint"])
+        return said["answer"]
+
+    def look(self, row: dict) -> tuple[rules.Facts, dict]:
+        """Return what git says of a change, and what the records say of its tree."""
+        said = self.as_agent(worktree.look, self.station.code_dir, row["name"], self.main, row["worktree"])
+        facts = rules.Facts(json.loads(said))
+        return facts, self.ask("look", row["name"], tree=facts.tree)
+
+    def next_verb(self, row: dict) -> rules.Lack:
+        """Return what comes next for a change."""
+        facts, known = self.look(row)
+        if row["status"] == rules.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
+            row = {**row, "status": rules.OPEN}
+        return rules.choose_next_verb(row, facts, review=self.review_mode, condemned=known["condemned"], main=self.main)
+
+    # -- verbs ----------------------------------------------------------------------------------------------
+
+    def start(self, name: str, source: str, about: str) -> dict:
+        """Begin a change, or bring back the worktree of one that was begun; return its record."""
+        rules.check_name(name, self.station.config.change.prefixes)
+        known = self.ask("look", name)
+        row = known["change"]
+        if row is not None and known["is_open"] and os.path.isdir(row["worktree"]):
+            raise AgentctlError(
+                f"change '{name}' is started already; its worktree is {row['worktree']}",
+                f"go on there; agentctl change abandon {name} gives it up",
+            )
+        self._tidy()
+        folder = f"{prepare_folder(self.station)}/{name}"
+        said = self.as_agent(worktree.start, self.station.code_dir, name, source or self.main, folder)
+        answer = self.ask("start", name, base=json.loads(said)["base"], worktree=folder, about=about)
+        snapshot = self._snapshot(name) if row is None else ""
+        noted = self.as_agent(note_in_task, self.station.task_path, name, about)
+        return {
+            **answer["change"],
+            "snapshot": snapshot or answer["change"]["snapshot"],
+            "task": noted,
+            "branch_was_there": json.loads(said)["branch_was_there"],
+        }
+
+    def _snapshot(self, name: str) -> str:
+        """Keep the state as it is at the departure; where the runner does it, it goes on in the background."""
+        if not self.is_direct:
+            return "being taken"
+        with self.station.ledger() as ledger:
+            return snapshot_for(self.station, ledger, name)
+
+    def _tidy(self) -> None:
+        """Take away worktrees of changes that are done, where nothing is in them that is in no commit."""
+        for row in self.ask("list")["changes"]:
+            if row["state"] in ("blessed", "abandoned") and os.path.isdir(row["worktree"]):
+                self.as_agent(worktree.remove_worktree, self.station.code_dir, row["worktree"])
+
+    def abandon(self, row: dict, reason: str) -> dict:
+        """Give a change up: its branch and the reason stay, its worktree goes where nothing is only there."""
+        answer = self.ask("abandon", row["name"], reason=reason)["change"]
+        stays = self.as_agent(worktree.remove_worktree, self.station.code_dir, row["worktree"])
+        self.as_agent(tick_in_task, self.station.task_path, row["name"])
+        return {**answer, "worktree_stays": stays}
+
+    def diff(self, row: dict, how: str) -> str:
+        """Return what a change changes, as a patch or a summary."""
+        return self.as_agent(worktree.diff, self.station.code_dir, row["name"], self.main, how)
+
+
+def prepare_folder(station: Station) -> str:
+    """Return the folder that holds the worktrees, the agent's own, beside its code; make it where we may."""
+    base = station.places.data_dir if station.slots.is_inside else station.slots.folder
+    folder = f"{base}/changes"
+    if os.path.isdir(folder):
+        return folder
+    try:
+        os.mkdir(folder, 0o755)
+    except OSError as error:
+        raise AgentctlError(
+            f"the folder for worktrees {folder} cannot be made: {error.strerror}", "once as root: agentctl change list"
+        ) from error
+    if station.owner:
+        os.chown(folder, *station.owner)
+    return folder
+
+
+def snapshot_for(station: Station, ledger, name: str) -> str:
+    """Snapshot the state and note it with the change it was taken for; return its id."""
+    snapshot = agent_state.take_snapshot(station)
+    change_records.set_snapshot(ledger, name, snapshot)
+    return snapshot
+
+
+def action(name: str, about: str = "") -> str:
+    """Word a change as one of the task's pending actions."""
+    return f"change {name}" + (f": {' '.join(about.split())}" if about else "")
+
+
+def note_in_task(path: str, name: str, about: str) -> str:
+    """Add the change to the task's pending actions; return '' or why not."""
+    data = durable.read(path)
+    if data is None:
+        return "there is no current task"  # a new one would tell the agent that there is something to resume
+    try:
+        current = task.parse_bytes(data)
+    except task.TaskDamaged as error:
+        return error.message
+    if any(text.startswith(action(name)) for _, text in current.pending):
+        return ""
+    current.pending = [*current.pending, (False, action(name, about))]
+    durable.write(path, current.render().encode(), 0o644)
+    return ""
+
+
+def tick_in_task(path: str, name: str) -> str:
+    """Tick the change off in the task, where it is there."""
+    data = durable.read(path)
+    if data is None or not task.is_task(data):
+        return ""
+    current = task.parse_bytes(data)
+    mine = [text.partition(":")[0] == action(name) for _, text in current.pending]
+    if any(mine):
+        current.pending = [(done or is_it, text) for (done, text), is_it in zip(current.pending, mine, strict=True)]
+        durable.write(path, current.render().encode(), 0o644)
+    return ""
+
+
+def _at_home(user, function, *args) -> str:
+    """In the process that took on the agent's user: have that user's home, or git reads ours."""
+    if user is not None:
+        os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name)
+        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+            os.environ.pop(name, None)
+    try:
+        os.getcwd()
+    except OSError:  # of a tree that was switched away under the caller, or one that only root may enter
+        os.chdir("/")
+    try:
+        return json.dumps({"answer": function(*args) or ""})
+    except AgentctlError as error:  # its hint has to come back too
+        return json.dumps({"error": error.message, "hint": error.hint})

@@ -1,0 +1,248 @@
+"""The story of `change try`: make a candidate ready beside the running agent, run it, tell, keep the verdict."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import sys
+import tempfile
+import time
+
+from ..core.errors import AgentctlError
+from ..core.paths import ENTRY_PATH
+from ..generations import worktree
+from ..host import command
+from ..runtime.container import images
+from ..runtime.container.compose_project import Place
+from . import checks, rules
+from .checks import log_path
+from .service import prepare_folder
+
+SAID_IN_RECORD = 600
+FRESH_SECONDS = 60.0
+MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
+
+
+def run(changes, row: dict, seconds: float | None, say) -> dict:
+    """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens."""
+    facts, _ = changes.look(row)
+    lacks = rules.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
+    early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
+    if early:
+        raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
+    is_contained = is_wanted(changes)
+    folder, plan = f"{prepare_folder(changes.station)}/.trials", _plan(changes, row, facts.head, seconds)
+    made = json.loads(changes.as_agent(make_ready, folder, plan, _tools(changes)))
+    if made["complaint"]:
+        raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
+    try:
+        if is_contained:
+            made = complete(changes, plan, made)
+        verdict = _follow(changes, made, _limit(changes.station.config, plan), say)
+    finally:
+        if "own_run" in made:
+            keep_log(changes, made, plan["log"])
+        changes.as_agent(remove, made["folder"], made["run"])
+    record = {
+        "commit": facts.head,
+        "tree": facts.tree,
+        "ok": verdict["ok"],
+        "why": verdict["why"][:SAID_IN_RECORD],
+        "seconds": plan["seconds"],
+        "beats": verdict.get("beats", 0),
+        "log": plan["log"],
+        "lacks": verdict["lacks"],
+    }
+    changes.ask("try", row["name"], facts=record)
+    return {**record, "name": row["name"], "lines": verdict.get("lines", [])}
+
+
+def _plan(changes, row: dict, commit: str, seconds: float | None) -> dict:
+    """What the trial's process has to know: it runs as the agent's user, and asks nobody."""
+    station = changes.station
+    settings, places = station.config, station.places
+    in_code = [f"{station.code_dir}/.git", *([station.slots.folder] if station.slots.is_inside else [])]
+    return {
+        "worktree": row["worktree"], "commit": commit, "state": station.state_dir, "extra": station.extra_state,
+        "code": station.code_dir, "in_code": in_code, "doors": places.runtime_dir, "generation": 0,
+        "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
+        "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
+        "config": places.config_path, "cache": places.config_cache_path, "scope": places.scope,
+    }  # fmt: skip
+
+
+def _tools(changes) -> dict:
+    """What has to be there besides the source: the declared environment, and how it is built."""
+    config, user = changes.station.config.environment, changes.station.user
+    return {
+        "code": changes.station.code_dir,
+        "paths": config.paths,
+        "lockfiles": config.lockfiles,
+        "build": config.build,
+        "home": user.home if user else os.path.expanduser("~"),
+    }
+
+
+def _limit(settings, plan: dict) -> float:
+    return (
+        settings.agent.ready_timeout
+        + settings.heartbeat.longest_wait
+        + plan["seconds"]
+        + plan["smoke_limit"]
+        + settings.agent.stop_grace
+        + MARGIN_SECONDS
+    )
+
+
+def make_ready(folder: str, plan: dict, tools: dict) -> str:
+    """As the agent's user: the folders of one trial, the plan, the environment in the worktree."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _clear(folder)
+    place = tempfile.mkdtemp(prefix="t", dir=folder)
+    run = tempfile.mkdtemp(prefix="agentctl-try-", dir="/tmp")  # sockets want a short path
+    plan = {**plan, "folder": place, "run": run}
+    env = checks.environment(plan["worktree"], tools["code"], tools["paths"], tools["home"])
+    ignored = [p for p in tools["paths"] if worktree.is_ignored(plan["worktree"], p)]
+    part = checks.prepare_environment(
+        plan["worktree"], {**tools, "paths": ignored}, env, f"{plan['log'][:-4]}-build.log"
+    )
+    with open(f"{place}/plan.json", "w", encoding="utf-8") as file:
+        json.dump(plan, file)
+    return json.dumps(
+        {
+            "folder": place,
+            "run": run,
+            "plan": f"{place}/plan.json",
+            "complaint": "" if part.ok else part.said,
+            "hint": part.hint,
+        }
+    )
+
+
+def _clear(folder: str) -> None:
+    """Remove what trials left that were killed; one that is under way holds a lock."""
+    for name in os.listdir(folder):
+        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if time.time() - os.fstat(fd).st_mtime < FRESH_SECONDS:
+                continue  # its process is about to start
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
+def remove(place: str, run: str) -> str:
+    """Remove the copies that a trial was made with."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
+    return ""
+
+
+def _follow(changes, made: dict, limit: float, say) -> dict:
+    """Run the trial in a process of its own and pass on what it tells; return its last word."""
+    argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
+    user = None if "own_run" in made else changes.station.user  # a trial in a container asks the engine
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_", "WATCHDOG_"))}
+    env.update({"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {})
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    running = command.start(argv, env=env, user=user, stdin_fd=null, stderr_fd=null)
+    os.close(null)
+    verdict: dict = {}
+    lacks = ""
+    try:
+        for facts in _lines(running.stdout, limit):
+            if "ok" in facts:
+                verdict = facts
+            else:
+                lacks = facts.get("lacks", lacks)
+                say(facts)
+        verdict = verdict or {"ok": False, "why": "the trial ended without a verdict; its log tells more"}
+        return {**verdict, "lacks": lacks}
+    finally:
+        _end(running)
+
+
+def _lines(fd: int, limit: float):
+    """Yield what the trial tells, until it has ended or has used up all its time."""
+    left = b""
+    while select.select([fd], [], [], limit)[0]:
+        data = os.read(fd, 65536)
+        if not data:
+            return
+        *whole, left = (left + data).split(b"\n")
+        yield from (json.loads(line) for line in whole)
+
+
+def _end(running: command.Running) -> None:
+    """See the trial's process off: asked first, so that the candidate ends with it."""
+    os.close(running.stdout)
+    ended = os.pidfd_open(running.pid)
+    if not select.select([ended], [], [], 1.0)[0]:
+        os.kill(running.pid, command.SIGTERM)
+        if not select.select([ended], [], [], 60.0)[0]:
+            running.kill()
+            os.close(ended)
+            return
+    os.close(ended)
+    os.waitpid(running.pid, 0)
+
+
+def is_wanted(changes) -> bool:
+    """Tell whether the agent is in a container; raise AgentctlError for who may not talk to the engine."""
+    station = changes.station
+    if not station.is_contained:
+        return False
+    if station.places.scope == "system" and os.geteuid() != 0:
+        raise AgentctlError(
+            "a trial in a container needs Docker Engine, which the agent's user may not use",
+            "as root: agentctl change try",
+        )
+    return True
+
+
+def complete(changes, plan: dict, made: dict) -> dict:
+    """Add what a trial in a container needs to the plan; return where plan and sockets are."""
+    station = changes.station
+    place = Place(station)
+    with station.ledger() as ledger:
+        image = images.of_commit(place, ledger, plan["commit"], station.repository.git)
+    mark = os.urandom(3).hex()
+    run = f"{os.path.dirname(station.places.runtime_dir)}/try-{mark}"
+    os.makedirs(run, mode=0o711)
+    whole = {
+        **plan,
+        "folder": made["folder"],
+        "run": run,
+        "image": image,
+        "file": place.file,
+        "project": f"{place.project}-try-{mark}",
+        "log": f"{run}/log",
+        "kept_log": plan["log"],
+    }
+    with open(f"{run}/plan.json", "w", encoding="utf-8") as file:
+        json.dump(whole, file)
+    return {**made, "plan": f"{run}/plan.json", "own_run": run}
+
+
+def keep_log(changes, made: dict, path: str) -> None:
+    """Hand the log over to the agent's own folder, and remove ours."""
+    run = made["own_run"]
+    try:
+        with open(f"{run}/log", encoding="utf-8", errors="replace") as file:
+            changes.as_agent(_write, path, file.read())
+    except OSError:
+        pass  # it ended before it said anything
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def _write(path: str, text: str) -> str:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return ""

@@ -1,0 +1,131 @@
+"""`agentctl incidents` and `why`: what went wrong, with its evidence, and how it ended. Reads only."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from ..core import text
+from ..core.errors import AgentctlError
+from ..ledger import incidents as incident_rows
+from . import incident_report
+from .incident_report import Known
+
+
+@click.command()
+@click.option("-n", "count", type=click.IntRange(1), help="Only the newest N.")
+@click.pass_context
+def incidents(ctx: click.Context, count: int | None) -> None:
+    """List the incidents, newest first."""
+    with ctx.obj.station(lenient=True).ledger(read_only=True) as ledger:
+        rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count or -1)
+        if ctx.obj.as_json:
+            click.echo(text.to_json([incident_rows.as_public(ledger, row) for row in rows]))
+            return
+    for line in as_table(rows, time.time()):
+        click.echo(line)
+
+
+def as_table(rows: list[dict], now: float) -> list[str]:
+    """Return the table for people; the reason stands below each incident."""
+    if not rows:
+        return ["no incident yet"]
+    cells = [
+        [
+            row["id"],
+            text.ago(row["at"], now),
+            row["trigger"],
+            move(row["generation_from"], row["generation_to"]),
+            outcome(row),
+        ]
+        for row in rows
+    ]
+    header, *lines = text.table(["incident", "when", "trigger", "moved", "outcome"], cells)
+    reasons = [text.cut(f"  {text.one_line(row['reason'])}", text.WIDTH) for row in rows]
+    return [header, *(text for pair in zip(lines, reasons, strict=True) for text in pair)]
+
+
+def move(source: int | None, target: int | None) -> str:
+    """Return `6 -> 5`, or what of it is known."""
+    if target is None or source == target:
+        return "" if source is None else str(source)
+    return f"{'?' if source is None else source} -> {target}"
+
+
+def outcome(row: dict) -> str:
+    """Return how it ended, with its seconds where it was recovered from."""
+    if row["outcome"] == "recovered" and row["ended_at"]:
+        return f"recovered {text.duration(row['ended_at'] - row['at'])}"
+    return row["outcome"] or "open"
+
+
+@click.command()
+@click.argument("incident", default="")
+@click.pass_context
+def why(ctx: click.Context, incident: str) -> None:
+    """Tell what happened in INCIDENT (default: the newest), what was decided, what it cost.
+
+    The beginning of an id is enough.
+    """
+    station = ctx.obj.station(lenient=True)
+    with station.ledger(read_only=True) as ledger:
+        row = choose(ledger, incident)
+        if row is None:
+            _nothing(ctx.obj)
+            return
+        known = gather(station, ledger, row)
+    if ctx.obj.as_json:
+        sentences = [text for part in incident_report.tell(known) for text in part.sentences]
+        click.echo(text.to_json({**known.public, "story": sentences}))
+        return
+    click.echo("\n".join(incident_report.render(known, time.time())))
+
+
+def choose(ledger, wanted: str) -> dict | None:
+    """Return the incident that is meant, None if there is none; raise AgentctlError if unknown."""
+    rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC")
+    if not wanted:
+        return rows[0] if rows else None
+    found = [row for row in rows if row["id"].startswith(wanted)]
+    exact = [row for row in found if row["id"] == wanted]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    ids = ", ".join(row["id"] for row in (found or rows)[:10]) or "none"
+    what = f"'{wanted}' means {len(found)} incidents" if found else f"there is no incident '{wanted}'"
+    raise AgentctlError(what, f"{'they are' if found else 'known are'}: {ids}")
+
+
+def gather(station, ledger, row: dict) -> Known:
+    """Read what belongs to an incident: what its steps noted, where its trees are."""
+    public = incident_rows.as_public(ledger, row)
+    launch = ledger.one("SELECT * FROM launches WHERE id=?", row["launch"])
+    details = {
+        (step["attempt"], step["name"]): _json(step["detail"])
+        for step in ledger.all("SELECT * FROM steps WHERE incident=?", row["id"])
+    }
+    trees = {}
+    for attempt in public["attempts"]:
+        move = incident_rows.count_moves(ledger, row["id"], attempt["number"])
+        tree = f"{station.slots.quarantine_path(row['id'], move)}/tree"
+        if attempt["rung"] != "restart" and os.path.isdir(tree):
+            trees[attempt["number"]] = tree
+    generation = ledger.generation(row["generation_from"])
+    return Known(public, launch, generation, details, trees, station.config.agent.branch)
+
+
+def _json(text: str) -> dict:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _nothing(obj) -> None:
+    if obj.as_json:
+        click.echo("null")
+    else:
+        click.echo(f"nothing has happened to '{obj.name}' yet: there is no incident")

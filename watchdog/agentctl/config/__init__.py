@@ -1,0 +1,1 @@
+"""`agent.toml`: what may stand in it, reading, editing, presets; and the agent opened."""

@@ -1,0 +1,207 @@
+"""Everything of one agent, opened: its places, settings, user, and the hands that hold its parts.
+
+Doors and stories start here. It opens and locks; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from ..core.errors import AgentctlError, LockHeld
+from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, Places, slots_dir_of
+from ..generations.agent_repo import Repository
+from ..generations.slots import Slots
+from ..generations.tree_capture import Staging
+from ..generations.vault import Vault
+from ..host.command import Identity
+from ..host.journald import Journal
+from ..ledger import database
+from ..ledger.models import Limits
+from . import toml_file
+
+BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+
+
+class Station:
+    """One agent of this machine."""
+
+    def __init__(self, places: Places, config: toml_file.Config, complaint: str = "") -> None:
+        self.places, self.config = places, config
+        self.complaint = complaint  # what is wrong with agent.toml now, when the last valid one is used
+        self.user = find_identity(config.agent.user) if places.scope == SYSTEM else None
+        self.code_dir = config.agent.code.rstrip("/")
+        self.state_dir = config.state.dir.rstrip("/")
+        self.vault = Vault(places.vault_path)
+        where = config.agent.slots
+        hidden = "" if where == BESIDE else SLOTS_INSIDE
+        self.staging = Staging(places.staging_path, self.code_dir, self.user, hidden)
+        self.repository = Repository(self.code_dir, self.user, hidden)
+        self.slots = Slots(
+            slots_dir_of(self.code_dir, where),
+            self.code_dir,
+            self.user,
+            notes=places.data_dir if hidden else "",
+            is_mounted=where == MOUNTED,
+        )
+
+    @classmethod
+    def open(cls, name: str, *, lenient: bool = False) -> Station:
+        """Open the agent called `name`; `lenient` takes the last valid settings where agent.toml is broken."""
+        places = find_places(name)
+        if not os.path.exists(places.config_path):
+            raise AgentctlError(
+                f"there is no agent called '{name}' here ({places.config_path} is missing)",
+                "agentctl init PATH -- COMMAND adopts one",
+            )
+        paths = (places.config_path, places.config_cache_path)
+        if lenient:
+            config, complaint = toml_file.load_last_valid(*paths)
+            return cls(places, config, complaint or "")
+        return cls(places, toml_file.load_compiled(*paths))
+
+    def ledger(self, *, read_only: bool = False) -> database.Ledger:
+        """Open the ledger; raise LedgerDamaged where it needs rebuilding."""
+        return database.Ledger(self.places.ledger_path, read_only=read_only)
+
+    @property
+    def is_contained(self) -> bool:
+        """Tell whether the agent runs in a container (runtime `compose`)."""
+        return self.config.agent.runtime == "compose"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of rollback, as the settings have them."""
+        settings = self.config.rollback
+        return Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)
+
+    @property
+    def extra_state(self) -> list[str]:
+        """The patterns of state outside the folder, `~/` as the home of who the agent runs as."""
+        return [f"{self.home}{p[1:]}" if p.startswith("~/") else p for p in self.config.state.extra]
+
+    @property
+    def home(self) -> str:
+        """The home folder of who the agent runs as."""
+        return self.user.home if self.user else os.path.expanduser("~")
+
+    @property
+    def task_path(self) -> str:
+        """The file of the current task."""
+        return f"{self.state_dir}/current_task.md"
+
+    @property
+    def history_path(self) -> str:
+        """The file of the conversation."""
+        return f"{self.state_dir}/history.jsonl"
+
+    @property
+    def brief_path(self) -> str:
+        """The file that tells the agent what happened."""
+        return f"{self.state_dir}/BRIEF.md"
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """Who state files belong to, where that is not us."""
+        return (self.user.uid, self.user.gid) if self.user and not self.user.is_us else None
+
+    def incident_dir(self, incident: str) -> str:
+        """Return the folder of an incident's evidence."""
+        return f"{self.places.incidents_dir}/{incident}"
+
+    def launch_dir(self, launch_id: str) -> str:
+        """Return the folder of what a launch leaves."""
+        return f"{self.places.incidents_dir}/launches/{launch_id}"
+
+
+class Lock:
+    """An advisory lock on a file, held until `release` or the end of the process; children do not inherit it."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path, self.what = path, what
+        self._fd = -1
+
+    def take(self, wait_seconds: float = 0.0) -> Lock:
+        """Take the lock; raise LockHeld if somebody has it for longer than `wait_seconds`."""
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AgentctlError(f"cannot take the lock {self.path}: {error.strerror}") from error
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+                    os.close(self._fd)
+                    raise LockHeld(
+                        f"{self.what} is at work already (process {holder or 'unknown'})",
+                        "'agentctl status' shows what runs",
+                    ) from None
+                time.sleep(0.01)
+                continue
+            self._leave_name()
+            return self
+
+    def _leave_name(self) -> None:
+        """Write who holds it, for people; in place, for on a full disk a file that was cut cannot grow again."""
+        try:
+            os.pwrite(self._fd, f"{os.getpid():<11}\n".encode(), 0)
+        except OSError:
+            return
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def open_journal(identifier: str, places: Places) -> Journal:
+    """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
+    if os.environ.get("AGENTCTL_RUNTIME") != "direct":
+        # Of a process that ends with its last words the journal may not find the unit any more; `journalctl -u` looks
+        # for this field, too.
+        unit = "OBJECT_SYSTEMD_UNIT" if places.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
+        return Journal(identifier, {unit: f"{identifier}.service"})
+    has_folder = os.path.isdir(places.data_dir)
+    return Journal(identifier, to_stdout=True, copy_path=places.log_path if has_folder else "")
+
+
+def find_places(name: str) -> Places:
+    """Find where the agent's things are for whoever calls: root means the system, others themselves."""
+    scope = SYSTEM if os.geteuid() == 0 else USER
+    scope = os.environ.get("AGENTCTL_SCOPE", scope)
+    return Places(name, scope, dict(os.environ), os.getuid())
+
+
+def find_identity(name: str) -> Identity:
+    """Look up a user; raise AgentctlError if there is none of that name."""
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise AgentctlError(
+            f"agent.user: there is no user '{name}' on this machine",
+            f"useradd --system --create-home {name}, or agentctl config set agent.user NAME",
+        ) from None
+    groups = os.getgrouplist(name, entry.pw_gid)
+    return Identity(entry.pw_uid, entry.pw_gid, groups, name, entry.pw_dir)
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the machine (in a container: of its host)."""
+    with open(BOOT_ID_PATH) as file:
+        return file.read().strip()
+
+
+def new_id() -> str:
+    """Return a fresh id that sorts by time: UTC to the second and some randomness."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(3).hex()

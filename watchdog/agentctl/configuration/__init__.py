@@ -1,1 +1,0 @@
-"""agent.toml: what may stand in it, reading, editing, presets."""

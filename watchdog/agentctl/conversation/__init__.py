@@ -1,1 +1,0 @@
-"""What the agent knows: its task, its history, its sessions; never shortened."""

@@ -1,1 +1,0 @@
-"""What is decided, as pure functions: no clock, no file, no environment; tested as tables."""

@@ -1,0 +1,1 @@
+"""The machine's own parts, one module each: processes, the journal, mounts, disks, terminals."""

@@ -1,1 +1,0 @@
-"""What belongs to one launch, before and with it: the try, the state, the room on the disk, the environment."""

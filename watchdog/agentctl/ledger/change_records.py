@@ -1,0 +1,299 @@
+"""The record of changes in the ledger: who may write what. The only writer of the table `changes`.
+
+Called by who may write the ledger, and by the runner for the agent's user, who may not. What the agent says of its
+own checks is its word; approvals, condemned trees and the deadline of a confirmation are not its to write.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..changes import rules
+from ..core import fast_json
+from ..core.errors import AgentctlError
+from . import writers
+from .database import Ledger
+
+RECORDS = {"check": "checked", "try": "tried", "review": "reviewed"}
+COLUMNS = ("checked", "tried", "reviewed", "approved", "promotion")
+LONGEST_RECORD = 12_000  # what the runner takes in one request is 16 KiB
+LONGEST_TEXT = 1000
+MOST_LISTED = 40
+LONGEST_CONFIRM_SECONDS = 30 * 86400.0
+IDS = ("commit", "tree", "main", "merge")
+
+
+class Author:
+    """Who asks, and whether that is the agent itself (its user, or a process below it)."""
+
+    __slots__ = ("is_agent", "name")
+
+    def __init__(self, name: str, *, is_agent: bool) -> None:
+        self.name, self.is_agent = name, is_agent
+
+
+def handle(station, ledger: Ledger, request: dict, author: Author) -> dict:
+    """Carry out one request on the records; raise AgentctlError where it is refused."""
+    verb = _text(request, "verb", 20)
+    if verb == "list":
+        rows = ledger.changes()[-MOST_LISTED:]
+        return {"changes": [_public(ledger, row) for row in rows]}
+    if verb == "confirm":
+        return _confirm(station, ledger, author)
+    name = _text(request, "name", 100)
+    rules.check_name(name, station.config.change.prefixes)
+    if verb == "look":
+        return _look(ledger, name, request)
+    if verb == "start":
+        return _start(ledger, name, request, author)
+    row = ledger.change(name)
+    if row is None:
+        raise AgentctlError(f"there is no change '{name}'", "agentctl change list; agentctl change start begins one")
+    if verb in RECORDS:
+        return _record(ledger, row, RECORDS[verb], request, author)
+    if (
+        verb == "promote"
+        and author.is_agent
+        and station.config.change.review == "human"
+        and request.get("on_failure", "rollback") != "rollback"
+    ):
+        raise AgentctlError(
+            f"cannot promote '{name}' with --on-failure {request['on_failure']}: this is the agent "
+            "itself, and change.review is human",
+            "without it, or by somebody else, outside the agent",
+        )
+    doers = {"approve": _approve, "abandon": _abandon, "promote": _promote}
+    if verb not in doers:
+        raise AgentctlError(f"there is no request '{verb}'", "agentctl change --help")
+    return doers[verb](ledger, row, request, author)
+
+
+def load(row: dict) -> dict:
+    """Return a row with its records as dictionaries."""
+    return {**row, **{column: fast_json.loads(row[column]) for column in COLUMNS}}
+
+
+def condemned_with(ledger: Ledger, tree: str) -> dict | None:
+    """Return the newest generation that was condemned with this tree, or None."""
+    return ledger.one("SELECT * FROM generations WHERE tree=? AND status='condemned' ORDER BY number DESC", tree)
+
+
+def list_pending(ledger: Ledger) -> list[str]:
+    """Name the changes whose promotion waits for the one-shot or is under way there."""
+    targets = [row["target"] for row in ledger.all("SELECT target FROM requests WHERE incident='' AND verb='promote'")]
+    attempt = ledger.open_attempt()
+    if attempt is not None and attempt["rung"] == "promote":
+        targets.append(attempt["target"])
+    return [(ledger.generation(int(target)) or {"change": ""})["change"] for target in targets]
+
+
+def set_snapshot(ledger: Ledger, name: str, snapshot: str) -> None:
+    """Note the state that a change departed from."""
+    ledger.update("changes", {"name": name}, snapshot=snapshot)
+
+
+def set_generation(ledger: Ledger, name: str, number: int) -> None:
+    """Note the candidate that a change became."""
+    ledger.update("changes", {"name": name}, generation=number)
+
+
+def set_promoted(ledger: Ledger, name: str, at: float) -> None:
+    """Say that a change is in place."""
+    ledger.update("changes", {"name": name}, status=rules.PROMOTED, ended_at=at)
+
+
+def put_back(ledger: Ledger, name: str, reason: str) -> None:
+    """Open a change whose promotion came to nothing again."""
+    ledger.update("changes", {"name": name}, status=rules.OPEN, reason=reason)
+
+
+def _look(ledger: Ledger, name: str, request: dict) -> dict:
+    row = ledger.change(name)
+    tree = request.get("tree")
+    condemned = condemned_with(ledger, tree) if isinstance(tree, str) and tree else None
+    known = {key: condemned[key] for key in ("number", "reason", "condemned_at")} if condemned else None
+    generation = ledger.generation(row["generation"]) if row else None
+    shown = {key: generation[key] for key in ("number", "status", "reason", "confirm_by")} if generation else None
+    return {
+        "change": load(row) if row else None,
+        "condemned": known,
+        "generation": shown,
+        "state": rules.tell_state(row, generation) if row else None,
+        "is_open": bool(row) and rules.is_open(row, generation),
+        "pending": name in list_pending(ledger),
+        "incident": (ledger.open_incident() or {}).get("id"),
+        "halted": ledger.meta("halted") or "",
+    }
+
+
+def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
+    facts = {"base": _id(request, "base"), "worktree": _text(request, "worktree", 1000)}
+    about = _text(request, "about", LONGEST_TEXT)
+    row = ledger.change(name)
+    with ledger.transaction():
+        if row is None:
+            ledger.insert(
+                "changes",
+                name=name,
+                about=about,
+                author=author.name,
+                started_at=time.time(),
+                status=rules.OPEN,
+                **facts,
+            )
+        else:
+            is_done = rules.tell_state(row, ledger.generation(row["generation"])) in (rules.ABANDONED, "blessed")
+            status = rules.OPEN if is_done else row["status"]
+            ledger.update(
+                "changes",
+                {"name": name},
+                status=status,
+                reason="",
+                worktree=facts["worktree"],
+                about=about or row["about"],
+                ended_at=None,
+            )
+        ledger.event("change", f"{name}: started by {author.name}" + (f": {about}" if about else ""))
+    return {"change": load(ledger.change(name))}
+
+
+def _record(ledger: Ledger, row: dict, column: str, request: dict, author: Author) -> dict:
+    """Keep what a check, a trial or a review said of one commit."""
+    facts = request.get("facts")
+    if not isinstance(facts, dict):
+        raise AgentctlError(f"a record of '{row['name']}' has to be an object", "agentctl change --help")
+    record = {
+        **facts,
+        "commit": _id(facts, "commit"),
+        "tree": _id(facts, "tree"),
+        "at": time.time(),
+        "by": author.name,
+        "by_agent": author.is_agent,
+    }
+    text = fast_json.dumps(record)
+    if len(text) > LONGEST_RECORD:
+        raise AgentctlError(f"a record of '{row['name']}' is longer than {LONGEST_RECORD} characters")
+    verdict = "" if record.get("ok", True) else " (failed)"
+    with ledger.transaction():
+        ledger.update("changes", {"name": row["name"]}, **{column: text})
+        ledger.event("change", f"{row['name']}: {column} at {record['commit'][:12]} by {author.name}{verdict}")
+    return {"change": load(ledger.change(row["name"]))}
+
+
+def _approve(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+    if author.is_agent:
+        raise AgentctlError(
+            f"cannot approve '{row['name']}': this is the agent itself",
+            "another user has to: sudo agentctl change approve, or outside the agent's session",
+        )
+    record = {
+        "commit": _id(request, "commit"),
+        "at": time.time(),
+        "by": author.name,
+        "note": _text(request, "note", LONGEST_TEXT),
+    }
+    with ledger.transaction():
+        ledger.update("changes", {"name": row["name"]}, approved=fast_json.dumps(record))
+        ledger.event("change", f"{row['name']}: {record['commit'][:12]} approved by {author.name}")
+    return {"change": load(ledger.change(row["name"]))}
+
+
+def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+    reason = _text(request, "reason", LONGEST_TEXT)
+    if row["name"] in list_pending(ledger):
+        raise AgentctlError(f"cannot abandon '{row['name']}': it is being promoted", "agentctl status")
+    with ledger.transaction():
+        ledger.update("changes", {"name": row["name"]}, status=rules.ABANDONED, reason=reason, ended_at=time.time())
+        ledger.event("change", f"{row['name']}: abandoned by {author.name}" + (f": {reason}" if reason else ""))
+    return {"change": load(ledger.change(row["name"]))}
+
+
+def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+    """Keep the wish; whether it may be fulfilled is judged anew by who fulfils it."""
+    pending = list_pending(ledger)
+    if row["name"] in pending:
+        return {"change": load(row)}  # the one-shot goes by what was asked for first
+    if pending:
+        raise AgentctlError(
+            f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",
+            f"agentctl change promote {row['name']}, when that is in place",
+        )
+    on_failure, seconds = request.get("on_failure", "rollback"), request.get("confirm_seconds")
+    if on_failure not in rules.ON_FAILURE:
+        raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(rules.ON_FAILURE)}")
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_CONFIRM_SECONDS):
+        raise AgentctlError(
+            f"cannot promote '{row['name']}' so: not a time for its confirmation", "--confirm-within takes up to 30d"
+        )
+    wish = {key: _id(request, key) for key in IDS}
+    wish |= {
+        "on_failure": on_failure,
+        "confirm_seconds": seconds,
+        "force": bool(request.get("force")),
+        "at": time.time(),
+        "by": author.name,
+    }
+    with ledger.transaction():
+        ledger.update(
+            "changes",
+            {"name": row["name"]},
+            promotion=fast_json.dumps(wish),
+            status=rules.PROMOTING,
+            reason="",
+            ended_at=None,
+        )
+        forced = " --force" if wish["force"] else ""
+        ledger.event("change", f"{row['name']}: promote {wish['commit'][:12]}{forced} asked for by {author.name}")
+    return {"change": load(ledger.change(row["name"]))}
+
+
+def _confirm(station, ledger: Ledger, author: Author) -> dict:
+    """Lift the deadline of what runs; raise AgentctlError if there is none, or it is not the caller's to lift."""
+    last = ledger.last_launch()
+    generation = ledger.generation(last["generation"]) if last else None
+    if generation is None or generation["confirm_by"] is None or generation["status"] == "condemned":
+        raise AgentctlError("there is nothing to confirm", "agentctl change list; agentctl status")
+    if author.is_agent and station.config.change.review == "human":
+        raise AgentctlError(
+            f"cannot confirm generation {generation['number']}: this is the agent itself, and change.review is human",
+            "somebody else has to: agentctl confirm, outside the agent",
+        )
+    if time.time() >= generation["confirm_by"]:
+        raise AgentctlError(
+            f"too late to confirm generation {generation['number']}: its time is over",
+            "agentctl why; agentctl rollback undo brings it back",
+        )
+    with ledger.transaction():
+        writers.set_deadline(ledger, generation["number"], None)
+        ledger.event("confirm", f"generation {generation['number']} confirmed by {author.name}")
+    return {"generation": generation["number"], "change": generation["change"], "by": author.name}
+
+
+def _public(ledger: Ledger, row: dict) -> dict:
+    """A change as a list shows it."""
+    generation = ledger.generation(row["generation"])
+    shown = {
+        key: row[key]
+        for key in ("name", "about", "author", "started_at", "worktree", "status", "generation", "ended_at")
+    }
+    reason = generation["reason"] if generation and generation["status"] == "condemned" else row["reason"]
+    return {
+        **shown,
+        "state": rules.tell_state(row, generation),
+        "reason": reason,
+        "is_open": rules.is_open(row, generation),
+    }
+
+
+def _text(request: dict, key: str, longest: int) -> str:
+    value = request.get(key, "")
+    if not isinstance(value, str) or len(value) > longest:
+        raise AgentctlError(f"'{key}' has to be a text of at most {longest} characters")
+    return value
+
+
+def _id(request: dict, key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str) or len(value) not in (40, 64) or any(c not in "0123456789abcdef" for c in value):
+        raise AgentctlError(f"'{key}' has to be a full object id")
+    return value

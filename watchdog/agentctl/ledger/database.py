@@ -1,0 +1,339 @@
+"""The ledger: our durable record of generations, launches, tries, incidents, steps, requests (SQLite, FULL)."""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3  # the package around it imports datetime and functools, 5 ms we do not use
+import os
+import time
+
+from ..core import fast_json
+from ..core.errors import AgentctlError, TooNew
+
+REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
+
+
+class LedgerDamaged(AgentctlError):
+    """The ledger cannot be read: torn, empty, missing, not ours, or of a newer version."""
+
+
+class LedgerUnavailable(LedgerDamaged):
+    """The file may be whole: the disk is full, it is locked, we are too old for it. Nothing to rebuild."""
+
+
+class LedgerTooNew(TooNew, LedgerUnavailable):
+    """A newer agentctl has written it."""
+
+
+NOT_THE_FILE_S_FAULT = (
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+OF_THE_FILE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+
+
+class Ledger:
+    """An open ledger; use as a context manager around one piece of work."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        """Open the ledger at `path`; raise LedgerDamaged if it is missing or not a whole ledger of ours."""
+        self.path = path
+        if not os.path.exists(path) or os.path.getsize(path) == 0:
+            raise LedgerDamaged(f"ledger {path} is {'empty' if os.path.exists(path) else 'missing'}", REBUILT)
+        if not os.path.isfile(path):
+            raise LedgerDamaged(f"ledger {path} is no file", REBUILT)
+        try:
+            version = self._look(read_only)
+            if not read_only:
+                self.close()
+                self._connect(read_only=False)
+                if 0 < version < VERSION:
+                    version = self._bring_up_to_date()
+        except (sqlite3.Error, ValueError) as error:
+            if hasattr(self, "db"):
+                self.close()  # not when the error is forgotten: an open file keeps its file system busy
+            if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
+                raise LedgerUnavailable(f"ledger {path} cannot be opened now: {_in_words(error, path)}") from error
+            raise LedgerDamaged(f"ledger {path} cannot be read: {error}", REBUILT) from error
+        self.version = version
+        if version > VERSION:
+            self.close()
+            raise LedgerTooNew(f"ledger {path}", version, VERSION)
+        if version < 1:
+            self.close()
+            raise LedgerDamaged(f"ledger {path} is of version {version}; this agentctl knows {VERSION}", REBUILT)
+
+    @classmethod
+    def create(cls, path: str) -> Ledger:
+        """Make an empty ledger, complete or not at all: built under another name, then renamed."""
+        temp = f"{path}.new"
+        for leftover in (temp, f"{temp}-wal", f"{temp}-shm", f"{temp}-journal"):
+            if os.path.exists(leftover):
+                os.unlink(leftover)
+        fd = os.open(temp, os.O_CREAT | os.O_WRONLY, 0o600)
+        os.close(fd)
+        connection = sqlite3.connect(temp, isolation_level=None)
+        connection.execute("PRAGMA synchronous=EXTRA")
+        added = "".join(f"{statement}; " for statements in MIGRATIONS.values() for statement in statements)
+        connection.executescript(f"BEGIN; {SCHEMA} {added} INSERT INTO meta VALUES ('version', '{VERSION}'); COMMIT;")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        os.rename(temp, path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        return cls(path)
+
+    def _look(self, read_only: bool) -> int:
+        """Return the file's version, seen by a connection that may not write.
+
+        One that may would, at its end, remove the log of a file that is broken, and with it what only the log holds.
+        """
+        try:
+            self._connect(read_only=True)
+            return int(self.meta("version") or 0)
+        except sqlite3.Error as error:
+            if read_only or _is_the_file_s_fault(error.sqlite_errorcode):
+                raise
+        self.close()
+        self._connect(read_only=False)  # it may be allowed more
+        return int(self.meta("version") or 0)
+
+    def _connect(self, read_only: bool) -> None:
+        mode = "ro" if read_only else "rw"
+        quoted = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        self.db = sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=20)
+        self.db.row_factory = _as_dict
+        self.db.execute("PRAGMA synchronous=FULL")
+
+    def _bring_up_to_date(self) -> int:
+        """Add what newer versions have, all of it or nothing; whoever else does it at this moment was first."""
+        with self.transaction():
+            for version in range(int(self.meta("version")) + 1, VERSION + 1):
+                for statement in MIGRATIONS[version]:
+                    self.db.execute(statement)
+            self.set_meta("version", str(VERSION))
+        return VERSION
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    def transaction(self) -> Transaction:
+        """Group writes: all of them on disk at its end, or none."""
+        return Transaction(self.db)
+
+    def check(self) -> str:
+        """Return '' if the file is sound, else what SQLite says; raise LedgerUnavailable if it cannot tell now."""
+        try:
+            rows = self.db.execute("PRAGMA quick_check(3)").fetchall()
+        except sqlite3.Error as error:
+            if not _is_the_file_s_fault(getattr(error, "sqlite_errorcode", 0)):
+                raise LedgerUnavailable(f"ledger {self.path} cannot be read now: {_in_words(error)}") from error
+            return str(error)
+        said = "; ".join(str(next(iter(row.values()))) for row in rows)
+        return "" if said == "ok" else said
+
+    # -- facts by key ---------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        """Return a fact about the agent as a whole, None if it is not known."""
+        row = self.db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return row["value"] if row else None
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Note a fact about the agent as a whole; None forgets it."""
+        if value is None:
+            self.db.execute("DELETE FROM meta WHERE key=?", (key,))
+        else:
+            self.db.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value", (key, value)
+            )
+
+    def event(self, kind: str, text: str) -> None:
+        """Record something that happened, for people; nothing decides by it."""
+        self.db.execute("INSERT INTO events (at, kind, text) VALUES (?, ?, ?)", (time.time(), kind, text))
+
+    # -- rows -----------------------------------------------------------------------------------------------
+
+    def all(self, sql: str, *values: object) -> list[dict]:
+        """Return all rows of a query."""
+        return self.db.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: object) -> dict | None:
+        """Return the first row of a query, None if there is none."""
+        return self.db.execute(sql, values).fetchone()
+
+    def insert(self, table: str, **row: object) -> int:
+        """Add a row; return its rowid."""
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        return self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())).lastrowid
+
+    def update(self, table: str, key: dict[str, object], **changes: object) -> int:
+        """Change the rows that `key` means; return how many."""
+        sets = ", ".join(f"{name}=?" for name in changes)
+        where = " AND ".join(f"{name}=?" for name in key)
+        return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}", (*changes.values(), *key.values())).rowcount
+
+    # -- what the stories ask -------------------------------------------------------------------------------
+
+    def generation(self, number: int | None) -> dict | None:
+        """Return a generation, None if there is none of that number."""
+        return self.one("SELECT * FROM generations WHERE number=?", number)
+
+    def generations(self) -> list[dict]:
+        """Return all generations, oldest first."""
+        return self.all("SELECT * FROM generations ORDER BY number")
+
+    def last_known_good(self) -> dict | None:
+        """Return the good generation that was blessed last and was not pruned."""
+        return self.one(
+            "SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
+            "ORDER BY blessed_at DESC, number DESC LIMIT 1"
+        )  # without a commit: pruned
+
+    def last_launch(self) -> dict | None:
+        """Return the newest launch, None before the first."""
+        return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
+
+    def last_run(self) -> dict | None:
+        """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
+        return self.one(
+            "SELECT * FROM launches WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1"
+        )
+
+    def open_incident(self) -> dict | None:
+        """Return the incident without an outcome, None if there is none."""
+        return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")
+
+    def open_attempt(self) -> dict | None:
+        """The intent: an attempt that was decided and not yet carried out to its end."""
+        return self.one("SELECT * FROM attempts WHERE is_open=1 ORDER BY at DESC LIMIT 1")
+
+    def next_request(self) -> dict | None:
+        """Return the oldest request that no incident has taken up."""
+        return self.one("SELECT * FROM requests WHERE incident='' ORDER BY number LIMIT 1")
+
+    def changes(self) -> list[dict]:
+        """Every change, oldest first; none in a ledger from before there were any."""
+        return self.all("SELECT * FROM changes ORDER BY started_at, rowid") if self.version > 1 else []
+
+    def change(self, name: str) -> dict | None:
+        """Return a change by its name, None if there is none."""
+        return self.one("SELECT * FROM changes WHERE name=?", name) if self.version > 1 else None
+
+    def evidence(self, incident: str) -> dict:
+        """Return what is known about an incident."""
+        row = self.one("SELECT evidence FROM incidents WHERE id=?", incident)
+        return fast_json.loads(row["evidence"]) if row else {}
+
+    def add_evidence(self, incident: str, **facts: object) -> None:
+        """Add facts to what is known about an incident."""
+        merged = {**self.evidence(incident), **facts}
+        self.update("incidents", {"id": incident}, evidence=fast_json.dumps(merged))
+
+
+class Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, rolled back when the body raises."""
+
+    def __init__(self, db: object) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if not kind:
+                self.db.execute("COMMIT")
+        finally:
+            if self.db.in_transaction:  # on a full disk SQLite may have ended it, or may have left it open
+                self.db.execute("ROLLBACK")
+
+
+def _in_words(error: Exception, path: str = "") -> str:
+    """SQLite says `disk I/O error` of many things; its name tells them apart, of a file the system's word."""
+    name = getattr(error, "sqlite_errorname", "")
+    if "CANTOPEN" in name and path:
+        return f"{error}: {_why_not(path)}"
+    return f"{error} ({name})" if "IOERR" in name else str(error)
+
+
+def _why_not(path: str) -> str:
+    """Open what SQLite could not, as it would; return what the system says."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        for suffix in ("-wal", "-shm"):
+            os.close(os.open(path + suffix, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return str(error)
+    return "now it can be"
+
+
+def _is_the_file_s_fault(code: int) -> bool:
+    """Tell damage from a disk that is full or broken elsewhere: then the same file may be whole tomorrow."""
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return code in OF_THE_FILE
+    return code & 0xFF not in NOT_THE_FILE_S_FAULT
+
+
+def _as_dict(cursor: object, row: tuple) -> dict:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+VERSION = 3
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY, vault_commit TEXT NOT NULL, commit_id TEXT NOT NULL, tree TEXT NOT NULL,
+    branch TEXT NOT NULL, status TEXT NOT NULL, source TEXT NOT NULL, created_at REAL NOT NULL,
+    blessed_at REAL, condemned_at REAL, reason TEXT NOT NULL DEFAULT '', tries_left INTEGER NOT NULL,
+    snapshot TEXT NOT NULL DEFAULT '', is_golden INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX generations_tree ON generations (tree);
+CREATE TABLE launches (
+    id TEXT PRIMARY KEY, generation INTEGER NOT NULL, started_at REAL NOT NULL, boot_id TEXT NOT NULL,
+    snapshot TEXT NOT NULL DEFAULT '', incident TEXT NOT NULL DEFAULT '', ready_at REAL, first_beat_at REAL,
+    ended_at REAL, end TEXT NOT NULL DEFAULT '', trigger TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    exit_status INTEGER, exit_signal INTEGER);
+CREATE INDEX launches_started ON launches (started_at);
+CREATE TABLE incidents (
+    id TEXT PRIMARY KEY, at REAL NOT NULL, trigger TEXT NOT NULL, reason TEXT NOT NULL, launch TEXT NOT NULL,
+    generation_from INTEGER, generation_to INTEGER, decision TEXT NOT NULL DEFAULT '',
+    evidence TEXT NOT NULL DEFAULT '{}', outcome TEXT NOT NULL DEFAULT '', ended_at REAL);
+CREATE TABLE attempts (
+    incident TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, rung TEXT NOT NULL, target INTEGER,
+    reason TEXT NOT NULL, is_open INTEGER NOT NULL, PRIMARY KEY (incident, number));
+CREATE TABLE steps (
+    incident TEXT NOT NULL, attempt INTEGER NOT NULL, name TEXT NOT NULL, started_at REAL NOT NULL,
+    ended_at REAL, detail TEXT NOT NULL DEFAULT '', PRIMARY KEY (incident, attempt, name));
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY, at REAL NOT NULL, verb TEXT NOT NULL, target TEXT NOT NULL, author TEXT NOT NULL,
+    reason TEXT NOT NULL, incident TEXT NOT NULL DEFAULT '');
+CREATE TABLE events (number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+# What each version added; a ledger that lacks it is brought up to date when it is opened for writing.
+MIGRATIONS = {
+    2: (
+        "ALTER TABLE generations ADD COLUMN change TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN on_failure TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN confirm_by REAL",
+        ("CREATE TABLE changes (name TEXT PRIMARY KEY, about TEXT NOT NULL, author TEXT NOT NULL, "
+         "started_at REAL NOT NULL, base TEXT NOT NULL, worktree TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '', "
+         "status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', checked TEXT NOT NULL DEFAULT '{}', "
+         "tried TEXT NOT NULL DEFAULT '{}', reviewed TEXT NOT NULL DEFAULT '{}', "
+         "approved TEXT NOT NULL DEFAULT '{}', promotion TEXT NOT NULL DEFAULT '{}', generation INTEGER, "
+         "ended_at REAL)"),
+    ),
+    3: (  # the image a generation runs in, and what it was built from (runtime `compose`)
+        "ALTER TABLE generations ADD COLUMN image TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN image_inputs TEXT NOT NULL DEFAULT ''",
+    ),
+}  # fmt: skip

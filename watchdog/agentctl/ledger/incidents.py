@@ -1,0 +1,80 @@
+"""Incidents in the ledger: open one, add to its story, end it. It decides nothing and moves nothing."""
+
+from __future__ import annotations
+
+import time
+
+from ..config.context import new_id
+from ..core import fast_json
+from ..runner.launch import Launch
+from . import writers
+from .database import Ledger
+
+
+def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) -> str:
+    """Open an incident for a launch, or return the one that is still open."""
+    current = ledger.open_incident()
+    if current is not None:
+        return current["id"]
+    incident_id = new_id()
+    at = launch["ended_at"] if launch and launch["ended_at"] and not trigger.startswith("request") else time.time()
+    writers.open_incident(
+        ledger,
+        incident_id,
+        at=at,
+        trigger=trigger,
+        reason=reason,
+        launch=launch["id"] if launch else "",
+        generation_from=launch["generation"] if launch else None,
+    )
+    return incident_id
+
+
+def recover(ledger: Ledger, launch: Launch, beat_at: float) -> None:
+    """Write `recovered`: the heartbeat came from this launch, so from the target generation, after its start."""
+    end(ledger, launch.incident, "recovered", beat_at, generation_to=launch.generation["number"])
+
+
+def end(ledger: Ledger, incident_id: str, outcome: str, at: float, **facts: object) -> None:
+    """End an incident once; a second end changes nothing."""
+    with ledger.transaction():
+        row = ledger.one("SELECT outcome FROM incidents WHERE id=?", incident_id)
+        if row is None or row["outcome"]:
+            return
+        writers.end_incident(ledger, incident_id, outcome, at=at, **facts)
+        ledger.event(outcome, f"incident {incident_id}: {outcome}")
+
+
+def rescue_branch(incident_id: str, move: int) -> str:
+    """Name the branch that keeps the work that the `move`-th switch of an incident took away."""
+    return f"rescue/{incident_id}" + ("" if move <= 1 else f"-{move}")
+
+
+def count_moves(ledger: Ledger, incident_id: str, up_to: int) -> int:
+    """Count the attempts of an incident that move code, up to and with attempt number `up_to`."""
+    return ledger.one(
+        "SELECT count(*) AS n FROM attempts WHERE incident=? AND number<=? AND rung<>'restart'", incident_id, up_to
+    )["n"]
+
+
+def as_public(ledger: Ledger, row: dict) -> dict:
+    """Return an incident as `incidents --json` shows it."""
+    steps = ledger.all(
+        "SELECT attempt, name, started_at, ended_at, detail FROM steps WHERE incident=? "
+        "ORDER BY attempt, started_at, rowid",
+        row["id"],
+    )
+    attempts = ledger.all(
+        "SELECT number, at, rung, target, reason FROM attempts WHERE incident=? ORDER BY number", row["id"]
+    )
+    ended = row["ended_at"]
+    return {
+        "id": row["id"], "at": row["at"], "trigger": row["trigger"], "reason": row["reason"],
+        "evidence": fast_json.loads(row["evidence"]), "decision": row["decision"], "from": row["generation_from"],
+        "to": row["generation_to"], "attempts": attempts,
+        "steps": [{"attempt": s["attempt"], "name": s["name"], "at": s["started_at"],
+                   "seconds": round(s["ended_at"] - s["started_at"], 4) if s["ended_at"] else None}
+                  for s in steps],
+        "outcome": row["outcome"] or None, "seconds": round(ended - row["at"], 3) if ended else None,
+        "launch": row["launch"],
+    }  # fmt: skip

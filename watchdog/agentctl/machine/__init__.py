@@ -1,1 +1,0 @@
-"""The machine's own parts, one module each: processes, systemd, tmux, sockets, the journal."""

@@ -1,1 +1,0 @@
-"""What may go, and the proof that nothing else goes."""

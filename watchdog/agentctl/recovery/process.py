@@ -1,0 +1,303 @@
+"""The rollback routine: the one thing that moves code or state back. Observe, decide, act, record.
+
+It is level-triggered: it re-reads the ledger until nothing is wanted, so it may be started at any time, by anyone,
+twice, or in the middle of its own unfinished work. It never starts the agent; its exit status tells who does.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3  # the package around it imports what is not used here
+import os
+import time
+
+from ..config.context import Lock, Station, find_places, open_journal
+from ..core import fast_json
+from ..core.errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, CannotGoOn, TooNew, in_words, is_no_storage
+from ..generations import rebuild_ledger
+from ..generations.ignored import ask_ignored
+from ..host import disk_space
+from ..host.journald import Journal
+from ..ledger import incidents, writers
+from ..ledger.database import Ledger
+from ..runner import launch
+from . import policy
+from .executor import Attempt, carry_out, why_no_undo
+
+EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
+EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
+EXIT_HALTED = 77
+LOCK_WAIT_SECONDS = 120.0
+STOP_WAIT_SECONDS = 60.0
+JUST_STOPPED_SECONDS = 30.0
+
+
+def main(name: str) -> int:
+    """Run the routine for one agent; return its unit's exit status."""
+    journal = open_journal(f"{name}-rollback", find_places(name))
+    try:
+        station = Station.open(name, lenient=True)
+        places = station.places
+        # The runner holds the second lock while it lives: having it proves that nothing is launched meanwhile.
+        with (
+            Lock(places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS),
+            Lock(places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
+        ):
+            disk_space.look_ahead(station, journal.warning)
+            return disk_space.with_room(station, lambda: _until_nothing_is_wanted(station, journal), journal.warning)
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        journal.error(in_words(error))
+        # On a full disk the rescue is to tell and to wait: other code would not start either.
+        return EXIT_NO_STORAGE if is_no_storage(error) else getattr(error, "exit_code", EXIT_FAILED)
+
+
+def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
+    station.slots.check_mounted()
+    try:
+        ledger = rebuild_ledger.open_or_rebuild(station, journal.warning)
+    except TooNew as error:
+        from ..runner import launch_off_record
+
+        launch_off_record.leave_alone(station, error, journal)
+        return EXIT_RELAUNCH
+    if station.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
+        journal.warning(f"agentctl: finishing a switch that was cut off: {station.slots.finish_move()}")
+    while True:
+        attempt = Attempt.unfinished(station, ledger)
+        if attempt is not None:
+            journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
+            try:
+                carry_on(attempt, journal)
+            except CannotGoOn as error:
+                return _halt_where_it_is(attempt, error, journal)
+            if ledger.next_request() is None:
+                return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
+            continue
+        last = ledger.last_launch()
+        if last is not None and last["end"] == policy.RUNNING:
+            _close_cut_off(ledger, last)
+        if os.path.exists(station.places.launching_path):
+            _record_unbegun(ledger)
+            os.unlink(station.places.launching_path)
+            last = ledger.last_launch()
+        if last is not None and disk_space.has_hindered(station, last):
+            raise disk_space.no_storage(station, AgentctlError(last["reason"]))  # another launch would end the same way
+        world = observe(station, ledger)
+        status = act(station, ledger, world, policy.decide(world), journal)
+        if ledger.next_request() is None:
+            return status
+
+
+def carry_on(attempt: Attempt, journal: Journal) -> None:
+    """Go on with what was cut off: a promotion has other steps than a rollback."""
+    if attempt.rung == policy.PROMOTE:
+        from . import promotion
+
+        promotion.carry_out(attempt, journal)
+    else:
+        carry_out(attempt, journal)
+
+
+def _close_cut_off(ledger: Ledger, last: dict) -> None:
+    """The agent's lock is ours, so the launch that looks alive is not."""
+    if last["boot_id"] == launch.boot_id():
+        launch.close_lost(ledger, last)
+    else:
+        launch.settle_last_launch(ledger)
+
+
+def _record_unbegun(ledger: Ledger) -> None:
+    """A runner that was killed before its launch was on record is a failure, though the last one on record is none."""
+    last = ledger.last_launch()
+    wanted = last["generation"] if last else (ledger.last_known_good() or {}).get("number")
+    if wanted is not None and (last is None or last["end"] in (policy.STOPPED, policy.REBOOTED)):
+        launch.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
+
+
+def observe(station: Station, ledger: Ledger) -> policy.World:
+    """Read everything a decision needs."""
+    now = time.time()
+    opened = ledger.open_incident()
+    attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]) if opened else []
+    reset_at = float(ledger.meta("limits_reset_at") or 0)
+    since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
+    recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
+    return policy.World(
+        now=now,
+        limits=station.limits,
+        launch=ledger.last_launch(),
+        generations=ledger.generations(),
+        incident=opened,
+        attempts=attempts,
+        recent=recent,
+        request=ledger.next_request(),
+        is_halted=bool(ledger.meta("halted")),
+        paused_until=float(ledger.meta("paused_until") or 0),
+        failure=_new_failure(ledger),
+    )
+
+
+def _new_failure(ledger: Ledger) -> str:
+    """Name the run of the agent whose failure called us and is not answered yet, '' if there is none.
+
+    systemd tells every run of ours about the agent's last one, also a run that a person or the watchdog started.
+    """
+    if os.environ.get("MONITOR_SERVICE_RESULT", "success") == "success":
+        return ""
+    failed = os.environ.get("MONITOR_INVOCATION_ID", "unknown")
+    return "" if failed == ledger.meta("answered") else failed
+
+
+def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    """Carry a decision out; return the exit status that follows from it."""
+    if decision.action == policy.UNDO and (why_not := why_no_undo(station, ledger)):
+        decision = policy.Decision(policy.NOTHING, why_not)
+    if decision.action == policy.NOTHING:
+        if world.request is None and world.paused_until <= world.now and disk_space.is_called_for(station):
+            raise disk_space.no_storage(station, AgentctlError("there was none to record what failed"))
+        finish_restart(station, ledger, world, journal)
+        return _nothing(ledger, world, decision, journal)
+    if decision.action == policy.HALT:
+        if not world.is_halted and world.launch is not None:
+            keep_scene(station, ledger, world, decision)
+        return _halt(ledger, world, decision, journal)
+    if decision.action == policy.PROMOTE:
+        from . import promotion
+
+        row = promotion.intend(ledger, world.request, decision.target, decision.reason)
+        journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
+        promotion.carry_out(Attempt(station, ledger, row), journal)
+        return EXIT_RELAUNCH
+    is_asked = world.launch is not None and world.launch["end"] == policy.ASKED and not policy.answers(world)
+    if is_asked and decision.action == policy.RESTART:
+        _note_asked(ledger, world.launch, decision)
+        return EXIT_RELAUNCH
+    is_asked_later = decision.action == policy.RESTART or station.slots.is_inside
+    asked = None if is_asked_later else ask_ignored(station, station.code_dir)
+    attempt = Attempt.decide(station, ledger, world, decision)
+    attempt.ignored_inquiry = asked
+    journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
+    try:
+        carry_out(attempt, journal)
+    except CannotGoOn as error:
+        return _halt_where_it_is(attempt, error, journal)
+    if decision.action == policy.RESTART:
+        page_if_asked(station, world)
+    return EXIT_RELAUNCH
+
+
+def finish_restart(station: Station, ledger: Ledger, world: policy.World, journal: Journal) -> None:
+    """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
+    given = policy.answers(world)
+    if given and given[-1]["rung"] == policy.RESTART:
+        carry_out(Attempt(station, ledger, given[-1]), journal)
+
+
+def page_if_asked(station: Station, world: policy.World) -> None:
+    """A promotion with --on-failure page wants a human to know of its first failure."""
+    running = world.generation(world.launch["generation"]) if world.launch else None
+    if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
+        return
+    from ..host.alert_command import send
+
+    send(station, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
+
+
+def keep_scene(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision) -> None:
+    """Keep the evidence of what ends halted: nothing else will look at it."""
+    incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
+    try:
+        from .evidence import collect
+
+        facts = collect(station, ledger, incident_id, len(world.attempts) + 1)[0]
+        writers.set_evidence(ledger, incident_id, fast_json.dumps(facts))
+    except (AgentctlError, OSError, ValueError):
+        return  # halted without its evidence is better than not halted
+
+
+def describe(world: policy.World, decision: policy.Decision) -> str:
+    """Say a decision in one line for the journal."""
+    current = world.launch["generation"] if world.launch else "?"
+    if decision.action == policy.RESTART:
+        return f"restarting generation {decision.target}: {decision.reason}"
+    if decision.action == policy.UNDO:
+        return f"undoing the last rollback: {decision.reason}"
+    return f"rolling back {current} -> {decision.target} ({decision.rung}): {decision.reason}"
+
+
+def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    journal.info(f"agentctl: nothing to do: {decision.reason}")
+    if world.request is not None:
+        if world.request["verb"] == "promote":
+            _tell_change(ledger, world.request, decision.reason)
+        writers.answer_request(ledger, world.request["number"], decision.answered_by or "nothing-to-do")
+        return EXIT_RELAUNCH
+    if world.paused_until > world.now:
+        return EXIT_STAY_DOWN
+    if os.environ.get("MONITOR_EXIT_STATUS") == str(EXIT_NO_STORAGE):
+        return EXIT_RELAUNCH  # there was no room to record that a launch failed for want of it; now there is
+    if world.launch is None and ledger.meta("rebuilt_at"):
+        # What failed was lost with the old ledger. Once: were it to fail without a record again, it stays down.
+        ledger.set_meta("rebuilt_at", None)
+        return EXIT_RELAUNCH
+    # systemd started us for a failure that is none (a stop that took too long, a dependency): what is down stays down.
+    # Started by hand, the unit has stopped a healthy agent on its way in, or its relaunch, and brings it back.
+    is_wanted = not world.failure and (_is_just_stopped(world) or policy.answers(world))
+    return EXIT_RELAUNCH if is_wanted or not os.environ.get("MONITOR_UNIT") else EXIT_STAY_DOWN
+
+
+def _is_just_stopped(world: policy.World) -> bool:
+    launch = world.launch
+    return (
+        launch is not None
+        and launch["end"] == policy.STOPPED
+        and 0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
+    )
+
+
+def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
+    """A promotion that came too late goes back to work."""
+    from . import promotion
+
+    row = ledger.one("SELECT change FROM generations WHERE number=?", request["target"])
+    if row is not None and row["change"]:
+        promotion.cancel(ledger, row["change"], why)
+
+
+def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+    if not world.is_halted:
+        trigger = world.launch["trigger"] if world.launch else "unknown"
+        with ledger.transaction():
+            incident_id = incidents.open_for(ledger, world.launch, trigger=trigger, reason=decision.reason)
+            ledger.set_meta("halted", f"{decision.reason} (incident {incident_id})")
+            writers.end_incident(ledger, incident_id, "halted", at=time.time(), decision="halted")
+            ledger.event("halted", decision.reason)
+            if world.request is not None:  # the watchdog's: what it asked for is answered by this
+                writers.answer_request(ledger, world.request["number"], incident_id)
+    halted = ledger.meta("halted")
+    journal.error(f"agentctl: halted: {halted}. 'agentctl why' tells the story.")
+    if os.environ.get("MONITOR_UNIT") and ledger.meta("halted_told") == halted:
+        return EXIT_STAY_DOWN  # a start by hand that was refused; the alert has gone out already
+    ledger.set_meta("halted_told", halted)
+    return EXIT_HALTED
+
+
+def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> int:
+    """End an attempt before anything was moved: the agent stays down, and nothing of it is touched.
+
+    What a human asked for is only not done: what was there before is started again.
+    """
+    ledger, is_asked = attempt.ledger, attempt.rung in ("undo", "by hand")
+    with ledger.transaction():
+        writers.close_attempt(ledger, attempt.incident, attempt.number, rung="halted")
+        writers.set_reason(ledger, attempt.incident, f"{attempt.reason}; then: {error.message}")
+    if is_asked:
+        incidents.end(ledger, attempt.incident, "nothing-to-do", time.time())
+        journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
+        return EXIT_RELAUNCH
+    reason = error.message + (f" ({error.hint})" if error.hint else "")
+    return _halt(ledger, observe(attempt.station, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
+
+
+def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:
+    """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
+    writers.note_asked(ledger, last["id"], at=time.time(), target=decision.target, reason=decision.reason)

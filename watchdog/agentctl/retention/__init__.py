@@ -1,0 +1,1 @@
+"""What of the past may go, and the proof that nothing else goes."""

@@ -1,0 +1,280 @@
+"""What the children of `background` do: bless a candidate, prepare the standby, save condemned work.
+
+Each can be killed at any line and is then simply done again.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3
+import os
+import time
+
+from ..config.context import Lock, Station
+from ..core import fast_json
+from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
+from ..host import command, disk_space
+from ..ledger import incidents, writers
+from ..ledger.database import Ledger
+from ..recovery import policy
+from ..runtime.agent_env import DEFAULT_PATH
+from ..state import agent_state
+
+EXIT_CHECK_FAILED = 3
+KEPT = "refs/agentctl/kept/"
+KNOWN = ("refs/agentctl/commit/", KEPT)  # what the vault has of the agent's own history
+
+
+def main(name: str, job: str, *args: str) -> int:
+    """Run one job by name; return its exit status."""
+    os.nice(10)
+    try:
+        station = Station.open(name, lenient=True)
+        with station.ledger() as ledger:
+            known = {
+                "bless": bless,
+                "standby": standby,
+                "save-work": save_work,
+                "ballast": ballast,
+                "change-snapshot": change_snapshot,
+                "promote": promote,
+                "page": page,
+            }
+            return known[job](station, ledger, *args)
+    except (AgentctlError, OSError, sqlite3.Error) as error:
+        print(f"agentctl: {job}: {in_words(error)}", flush=True)
+        return EXIT_FAILED
+
+
+def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
+    """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
+    settings = station.config.probation
+    complaint = failing_check(station, settings.advisory)
+    if complaint:
+        ledger.event("advice", complaint)
+        print(f"agentctl: advisory only: {complaint}", flush=True)
+    failed = failing_check(station, settings.required)
+    if failed:
+        ledger.set_meta(f"check {launch_id}", failed)
+        return EXIT_CHECK_FAILED
+    make_good(station, ledger, int(number), "passed its trial")
+    return standby(station, ledger, number)
+
+
+def change_snapshot(station: Station, ledger: Ledger, name: str) -> int:
+    """Snapshot the state at the departure of a change that the agent began."""
+    from ..changes import service  # needs what the rescue path must not load
+
+    service.snapshot_for(station, ledger, name)
+    return 0
+
+
+def page(station: Station, ledger: Ledger, number: str) -> int:
+    """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
+    from ..host.alert_command import send
+
+    ledger.event("page", f"generation {number} was not confirmed in time; it runs on, as its promotion asked")
+    writers.set_deadline(ledger, int(number), None)
+    send(station, f"running on unconfirmed (generation {number})")
+    return 0
+
+
+def promote(station: Station, ledger: Ledger, name: str) -> int:
+    """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
+    from ..recovery import promotion
+
+    try:
+        why = promotion.prepare(station, ledger, name)
+    except (AgentctlError, OSError) as error:  # who asked waits for the request or for a reason
+        promotion.cancel(ledger, name, in_words(error)[:500])
+        raise
+    if why:
+        print(f"agentctl: change {name} is not promoted: {why}", flush=True)
+    return EXIT_FAILED if why else 0
+
+
+def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
+    """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
+    generation = ledger.generation(number)
+    if policy.is_pruned(generation):
+        raise AgentctlError(
+            f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
+            "put its code in place and restart: it becomes a new generation",
+        )
+    damage = station.vault.check([generation["vault_commit"]])
+    if damage:
+        raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
+    last = ledger.last_launch()
+    is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
+    snapshot = agent_state.take_snapshot(station) if is_of_now else generation["snapshot"]
+    station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+    if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
+        station.vault.update({f"refs/agentctl/condemned/{number}": None})
+    if station.is_contained:
+        from ..runtime.container import compose_project, images
+
+        images.mark_good(compose_project.Place(station), ledger, number)
+    with ledger.transaction():
+        writers.bless(ledger, number, at=time.time(), reason=reason, snapshot=snapshot)
+        ledger.event("bless", f"generation {number} is good: {reason}")
+
+
+def failing_check(station: Station, checks: list[list[str]]) -> str:
+    """Run checks as the agent's user; return the first that fails, in words, or ''."""
+    settings = station.config.probation
+    for argv in checks:
+        env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
+        try:
+            if station.is_contained:
+                _check_inside(station, argv, settings.check_timeout)
+                continue
+            command.run(
+                ["/usr/bin/env", "--", *argv],
+                env=env,
+                cwd=station.code_dir,
+                user=station.user,
+                limit_seconds=settings.check_timeout,
+            )
+        except CommandFailed as error:
+            return f"check failed: {error.message}"
+    return ""
+
+
+def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> None:
+    """Run a check in the agent's container; raise CommandFailed where it fails there."""
+    from ..runtime.container.compose_project import Place
+
+    place, settings = Place(station), station.config.compose
+    code, state_dir = settings.code or station.code_dir, settings.state or station.state_dir
+    words = place.engine.words_inside(
+        place.known_container(), argv, code, {"AGENT_CODE_DIR": code, "AGENT_STATE_DIR": state_dir}
+    )
+    done = place.engine.run(*words, limit_seconds=limit_seconds, check=False)
+    if done.status != 0:  # what failed is the check, not docker
+        raise CommandFailed(argv, done.status, done.stdout, done.stderr)
+
+
+def standby(station: Station, ledger: Ledger, number: str) -> int:
+    """Prepare the standby of the last known good generation, unless it stands already."""
+    good = ledger.last_known_good()
+    if good is None or station.slots.standby_note().get("generation") == good["number"]:
+        return 0
+    # The environment can only be copied while the tree it belongs to is the live one.
+    links = list(station.vault.links(good["vault_commit"]))  # the vault has no content of theirs
+    environment = [*station.config.environment.paths, *links] if good["number"] == int(number) else []
+    with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
+        station.slots.prepare(
+            station.vault, good["number"], good["vault_commit"], station.vault.own_commit(good), environment
+        )
+    station.vault.keep_branches(station.repository.git)
+    station.repository.hide()
+    return 0
+
+
+def ballast(station: Station, _ledger: Ledger) -> int:
+    """Make the ballast as large as the settings say and the disk allows."""
+    disk_space.ballast_of(station).refill()
+    return 0
+
+
+def tell_vault(station: Station, ledger: Ledger) -> None:
+    """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
+    known = station.vault.refs("refs/agentctl/condemned/")
+    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' AND vault_commit<>''")
+    wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
+    news = {ref: oid for ref, oid in wanted.items() if ref not in known}
+    station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
+
+
+def add_journal(ledger: Ledger, incident_id: str) -> None:
+    """Where the runner left no last lines (it was killed itself), take them from the journal."""
+    proof = ledger.evidence(incident_id)
+    if proof.get("last_lines") or not proof.get("launch"):
+        return
+    from ..recovery import evidence
+
+    argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-n", "60", f"AGENTCTL_LAUNCH_ID={proof['launch']}"]
+    try:
+        lines = command.run(argv, env={"LC_ALL": "C"}, limit_seconds=10).text.splitlines()
+    except CommandFailed:
+        return  # no journal here; the evidence stays without its lines
+    ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
+
+
+def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+    """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
+    from ..generations import repair_objects
+
+    repository, told = station.repository, {}
+    branch, aside = station.config.agent.branch, f"{quarantine}/git-state"
+    names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
+    launched = _launched(ledger, attempt)
+    rescue = incidents.rescue_branch(attempt["incident"], 1)
+    for name in names:
+        if name.startswith("git-broken"):
+            told["salvaged"] = repair_objects.salvage(repository, f"{quarantine}/{name}", aside, branch, rescue)
+    damaged = repair_objects.find(repository)
+    if damaged:
+        known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
+        known += [launched["tree"]] if launched else []  # files that were captured, and are gone from its own commit
+        told["damaged"] = damaged
+        told["set_aside"] = repair_objects.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
+        for ref, oid in station.vault.refs(KEPT).items():
+            repository.git.run("update-ref", f"refs/{ref.removeprefix(KEPT)}", oid, "0" * len(oid), check=False)
+        told["left"] = repair_objects.find(repository)
+    target = ledger.generation(attempt["target"])
+    for path, commit in station.vault.links(target["vault_commit"]).items():
+        repair_objects.put_submodule(repository, path, commit, rescue)
+    if launched:
+        repair_objects.keep_launched(repository, station.vault.git, launched["commit_id"], f"{rescue}-launched")
+    return told
+
+
+def _launched(ledger: Ledger, attempt: dict) -> dict | None:
+    """Find the generation that failed; an undo condemns none."""
+    row = ledger.one(
+        "SELECT g.commit_id, g.tree FROM incidents i JOIN generations g ON g.number = i.generation_from WHERE i.id=?",
+        attempt["incident"],
+    )
+    return row if attempt["rung"] != "undo" else None
+
+
+def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+    """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
+    try:
+        told = mend(station, ledger, attempt, quarantine)
+    except (AgentctlError, OSError) as error:
+        told = {"not mended": str(error)[:1000]}
+    if told:
+        ledger.add_evidence(attempt["incident"], repository=told)
+
+
+def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
+    """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
+    add_journal(ledger, incident_id)
+    tell_vault(station, ledger)
+    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
+    for move, attempt in enumerate(moves, 1):
+        tell_mended(station, ledger, attempt, station.slots.quarantine_path(incident_id, move))
+    for move, attempt in enumerate(moves, 1):
+        tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
+        steps = {
+            row["name"]: row["detail"]
+            for row in ledger.all(
+                "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
+                incident_id,
+                attempt["number"],
+            )
+        }
+        if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
+            continue
+        told = fast_json.loads(steps.get("repository", "{}"))
+        branch = told.get("rescue_branch") or incidents.rescue_branch(incident_id, move)
+        head = told.get("head") or fast_json.loads(steps["evidence"]).get("head", "")
+        message = f"Work set aside by incident {incident_id}\n"
+        try:
+            station.repository.commit_work(tree, branch, head, message, station.staging.path)
+        except CommandFailed:
+            if not head:
+                raise
+            station.repository.commit_work(tree, branch, "", message, station.staging.path)
+    return 0

@@ -1,0 +1,333 @@
+"""The story before every launch: guard, capture, snapshot, one try spent on disk. Starts nothing.
+
+A tree that is no known generation becomes a candidate; a condemned one, one without tries, or an unfinished
+rollback is refused, and the refusal goes to the one-shot like any failure.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..config.context import Station, boot_id, new_id
+from ..core import fast_json
+from ..core.errors import AgentctlError, CommandFailed, is_no_storage
+from ..generations.tree_capture import Capture
+from ..ledger import writers
+from ..ledger.database import Ledger
+from ..recovery import policy
+from ..state import agent_state
+
+EXIT_REFUSED = 65  # straight to OnFailure=
+SWITCH_IS_FRESH_SECONDS = 60.0
+
+
+class LaunchRefused(AgentctlError):
+    """The guard said no; the one-shot decides what follows."""
+
+    exit_code = EXIT_REFUSED
+
+
+class Launch:
+    """One launch about to happen: its id, its generation's row, and whether it follows a rollback."""
+
+    __slots__ = ("generation", "id", "incident", "snapshot", "started_at")
+
+    def __init__(self, launch_id: str, generation: dict, snapshot: str, incident: str, started_at: float) -> None:
+        self.id, self.generation, self.snapshot = launch_id, generation, snapshot
+        self.incident, self.started_at = incident, started_at
+
+
+def begin(station: Station, ledger: Ledger, say=print) -> Launch:
+    """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
+    settle_last_launch(ledger)
+    _guard_intent(station, ledger)
+    _guard_tree(station, ledger)
+    _mend_after_reboot(station, ledger)
+    _take_what_was_given(station)
+    switched = _take_switch_note(station, ledger)
+    if switched is not None:
+        generation, snapshot = switched
+    else:
+        generation = identify(station, ledger)
+        snapshot = ""
+    _guard_generation(ledger, generation)
+    if snapshot:
+        return _spend(ledger, generation, snapshot)
+    snapshot = agent_state.keep_before_launch(station, ledger, say)
+    return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
+
+
+def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
+    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
+    now = time.time()
+    writers.add_no_launch(
+        ledger,
+        new_id(),
+        generation,
+        at=now,
+        boot_id=boot_id(),
+        end=policy.FAILED,
+        trigger="cannot-launch",
+        reason=f"it could not be started: {why}",
+    )
+
+
+def settle_last_launch(ledger: Ledger) -> None:
+    """Close a launch that no runner closed: the machine went down, or the runner was killed.
+
+    Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
+    runner, because that is a failure and the one-shot has not seen it yet.
+    """
+    last = ledger.last_launch()
+    if last is None or last["end"] != policy.RUNNING:
+        return
+    if last["boot_id"] != boot_id():
+        writers.end_launch(
+            ledger,
+            last["id"],
+            policy.REBOOTED,
+            at=time.time(),
+            trigger="reboot",
+            reason="the machine went down while it ran",
+        )
+        return
+    close_lost(ledger, last)
+    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+
+
+def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
+    """A machine that went down took unsaved state along: mend what the agent resumes from."""
+    last = ledger.last_run()
+    if last is not None and last["boot_id"] != boot_id():
+        from ..generations.repair_staging import mend_after_boot
+
+        mend_after_boot(station.staging)
+    if last is not None and last["end"] == policy.REBOOTED:
+        agent_state.mend_history(station, station.launch_dir(last["id"]))
+        agent_state.mend_task(station, "the machine went down while the agent ran")
+
+
+def _take_what_was_given(station: Station) -> None:
+    """The task that came with a restart, and what the watchdog has of the conversation and the file has not.
+
+    Neither is worth a launch: what goes wrong here is tried again at the next one.
+    """
+    try:
+        agent_state.take_given_task(station)
+        if os.path.exists(station.places.store_path):
+            agent_state.complete_history(station, f"{station.places.incidents_dir}/history-{new_id()}")
+    except (AgentctlError, OSError):
+        return
+
+
+def close_lost(ledger: Ledger, last: dict) -> None:
+    """Record that a runner ended without recording why (SIGKILL, out of memory)."""
+    writers.end_launch(
+        ledger, last["id"], policy.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
+    )
+
+
+def identify(station: Station, ledger: Ledger) -> dict:
+    """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
+    try:
+        return _identify(station, ledger)
+    except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
+        if is_no_storage(error):
+            raise
+        from ..generations.repair_staging import renew
+
+        renew(station.staging)
+        return _identify(station, ledger)
+
+
+def _identify(station: Station, ledger: Ledger) -> dict:
+    commit, tree, branch = station.repository.look()
+    branch = branch or station.config.agent.branch
+    capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
+    _note_left_out(ledger, capture.problems)
+    known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
+    for generation in known:
+        if generation["source"] == "forced" and generation["status"] != "condemned":
+            break  # somebody wanted this tree once more, after it was condemned
+        if generation["status"] == "condemned":
+            return generation
+    held = [g for g in known if not policy.is_pruned(g)]
+    for generation in held:
+        if generation["commit_id"] == capture.commit:
+            return generation
+    good = next((g for g in (*held, *known) if g["status"] == "good"), None)
+    if good in held and not capture.is_clean:
+        return good  # a good tree over another commit: that commit says nothing of what would run
+    return add_generation(station, ledger, capture, source="capture", same_as=good)
+
+
+def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
+    """What a capture could not take is said when it is new, and known until a capture takes everything."""
+    said = "; ".join(problems)[:2000]
+    if said == (ledger.meta("left_out") or ""):
+        return
+    with ledger.transaction():
+        ledger.set_meta("left_out", said or None)
+        if said:
+            ledger.event("left-out", f"the copy of the tree lacks: {said}")
+
+
+def add_generation(
+    station: Station,
+    ledger: Ledger,
+    capture: Capture,
+    *,
+    source: str,
+    same_as: dict | None = None,
+    status: str = "candidate",
+    reason: str = "",
+) -> dict:
+    """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
+
+    A tree that equals a good one (`same_as`) is good: only the commit around it is new.
+    """
+    number = (ledger.one("SELECT max(number) AS n FROM generations")["n"] or 0) + 1
+    now = time.time()
+    if same_as is not None:
+        status, reason = "good", f"same tree as generation {same_as['number']}"
+    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now, "source": source}
+    message = f"generation {number}\n\n{fast_json.dumps(facts)}\n"
+    made = station.vault.add_generation(number, capture, station.staging, station.repository.git, message)
+    if status == "good":
+        station.vault.update({f"refs/agentctl/good/{number}": made})
+    with ledger.transaction():
+        writers.add_generation(
+            ledger,
+            number,
+            vault_commit=made,
+            commit_id=capture.commit,
+            tree=capture.tree,
+            branch=capture.branch,
+            status=status,
+            source=source,
+            created_at=now,
+            blessed_at=now if status == "good" else None,
+            reason=reason,
+            tries_left=station.config.probation.tries,
+        )
+        ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
+    return ledger.generation(number)
+
+
+def _guard_intent(station: Station, ledger: Ledger) -> None:
+    station.slots.check_mounted()
+    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or station.slots.is_moving
+    halted = ledger.meta("halted")
+    refusal = policy.refuse_launch({"status": "", "tries_left": 1}, is_halted=bool(halted), has_intent=has_intent)
+    if not refusal:
+        return
+    if halted:
+        raise LaunchRefused(
+            f"{refusal}: {halted}",
+            "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or 'agentctl bless N' clears it",
+        )
+    raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
+
+
+def _guard_tree(station: Station, ledger: Ledger) -> None:
+    """A tree that is gone is a failure on record; where the slots are gone too, it is a file system not mounted."""
+    if os.path.isdir(station.code_dir) or not os.path.isdir(station.slots.folder):
+        return
+    reason = f"the agent's tree {station.code_dir} is gone"
+    good = ledger.last_known_good()
+    if good is not None:
+        _record_refusal(ledger, good, reason)
+    raise LaunchRefused(reason, "the one-shot puts the last good one there")
+
+
+def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
+    writers.add_no_launch(
+        ledger,
+        new_id(),
+        generation["number"],
+        at=time.time(),
+        boot_id=boot_id(),
+        end=policy.REFUSED,
+        trigger=trigger,
+        reason=refusal,
+    )
+
+
+def is_overdue(generation: dict, now: float) -> bool:
+    """Tell whether its confirmation did not come in time; who asked to be paged only wants to know."""
+    confirm_by = generation["confirm_by"]
+    return confirm_by is not None and now >= confirm_by and generation["on_failure"] != "page"
+
+
+def _guard_generation(ledger: Ledger, generation: dict) -> None:
+    refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
+    trigger = "refused"
+    if not refusal and is_overdue(generation, time.time()):
+        refusal, trigger = "it was not confirmed in time ('agentctl confirm')", "not-confirmed"
+    if not refusal:
+        return
+    last = ledger.last_launch()
+    if last is not None and last["generation"] == generation["number"] and last["end"] == policy.FAILED:
+        refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
+    _record_refusal(ledger, generation, refusal, trigger)
+    raise LaunchRefused(
+        f"not launching generation {generation['number']}: {refusal}",
+        f"'agentctl bless {generation['number']}' if it is good after all",
+    )
+
+
+def _take_switch_note(station: Station, ledger: Ledger) -> tuple[dict, str] | None:
+    """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
+    raw = ledger.meta("switched")
+    if not raw:
+        return None
+    note = fast_json.loads(raw)
+    is_fresh = note["boot_id"] == boot_id() and 0 <= time.time() - note["at"] < SWITCH_IS_FRESH_SECONDS
+    if not is_fresh or note["inode"] != os.stat(station.code_dir).st_ino:
+        return None
+    return ledger.generation(note["generation"]), note["snapshot"]
+
+
+def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool = False) -> Launch:
+    """Spend one try and record the launch, in one transaction, before anything starts.
+
+    `is_of_now` says that the snapshot was taken just now; after a rollback it is the one that was restored.
+    """
+    launch_id, now = new_id(), time.time()
+    incident = ledger.open_incident()
+    with ledger.transaction():
+        if policy.is_pruned(ledger.generation(generation["number"])):
+            raise LaunchRefused(f"generation {generation['number']} was pruned at this moment", "it is captured anew")
+        if generation["status"] == "candidate":
+            writers.set_tries(ledger, generation["number"], generation["tries_left"] - 1)
+        if is_of_now:
+            _keep_snapshot(ledger, generation, snapshot)
+        ledger.set_meta("switched", None)
+        writers.begin_launch(
+            ledger,
+            launch_id,
+            generation["number"],
+            at=now,
+            boot_id=boot_id(),
+            snapshot=snapshot,
+            incident=incident["id"] if incident else "",
+        )
+    return Launch(launch_id, ledger.generation(generation["number"]), snapshot, incident["id"] if incident else "", now)
+
+
+def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
+    """A new generation owns the state it started from; so does the good one that left that state behind.
+
+    It left it if it ended cleanly, or if it was seen well and other code comes after it: then a crash says nothing
+    about its state. One that crashes on unchanged code keeps the older state, for its own may be why.
+    """
+    if not generation["snapshot"]:
+        writers.set_snapshot(ledger, generation["number"], snapshot)
+    last = ledger.last_run()
+    if last is None:
+        return
+    is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None
+    before = ledger.generation(last["generation"])
+    if (is_other or last["end"] in (policy.STOPPED, policy.ASKED)) and before and before["status"] == "good":
+        writers.set_snapshot(ledger, before["number"], snapshot)

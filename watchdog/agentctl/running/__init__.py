@@ -1,1 +1,0 @@
-"""The agent while it runs: the runner and its session, probes, jobs beside it, the foreground supervisor."""

@@ -1,0 +1,1 @@
+"""What the agent knows: its task, its history, its state folder; never shortened."""

@@ -1,0 +1,1 @@
+"""Snapshots of the state folder: take, verify, list, read, restore."""

@@ -1,0 +1,1 @@
+"""The watchdog's HTTP API: who asks, the routes, the page."""
