@@ -8,7 +8,7 @@ import sys
 import time
 
 from agentctl.config.context import boot_id
-from agentctl.core.paths import USER, Places
+from agentctl.core.paths import USER, AgentPaths
 from agentctl.ledger import writers
 from agentctl.ledger.database import Ledger
 from kit import deadline, story
@@ -35,15 +35,15 @@ class Home:
         monkeypatch.setenv("AGENTCTL_SCOPE", "user")
         for variable in ("AGENT_NAME", "AGENT_API_URL", "AGENTCTL_DEBUG"):
             monkeypatch.delenv(variable, raising=False)
-        self.places = Places(name, USER, dict(os.environ), os.getuid())
-        for folder in (self.places.config_dir, self.places.data_dir, self.places.runtime_dir):
+        self.paths = AgentPaths(name, USER, dict(os.environ), os.getuid())
+        for folder in (self.paths.config_dir, self.paths.data_dir, self.paths.runtime_dir):
             os.makedirs(folder)
         self.code = tmp_path / "code"
         self.code.mkdir()
         toml = TOML.format(code=self.code, user="root")
-        with open(self.places.config_path, "w") as file:
+        with open(self.paths.config_path, "w") as file:
             file.write(toml)
-        self.ledger = Ledger.create(self.places.ledger_path)
+        self.ledger = Ledger.create(self.paths.ledger_path)
         self.now = time.time()
         self.title = f"{name} in {tmp_path.name}"
         story.register(self.title, self.tell_story)
@@ -112,7 +112,7 @@ class Home:
 
     def live(self, launch_id="L1", **facts):
         """Write the live status of a runner and an agent that really are processes."""
-        runner, agent = self.process("runner", self.places.name), self.process("agent")
+        runner, agent = self.process("runner", self.paths.name), self.process("agent")
         known = {
             "launch_id": launch_id,
             "generation": 1,
@@ -124,7 +124,7 @@ class Home:
             "agent_phase": "working",
             "phase": "steady",
         }
-        with open(self.places.live_status_path, "w") as file:
+        with open(self.paths.live_status_path, "w") as file:
             json.dump({**known, **facts}, file)
         return runner, agent
 
@@ -137,7 +137,7 @@ class Home:
 
     def tell_story(self):
         environment = {"AGENTCTL_ROOT": str(self.root), "AGENTCTL_SCOPE": "user"}
-        return story.of_agent(self.places.name, environment, str)
+        return story.of_agent(self.paths.name, environment, str)
 
     def close(self):
         story.unregister(self.title)

@@ -137,7 +137,7 @@ class Ours(ComposeWorld):
         (self.state / "config/mode").write_text("good\n")
         self.give()
         self.first = self.head()
-        self.station = adopt.adopt(self.places, str(self.code), ["python3", "-I", "-S", "agent.py",
+        self.context = adopt.adopt(self.paths, str(self.code), ["python3", "-I", "-S", "agent.py",
                                    str(self.log_file.path), str(self.state)], user=self.owner,
                                    state_dir=str(self.state), settings=self.settings)  # fmt: skip
         return self

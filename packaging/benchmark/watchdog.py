@@ -131,7 +131,7 @@ def measure(is_quick: bool) -> dict[str, str]:
     world = World(patch, {"offline": {"after": "1h"}, "heartbeat": {"timeout": "30s", "longest_wait": "1m"}}).adopt()
     watchdog = Watchdog(world).start()
     try:
-        pid, path = watchdog.process.pid, world.places.watchdog_socket_path
+        pid, path = watchdog.process.pid, world.paths.watchdog_socket_path
         time.sleep(3)
         before, pss = cpu_seconds(pid), pss_mebi(pid)
         time.sleep(30 / share)
@@ -189,7 +189,7 @@ def million(watchdog, world, count: int) -> dict[str, str]:
     carried = time.perf_counter() - began
     settle(watchdog.process.pid)
     reading = sorted(timed(lambda: watchdog.ask("GET", "/history?last=50"))[0] for _ in range(30))
-    relaunch = sorted(timed(lambda: agent_state.complete_history(world.station, str(world.folder / "kept")))[0]
+    relaunch = sorted(timed(lambda: agent_state.complete_history(world.context, str(world.folder / "kept")))[0]
                       for _ in range(30))  # fmt: skip
     return {"last 50 of 1,000,000 messages": f"{reading[15] * 1000:.1f} ms",
             "1,000,000 messages add to a relaunch": f"{relaunch[15] * 1000:.1f} ms",

@@ -48,8 +48,8 @@ class ComposeWorld(World):
         self.give()
 
     def adopt(self) -> ComposeWorld:
-        self.station = adopt.adopt(
-            self.places,
+        self.context = adopt.adopt(
+            self.paths,
             str(self.code),
             ["python3", "agent.py"],
             user=self.owner,
@@ -94,7 +94,7 @@ class ComposeWorld(World):
 
     @property
     def image_name(self) -> str:
-        return container_rules.image_of(self.station.config.compose, self.name)
+        return container_rules.image_of(self.context.config.compose, self.name)
 
     def generation(self, number: int) -> dict:
         return self.one("SELECT * FROM generations WHERE number=?", number)
@@ -105,7 +105,7 @@ class ComposeWorld(World):
     def photograph(self) -> dict:
         """Remember what is in the volumes now."""
         return {"code": manifest(self.code, without=(".git",)), "state": manifest(self.state),
-                "history": self.history(), "config": manifest(self.places.config_dir)}  # fmt: skip
+                "history": self.history(), "config": manifest(self.paths.config_dir)}  # fmt: skip
 
     def until(self, ask, what: str, limit_seconds: float = PATIENCE_SECONDS):
         return super().until(ask, what, max(limit_seconds, PATIENCE_SECONDS))
@@ -114,13 +114,13 @@ class ComposeWorld(World):
 
     def assert_nothing_lost(self, before: dict) -> None:
         """Each file of before is in the volumes or, whole, in a quarantine; the conversation went on, unbroken."""
-        kept = [manifest(place) for place in (self.code, *Path(self.station.slots.folder).glob("quarantine/*/tree"))]
+        kept = [manifest(place) for place in (self.code, *Path(self.context.slots.folder).glob("quarantine/*/tree"))]
         lost = missing(before["code"], *kept)
         assert {name: what for name, what in lost.items() if "__pycache__" not in name} == {}
         changing = {"starts", "history.jsonl", "saved", "current_task.md"}  # the last is mended where the agent died
         assert {name for name in missing(before["state"], manifest(self.state)) if name not in changing} == set()
         assert self.history()[: len(before["history"])] == before["history"]
-        assert missing(before["config"], manifest(self.places.config_dir)) == {}
+        assert missing(before["config"], manifest(self.paths.config_dir)) == {}
 
     def assert_conversation_back(self) -> None:
         """The newest start resumed: the task was there, and the history goes on."""

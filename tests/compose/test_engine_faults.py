@@ -13,7 +13,7 @@ import pytest
 from agentctl.core.errors import AgentctlError
 from agentctl.host import procfs
 from agentctl.runtime.container import docker, images
-from agentctl.runtime.container.compose_project import Place
+from agentctl.runtime.container.compose_project import ComposeProject
 from compose.compose_world import ComposeWorld, assert_back, begin
 from compose.images import AGENT
 from integration.world import wait_until, write
@@ -146,7 +146,7 @@ def is_building(engine) -> bool:
 
 def test_an_engine_that_is_told_to_start_the_agent_again_hides_no_crash(make):
     world = make()
-    file = Path(world.places.compose_path)
+    file = Path(world.paths.compose_path)
     file.write_text(file.read_text().replace('restart: "no"', "restart: always"))
     world.start()
     launch = world.until_beating(1)
@@ -158,10 +158,10 @@ def test_an_engine_that_is_told_to_start_the_agent_again_hides_no_crash(make):
 
 def test_a_container_that_cannot_be_put_on_record_does_not_run_on(make):
     world = make()
-    file = Path(world.places.compose_path)
+    file = Path(world.paths.compose_path)
     file.write_text(file.read_text().replace('restart: "no"', 'restart: "no"\n    entrypoint: [sleep, "1000"]'))
-    os.makedirs(world.places.runtime_dir, exist_ok=True)
-    place = Place(world.station)
+    os.makedirs(world.paths.runtime_dir, exist_ok=True)
+    place = ComposeProject(world.context)
     place.up(world.image_of(1), 1)
     assert world.container()["State"]["Running"]
     place._note_path = "/proc/agentctl/container.json"  # as on a full disk
@@ -241,7 +241,7 @@ def test_a_project_of_somebody_else_is_not_taken_over(make, monkeypatch, engine)
         other.end()
     assert one.live()["container"] == one.container()["Id"]
     assert [row["id"] for row in one.launches()] == [launch["id"]]
-    images.write_files(one.station)  # its own are no reason: who adopts it anew finds them
+    images.write_files(one.context)  # its own are no reason: who adopts it anew finds them
 
 
 def test_what_the_agent_writes_into_its_repository_is_not_what_counts(make):

@@ -206,7 +206,7 @@ def test_init_at_the_command_line_writes_the_admins_files_and_takes_an_image(mon
             "agent.py",
         )
         agentctl(world, *words)
-        folder = Path(world.places.config_dir)
+        folder = Path(world.paths.config_dir)
         text = (folder / "compose.yaml").read_text()
         assert f"{{AGENT_CODE_DIR:-{world.code}}}" in text and f"{{AGENT_IMAGE:-{image_name(world)}:lkg}}" in text
         assert [(folder / name).stat().st_mode & 0o777 for name in (".env", "secret.env")] == [0o600, 0o600]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from compose.compose_world import OWNER, ComposeWorld, assert_back
 from compose.images import AGENT, DOCKER, WATCHDOG
 
@@ -21,8 +21,8 @@ class ContainedWorld(ComposeWorld):
     """A world whose supervisor is the service `watchdog` of compose.proxy.yaml."""
 
     def adopt(self) -> ContainedWorld:
-        places = self.places
-        for folder in (places.data_dir, places.runtime_dir, places.config_dir):
+        paths = self.paths
+        for folder in (paths.data_dir, paths.runtime_dir, paths.config_dir):
             os.makedirs(folder)
         self.extra = self.folder / "root.yaml"
         self.extra.write_text(f"services: {{watchdog: {{environment: {{AGENTCTL_ROOT: {self.folder}/r}}}}}}\n")
@@ -37,7 +37,7 @@ class ContainedWorld(ComposeWorld):
         calls = [["init", *init], *(["config", "set", *pair] for pair in self.wanted())]
         script = " && ".join(shlex.join(["agentctl", "--name", self.name, *words]) for words in calls)
         self.compose("run", "--rm", "-T", "--entrypoint", "sh", "watchdog", "-ec", script)
-        self.station = Station.open(self.name)
+        self.context = Context.open(self.name)
         return self
 
     def wanted(self) -> list[tuple[str, str]]:
@@ -48,8 +48,8 @@ class ContainedWorld(ComposeWorld):
 
     def compose(self, *words, check: bool = True):
         call = ["docker", "compose", "-p", f"{self.name}-watchdog", "-f", DOCKER / "compose.proxy.yaml"]
-        env = {"AGENT_NAME": self.name, "AGENT_HOME": self.folder, "AGENT_DATA_DIR": self.places.data_dir,
-               "AGENT_RUN_DIR": self.places.runtime_dir, "AGENT_CONFIG_DIR": self.places.config_dir,
+        env = {"AGENT_NAME": self.name, "AGENT_HOME": self.folder, "AGENT_DATA_DIR": self.paths.data_dir,
+               "AGENT_RUN_DIR": self.paths.runtime_dir, "AGENT_CONFIG_DIR": self.paths.config_dir,
                "DOCKER_SOCKET": self.engine.folder / "sock", "AGENTCTL_WATCHDOG_IMAGE": WATCHDOG}  # fmt: skip
         env = {name: str(value) for name, value in env.items()}
         return self.engine.run([*map(str, (*call, "-f", self.extra, *words))], env=env, check=check)
@@ -115,7 +115,7 @@ def assert_out_of_reach(world: ContainedWorld) -> None:
     watchdog = json.loads(world.engine.ask("{{json .}}", world.watchdog))
     assert not [m for m in watchdog["Mounts"] if m["Source"].endswith("/sock") or "docker.sock" in m["Destination"]]
     assert "refused" not in world.compose("logs", "engine").stdout, "what agentctl needs is let through"
-    link = f"{world.places.data_dir}/link"
+    link = f"{world.paths.data_dir}/link"
     words = shlex.join(["create", "--label", world.project, "--volume", f"{link}:/x", AGENT])
     made = world.compose("exec", "-T", "watchdog", "sh", "-c", f"ln -s /etc {link}; docker {words}", check=False)
     os.unlink(link)

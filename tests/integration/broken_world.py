@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl.changes import adopt
-from agentctl.config import context
+from agentctl.config import context as contexts
 from agentctl.core.errors import in_words
-from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.core.paths import SYSTEM, USER, AgentPaths
 from agentctl.host import procfs
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -58,9 +58,9 @@ class BrokenWorld:
         self.subject.code.parent.mkdir()
         self.subject.own(self.subject.code.parent)
         self.subject.make()
-        self.places = Places(self.name, self.scope, dict(os.environ), os.getuid())
+        self.paths = AgentPaths(self.name, self.scope, dict(os.environ), os.getuid())
         self._adopt()
-        self.station = context.Station.open(self.name)
+        self.context = contexts.Context.open(self.name)
         self.subject.add_later()
         self.kept = {}
         self._keep("unlaunched")
@@ -68,7 +68,7 @@ class BrokenWorld:
         self._keep("failed")
 
     def _adopt(self) -> int:
-        adopt.adopt(self.places, str(self.subject.code), [sys.executable, "agent.py"],
+        adopt.adopt(self.paths, str(self.subject.code), [sys.executable, "agent.py"],
                     state_dir=str(self.folder / "state"), user=self.user if self.scope == SYSTEM else "",
                     settings=merged(QUICK, {"probation": {"tries": 1}}))  # fmt: skip
         return 0
@@ -80,7 +80,7 @@ class BrokenWorld:
     def forget(self) -> None:
         """Undo the adoption: the repository and its work stay."""
         remove(self.folder / "r")
-        remove(self.station.slots.folder)
+        remove(self.context.slots.folder)
 
     def _keep(self, moment: str) -> None:
         self.kept[moment] = f"{self.folder}.{moment}"
@@ -91,9 +91,9 @@ class BrokenWorld:
         self.subject.kept_texts = []
         remove(self.folder)
         deadline.run(["cp", "-a", self.kept[moment], self.folder], check=True)
-        note = Path(self.station.slots.folder, "standby.json")
+        note = Path(self.context.slots.folder, "standby.json")
         old = note.read_text().split('"inode": ')[1].split(",")[0].rstrip("}")
-        note.write_text(note.read_text().replace(old, str(os.stat(self.station.slots.standby).st_ino)))
+        note.write_text(note.read_text().replace(old, str(os.stat(self.context.slots.standby).st_ino)))
 
     def end(self) -> None:
         story.unregister(self.name)
@@ -157,8 +157,8 @@ class BrokenWorld:
         return (self.folder / "log").read_text(errors="replace")
 
     def _launch_and_fail(self) -> int:
-        opened = context.Station.open(self.name)
-        with Ledger(self.places.ledger_path) as ledger:
+        opened = contexts.Context.open(self.name)
+        with Ledger(self.paths.ledger_path) as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
         return 0
@@ -168,7 +168,7 @@ class BrokenWorld:
         status = self.run(self._launch_and_fail)
         if status == 1:
             assert "Error: " in self.log, self.log
-            with Ledger(self.places.ledger_path) as ledger:
+            with Ledger(self.paths.ledger_path) as ledger:
                 requests.submit(ledger, "rollback", "1")
         else:
             assert status in (0, launch.EXIT_REFUSED), self.log
@@ -179,20 +179,20 @@ class BrokenWorld:
         return status or self.run(self._save_work)
 
     def _save_work(self) -> int:
-        opened = context.Station.open(self.name)
-        with Ledger(self.places.ledger_path) as ledger:
+        opened = contexts.Context.open(self.name)
+        with Ledger(self.paths.ledger_path) as ledger:
             return jobs.save_work(opened, ledger, ledger.open_incident()["id"])
 
     # -- what is there --------------------------------------------------------------------------------------
 
     @property
     def incident(self) -> str:
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             return ledger.open_incident()["id"]
 
     @property
     def quarantine(self) -> Path:
-        return Path(self.station.slots.quarantine_path(self.incident, 1))
+        return Path(self.context.slots.quarantine_path(self.incident, 1))
 
     def everything(self) -> dict[str, tuple]:
         """Describe the tree and all of .git, by path."""

@@ -88,7 +88,7 @@ class Changing(World):
         with self.ledger() as ledger:
             for verb in change_records.RECORDS:
                 change_records.handle(
-                    self.station,
+                    self.context,
                     ledger,
                     {"verb": verb, "name": name, "facts": facts},
                     change_records.Author("a test", is_agent=False),
@@ -101,7 +101,7 @@ class Changing(World):
         wish = {"commit": head, "tree": tree, "main": main, "merge": merge}
         with self.ledger() as ledger:
             change_records.handle(
-                self.station,
+                self.context,
                 ledger,
                 {"verb": "promote", "name": name, **wish},
                 change_records.Author("somebody", is_agent=False),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process
@@ -43,21 +43,21 @@ class CrashWorld:
         monkeypatch = pytest.MonkeyPatch()
         monkeypatch.setenv("AGENTCTL_RUNTIME", "direct")
         self.world = World(monkeypatch, self.settings, parent=fast_folder()).adopt()
-        self.name, self.places, self.code = self.world.name, self.world.places, self.world.code
-        self.station = self.world.station
-        self.slots, self.vault = self.station.slots, self.station.vault.path
+        self.name, self.paths, self.code = self.world.name, self.world.paths, self.world.code
+        self.context = self.world.context
+        self.slots, self.vault = self.context.slots, self.context.vault.path
         write(self.code, {".venv/version": "old"})
         write(self.world.state, {"history.jsonl": '{"id": "1", "content": "hello"}\n'})
         self.stage()
         self.tree = manifest(self.code, without=(".git",))
         self.repository = manifest(self.code / ".git")
         self.ignored = self._list_ignored()
-        self.snapshots = manifest(self.places.snapshots_dir)
+        self.snapshots = manifest(self.paths.snapshots_dir)
         self.history = set(self._history_lines())
         self.kept = f"{self.world.folder}.kept"
         os.rename(self.world.folder, self.kept)
         self.scratch = tempfile.mkdtemp(prefix="scratch", dir=self.kept)
-        self.replay = Replay(self.places.ledger_path, self.scratch)
+        self.replay = Replay(self.paths.ledger_path, self.scratch)
         self._trees: dict[tuple, str] = {}
         self._sound: set[tuple] = set()
 
@@ -90,7 +90,7 @@ class CrashWorld:
     def at_the_kill(self, run: Run) -> None:
         """I1-I6 at this instant; and then the log is spoilt, for nobody may need it (I8)."""
         self._check(run, is_over=False)
-        write(self.places.data_dir, {"agent.log": "agentctl: incident 1: recovered\n\0 nonsense"})
+        write(self.paths.data_dir, {"agent.log": "agentctl: incident 1: recovered\n\0 nonsense"})
 
     def afterwards(self, run: Run) -> None:
         self._check(run, is_over=True)
@@ -115,7 +115,7 @@ class CrashWorld:
         for intent in opened:
             assert not [n for n in rows["launches"] if n["started_at"] > intent["at"]], "I6"
             with Ledger(self.replay.copy) as ledger, pytest.raises(launch.LaunchRefused):
-                launch.begin(self.station, ledger)
+                launch.begin(self.context, ledger)
 
     # -- files ------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class CrashWorld:
 
     def check_snapshots(self) -> None:
         """I4: snapshots of before are as they were, and one with a final name is whole."""
-        root = self.places.snapshots_dir
+        root = self.paths.snapshots_dir
         assert not missing(self.snapshots, manifest(root)), "I4: snapshots"
         for number in os.listdir(root):
             assert number.startswith(".") or snapshot.verify(root, number) == [], f"I4: snapshot {number}"
@@ -219,7 +219,7 @@ class CrashWorld:
         return {part for name in listed if name for part in (name, *map(str, Path(name).parents))}
 
     def _history_lines(self) -> list[bytes]:
-        return [line for line in (read(self.station.history_path) or b"").split(b"\n") if line.endswith(b"}")]
+        return [line for line in (read(self.context.history_path) or b"").split(b"\n") if line.endswith(b"}")]
 
     def _tell_inodes(self, inodes: dict[int, int]) -> None:
         """A copy has other inodes: put them where the old ones were noted."""
@@ -229,7 +229,7 @@ class CrashWorld:
 
         for note in Path(self.slots.folder).glob("standby*.json"):
             note.write_text(INODE.sub(told, note.read_text()))
-        db = sqlite3.connect(self.places.ledger_path, isolation_level=None)
+        db = sqlite3.connect(self.paths.ledger_path, isolation_level=None)
         for table, column in (("meta", "value"), ("steps", "detail")):
             found = db.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '%inode%'")
             for rowid, text in found.fetchall():
@@ -240,19 +240,19 @@ class CrashWorld:
 
     def begin(self) -> launch.Launch:
         """Launch on paper, as the runner does before anything starts."""
-        with Ledger(self.places.ledger_path) as ledger:
-            return launch.begin(Station.open(self.name), ledger)
+        with Ledger(self.paths.ledger_path) as ledger:
+            return launch.begin(Context.open(self.name), ledger)
 
     def fail(self) -> None:
         """A launch that fails at once."""
         begun = self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             launches.fail(ledger, begun.id)
 
     def recovered(self) -> None:
         """The launch after a rollback, which beats: the incident ends as recovered, once."""
         begun = self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             incidents.recover(ledger, begun, launches.see_well(ledger, begun.id))
             ended = ledger.all("SELECT kind FROM events WHERE kind='recovered'")
             assert len(ended) == 1 and ledger.open_incident() is None, "I5"

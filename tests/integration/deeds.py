@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from agentctl.config import context
+from agentctl.config import context as contexts
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch
 from agentctl.state import agent_state
@@ -27,10 +27,10 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from agentctl.runner import launch; from agentctl.state import agent_state as state
 from agentctl.core.errors import in_words
-from agentctl.config.context import Station
-station = Station.open(sys.argv[2], lenient=True)
+from agentctl.config.context import Context
+context = Context.open(sys.argv[2], lenient=True)
 try:
-    with station.ledger() as ledger:
+    with context.ledger() as ledger:
         %s
 except Exception as error:
     print(in_words(error), flush=True)
@@ -52,7 +52,7 @@ class Deed:
         self.prepare()
         self.before = manifest(self.world.code, without=(".git",))
         self.state_before = manifest(self.world.state)
-        self.snapshots_before = snapshot.list_ids(self.world.places.snapshots_dir)
+        self.snapshots_before = snapshot.list_ids(self.world.paths.snapshots_dir)
         self.kept = f"{self.world.folder}.kept"
         deadline.run(["cp", "-a", self.world.folder, self.kept], check=True)
 
@@ -60,7 +60,7 @@ class Deed:
         """Bring the world back; a copied standby has another inode than its note says."""
         shutil.rmtree(self.world.folder)
         deadline.run(["cp", "-a", self.kept, self.world.folder], check=True)
-        slots = self.world.station.slots
+        slots = self.world.context.slots
         note = Path(slots.folder, "standby.json")
         note.write_text(json.dumps({**json.loads(note.read_text()), "inode": os.stat(slots.standby).st_ino}))
 
@@ -80,7 +80,7 @@ class Deed:
         self.check_live()
         self.check_good_is_whole()
         self.check_snapshots()
-        ledger = sqlite3.connect(self.world.places.ledger_path)
+        ledger = sqlite3.connect(self.world.paths.ledger_path)
         assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
         ledger.close()
 
@@ -99,20 +99,20 @@ class Deed:
     # -- parts ----------------------------------------------------------------------------------------------
 
     def check_good_is_whole(self) -> None:
-        vault = self.world.station.vault
+        vault = self.world.context.vault
         good = vault.refs("refs/agentctl/good/")
         assert good and vault.check(list(good.values())) == ""
 
     def check_snapshots(self) -> None:
-        root = self.world.places.snapshots_dir
+        root = self.world.paths.snapshots_dir
         ids = snapshot.list_ids(root)
         assert set(self.snapshots_before) <= set(ids)
         assert [problem for i in ids for problem in snapshot.verify(root, i)] == []
 
     def fail(self) -> None:
         """Have the last generation's launch end badly."""
-        with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(context.Station.open(self.world.name), ledger)
+        with Ledger(self.world.paths.ledger_path) as ledger:
+            begun = launch.begin(contexts.Context.open(self.world.name), ledger)
             launches.fail(ledger, begun.id)
 
 
@@ -169,8 +169,8 @@ class Begin(Deed):
         generation = world.one("SELECT * FROM generations WHERE number=?", row["generation"])
         assert (generation["number"], generation["status"], generation["tries_left"]) == (2, "candidate", 0)
         is_left_out = not row["snapshot"] and "launching without a snapshot: " in self.said  # and said so
-        assert is_left_out or snapshot.verify(world.places.snapshots_dir, row["snapshot"]) == []
-        vault = world.station.vault
+        assert is_left_out or snapshot.verify(world.paths.snapshots_dir, row["snapshot"]) == []
+        vault = world.context.vault
         assert vault.check([generation["vault_commit"]]) == ""
         listed = vault.git.run("ls-tree", "-r", "--name-only", generation["vault_commit"]).text.split()
         tracked = {n for n in self.before if not n.startswith((".venv", "__")) and self.before[n][0] == "file"}
@@ -183,16 +183,16 @@ class Bless(Deed):
 
     def prepare(self) -> None:
         self.world.mode("better", "a change")
-        with Ledger(self.world.places.ledger_path) as ledger:
-            begun = launch.begin(context.Station.open(self.world.name), ledger)
+        with Ledger(self.world.paths.ledger_path) as ledger:
+            begun = launch.begin(contexts.Context.open(self.world.name), ledger)
         self.argv = [ENTRY, "job", self.world.name, "bless", "2", begun.id]
 
     def check_after(self) -> None:
         super().check_after()
         world = self.world
         row = world.one("SELECT * FROM generations WHERE number=2")
-        assert row["status"] == "good" and snapshot.verify(world.places.snapshots_dir, row["snapshot"]) == []
-        slots = world.station.slots
+        assert row["status"] == "good" and snapshot.verify(world.paths.snapshots_dir, row["snapshot"]) == []
+        slots = world.context.slots
         assert slots.standby_note()["generation"] == 2
         laid = manifest(slots.standby)
         assert not missing({n: w for n, w in self.before.items() if not n.startswith("__pycache__")}, laid)
@@ -207,19 +207,19 @@ class Snapshot(Deed):
         database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1);")
         database.close()
         write(self.world.state, {f"many/{n}": str(n) for n in range(40)})
-        agent_state.take_snapshot(self.world.station)
+        agent_state.take_snapshot(self.world.context)
         write(self.world.state, {"many/3": "changed", "new": "new"})
 
     def check_after(self) -> None:
         super().check_after()
-        newest = snapshot.list_ids(self.world.places.snapshots_dir)[-1]
+        newest = snapshot.list_ids(self.world.paths.snapshots_dir)[-1]
         assert newest not in self.snapshots_before
         skipped = dict(line.split(": ", 1) for line in self.manifest_of(newest).about["skipped"])
         left_out = {name for name, why in skipped.items() if why == "Input/output error"}  # nobody could have read it
         for name in {"many/3", "new", "history.jsonl", "memory/a"} - left_out:
-            copy = snapshot.read_file(self.world.places.snapshots_dir, newest, name)
+            copy = snapshot.read_file(self.world.paths.snapshots_dir, newest, name)
             assert copy == (self.world.state / name).read_bytes()
 
     def manifest_of(self, id: str):
         """What a snapshot says of itself, also of what it could not read."""
-        return snapshot_manifest.load(f"{self.world.places.snapshots_dir}/{id}")
+        return snapshot_manifest.load(f"{self.world.paths.snapshots_dir}/{id}")

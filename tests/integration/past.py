@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -42,8 +42,8 @@ class Past:
             self.fail(number)
 
     @property
-    def station(self) -> Station:
-        return Station.open(self.world.name)
+    def context(self) -> Context:
+        return Context.open(self.world.name)
 
     def fail(self, number: int) -> str:
         """Launch a bad candidate, let it fail, roll back, relaunch; return the incident's id."""
@@ -53,8 +53,8 @@ class Past:
         fill(world.code, number)
         before = manifest(world.code, without=(".git",))
         with world.ledger() as ledger:
-            begun = launch.begin(self.station, ledger)
-            folder = self.station.launch_dir(begun.id)
+            begun = launch.begin(self.context, ledger)
+            folder = self.context.launch_dir(begun.id)
             write(folder, {"pane.txt": "it broke\n", "evidence.json": "{}"})
             launches.fail(ledger, begun.id)
         write(world.state, {"config/plan.json": f"plan of bad {number}"})
@@ -72,18 +72,18 @@ class Past:
     def relaunch(self) -> None:
         """What a relaunched agent's first heartbeat does to the records."""
         with self.world.ledger() as ledger:
-            begun = launch.begin(self.station, ledger)
+            begun = launch.begin(self.context, ledger)
             incidents.recover(ledger, begun, launches.see_well(ledger, begun.id))
             launches.stop(ledger, begun.id)
 
     def age(self, days: float) -> Past:
         """Make every kept thing that much older."""
-        station, old = self.station, time.time() - days * DAY
+        context, old = self.context, time.time() - days * DAY
         folders = [
-            f"{station.slots.folder}/quarantine",
-            station.places.snapshots_dir,
-            station.places.incidents_dir,
-            f"{station.places.incidents_dir}/launches",
+            f"{context.slots.folder}/quarantine",
+            context.paths.snapshots_dir,
+            context.paths.incidents_dir,
+            f"{context.paths.incidents_dir}/launches",
         ]
         for folder in filter(os.path.isdir, folders):
             by_age = sorted(os.listdir(folder), key=lambda name: os.stat(f"{folder}/{name}").st_mtime_ns)
@@ -114,32 +114,32 @@ class Past:
     # -- what must hold, whatever was pruned ------------------------------------------------------------------
 
     def quarantined(self) -> set[str]:
-        return set(os.listdir(f"{self.station.slots.folder}/quarantine"))
+        return set(os.listdir(f"{self.context.slots.folder}/quarantine"))
 
     def check_vault(self) -> None:
         """I2: what there is to go back to is whole."""
-        station = self.station
+        context = self.context
         with self.world.ledger() as ledger:
             rows = ledger.generations()
             must = [g["vault_commit"] for g in rows if g["vault_commit"]]
             assert ledger.last_known_good()["vault_commit"] in must
-        assert station.vault.check(must) == ""
+        assert context.vault.check(must) == ""
         for commit in must:
-            assert station.vault.git.run("rev-list", "--objects", "--quiet", commit).status == 0
+            assert context.vault.git.run("rev-list", "--objects", "--quiet", commit).status == 0
 
     def check_snapshots(self) -> None:
-        station = self.station
-        ids = snapshot.list_ids(station.places.snapshots_dir)
+        context = self.context
+        ids = snapshot.list_ids(context.paths.snapshots_dir)
         assert ids
         for id in ids:
-            assert snapshot.verify(station.places.snapshots_dir, id) == []
+            assert snapshot.verify(context.paths.snapshots_dir, id) == []
         with self.world.ledger() as ledger:
             assert all(g["snapshot"] in ids for g in ledger.generations() if g["snapshot"] and g["vault_commit"])
 
     def check_trees(self) -> None:
         """I3: each tree of before is, whole, in quarantine and live or in an archive (but for what can be rebuilt)."""
         live = manifest(self.world.code, without=(".git",))
-        refs = self.station.vault.refs("refs/agentctl/archive/quarantine/")
+        refs = self.context.vault.refs("refs/agentctl/archive/quarantine/")
         for incident, before in self.trees.items():
             folder = self.world.quarantine({"id": incident}) / "tree"
             if folder.exists():
@@ -148,7 +148,7 @@ class Past:
                 after = live  # undone
             else:
                 target = self.world.folder / f"back-{incident}"
-                bring_back(self.station.vault, f"refs/agentctl/archive/quarantine/{incident}", str(target))
+                bring_back(self.context.vault, f"refs/agentctl/archive/quarantine/{incident}", str(target))
                 after = manifest(target / "tree")
                 shutil.rmtree(target)
             lost = {

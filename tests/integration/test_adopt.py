@@ -9,7 +9,7 @@ import pytest
 
 from agentctl.changes import adopt
 from agentctl.core.errors import AgentctlError
-from agentctl.core.paths import USER, Places
+from agentctl.core.paths import USER, AgentPaths
 from agentctl.runner import jobs
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
@@ -27,11 +27,11 @@ class Yard:
         write(self.code, {"run.sh": "dirty\n", "untracked": "x"})
         os.symlink("nowhere", self.code / "link")
 
-    def places(self, name: str = "agent") -> Places:
-        return Places(name, USER, {"AGENTCTL_ROOT": str(self.root)}, os.getuid())
+    def paths(self, name: str = "agent") -> AgentPaths:
+        return AgentPaths(name, USER, {"AGENTCTL_ROOT": str(self.root)}, os.getuid())
 
     def adopt(self, code=None, command=COMMAND, name: str = "agent", **more):
-        return adopt.adopt(self.places(name), str(code or self.code), list(command), **more)
+        return adopt.adopt(self.paths(name), str(code or self.code), list(command), **more)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
     owner = {
         "standby": jobs,
         "take_snapshot": adopt.agent_state,
-        "keep_branches": adopt.Station.open.__globals__["Vault"],
+        "keep_branches": adopt.Context.open.__globals__["Vault"],
     }.get(part, adopt.launch)
     monkeypatch.setattr(owner, part, fail)
     before = manifest(yard.folder)
@@ -225,21 +225,21 @@ def test_an_adoption_touches_no_file_of_the_repository(tmp_path, monkeypatch, br
     monkeypatch.setenv("AGENTCTL_SCOPE", USER)
     yard = Yard(tmp_path, branch)
     before = manifest(yard.code)
-    station = yard.adopt()
+    context = yard.adopt()
     assert manifest(yard.code) == before
-    assert station.config.agent.branch == branch
-    with station.ledger() as ledger:
+    assert context.config.agent.branch == branch
+    with context.ledger() as ledger:
         (row,) = ledger.generations()
         assert (row["number"], row["status"], row["branch"]) == (1, "good", branch)
         assert row["commit_id"] == git(yard.code, "rev-parse", "HEAD") and row["snapshot"]
-    assert station.vault.check([row["vault_commit"]]) == ""
-    assert station.slots.standby_note()["generation"] == 1
-    standby = manifest(station.slots.standby)
+    assert context.vault.check([row["vault_commit"]]) == ""
+    assert context.slots.standby_note()["generation"] == 1
+    standby = manifest(context.slots.standby)
     assert {
         name: what for name, what in manifest(yard.code, without=(".git", "cache")).items() if name != "cache"
     } == standby
 
 
 def test_what_is_named_in_words_for_people(yard):
-    station = yard.adopt()
-    assert "adopted" in adopt.note(station)[0] and str(yard.code) in adopt.note(station)[0]
+    context = yard.adopt()
+    assert "adopted" in adopt.note(context)[0] and str(yard.code) in adopt.note(context)[0]

@@ -79,37 +79,37 @@ def nothing_left(staging):
 def test_a_launch_makes_its_scratch_repository_anew(world, leave):
     write(world.code, {"dirty.py": "not committed\n", "more/x": "y"})
     with world.ledger() as ledger:
-        launch.identify(world.station, ledger)
+        launch.identify(world.context, ledger)
         ledger.db.execute("DELETE FROM generations WHERE number=2")  # by hand: no writer removes a line
-    world.station.vault.update(dict.fromkeys(world.station.vault.refs("refs/agentctl/g/2")))
+    world.context.vault.update(dict.fromkeys(world.context.vault.refs("refs/agentctl/g/2")))
     write(world.code, {"dirty.py": "changed once more\n"})
-    leave(world.station.staging)
+    leave(world.context.staging)
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
     assert captured(world, begun.generation) == manifest(world.code, without=(".git",))
 
 
 def captured(world, generation) -> dict:
     out = world.folder / "out"
     out.mkdir()
-    world.station.vault.lay_out(generation["vault_commit"], str(out))
+    world.context.vault.lay_out(generation["vault_commit"], str(out))
     return manifest(out)
 
 
 def test_after_a_boot_an_index_that_is_not_what_was_written_is_not_believed(world):
     write(world.code, {"dirty.py": "not committed\n"})
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
         launches.stop(ledger, begun.id)
         launches.set_boot_back(ledger, begun.id)
         writers.set_tries(ledger, 2, 1)
-    index = Path(world.station.staging.index)
+    index = Path(world.context.staging.index)
     data = bytearray(index.read_bytes())
     at = data.index(b"dirty.py") - 22  # the object's name: git would believe it, the rest of the entry fits
     data[at : at + 20] = os.urandom(20)
     index.write_bytes(data)
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
     assert begun.generation["number"] == 2
     assert captured(world, begun.generation) == manifest(world.code, without=(".git",))
 
@@ -118,7 +118,7 @@ def test_after_a_boot_an_index_that_is_not_what_was_written_is_not_believed(worl
 def test_something_else_in_the_index_s_place_is_no_index(store, what):
     index = store.staging.index
     {"fifo": os.mkfifo, "folder": os.mkdir, "link": lambda path: os.symlink("/dev/zero", path)}[what](index)
-    repair_staging.mend_after_boot(store.staging)
+    repair_staging.repair_after_boot(store.staging)
     assert not os.path.lexists(index)
     assert store.capture().is_clean
 
@@ -127,9 +127,9 @@ def test_what_is_ignored_comes_along_though_the_index_is_torn(world):
     world.mode("crash", "a bad change")
     write(world.code, {"secret.cache": "ignored\n", "new.py": "untracked\n"})
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
         launches.fail(ledger, begun.id)
-    empty_index(world.station.staging)
+    empty_index(world.context.staging)
     assert world.rollback_once() == 0
     (incident,) = world.incidents()
     assert (world.code / "secret.cache").read_text() == "ignored\n"
@@ -140,36 +140,36 @@ def test_what_is_ignored_comes_along_though_the_index_is_torn(world):
 # -- an adoption ----------------------------------------------------------------------------------------------
 
 
-def only_settings(places):
-    for path in (places.ledger_path, places.vault_path, places.staging_path):
+def only_settings(paths):
+    for path in (paths.ledger_path, paths.vault_path, paths.staging_path):
         os.rename(path, f"{path}.gone")
 
 
-def half_a_vault(places):
-    os.rename(places.ledger_path, f"{places.ledger_path}.gone")
-    os.rename(f"{places.vault_path}/refs", f"{places.vault_path}/gone")
+def half_a_vault(paths):
+    os.rename(paths.ledger_path, f"{paths.ledger_path}.gone")
+    os.rename(f"{paths.vault_path}/refs", f"{paths.vault_path}/gone")
     for name in ("HEAD", "config", "info/attributes"):
-        os.truncate(f"{places.vault_path}/{name}", 0)
+        os.truncate(f"{paths.vault_path}/{name}", 0)
 
 
-def no_generation(places):
-    with Ledger(places.ledger_path) as ledger:
+def no_generation(paths):
+    with Ledger(paths.ledger_path) as ledger:
         ledger.db.execute("DELETE FROM generations")  # by hand: the adoption was cut off before its first line
 
 
 @pytest.mark.parametrize("leave", [only_settings, half_a_vault, no_generation])
 def test_an_adoption_that_was_cut_off_is_made_again(world, leave):
-    leave(world.places)
-    os.unlink(f"{world.station.slots.folder}/standby.json")  # it comes last
-    settings = Path(world.places.config_path).read_text()
+    leave(world.paths)
+    os.unlink(f"{world.context.slots.folder}/standby.json")  # it comes last
+    settings = Path(world.paths.config_path).read_text()
     world.adopt()
     with world.ledger() as ledger:
-        assert launch.begin(world.station, ledger).generation["number"] == 1
-    kept = [p for p in Path(world.places.config_dir).iterdir() if ".cut-off-" in p.name]
+        assert launch.begin(world.context, ledger).generation["number"] == 1
+    kept = [p for p in Path(world.paths.config_dir).iterdir() if ".cut-off-" in p.name]
     assert [p.read_text() for p in kept] == [settings]
 
 
 def test_an_adoption_that_lost_its_ledger_is_no_half_one(world):
-    os.rename(world.places.ledger_path, f"{world.places.ledger_path}.gone")
+    os.rename(world.paths.ledger_path, f"{world.paths.ledger_path}.gone")
     with pytest.raises(AgentctlError, match="there is an agent called"):
         world.adopt()

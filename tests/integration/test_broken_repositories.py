@@ -82,7 +82,7 @@ def test_an_adoption_works_or_says_why_not(world, state):
     assert status in (0, 1), world.log
     if status:
         assert "Error: " in world.log and "Hint:  " in world.log, world.log
-        assert not os.path.exists(world.places.data_dir) and not os.path.exists(world.station.slots.folder)
+        assert not os.path.exists(world.paths.data_dir) and not os.path.exists(world.context.slots.folder)
     check_nothing_ran(world)
     survived("broken repository", "adoption", 1)
 

@@ -28,8 +28,8 @@ def test_a_start_makes_branch_worktree_tag_snapshot_and_note(make):
     assert row["worktree"] == str(folder) and row["base"] == world.first
     assert git(folder, "symbolic-ref", "--short", "HEAD") == "feature/x"
     assert git(world.code, "rev-parse", "before/feature/x") == world.first
-    assert (world.places.snapshots_dir + "/" + row["snapshot"]) and os.path.isdir(
-        f"{world.places.snapshots_dir}/{row['snapshot']}"
+    assert (world.paths.snapshots_dir + "/" + row["snapshot"]) and os.path.isdir(
+        f"{world.paths.snapshots_dir}/{row['snapshot']}"
     )
     assert "- [ ] change feature/x: count faster\n" in (world.state / "current_task.md").read_text()
     assert manifest(world.code, without=(".git",)) == before

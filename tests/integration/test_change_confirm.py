@@ -95,7 +95,7 @@ def test_with_a_human_review_the_agent_cannot_confirm_itself(make):
     world.ctl("change", "approve")
     world.ctl("change", "promote", "--confirm-within", "10m")
     world.until_beating(2)
-    socket = world.places.api_socket_path.replace("/", "%2F")
+    socket = world.paths.api_socket_path.replace("/", "%2F")
     inside = {"AGENT_NAME": world.name, "AGENT_API_URL": f"http+unix://{socket}"}
     assert "this is the agent itself" in world.ctl("confirm", env=inside, status=1).stderr
     world.ctl("confirm")

@@ -26,7 +26,7 @@ def make(monkeypatch):
 def test_a_good_change_is_blessed_and_main_moves(make):
     world = make()
     write(world.code, {"kept.cache": "ignored\n", ".venv/version": "old\n"})
-    agent_files.install(str(world.code), world.name, world.places.config_path, "/nowhere/agentctl", {})
+    agent_files.install(str(world.code), world.name, world.paths.config_path, "/nowhere/agentctl", {})
     world.start()
     world.until_beating(1)
     folder = world.begin(files={"note.txt": "new\n"}, about="take a note")
@@ -179,7 +179,7 @@ def test_a_human_has_to_approve(make):
     world.until_beating(1)
     folder = world.make_ready()
     assert "nobody but the agent has approved" in world.refuses("change", "promote")
-    socket = world.places.api_socket_path.replace("/", "%2F")
+    socket = world.paths.api_socket_path.replace("/", "%2F")
     inside = {"AGENT_NAME": world.name, "AGENT_API_URL": f"http+unix://{socket}"}
     assert "this is the agent itself" in world.ctl("change", "approve", env=inside, status=1).stderr
     approve = [sys.executable, "-c", CTL, "--name", world.name, "change", "approve"]
@@ -189,7 +189,7 @@ def test_a_human_has_to_approve(make):
         assert done.returncode == 1 and "this is the agent itself" in done.stderr, (stripped, done)
     with pytest.raises(AgentctlError, match="this is the agent itself"):  # nor at the runner's door, whoever it runs as
         runner_client.ask(
-            world.places.api_socket_path,
+            world.paths.api_socket_path,
             "POST",
             "/changes",
             {"verb": "approve", "name": "feature/x", "commit": git(folder, "rev-parse", "HEAD")},

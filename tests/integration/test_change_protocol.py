@@ -29,7 +29,7 @@ def hook_up(world) -> str:
     ctl = world.folder / "agentctl"
     ctl.write_text(f"#!/bin/sh\nPYTHONPATH={SOURCE} exec {sys.executable} -c '{CTL}' \"$@\"\n")
     ctl.chmod(0o755)
-    return agent_files.install(str(world.code), world.name, world.places.config_path, str(ctl), dict(world.environment))
+    return agent_files.install(str(world.code), world.name, world.paths.config_path, str(ctl), dict(world.environment))
 
 
 def commit(folder, *words, tools=""):

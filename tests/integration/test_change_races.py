@@ -27,8 +27,8 @@ def test_two_at_once_the_second_is_told_and_waits_for_nothing(make):
         world.make_ready(name, {f"{name[8:]}.txt": "new\n"})
         world.wish_for(name)
     with world.ledger() as ledger:
-        assert promotion.prepare(world.station, ledger, "feature/one") == ""
-        assert promotion.prepare(world.station, ledger, "feature/two") == "change 'feature/one' is being promoted"
+        assert promotion.prepare(world.context, ledger, "feature/one") == ""
+        assert promotion.prepare(world.context, ledger, "feature/two") == "change 'feature/one' is being promoted"
     assert world.change("feature/two")["state"] == "open"
     assert "change 'feature/one' is being promoted" in world.refuses("change", "promote", "feature/two")
     world.ctl("change", "promote", "feature/one")
@@ -43,10 +43,10 @@ def test_what_is_given_up_while_it_is_prepared_is_not_put_in_place(make):
 
     def prepare():
         with world.ledger() as ledger:
-            said.append(promotion.prepare(world.station, ledger, "feature/x"))
+            said.append(promotion.prepare(world.context, ledger, "feature/x"))
 
     preparing = threading.Thread(target=prepare)
-    with Lock(f"{world.places.data_dir}/standby.lock", "a standby").take():
+    with Lock(f"{world.paths.data_dir}/standby.lock", "a standby").take():
         preparing.start()
         world.until(lambda: world.all("SELECT 1 FROM generations WHERE number=2"), "the candidate")
         world.ctl("change", "abandon", "--reason", "a better idea")
@@ -60,7 +60,7 @@ def test_what_cannot_be_prepared_is_told_to_who_waits_for_it(make):
     world = make()
     world.make_ready()
     world.wish_for()
-    os.mkdir(f"{world.places.data_dir}/promote.lock")
+    os.mkdir(f"{world.paths.data_dir}/promote.lock")
     done = deadline.run([sys.executable, "-I", "-S", ENTRY_PATH, "job", world.name, "promote", "feature/x"],
                         capture_output=True, text=True, timeout=60)  # fmt: skip
     row = world.change()
@@ -74,5 +74,5 @@ def test_what_fails_while_it_is_prepared_is_seen_to_first(make):
     world.wish_for()
     with world.ledger() as ledger:
         incident_id = incidents.open_for(ledger, None, trigger="crash", reason="it fell down")
-        assert promotion.prepare(world.station, ledger, "feature/x") == f"incident {incident_id} is not over"
+        assert promotion.prepare(world.context, ledger, "feature/x") == f"incident {incident_id} is not over"
     assert world.change()["state"] == "open"

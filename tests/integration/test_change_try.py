@@ -91,7 +91,7 @@ def test_its_world_is_a_copy(make):
     assert (world.folder / "smoked").read_text() == "the good plan"
     seen = json.loads((world.folder / "spied").read_text())
     assert seen["AGENT_TRIAL"] == "1" and seen["AGENT_NAME"] == f"{world.name}-trial"
-    real = [str(world.state), world.places.notify_socket_path, world.places.token_path]
+    real = [str(world.state), world.paths.notify_socket_path, world.paths.token_path]
     assert not [name for name, value in seen.items() if any(path in value for path in real)]
     assert seen["AGENTCTL_ROOT"] != world.environment["AGENTCTL_ROOT"]
 
@@ -214,8 +214,8 @@ def test_the_running_agent_is_out_of_its_reach(make, slots):
     paths = {
         "state": str(world.state),
         "code": str(world.code),
-        "door": world.places.api_socket_path,
-        "token": world.places.token_path,
+        "door": world.paths.api_socket_path,
+        "token": world.paths.token_path,
         "outside": f"{world.folder}/elsewhere",
         "spied": spied,
     }

@@ -54,7 +54,7 @@ if effort.NIGHT:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_at_a_launch_and_at_a_rollback(world, damage):
-    path = world.places.ledger_path
+    path = world.paths.ledger_path
     damage(path)
     world.start()
     world.until_beating(generation=1, limit_seconds=LIMIT_SECONDS)
@@ -73,7 +73,7 @@ def test_at_a_launch_and_at_a_rollback(world, damage):
 
 
 def test_one_of_a_newer_agentctl_is_refused_and_the_agent_started_beside_it(world):
-    path = Path(world.places.ledger_path)
+    path = Path(world.paths.ledger_path)
     with Ledger(str(path)) as ledger:
         ledger.set_meta("version", "99")
     before, starts = path.read_bytes(), len(world.starts())

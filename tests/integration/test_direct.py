@@ -71,7 +71,7 @@ def test_a_candidate_that_proves_itself_is_blessed(make):
     world.commit({"note.txt": "new"})
     world.start()
     world.until(lambda: world.status_of(2) == "good", "generation 2 to be good")
-    world.until(lambda: world.station.slots.standby_note().get("generation") == 2, "its standby")
+    world.until(lambda: world.context.slots.standby_note().get("generation") == 2, "its standby")
     assert world.incidents() == []
 
 
@@ -218,7 +218,7 @@ def test_never_ready(make):
 
 
 def kill_tmux(world: World) -> None:
-    deadline.run(["tmux", "-S", world.places.tmux_socket_path, "kill-server"], check=True)
+    deadline.run(["tmux", "-S", world.paths.tmux_socket_path, "kill-server"], check=True)
 
 
 def kill_runner(world: World) -> None:
@@ -300,7 +300,7 @@ def test_a_history_that_the_bad_version_damaged_is_mended(make, harm):
     world.stop()
     assert world.history()[: len(before)] == before
     assert len(world.history()) > len(before)
-    kept = list(Path(world.station.incident_dir(incident["id"])).glob("*/history.jsonl.damaged*"))
+    kept = list(Path(world.context.incident_dir(incident["id"])).glob("*/history.jsonl.damaged*"))
     assert bool(kept) == (harm != "path.unlink()")
 
 
@@ -337,7 +337,7 @@ def test_restore_patterns_go_back_and_what_was_replaced_is_kept(make):
     incident = world.until_outcome("recovered")
     assert (world.state / "config/plan.json").read_text() == "the good plan"
     assert (world.state / "memory.txt").read_text() == "stays"
-    kept = list(Path(world.station.incident_dir(incident["id"])).glob("replaced-*/**/plan.json"))
+    kept = list(Path(world.context.incident_dir(incident["id"])).glob("replaced-*/**/plan.json"))
     assert [path.read_text() for path in kept] == ["the bad plan"]
 
 
@@ -449,7 +449,7 @@ def test_the_rungs_go_down_to_halted_and_the_alert_is_called_once(make):
     assert "What was decided" in told and "told to crash" in told and "hidden-in-the-night" not in told
     assert (world.folder / "alerts.count").read_text() == "\n"
     assert [bool(s["task"]) for s in world.starts()] == [True, True, True, False]
-    kept = Path(world.station.incident_dir(world.incidents()[-1]["id"])).glob("replaced-*/current_task.md")
+    kept = Path(world.context.incident_dir(world.incidents()[-1]["id"])).glob("replaced-*/current_task.md")
     assert [path.read_text() for path in kept] == ["# Current Task\nKeep this.\n"]
     started = len(world.starts())
     assert world.end_of(world.start()) == 77  # and halted it stays, whoever starts it
@@ -464,7 +464,7 @@ def test_sigterm_ends_everything_also_what_left_its_terminal(make):
     assert len(world.processes()) >= 2
     assert world.stop() == 0
     assert world.processes() == []
-    assert not Path(world.places.supervisor_pid_path).exists()
+    assert not Path(world.paths.supervisor_pid_path).exists()
 
 
 def test_a_shell_that_names_the_agent_is_none_of_its_processes(make):
@@ -483,16 +483,16 @@ def test_a_shell_that_names_the_agent_is_none_of_its_processes(make):
 def test_a_stop_before_the_launch_is_on_record_is_no_failure(monkeypatch):
     world = World(monkeypatch).adopt()
     try:
-        os.makedirs(world.places.runtime_dir, exist_ok=True)
+        os.makedirs(world.paths.runtime_dir, exist_ok=True)
         write(world.code, {"large.bin": os.urandom(100_000_000)})  # git is busy with it for a while
         entry = Path(SOURCE, "agentctl/entry.py")
         runner = subprocess.Popen(
             [sys.executable, "-I", "-S", entry, "runner", world.name], env={**os.environ, "AGENTCTL_RUNTIME": "direct"}
         )
-        wait_until(lambda: os.path.exists(world.places.launching_path), "the mark")
+        wait_until(lambda: os.path.exists(world.paths.launching_path), "the mark")
         runner.terminate()
         assert deadline.wait(runner, timeout=PATIENCE_SECONDS) == -signal.SIGTERM
-        assert not os.path.exists(world.places.launching_path)
+        assert not os.path.exists(world.paths.launching_path)
         assert world.launches() == []
         assert world.rollback_once() == 0
         assert world.incidents() == []

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.changes import adopt
-from agentctl.config import context
+from agentctl.config import context as contexts
 from agentctl.core.errors import EXIT_NO_STORAGE, AgentctlError
 from agentctl.recovery import requests
 from agentctl.runner import launch
@@ -32,7 +32,7 @@ import os, signal, sys
 phase, left, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 from agentctl.recovery import process as rollback
 from agentctl.generations import move_tree as moving
-ours = ("moving.py", "entries.py")
+ours = ("move_tree.py", "move_entries.py")
 depth = [0]
 def trace(frame, event, _):
     global left
@@ -99,7 +99,7 @@ class Odd(World):
                 "deep.cache/more/y": "ignored\n",
             },
         )
-        opened = context.Station.open(self.name)
+        opened = contexts.Context.open(self.name)
         with self.ledger() as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
@@ -135,7 +135,7 @@ class Odd(World):
     def check_refused(self) -> None:
         """I6: nothing is launched while the agent's path is no version."""
         with self.ledger() as ledger, pytest.raises(launch.LaunchRefused):
-            launch.begin(context.Station.open(self.name), ledger)
+            launch.begin(contexts.Context.open(self.name), ledger)
 
     def end(self) -> None:
         super().end()
@@ -165,7 +165,7 @@ def test_a_whole_rollback_and_its_undo(odd):
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
     with odd.ledger() as ledger:
-        opened = context.Station.open(odd.name)
+        opened = contexts.Context.open(odd.name)
         begun = launch.begin(opened, ledger)
         assert begun.generation["number"] == 1
         launches.see_well(ledger, begun.id)
@@ -198,7 +198,7 @@ def test_a_cut_in_each_phase_is_gone_on_with(odd, phase):
     for line in (20, 60):
         cut = odd.run(CUT_ROLLBACK, PHASES[phase], line, odd.name)
         assert cut.returncode == -signal.SIGKILL, (line, cut.stdout, cut.stderr)
-        assert odd.station.slots.is_moving
+        assert odd.context.slots.is_moving
         odd.check_refused()
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
@@ -211,11 +211,11 @@ def test_a_lost_ledger_in_the_middle_of_a_move(odd, phase):
     odd.fail()
     assert odd.run(CUT_ROLLBACK, PHASES[phase], 30, odd.name).returncode == -signal.SIGKILL
     for suffix in ("", "-wal", "-shm"):
-        Path(odd.places.ledger_path + suffix).unlink(missing_ok=True)
+        Path(odd.paths.ledger_path + suffix).unlink(missing_ok=True)
     odd.rollback_once()
-    assert not odd.station.slots.is_moving
+    assert not odd.context.slots.is_moving
     assert (odd.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
-    odd.check_nothing_is_missing(next((Path(odd.station.slots.folder) / "quarantine").glob("*/tree")))
+    odd.check_nothing_is_missing(next((Path(odd.context.slots.folder) / "quarantine").glob("*/tree")))
 
 
 @pytest.mark.parametrize("phase", [None, *PHASES])
@@ -227,10 +227,10 @@ def test_the_rescue_copes(odd, phase):
         assert odd.run(CUT_ROLLBACK, PHASES[phase], 40, odd.name).returncode == -signal.SIGKILL
     done = odd.run(RESCUE, odd.name)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not odd.station.slots.is_moving
+    assert not odd.context.slots.is_moving
     assert (odd.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
     assert (odd.code / ".git/HEAD").exists() and not (odd.code / "dirty.py").exists()
-    odd.check_nothing_is_missing(next((Path(odd.station.slots.folder) / "quarantine").glob("*/tree")))
+    odd.check_nothing_is_missing(next((Path(odd.context.slots.folder) / "quarantine").glob("*/tree")))
     odd.start()
     odd.until_beating(1)
     assert odd.stop() == 0
@@ -258,7 +258,7 @@ def test_nothing_is_launched_or_moved_while_nothing_is_mounted(odd):
     odd.fail()
     mounts.release(odd.code)
     with odd.ledger() as ledger, pytest.raises(AgentctlError, match="nothing is mounted"):
-        launch.begin(context.Station.open(odd.name), ledger)
+        launch.begin(contexts.Context.open(odd.name), ledger)
     assert odd.rollback_once() == 1
     done = odd.run(RESCUE, odd.name)
     assert done.returncode == 1 and "nothing is mounted" in done.stdout
@@ -271,7 +271,7 @@ def test_the_slots_are_hidden_and_come_back(odd):
     assert git(odd.code, "status", "--porcelain") == ""
     assert (odd.code / ".agentctl/standby").is_dir()
     git(odd.code, "clean", "-qfd")
-    assert odd.station.slots.standby_note()["generation"] == 1
+    assert odd.context.slots.standby_note()["generation"] == 1
     (odd.code / ".git/info/exclude").unlink()
     shutil.rmtree(odd.code / ".agentctl")
     elsewhere = odd.folder / "elsewhere"
@@ -307,9 +307,9 @@ def test_everything_in_the_mount_is_gone(odd):
 @only("mount", "bind", "other")
 def test_what_init_says_and_where_the_slots_go(odd):
     inside = odd.kind != "other"
-    assert odd.station.slots.is_inside == inside
-    assert any("mount point" in line for line in adopt.note(odd.station)) == inside
-    assert odd.station.config.agent.slots == ("mounted" if inside else "beside")
+    assert odd.context.slots.is_inside == inside
+    assert any("mount point" in line for line in adopt.note(odd.context)) == inside
+    assert odd.context.config.agent.slots == ("mounted" if inside else "beside")
 
 
 def test_a_folder_whose_parent_cannot_be_written_has_its_slots_inside(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Lock, Station
+from agentctl.config.context import Context, Lock
 from agentctl.generations import rebuild_ledger
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import requests
@@ -51,14 +51,14 @@ class Standby(CrashWorld):
         write(self.code, BAD)
         self.target = manifest(self.slots.standby)
         self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
-            jobs.make_good(self.station, ledger, 2, "a test")
+        with Ledger(self.paths.ledger_path) as ledger:
+            jobs.make_good(self.context, ledger, 2, "a test")
 
     def act(self):
         assert jobs.main(self.name, "standby", "2") == 0
 
     def recover(self):
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             if not ledger.all("SELECT * FROM requests"):
                 requests.submit(ledger, "rollback", "1")
         one_shot(self.name)
@@ -78,27 +78,27 @@ class Rebuild(CrashWorld):
     def stage(self):
         self.world.mode("healthy-2", "a change")
         self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             self.known = ledger.generations()
 
     def act(self):
-        station = Station.open(self.name)
-        with Lock(self.places.agent_lock_path, "agent").take():
-            rebuild_ledger.open_or_rebuild(station, print).close()
+        context = Context.open(self.name)
+        with Lock(self.paths.agent_lock_path, "agent").take():
+            rebuild_ledger.open_or_rebuild(context, print).close()
 
     def reset(self):
         super().reset()
-        os.unlink(self.places.ledger_path)
+        os.unlink(self.paths.ledger_path)
         if self.damage is not None:
-            Path(self.places.ledger_path).write_bytes(self.damage)
+            Path(self.paths.ledger_path).write_bytes(self.damage)
 
     def _check(self, run, is_over):
         self.check_untouched()
         self.check_vault(self.known)
         self.check_snapshots()
-        ledger = Path(self.places.ledger_path)
+        ledger = Path(self.paths.ledger_path)
         content = ledger.read_bytes() if ledger.exists() else None
-        broken = [p.read_bytes() for p in Path(self.places.data_dir).glob("ledger.db.broken-*")]
+        broken = [p.read_bytes() for p in Path(self.paths.data_dir).glob("ledger.db.broken-*")]
         assert self.damage in (None, content, *broken), "I4: the broken ledger is not kept"
         if content in (None, self.damage):
             assert not is_over

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Lock, Station, find_places, open_journal
+from agentctl.config.context import Context, Lock, find_places, open_journal
 from agentctl.generations import rebuild_ledger
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch, runner
@@ -23,11 +23,11 @@ from kit.exploration import explore_and_record
 
 def launch_as_the_runner(name: str) -> None:
     """What the runner does before the agent starts."""
-    station = Station.open(name, lenient=True)
-    runner.mark(station.places)
-    with Lock(station.places.agent_lock_path, "agent").take(), rebuild_ledger.open_or_rebuild(station, print) as ledger:
-        runner._begin(station, ledger, open_journal(f"{name}-runner", station.places))
-    runner.unmark(station.places)
+    context = Context.open(name, lenient=True)
+    runner.mark(context.paths)
+    with Lock(context.paths.agent_lock_path, "agent").take(), rebuild_ledger.open_or_rebuild(context, print) as ledger:
+        runner._begin(context, ledger, open_journal(f"{name}-runner", context.paths))
+    runner.unmark(context.paths)
 
 
 def launch_as_systemd(name: str) -> None:
@@ -49,7 +49,7 @@ class Launch(CrashWorld):
 
     def stage(self):
         self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             last = ledger.last_launch()
             launches.stop(ledger, last["id"])
         self.world.mode("healthy-2", "a change")
@@ -58,8 +58,8 @@ class Launch(CrashWorld):
 
     def reset(self):
         super().reset()
-        os.makedirs(self.places.runtime_dir, exist_ok=True)
-        runner.mark(self.places)  # the first thing that a runner does
+        os.makedirs(self.paths.runtime_dir, exist_ok=True)
+        runner.mark(self.paths)  # the first thing that a runner does
 
     def act(self):
         launch_as_the_runner(self.name)
@@ -82,7 +82,7 @@ class Launch(CrashWorld):
             assert [n["generation"] for n in rows["launches"] if not n["end"]] == [2]
             if not self.is_left_clean:
                 return
-            left = f"{self.places.snapshots_dir}/{rows['generations'][0]['snapshot']}/tree/config/plan.json"
+            left = f"{self.paths.snapshots_dir}/{rows['generations'][0]['snapshot']}/tree/config/plan.json"
             assert Path(left).read_text() == "a new plan", "the good one does not own the state that it left behind"
 
     def wanted_tree(self) -> str:
@@ -101,8 +101,8 @@ class LaunchAfterReboot(Launch):
         write(self.world.state, {"history.jsonl": "".join(
             f'{{"id": "{n}", "role": "user", "content": "message {n}"}}\n' for n in range(1, 9)),
             "current_task.md": "# Current Task\ngo on\n\n## Pending Actions\n- [ ] more\n"})  # fmt: skip
-        with Ledger(self.places.ledger_path) as ledger:
-            agent_state.take_snapshot(self.station)
+        with Ledger(self.paths.ledger_path) as ledger:
+            agent_state.take_snapshot(self.context)
             launches.cut_off(ledger, ledger.last_launch()["id"])
         write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "message 1"}\n'
                                  '{"id": "9", "role": "user", "content": "message 9"}\n{"id": "10", "ro'})  # fmt: skip
@@ -114,7 +114,7 @@ class LaunchAfterReboot(Launch):
             ids = [json.loads(line)["id"] for line in self._history_lines()]
             assert sorted(ids, key=int) == [str(n) for n in range(1, 10)]
             assert "go on" in (self.world.state / "current_task.md").read_text()
-            kept = list(Path(self.places.incidents_dir).rglob("history.jsonl.damaged*"))
+            kept = list(Path(self.paths.incidents_dir).rglob("history.jsonl.damaged*"))
             assert any(b'{"id": "10", "ro' in p.read_bytes() for p in kept)
 
 
@@ -126,15 +126,15 @@ class Capture(CrashWorld):
         write(self.code, {**BAD, **{f"many/{n}": str(n) for n in range(20)}})
 
     def act(self):
-        station = Station.open(self.name)
-        commit, tree, branch = station.repository.look()
-        capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
-        write(self.places.data_dir, {"captured": capture.tree})
+        context = Context.open(self.name)
+        commit, tree, branch = context.repository.look()
+        capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
+        write(self.paths.data_dir, {"captured": capture.tree})
 
     def check(self, rows, is_over):
         self.check_untouched()
         if is_over:
-            assert Path(self.places.data_dir, "captured").read_text() == self.tree_of(self.code)
+            assert Path(self.paths.data_dir, "captured").read_text() == self.tree_of(self.code)
 
 
 FAMILIES = {  # what: (the family, points of a gate, pairs of it, every which line at night)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.generations import worktree
 from agentctl.ledger import change_records
 from agentctl.ledger.change_records import Author
@@ -41,7 +41,7 @@ class Prepare(CrashWorld):
         self.merge = worktree.merge_commit(str(self.code), self.head, self.first, "Merge feature/x")
         begun = self.begin()
         done = {"commit": self.head, "tree": git(self.code, "rev-parse", f"{NAME}^{{tree}}")}
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             launches.stop(ledger, begun.id)
             for request in (
                 {"verb": "start", "base": self.first, "worktree": str(folder), "about": "a note"},
@@ -49,16 +49,16 @@ class Prepare(CrashWorld):
                 {"verb": "promote", **done, "main": self.first, "merge": self.merge, "confirm_seconds": 600,
                  "on_failure": "freeze"},
             ):  # fmt: skip
-                change_records.handle(self.station, ledger, {**request, "name": NAME}, ANN)
+                change_records.handle(self.context, ledger, {**request, "name": NAME}, ANN)
 
     @property
     def slot(self):
-        return promotion.candidate_slot(self.station)
+        return promotion.candidate_slot(self.context)
 
     def act(self):
-        station = Station.open(self.name)
-        with station.ledger() as ledger:
-            assert promotion.prepare(station, ledger, NAME) == ""
+        context = Context.open(self.name)
+        with context.ledger() as ledger:
+            assert promotion.prepare(context, ledger, NAME) == ""
 
     def trees(self):
         slot = Path(self.slot.standby)
@@ -83,9 +83,9 @@ class Promote(Prepare):
 
     def stage(self):
         super().stage()
-        station = Station.open(self.name)
-        with station.ledger() as ledger:
-            assert promotion.prepare(station, ledger, NAME) == ""
+        context = Context.open(self.name)
+        with context.ledger() as ledger:
+            assert promotion.prepare(context, ledger, NAME) == ""
         self.target = manifest(self.slot.standby)
 
     def act(self):
@@ -121,9 +121,9 @@ class PromoteAfterMainMoved(Prepare):
 
     def stage(self):
         super().stage()
-        station = Station.open(self.name)
-        with station.ledger() as ledger:
-            assert promotion.prepare(station, ledger, NAME) == ""
+        context = Context.open(self.name)
+        with context.ledger() as ledger:
+            assert promotion.prepare(context, ledger, NAME) == ""
         self.moved = self.world.commit({"other.txt": "meanwhile\n"})
 
     def act(self):

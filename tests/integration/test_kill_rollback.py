@@ -71,7 +71,7 @@ class RollbackByHand(Rollback):
 
     def stage(self):
         super().stage()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             requests.submit(ledger, "rollback", "1", "a test")
         os.unlink(f"{self.slots.folder}/standby.json")
 
@@ -113,7 +113,7 @@ class Undo(CrashWorld):
         self.fail()
         one_shot(self.name)
         self.recovered()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             launches.stop(ledger, ledger.last_launch()["id"])
             requests.submit(ledger, "undo")
 
@@ -148,7 +148,7 @@ class SaveWork(CrashWorld):
         self.fail()
         one_shot(self.name)
         self.begin()
-        with Ledger(self.places.ledger_path) as ledger:
+        with Ledger(self.paths.ledger_path) as ledger:
             self.incident = ledger.open_incident()["id"]
         self.head = self.world.head()
 

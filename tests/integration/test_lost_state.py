@@ -139,7 +139,7 @@ def test_after_a_stop_whose_snapshot_has_nothing_any_more(world):
 def test_what_is_whole_is_left_alone(world):
     write(world.state, {"history.jsonl": HISTORY + '{"id": "21"}\n'})
     os.unlink(world.state / "memory/a*b")  # the agent may delete what it likes
-    assert agent_state.bring_back(world.station, str(world.folder / "kept")) == ""
+    assert agent_state.bring_back(world.context, str(world.folder / "kept")) == ""
     assert not (world.state / "memory/a*b").exists() and not (world.folder / "kept").exists()
 
 
@@ -148,9 +148,9 @@ def test_an_agent_without_a_history_may_empty_its_folder_bit_by_bit(monkeypatch)
     try:
         world.adopt()
         os.unlink(world.state / "config/plan.json")
-        assert agent_state.bring_back(world.station, str(world.folder / "kept")) == ""
+        assert agent_state.bring_back(world.context, str(world.folder / "kept")) == ""
         os.rmdir(world.state / "config")
-        assert "emptied" in agent_state.bring_back(world.station, str(world.folder / "kept"))
+        assert "emptied" in agent_state.bring_back(world.context, str(world.folder / "kept"))
         assert (world.state / "config/plan.json").exists()
     finally:
         world.end()

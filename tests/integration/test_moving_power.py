@@ -20,7 +20,7 @@ from kit.survival import survived
 
 KINDS = effort.choose(("ext4", "xfs"), 1, "moving, power")
 CUTS = effort.points(6, 150)
-OURS = ("entries.py", "moving.py", "slots.py", "durable.py")
+OURS = ("move_entries.py", "move_tree.py", "slots.py", "durable.py")
 TOP = Path("/mnt/disk")
 BAD = {
     "agent.py": "bad\n",

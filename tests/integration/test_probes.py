@@ -49,8 +49,8 @@ def make(monkeypatch):
         world = World(monkeypatch, settings)
         worlds.append(world)
         world.commit({"agent.py": code}, "an agent that knows nothing")
-        world.station = adopt.adopt(
-            world.places,
+        world.context = adopt.adopt(
+            world.paths,
             str(world.code),
             [sys.executable, "agent.py"],
             state_dir=str(world.state),
@@ -113,10 +113,10 @@ while True:
     world = make(code, {"heartbeat": {"from": "http"}})
     world.start()
     world.until_beating(1)
-    health = runner_client.ask(world.places.api_socket_path, "GET", "/health")
+    health = runner_client.ask(world.paths.api_socket_path, "GET", "/health")
     assert health["launch_id"] == world.launches()[-1]["id"]
     with pytest.raises(AgentctlError, match="not of the launch that runs"):
-        runner_client.ask(world.places.api_socket_path, "POST", "/health", {"launch_id": "another"})
+        runner_client.ask(world.paths.api_socket_path, "POST", "/health", {"launch_id": "another"})
 
 
 @pytest.mark.parametrize("request_bytes", [
@@ -131,7 +131,7 @@ def test_nonsense_on_the_socket_does_not_disturb(make, request_bytes):
     world.start()
     launch = world.until_beating(1)
     with socket.socket(socket.AF_UNIX) as door:
-        door.connect(world.places.api_socket_path)
+        door.connect(world.paths.api_socket_path)
         door.settimeout(60)
         try:
             door.sendall(request_bytes)

@@ -80,20 +80,20 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
     with past.world.ledger() as ledger:
         lines = ledger.generations()
         (bad,) = [g for g in lines if not g["vault_commit"]]
-    assert "refs/agentctl/g/2" not in past.station.vault.refs("refs/agentctl/")
-    os.unlink(past.world.places.ledger_path)
-    with rebuild_ledger.open_or_rebuild(past.station, lambda _: None) as ledger:
+    assert "refs/agentctl/g/2" not in past.context.vault.refs("refs/agentctl/")
+    os.unlink(past.world.paths.ledger_path)
+    with rebuild_ledger.open_or_rebuild(past.context, lambda _: None) as ledger:
         assert ledger.generation(2) == {**bad, "is_golden": 0}
         past.world.commit({"behaviour.py": "MODE = 'bad 0'\n"}, "again")
         tree = ledger.generation(2)["tree"]
-        commit, _, branch = past.station.repository.look()
-        capture = past.station.staging.capture(past.station.repository.git, commit, branch)
+        commit, _, branch = past.context.repository.look()
+        capture = past.context.staging.capture(past.context.repository.git, commit, branch)
         # By hand: the very tree, without its odd files, which no capture takes without them.
         ledger.update("generations", {"number": 2}, tree=capture.tree)
         assert tree != capture.tree
-        assert launch.identify(past.station, ledger)["number"] == 2
+        assert launch.identify(past.context, ledger)["number"] == 2
         with pytest.raises(launch.LaunchRefused, match="condemned"):
-            launch.begin(past.station, ledger)
+            launch.begin(past.context, ledger)
 
 
 def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
@@ -101,16 +101,16 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
     with past.world.ledger() as ledger:
         for number in (2, 3):
             past.world.commit({"behaviour.py": f"MODE = 'good {number}'\n"})
-            generation = launch.identify(past.station, ledger)
-            past.station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+            generation = launch.identify(past.context, ledger)
+            past.context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
             writers.bless(ledger, number, at=float(number) + 1e12, reason="", snapshot="")
-            agent_state.take_snapshot(past.station)
+            agent_state.take_snapshot(past.context)
     past.age(400).prune("--yes")
     with past.world.ledger() as ledger:
         assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
         second = ledger.generation(2)
         git(past.world.code, "reset", "-q", "--hard", second["commit_id"])
-        again = launch.identify(past.station, ledger)
+        again = launch.identify(past.context, ledger)
         assert (again["number"], again["status"], again["tree"]) == (4, "good", second["tree"])
     check(past)
 
@@ -146,11 +146,11 @@ def test_status_says_that_a_budget_is_exceeded(make):
 
 def test_it_refuses_while_a_rollback_runs_or_is_asked_for(make):
     past = make(1).age(400)
-    with Lock(past.world.places.rollback_lock_path, "a rollback").take():
+    with Lock(past.world.paths.rollback_lock_path, "a rollback").take():
         done = past.prune("--yes", "--json", expect=4)
         assert json.loads(done.stderr)["code"] == "lock-held"
         past.prune()  # looking is free
-    with Lock(f"{past.world.places.data_dir}/prune.lock", "x").take():
+    with Lock(f"{past.world.paths.data_dir}/prune.lock", "x").take():
         past.prune("--yes", expect=4)
     with past.world.ledger() as ledger:
         requests.submit(ledger, "rollback")
@@ -160,10 +160,10 @@ def test_it_refuses_while_a_rollback_runs_or_is_asked_for(make):
 def test_a_rollback_that_comes_in_the_middle_goes_first(make):
     past = make(3).age(400)
     with past.world.ledger() as ledger:
-        plan = prune.make_plan(past.station, ledger, 4e9)
+        plan = prune.make_plan(past.context, ledger, 4e9)
         requests.submit(ledger, "undo")
         with pytest.raises(prune.LockHeld):
-            prune.carry_out(past.station, ledger, plan, print)
+            prune.carry_out(past.context, ledger, plan, print)
     assert past.world.rollback_once() == 0
     check(past)
 
@@ -192,8 +192,8 @@ def test_a_tree_that_is_written_to_stays(make, monkeypatch):
 
     monkeypatch.setattr(prune.archive, "pack", disturbed)
     with past.world.ledger() as ledger:
-        plan = prune.make_plan(past.station, ledger, 4e9)
-        prune.carry_out(past.station, ledger, plan, print)
+        plan = prune.make_plan(past.context, ledger, 4e9)
+        prune.carry_out(past.context, ledger, plan, print)
     assert [name for kind, name, _ in plan.stays if kind == "quarantine"] == [oldest]
     assert (tree / "late").exists()
     check(past)
@@ -206,7 +206,7 @@ def test_what_is_planted_in_the_place_of_the_slots_is_not_touched(make, tmp_path
     (tmp_path / "elsewhere/quarantine").mkdir(parents=True)
     write(tmp_path / "elsewhere/quarantine/old", {"tree/precious": "somebody's"})
     os.utime(tmp_path / "elsewhere/quarantine/old", (0, 0))
-    slots = past.station.slots.folder
+    slots = past.context.slots.folder
     os.rename(slots, f"{slots}.hidden")
     os.symlink(tmp_path / "elsewhere", slots)
     done = past.prune("--yes", expect=1)
@@ -222,10 +222,10 @@ def test_what_is_planted_in_the_place_of_the_slots_is_not_touched(make, tmp_path
 def test_forgetting_is_only_by_name(make):
     past = make(2).age(400)
     past.prune("--yes")
-    (name,) = [a for a in prune.archives(past.station) if a.startswith("quarantine/")]
+    (name,) = [a for a in prune.archives(past.context) if a.startswith("quarantine/")]
     assert "there is no archive" in past.prune("--forget", "nothing", expect=1).stderr
     past.prune("--forget", name)
-    assert name not in prune.archives(past.station)
+    assert name not in prune.archives(past.context)
 
 
 def test_what_hard_links_share_is_free_only_together(tmp_path):
@@ -263,8 +263,8 @@ def test_captures_go_on_while_it_prunes(make):
     with past.world.ledger() as ledger:
         while running.poll() is None or number < 3:
             write(past.world.code, {"more.py": f"more {number}\n"})
-            launch.identify(past.station, ledger)
-            past.station.vault.keep_branches(past.station.repository.git)
+            launch.identify(past.context, ledger)
+            past.context.vault.keep_branches(past.context.repository.git)
             number += 1
     assert running.returncode == 0
     check(past)
@@ -272,7 +272,7 @@ def test_captures_go_on_while_it_prunes(make):
 
 def test_the_scratch_of_captures_does_not_grow_for_ever(make):
     past = make(1)
-    objects = Path(past.world.places.staging_path) / "objects"
+    objects = Path(past.world.paths.staging_path) / "objects"
     found = list(objects.glob("??/*"))
     assert len(found) > 10
     for path in found:
@@ -282,5 +282,5 @@ def test_the_scratch_of_captures_does_not_grow_for_ever(make):
     assert len(left) < len(found)
     with past.world.ledger() as ledger:
         write(past.world.code, {"fresh.py": "fresh\n"})
-        assert launch.identify(past.station, ledger)["number"] == 3
+        assert launch.identify(past.context, ledger)["number"] == 3
     check(past)

@@ -19,13 +19,12 @@ from kit.survival import survived
 POINTS = effort.points(2, 300)
 OURS = (
     "/prune.py",
-    "/prune_plan.py",
     "/archive.py",
-    "/vault_copy.py",
+    "/vault_compaction.py",
     "/vault.py",
-    "/ledger.py",
+    "/database.py",
     "/durable.py",
-    "/station.py",
+    "/context.py",
 )
 
 
@@ -41,7 +40,7 @@ class Aged(Past):
     def reset(self) -> None:
         shutil.rmtree(self.world.folder)
         deadline.run(["cp", "-a", self.kept, self.world.folder], check=True)
-        slots = self.station.slots
+        slots = self.context.slots
         note = f"{slots.folder}/standby.json"
         if os.path.exists(note) and os.path.exists(slots.standby):
             with open(note) as file:
@@ -51,11 +50,11 @@ class Aged(Past):
                 file.write(text.replace(old, str(os.stat(slots.standby).st_ino)))
 
     def act(self) -> None:
-        station = self.station
-        with station.ledger() as ledger, prune.alone(station):
-            prune.refuse_in_the_way(station, ledger)
-            plan = prune.make_plan(station, ledger, 4e9)
-            prune.carry_out(station, ledger, plan, lambda _: None)
+        context = self.context
+        with context.ledger() as ledger, prune.alone(context):
+            prune.refuse_in_the_way(context, ledger)
+            plan = prune.make_plan(context, ledger, 4e9)
+            prune.carry_out(context, ledger, plan, lambda _: None)
 
     def check(self) -> None:
         self.check_vault()
@@ -66,12 +65,12 @@ class Aged(Past):
         self.check()
         (_, newest) = self.trees
         assert self.quarantined() == {newest}
-        data = self.world.places.data_dir
+        data = self.world.paths.data_dir
         left = [n for n in os.listdir(data) if "fresh" in n or "pruned" in n]
-        left += [n for n in os.listdir(self.station.places.snapshots_dir) if n.startswith(".")]
-        assert not left and not os.path.exists(f"{self.station.slots.folder}/pruned")
-        assert [n for n in os.listdir(self.station.vault.path) if "crash" in n] == []
-        assert "refs/agentctl/g/2" not in self.station.vault.refs("refs/agentctl/g/")
+        left += [n for n in os.listdir(self.context.paths.snapshots_dir) if n.startswith(".")]
+        assert not left and not os.path.exists(f"{self.context.slots.folder}/pruned")
+        assert [n for n in os.listdir(self.context.vault.path) if "crash" in n] == []
+        assert "refs/agentctl/g/2" not in self.context.vault.refs("refs/agentctl/g/")
 
     def end(self) -> None:
         super().end()

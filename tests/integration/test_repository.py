@@ -34,7 +34,7 @@ def world(monkeypatch):
 def roll_back(world: World) -> dict:
     """Fail the present tree and run the one-shot; return the incident."""
     with world.ledger() as ledger:
-        generation = launch.identify(world.station, ledger)
+        generation = launch.identify(world.context, ledger)
         writers.add_no_launch(
             ledger,
             launch.new_id(),
@@ -194,7 +194,7 @@ def test_names_in_the_way_do_not_stop_a_remake(world, names):
     git(world.code, "branch", "-D", "main")
     for name in names:
         git(world.code, "branch", name)
-    world.station.vault.keep_branches(world.station.repository.git)
+    world.context.vault.keep_branches(world.context.repository.git)
     git_is_gone(world)
     roll_back(world)
     assert_healthy(world)
@@ -222,7 +222,7 @@ def test_a_submodule_comes_back_with_its_files(monkeypatch):
         world.mode("crash")
         incident = roll_back(world)
         with world.ledger() as ledger:
-            assert jobs.save_work(world.station, ledger, incident["id"]) == 0
+            assert jobs.save_work(world.context, ledger, incident["id"]) == 0
         assert (world.code / "sub/inner.txt").read_text() == "one\n"
         assert git(world.code / "sub", "status", "--porcelain") == ""
         assert git(world.code / "sub", "log", "-1", "--format=%s", f"rescue/{incident['id']}") == "two"

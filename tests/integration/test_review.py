@@ -18,7 +18,7 @@ from agentctl.host.command import Identity
 from agentctl.ledger import writers
 from agentctl.recovery import policy, requests
 from agentctl.runner import jobs, launch, launch_off_record, runner
-from agentctl.runner.launch_result import Ending
+from agentctl.runner.launch_result import LaunchResult
 from agentctl.runtime import status_file
 from agentctl.state.snapshots import snapshot
 from integration.world import SOURCE, World, git, write
@@ -98,7 +98,7 @@ def test_launches_that_fail_before_they_are_on_record_end_halted(make, mode):
     run_runner(world)
     with world.ledger() as ledger:  # it had run for long: no loop of the agent's own
         launches.shift(ledger, -3600, "started_at", "ready_at")
-    lock = Path(world.places.data_dir, "snapshots.lock")
+    lock = Path(world.paths.data_dir, "snapshots.lock")
     lock.unlink()
     lock.mkdir()
     statuses = []
@@ -128,7 +128,7 @@ def test_a_request_that_makes_no_sense_stops_nothing(make):
     asked = world.request("rollback", "yesterday")
     world.until_beating(1, after=launch_id)
     assert world.one("SELECT incident FROM requests WHERE number=?", asked)["incident"] == "nothing-to-do"
-    assert not os.path.exists(f"{world.places.data_dir}/rescued-at")
+    assert not os.path.exists(f"{world.paths.data_dir}/rescued-at")
 
 
 # --- clocks
@@ -195,13 +195,13 @@ def test_blessing_a_generation_that_does_not_run_keeps_its_snapshot(make):
     world.until_beating(2)
     with world.ledger() as ledger:
         own = ledger.generation(1)["snapshot"]
-        jobs.make_good(world.station, ledger, 1, "blessed by hand")
+        jobs.make_good(world.context, ledger, 1, "blessed by hand")
         assert ledger.generation(1)["snapshot"] == own
 
 
 def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
     world = make()
-    Path(world.places.snapshots_dir, "lost+found").mkdir()
+    Path(world.paths.snapshots_dir, "lost+found").mkdir()
     world.start()
     world.until_beating(1)
 
@@ -210,15 +210,15 @@ def test_two_snapshots_at_once_are_two_whole_ones(make):
     world = make()
     write(world.state, {f"many/{number}": "x" * 100 for number in range(2000)})
     code = (
-        "import sys\nfrom agentctl.state import agent_state as state\nfrom agentctl.config.context import Station\n"
-        "state.take_snapshot(Station.open(sys.argv[1]))"
+        "import sys\nfrom agentctl.state import agent_state as state\nfrom agentctl.config.context import Context\n"
+        "state.take_snapshot(Context.open(sys.argv[1]))"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", code, world.name], env={**os.environ, "PYTHONPATH": SOURCE})
         for _ in range(2)
     ]
     assert [deadline.wait(taker, timeout=300) for taker in both] == [0, 0]
-    root = world.places.snapshots_dir
+    root = world.paths.snapshots_dir
     assert [snapshot.verify(root, taken) for taken in snapshot.list_ids(root)] == [[], [], []]
 
 
@@ -241,17 +241,17 @@ def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
     seen = []
 
     class Stopped:
-        def __init__(self, station, ledger, begun, *_):
-            self.station, self.ledger = station, ledger
+        def __init__(self, context, ledger, begun, *_):
+            self.context, self.ledger = context, ledger
 
         def run(self):
-            return Ending(policy.STOPPED, "stop", "stopped")
+            return LaunchResult(policy.STOPPED, "stop", "stopped")
 
         def snapshot_at_stop(self):
             seen.append(self.ledger.last_launch()["end"])
 
-    monkeypatch.setattr(runner, "Session", Stopped)
-    os.makedirs(world.places.runtime_dir)
+    monkeypatch.setattr(runner, "LaunchLoop", Stopped)
+    os.makedirs(world.paths.runtime_dir)
     mask, handler = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGTERM)
     try:
         assert runner.main(world.name) == 0
@@ -292,7 +292,7 @@ def test_a_status_that_cannot_be_written_is_left_out(tmp_path):
 
 def test_the_rescue_takes_no_standby_that_is_the_replaced_tree(make, monkeypatch):
     world = make()
-    slots = world.station.slots
+    slots = world.context.slots
     world.mode("crash")
     slots._unseal(slots.standby)
     os.rename(world.code, f"{world.folder}/x")  # the exchange of a one-shot that was killed right after it
@@ -307,7 +307,7 @@ def test_the_rescue_moves_nothing_under_a_running_agent(make, monkeypatch):
     world = make()
     world.mode("slow")
     before = manifest(world.code)
-    with Lock(world.places.agent_lock_path, "agent").take():
+    with Lock(world.paths.agent_lock_path, "agent").take():
         assert run_rescue(world, monkeypatch) == 1
     assert manifest(world.code) == before
 
@@ -315,30 +315,30 @@ def test_the_rescue_moves_nothing_under_a_running_agent(make, monkeypatch):
 def test_the_rescue_takes_no_condemned_generation(make, monkeypatch):
     world = make()
     world.mode("crash")
-    vault = world.station.vault
+    vault = world.context.vault
     with world.ledger() as ledger:
-        generation = launch.identify(world.station, ledger)
+        generation = launch.identify(world.context, ledger)
         vault.update(
             {
                 "refs/agentctl/good/2": generation["vault_commit"],
                 "refs/agentctl/condemned/2": generation["vault_commit"],
             }
         )
-    shutil.rmtree(world.station.slots.standby)
+    shutil.rmtree(world.context.slots.standby)
     assert run_rescue(world, monkeypatch) == 0
     assert (world.code / "behaviour.py").read_text() == "MODE = 'healthy'\n"
 
 
 def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(make):
     world = make()
-    os.makedirs(world.places.runtime_dir)
+    os.makedirs(world.paths.runtime_dir)
     with world.ledger() as ledger:
         ledger.db.execute("DROP TABLE attempts")  # by hand: damage
-    Path(world.places.rescued_path).write_text("")
-    ledger, begun = launch_off_record.begin_after_rescue(world.station, print)
+    Path(world.paths.rescued_path).write_text("")
+    ledger, begun = launch_off_record.begin_after_rescue(world.context, print)
     with ledger:
         assert begun.generation["status"] == "good"
-    assert not os.path.exists(world.places.rescued_path)
+    assert not os.path.exists(world.paths.rescued_path)
 
 
 # --- trees that wait
@@ -346,19 +346,19 @@ def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(mak
 
 def test_a_standby_is_closed_to_the_agent_while_it_is_made(make, monkeypatch):
     world = make()
-    slots, seen = world.station.slots, []
-    write_index = world.station.vault.write_index
+    slots, seen = world.context.slots, []
+    write_index = world.context.vault.write_index
 
     def look(*words):
         stat = os.stat(f"{slots.folder}/standby.partial")
         seen.append((stat.st_mode & 0o777, stat.st_uid))
         write_index(*words)
 
-    monkeypatch.setattr(world.station.vault, "write_index", look)
+    monkeypatch.setattr(world.context.vault, "write_index", look)
     monkeypatch.setattr(slots, "owner", Identity(65534, 65534, [65534], "nobody", "/"))
     with world.ledger() as ledger:
         good = ledger.last_known_good()
-    slots.prepare(world.station.vault, 1, good["vault_commit"], good["commit_id"], [])
+    slots.prepare(world.context.vault, 1, good["vault_commit"], good["commit_id"], [])
     assert seen == [(0o700, os.geteuid())]
     assert os.stat(f"{slots.standby}/agent.py").st_uid == 65534
     assert os.stat(slots.standby).st_uid == os.geteuid()

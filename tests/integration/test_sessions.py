@@ -33,8 +33,8 @@ def make(monkeypatch):
         world = World(monkeypatch, settings)
         worlds.append(world)
         world.commit({"agent.py": AGENT}, "an agent that talks")
-        world.station = adopt.adopt(
-            world.places, str(world.code), command, state_dir=str(world.state), settings=world.settings
+        world.context = adopt.adopt(
+            world.paths, str(world.code), command, state_dir=str(world.state), settings=world.settings
         )
         return world
 
@@ -63,7 +63,7 @@ def relaunch(world, launch: dict) -> dict:
 def type_line(world, text: str) -> None:
     from agentctl.runtime.tmux import Tmux
 
-    tmux = Tmux(world.places.tmux_socket_path, None, dict(os.environ))
+    tmux = Tmux(world.paths.tmux_socket_path, None, dict(os.environ))
     tmux.type("agent", text)
     tmux.press("agent", "Enter")
 
@@ -74,7 +74,7 @@ def test_a_session_is_started_once_and_resumed_with_one_message(make):
     world.start()
     first = world.until_beating(1)
     (world.state / "current_task.md").write_text("# Current Task\nTalk.\n\n## Pending Actions\n- [ ] say hello\n")
-    session = resumption.read_session(world.station)
+    session = resumption.read_session(world.context)
     type_line(world, "hello")
     world.until(lambda: told(world, first["id"]) == ["hello"], "the line")
     second = relaunch(world, first)
@@ -94,10 +94,10 @@ def test_with_no_session_left_a_new_one_is_started(make):
                          "resume": {"store": ["talk/{session}.jsonl"], "message": "argument"}})  # fmt: skip
     world.start()
     first = world.until_beating(1)
-    before = resumption.read_session(world.station)
+    before = resumption.read_session(world.context)
     (world.state / "history.jsonl").write_text('{"id": "1", "content": "so there is something to resume"}\n')
     second = relaunch(world, first)  # nothing was said, so its store has no file: `--resume` would end with 1
-    after = resumption.read_session(world.station)
+    after = resumption.read_session(world.context)
     assert before != after
     type_line(world, "new")
     world.until(lambda: told(world, second["id"]) == ["new"], "the line")
@@ -219,7 +219,7 @@ def test_an_idle_agent_is_well_for_as_long_as_it_likes(hooked):
     since = time.time()
     world.until(lambda: (world.live()["last_heartbeat_at"] or 0) > since + 10, "beats for longer than the timeout")
     assert world.launches()[-1]["id"] == first["id"]
-    assert resumption.read_session(world.station) == "last"
+    assert resumption.read_session(world.context) == "last"
 
 
 def test_another_session_than_was_resumed_is_told(make, hooked):
@@ -229,11 +229,11 @@ def test_another_session_than_was_resumed_is_told(make, hooked):
     first = world.until_beating(1)
     type_line(world, "hello")
     world.until(lambda: told(world, first["id"]), "the line")
-    before = resumption.read_session(world.station)
+    before = resumption.read_session(world.context)
     second = relaunch(world, first)
     (event,) = world.until(lambda: world.all("SELECT * FROM events WHERE kind='session'"), "the event")
     assert event["text"].startswith(f"launch {second['id']}: session {before} was to be resumed, the agent is in s")
-    assert resumption.read_session(world.station) != before
+    assert resumption.read_session(world.context) != before
 
 
 def test_a_turn_that_gets_nowhere_is_a_failure(hooked):
@@ -352,15 +352,15 @@ def test_a_preset_is_adopted_with_its_folders(monkeypatch):
     world = World(monkeypatch)
     try:
         known = preset.find("llm", "/nonexistent")
-        world.station = adopt.adopt(
-            world.places,
+        world.context = adopt.adopt(
+            world.paths,
             str(world.code),
             [sys.executable, "-c", "chat"],
             state_dir=str(world.state),
             settings=world.settings,
             preset=known,
         )
-        settings = world.station.config
+        settings = world.context.config
         assert settings.agent.environment == {"LLM_USER_PATH": f"{world.state}/llm"}
         assert settings.agent.command == [sys.executable, "-c", "chat"]
         assert settings.agent.resume_command == [sys.executable, "-c", "chat", "--continue"]

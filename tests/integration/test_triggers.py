@@ -40,18 +40,18 @@ def fail(world: World, number: int) -> None:
     world.commit({"behaviour.py": f"MODE = 'crash'  # {number}\n"}, f"bad {number}")
     write(world.code, {"dirty.py": f"not committed {number}\n"})
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
         launches.fail(ledger, begun.id, f"bad {number}")
 
 
 def beat(world: World) -> launch.Launch:
     """Launch what is there now, and let it be well."""
     with world.ledger() as ledger:
-        begun = launch.begin(world.station, ledger)
+        begun = launch.begin(world.context, ledger)
         at = launches.see_well(ledger, begun.id)
-        jobs.save_work(world.station, ledger, begun.incident)
+        jobs.save_work(world.context, ledger, begun.incident)
         incidents.recover(ledger, begun, at)
-        jobs.standby(world.station, ledger, "1")
+        jobs.standby(world.context, ledger, "1")
         launches.stop(ledger, begun.id)
     return begun
 

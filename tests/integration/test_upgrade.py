@@ -12,9 +12,9 @@ from zlib import crc32
 import pytest
 
 from agentctl import rescue
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.core.errors import TooNew
-from agentctl.core.paths import USER, Places
+from agentctl.core.paths import USER, AgentPaths
 from agentctl.generations.vault import Vault
 from agentctl.ledger import database
 from agentctl.recovery import process
@@ -42,8 +42,8 @@ class Taken(Changing):
         self.said = old_version.unpack(which, self.folder)
         self.name, self.branch, self.owner = old_version.NAME, "main", ""
         self.code, self.state = self.folder / "code", self.folder / "state"
-        self.places = Places(self.name, USER, dict(os.environ), os.getuid())
-        self.station = Station.open(self.name)
+        self.paths = AgentPaths(self.name, USER, dict(os.environ), os.getuid())
+        self.context = Context.open(self.name)
 
     def says(self, verb: str):
         """Return what this version says where the old one said `self.said[verb]`."""
@@ -85,7 +85,7 @@ def test_it_is_shown_as_the_old_version_showed_it(take, which):
         del world.said["status"][name]
     for verb, old in world.said.items():
         assert holds(world.says(verb), old), verb
-    with closing(open_store(world.places.store_path, is_reader=True)) as store:
+    with closing(open_store(world.paths.store_path, is_reader=True)) as store:
         assert store.token(digest_of((world.folder / "token").read_text().strip()))["label"] == "reader"
 
 
@@ -114,8 +114,8 @@ def test_the_agent_goes_on_and_a_bad_commit_goes_back_and_forth(take):
     world.until_beating(5)
     world.stop()
     world.ctl("prune", "--yes")
-    assert world.station.vault.check([]) == "" and world.says("generations")[0]["status"] == "golden"
-    root = world.places.snapshots_dir
+    assert world.context.vault.check([]) == "" and world.says("generations")[0]["status"] == "golden"
+    root = world.paths.snapshots_dir
     assert all(snapshot.verify(root, id) == [] for id in snapshot.list_ids(root))
 
 
@@ -190,7 +190,7 @@ def raise_version(path, known: int) -> str:
 
 def raise_manifest(world, id: str) -> str:
     """Have a snapshot say that it is of the next version; return that in words."""
-    path = Path(world.places.snapshots_dir, id, manifest.NAME)
+    path = Path(world.paths.snapshots_dir, id, manifest.NAME)
     body = path.read_bytes().partition(b"\n")[2].removesuffix(b"}\n").replace(b'"format": 1', b'"format": 2')
     path.write_bytes(b'{"crc32": "%08x", "manifest":\n' % crc32(body) + body + b"}\n")
     return f"{path.parent} is of version 2; this agentctl knows 1"
@@ -198,16 +198,16 @@ def raise_manifest(world, id: str) -> str:
 
 def raise_vault(world) -> str:
     """Have the vault say that it is of the next version; return that in words."""
-    Path(world.places.vault_path, "agentctl-version").write_text("2\n")
-    return f"{world.places.vault_path} is of version 2; this agentctl knows 1"
+    Path(world.paths.vault_path, "agentctl-version").write_text("2\n")
+    return f"{world.paths.vault_path} is of version 2; this agentctl knows 1"
 
 
 WRITTEN_BY_NEWER = {
-    "ledger": (lambda world: raise_version(world.places.ledger_path, database.VERSION),
+    "ledger": (lambda world: raise_version(world.paths.ledger_path, database.VERSION),
                [["generations"], ["rollback", "--yes"], ["pin", "2"], ["prune", "--yes"], ["change", "list"]]),
     "snapshot": (lambda world: raise_manifest(world, "000005"), [["snapshot", "restore", "000005"]]),
     "vault": (raise_vault, [["pin", "2"], ["condemn", "2"]]),
-    "store": (lambda world: raise_version(world.places.store_path, STORE_VERSION),
+    "store": (lambda world: raise_version(world.paths.store_path, STORE_VERSION),
               [["history", "tail", "--stored"], ["token", "list"], ["token", "create"], ["watchdog"]]),
 }  # fmt: skip
 
@@ -216,14 +216,14 @@ WRITTEN_BY_NEWER = {
 def test_what_is_one_version_higher_is_refused_in_words_and_not_changed(take, make_newer, verbs):
     world = take()
     words = make_newer(world)
-    refs, state = world.station.vault.git.run("for-each-ref").text, contents(world.state)
-    before = [dump(path) for path in (world.places.ledger_path, world.places.store_path)]
+    refs, state = world.context.vault.git.run("for-each-ref").text, contents(world.state)
+    before = [dump(path) for path in (world.paths.ledger_path, world.paths.store_path)]
     for verb in verbs:
         told = world.ctl(*verb, status=1)
         assert words in told.stdout + told.stderr, told
         assert "use the agentctl that wrote it, or a newer one; nothing was changed" in told.stdout + told.stderr
-    assert [dump(path) for path in (world.places.ledger_path, world.places.store_path)] == before
-    assert (world.station.vault.git.run("for-each-ref").text, contents(world.state)) == (refs, state)
+    assert [dump(path) for path in (world.paths.ledger_path, world.paths.store_path)] == before
+    assert (world.context.vault.git.run("for-each-ref").text, contents(world.state)) == (refs, state)
 
 
 def contents(folder: Path) -> dict:
@@ -236,9 +236,9 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
     world.ctl("config", "set", "rollback.alert", json.dumps(["sh", "-c", f"cat >> {alerts}"]))
     world.start()
     pid = world.until_beating(4) and world.live()["pid"]
-    kept, tree = set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()
-    words = raise_version(world.places.ledger_path, database.VERSION)
-    before = dump(world.places.ledger_path)
+    kept, tree = set(os.listdir(world.context.slots.folder + "/quarantine")), world.head()
+    words = raise_version(world.paths.ledger_path, database.VERSION)
+    before = dump(world.paths.ledger_path)
     assert words in world.ctl("status", "--json", status=3).stdout
     beats = len(world.history())
     world.until(lambda: len(world.history()) > beats + 5, "the agent's work")
@@ -256,10 +256,10 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
     assert second["started_at"] - first["started_at"] >= launch_off_record.PAUSE_SECONDS - 0.1
     assert alerts.read_text().count("failing, and started again without a rollback") == 1
     assert "no rollback is possible" in world.log and "rescue" not in world.log and "Traceback" not in world.log
-    assert (set(os.listdir(world.station.slots.folder + "/quarantine")), world.head()) == (kept, tree)
+    assert (set(os.listdir(world.context.slots.folder + "/quarantine")), world.head()) == (kept, tree)
     # The runner that had it open goes on with its own launch; nobody else changed it.
-    assert changed_tables(before, dump(world.places.ledger_path)) <= {"launches"}
-    with closing(sqlite3.connect(world.places.ledger_path)) as db:
+    assert changed_tables(before, dump(world.paths.ledger_path)) <= {"launches"}
+    with closing(sqlite3.connect(world.paths.ledger_path)) as db:
         db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
         db.commit()
     os.kill(world.live()["pid"], signal.SIGKILL)  # the right agentctl is back: the failure is decided on, on record
@@ -268,14 +268,14 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
 
 def test_a_rollback_that_a_newer_version_was_cut_off_in_is_left_to_it(take):
     world = take(old_version.CUT)
-    raise_version(world.places.ledger_path, database.VERSION)
-    before = dump(world.places.ledger_path)
-    assert world.rollback_once() == process.EXIT_RELAUNCH and dump(world.places.ledger_path) == before
+    raise_version(world.paths.ledger_path, database.VERSION)
+    before = dump(world.paths.ledger_path)
+    assert world.rollback_once() == process.EXIT_RELAUNCH and dump(world.paths.ledger_path) == before
     world.start()
-    world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
+    world.until(lambda: Path(world.paths.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
     world.stop()
-    assert dump(world.places.ledger_path) == before
-    with closing(sqlite3.connect(world.places.ledger_path)) as db:
+    assert dump(world.paths.ledger_path) == before
+    with closing(sqlite3.connect(world.paths.ledger_path)) as db:
         db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
         db.commit()
     assert world.rollback_once() == process.EXIT_RELAUNCH
@@ -291,17 +291,17 @@ def test_a_lost_ledger_is_not_rebuilt_from_a_newer_vault_and_the_agent_is_starte
     world = take()
     words = raise_vault(world)
     for ending in ("", "-wal", "-shm"):
-        Path(world.places.ledger_path + ending).unlink(missing_ok=True)
+        Path(world.paths.ledger_path + ending).unlink(missing_ok=True)
     world.start()
-    world.until(lambda: Path(world.places.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
-    assert words in world.log and not os.path.exists(world.places.ledger_path)
+    world.until(lambda: Path(world.paths.live_status_path).exists() and world.live()["last_heartbeat_at"], "the agent")
+    assert words in world.log and not os.path.exists(world.paths.ledger_path)
     world.stop()
-    assert world.rollback_once() == process.EXIT_RELAUNCH and not os.path.exists(world.places.ledger_path)
+    assert world.rollback_once() == process.EXIT_RELAUNCH and not os.path.exists(world.paths.ledger_path)
 
 
 def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on_with(take):
     world = take()
-    slots, note = world.station.slots, Path(world.station.slots.folder, "standby.json")
+    slots, note = world.context.slots, Path(world.context.slots.folder, "standby.json")
     assert slots.standby_note()["generation"] == 2 and rescue.is_standby(str(note), slots.standby)
     note.write_text(json.dumps({**json.loads(note.read_text()), "version": 2}))
     assert slots.standby_note() == {} and not rescue.is_standby(str(note), slots.standby)
@@ -313,21 +313,21 @@ def test_a_standby_of_a_newer_version_is_made_anew_and_its_moves_are_not_gone_on
 
 def test_a_launch_takes_nothing_from_a_store_of_a_newer_version(take):
     world = take()
-    copy = HistoryCopy(world.places.store_path, world.name)
-    Path(world.station.history_path).unlink()
-    assert copy.judge(world.station.history_path) == BROKEN
+    copy = HistoryCopy(world.paths.store_path, world.name)
+    Path(world.context.history_path).unlink()
+    assert copy.judge(world.context.history_path) == BROKEN
     copy.close()
-    raise_version(world.places.store_path, STORE_VERSION)
-    assert HistoryCopy(world.places.store_path, world.name).judge(world.station.history_path) == WHOLE
+    raise_version(world.paths.store_path, STORE_VERSION)
+    assert HistoryCopy(world.paths.store_path, world.name).judge(world.context.history_path) == WHOLE
 
 
 def test_settings_that_only_a_newer_version_knows_keep_no_agent_down(take):
     world = take()
     world.start()
     world.until_beating(4)
-    with open(world.places.config_path, "a") as file:
+    with open(world.paths.config_path, "a") as file:
         file.write('\n[future]\nfoo = "bar"\n')
-    Path(world.places.config_cache_path).unlink()
+    Path(world.paths.config_cache_path).unlink()
     assert "[future]: unknown section" in world.refuses("config", "show")
     os.kill(world.live()["pid"], signal.SIGKILL)
     world.until_beating(2)  # the one-shot and the runner, too, do with what they know
@@ -339,5 +339,5 @@ def test_what_is_made_today_says_its_version(take, tmp_path):
     vault.create()
     assert (tmp_path / "vault.git" / "agentctl-version").read_text() == "1\n"
     row = world.one("SELECT * FROM generations WHERE number=2")
-    world.station.slots.prepare(world.station.vault, 2, row["vault_commit"], row["commit_id"], [])
-    assert json.loads(Path(world.station.slots.folder, "standby.json").read_text())["version"] == 1
+    world.context.slots.prepare(world.context.vault, 2, row["vault_commit"], row["commit_id"], [])
+    assert json.loads(Path(world.context.slots.folder, "standby.json").read_text())["version"] == 1

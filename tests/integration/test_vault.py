@@ -12,7 +12,7 @@ import pytest
 from agentctl.core.errors import AgentctlError, CommandFailed
 from agentctl.generations.agent_repo import Repository
 from agentctl.generations.git import pipe_pack
-from agentctl.generations.tree_capture import Capture, Staging
+from agentctl.generations.tree_capture import CapturedTree, Staging
 from agentctl.generations.vault import Vault, create_bare
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
@@ -31,11 +31,11 @@ class Store:
         self.repository = Repository(str(self.code), None)
         self.count = 0
 
-    def capture(self) -> Capture:
+    def capture(self) -> CapturedTree:
         commit, branch = self.repository.head()
         return self.staging.capture(self.repository.git, commit, branch)
 
-    def keep(self, capture: Capture | None = None) -> str:
+    def keep(self, capture: CapturedTree | None = None) -> str:
         """Bring the tree into the vault; return the vault's commit of it."""
         self.count += 1
         return self.vault.add_generation(

@@ -108,7 +108,7 @@ def test_messages_of_the_api_are_in_the_file_after_the_next_launch(make):
     assert answer.status == 200 and len(set(answer.json["acknowledged"])) == 200
     last = world.launches()[-1]["id"]
     watchdog.kill()  # the way back works without it
-    ask(world.places.api_socket_path, "POST", "/restart", {})
+    ask(world.paths.api_socket_path, "POST", "/restart", {})
     world.until_beating(1, after=last)
     ids = [json.loads(line)["id"] for line in world.history()]
     assert ids.count("api1") == 1 and set(answer.json["acknowledged"]) <= set(ids)
@@ -279,7 +279,7 @@ def test_a_hung_watchdog_holds_nobody_up(make):
     try:
         for _ in range(600):  # the door fills up, then it is refused
             door = socket.socket(socket.AF_UNIX)
-            door.connect(world.places.api_socket_path)
+            door.connect(world.paths.api_socket_path)
             door.sendall(b"GET /history HTTP/1.1\r\nHost: x\r\n\r\n")
             door.close()
         answer = watchdog.through_runner("GET", "/health")
@@ -312,7 +312,7 @@ def test_a_broken_store_is_renewed_from_the_agents_file_and_heartbeats_go_on(mak
     write(world.state, {"extra.txt": "x"})
     watchdog.until(lambda: len(watchdog.ids()) > 3, "some messages")
     known = set(watchdog.ids())
-    store = Path(world.places.store_path)
+    store = Path(world.paths.store_path)
     if how == "deleted":
         for path in store.parent.glob("watchdog.db*"):
             path.unlink()

@@ -88,8 +88,8 @@ def raw(port: int, data: bytes, *, wait_seconds: float = 60.0, is_last: bool = T
 
 
 def test_the_socket_is_for_the_agent_and_root_and_the_store_for_us_alone(served):
-    for path, mode in ((served.places.watchdog_socket_path, 0o600), (served.places.handover_socket_path, 0o600),
-                       (served.places.store_path, 0o600)):  # fmt: skip
+    for path, mode in ((served.paths.watchdog_socket_path, 0o600), (served.paths.handover_socket_path, 0o600),
+                       (served.paths.store_path, 0o600)):  # fmt: skip
         assert stat.S_IMODE(os.stat(path).st_mode) == mode
 
 
@@ -130,9 +130,9 @@ def test_a_token_is_shown_once_stored_hashed_rotated_and_revoked_at_once(served,
     assert ctl(world, "token", "revoke", old).returncode == 0
     served.until(lambda: ask(served.port, "GET", "/agents", **bearer(first)).status == 401, "it to be refused")
     assert ask(served.port, "GET", "/agents", **bearer(second["token"])).status == 200
-    for name in os.listdir(os.path.dirname(served.places.store_path)):
+    for name in os.listdir(os.path.dirname(served.paths.store_path)):
         if name.startswith("watchdog.db"):
-            with open(f"{os.path.dirname(served.places.store_path)}/{name}", "rb") as file:
+            with open(f"{os.path.dirname(served.paths.store_path)}/{name}", "rb") as file:
                 assert first.encode() not in file.read()
     assert first not in served.log
 
@@ -180,7 +180,7 @@ def test_what_the_agent_puts_in_the_place_of_its_token_locks_nobody_out(served, 
     secret = tmp_path / "secret"
     secret.write_text("what only root can read")
     made = ctl(served.world, "token", "create", "--label", how).stdout.strip()
-    path = served.places.token_path
+    path = served.paths.token_path
     os.makedirs(os.path.dirname(path), exist_ok=True)
     {"folder": os.mkdir, "fifo": os.mkfifo, "link": lambda p: os.symlink(secret, p),
      "loop": lambda p: os.symlink(p, p)}[how](path)  # fmt: skip
@@ -290,7 +290,7 @@ def test_what_cannot_be_meant_is_refused_in_one_form(served, method, route, body
     data = f"{method} {route} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body or b'')}\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
-        connection.connect(served.places.watchdog_socket_path)
+        connection.connect(served.paths.watchdog_socket_path)
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(data.encode("latin-1") + (body or b""))
         found = b""
@@ -431,7 +431,7 @@ def test_the_broken_answers_of_null(served):
 def test_a_locked_store_refuses_the_history_and_not_the_heartbeats(served):
     import sqlite3
 
-    other = sqlite3.connect(served.places.store_path, isolation_level=None)
+    other = sqlite3.connect(served.paths.store_path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
         found = []

@@ -84,13 +84,13 @@ class Watchdog:
 
     def __init__(self, world, port: int = 0) -> None:
         self.world, self.port = world, port
-        self.places = world.places
+        self.paths = world.paths
         self.log_path = world.folder / "watchdog-log"
         self.process: subprocess.Popen | None = None
 
     def start(self, *, is_ready: bool = True) -> Watchdog:
         """Start it, and wait until it answers."""
-        Path(self.places.watchdog_status_path).unlink(missing_ok=True)
+        Path(self.paths.watchdog_status_path).unlink(missing_ok=True)
         env = {**os.environ, "PYTHONPATH": SOURCE, "AGENTCTL_RUNTIME": "direct"}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([sys.executable, "-c", RUN, self.world.name], env=env, stdout=log,
@@ -100,16 +100,16 @@ class Watchdog:
         return self
 
     def ask(self, method: str, route: str, body=None, **headers) -> Answer:
-        return ask(self.places.watchdog_socket_path, method, route, body, **headers)
+        return ask(self.paths.watchdog_socket_path, method, route, body, **headers)
 
     def through_runner(self, method: str, route: str, body=None, **headers) -> Answer:
         """Ask as the agent does: at its one address."""
-        return ask(self.places.api_socket_path, method, route, body, **headers)
+        return ask(self.paths.api_socket_path, method, route, body, **headers)
 
     def status(self) -> dict:
         """Return what it leaves for `agentctl status`."""
         try:
-            return json.loads(Path(self.places.watchdog_status_path).read_text())
+            return json.loads(Path(self.paths.watchdog_status_path).read_text())
         except (FileNotFoundError, ValueError):
             return {}
 

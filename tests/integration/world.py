@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl.changes import adopt
-from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.core.paths import SYSTEM, USER, AgentPaths
 from agentctl.host import procfs
 from agentctl.ledger.database import Ledger, LedgerDamaged
 from agentctl.recovery import requests
@@ -28,9 +28,9 @@ SOURCE = str(Path(adopt.__file__).resolve().parents[2])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.runtime.foreground import Supervisor
-sys.exit(Supervisor(Station.open(sys.argv[1]), sys.argv[1], print).run())
+sys.exit(Supervisor(Context.open(sys.argv[1]), sys.argv[1], print).run())
 """
 ROLLBACK = """
 import os, sys
@@ -136,7 +136,7 @@ class World:
             branch,
         )
         self.branch = branch
-        self.places = Places(self.name, scope, dict(os.environ), os.getuid())
+        self.paths = AgentPaths(self.name, scope, dict(os.environ), os.getuid())
         self.first = self.head()
         self.settings = merged(QUICK, settings or {})
         self.state = self.folder / "state"
@@ -149,8 +149,8 @@ class World:
     # -- before ---------------------------------------------------------------------------------------------
 
     def adopt(self) -> World:
-        self.station = adopt.adopt(
-            self.places, str(self.code), [sys.executable, "agent.py"], state_dir=str(self.state), settings=self.settings
+        self.context = adopt.adopt(
+            self.paths, str(self.code), [sys.executable, "agent.py"], state_dir=str(self.state), settings=self.settings
         )
         return self
 
@@ -179,7 +179,8 @@ class World:
         """Start a supervisor; its output goes to the file `log`."""
         with open(self.folder / "log", "ab") as log:
             running = subprocess.Popen(
-                [sys.executable, "-c", SUPERVISE, self.name],
+                # the verb, as `agentctl supervise` has it: by that word the watchdog knows a supervisor
+                [sys.executable, "-c", SUPERVISE, self.name, "supervise"],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -217,7 +218,7 @@ class World:
     # -- look -----------------------------------------------------------------------------------------------
 
     def ledger(self) -> Ledger:
-        return Ledger(self.places.ledger_path)
+        return Ledger(self.paths.ledger_path)
 
     def all(self, sql: str, *values: object) -> list[dict]:
         try:
@@ -247,7 +248,7 @@ class World:
         return row["status"] if row else ""
 
     def quarantine(self, incident: dict, move: int = 1) -> Path:
-        return Path(self.station.slots.quarantine_path(incident["id"], move))
+        return Path(self.context.slots.quarantine_path(incident["id"], move))
 
     def starts(self) -> list[dict]:
         """Return what the agent saw at each of its starts."""
@@ -258,13 +259,13 @@ class World:
 
     def live(self) -> dict:
         """Return the runner's live status."""
-        return json.loads(Path(self.places.live_status_path).read_text())
+        return json.loads(Path(self.paths.live_status_path).read_text())
 
     def request(self, verb: str, target: str = "") -> int:
         """Ask the running supervisor for a rollback or an undo; return the request's number."""
         with self.ledger() as ledger:
             number = requests.submit(ledger, verb, target)
-        os.kill(int(Path(self.places.supervisor_pid_path).read_text()), signal.SIGUSR1)
+        os.kill(int(Path(self.paths.supervisor_pid_path).read_text()), signal.SIGUSR1)
         return number
 
     def processes(self) -> list[int]:

@@ -9,7 +9,7 @@ import os
 import time
 
 from agentctl.agent import Agent
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.core.errors import AgentctlError
 from agentctl.generations import rebuild_ledger
 from agentctl.ledger import incidents, writers
@@ -59,20 +59,20 @@ class Story:
 
     # -- what the machine does ------------------------------------------------------------------------------
 
-    def station(self) -> Station:
-        return Station.open(self.world.name, lenient=True)
+    def context(self) -> Context:
+        return Context.open(self.world.name, lenient=True)
 
     def ledger(self) -> Ledger:
-        return Ledger(self.world.places.ledger_path)
+        return Ledger(self.world.paths.ledger_path)
 
     def come_up(self) -> launch.Launch:
         """Launch as the unit would: the runner's beginning, the one-shot where that refuses."""
-        os.makedirs(self.world.places.runtime_dir, exist_ok=True)
+        os.makedirs(self.world.paths.runtime_dir, exist_ok=True)
         for _ in range(BEFORE_FIRST_BEAT):
-            station = self.station()
-            with rebuild_ledger.open_or_rebuild(station, print) as ledger:
+            context = self.context()
+            with rebuild_ledger.open_or_rebuild(context, print) as ledger:
                 try:
-                    return launch.begin(station, ledger)
+                    return launch.begin(context, ledger)
                 except launch.LaunchRefused as refused:
                     print(refused.message)
             assert process.main(self.world.name) == process.EXIT_RELAUNCH
@@ -82,7 +82,7 @@ class Story:
         """The first heartbeat of a launch, and what the session does then."""
         with self.ledger() as ledger:
             if begun.incident:
-                jobs.save_work(self.station(), ledger, begun.incident)
+                jobs.save_work(self.context(), ledger, begun.incident)
             at = launches.see_well(ledger, begun.id)
             if begun.incident:
                 incidents.recover(ledger, begun, at)
@@ -90,7 +90,7 @@ class Story:
     def fail(self) -> None:
         """Launch what is there, and let it fail for good."""
         with self.ledger() as ledger:
-            begun = launch.begin(self.station(), ledger)
+            begun = launch.begin(self.context(), ledger)
             launches.fail(ledger, begun.id)
 
     def answer_requests(self) -> None:
@@ -103,28 +103,28 @@ class Story:
 
     def check_always(self) -> None:
         """I2: ledger and vault are whole, so is every snapshot, and a standby that counts is what it says."""
-        station = self.station()
+        context = self.context()
         with self.ledger() as ledger:
             assert ledger.check() == ""
             commits = [g["vault_commit"] for g in ledger.generations()]
             assert ledger.last_known_good() is not None
-            self.check_standby(station, ledger)
-        assert station.vault.check(commits) == ""
-        refs = station.vault.refs("refs/agentctl/")
-        assert station.vault.check([*refs.values()]) == ""
-        root = station.places.snapshots_dir
+            self.check_standby(context, ledger)
+        assert context.vault.check(commits) == ""
+        refs = context.vault.refs("refs/agentctl/")
+        assert context.vault.check([*refs.values()]) == ""
+        root = context.paths.snapshots_dir
         for number in snapshot.list_ids(root):
             assert snapshot.verify(root, number) == [], number
 
-    def check_standby(self, station: Station, ledger: Ledger) -> None:
-        note = station.slots.standby_note()
+    def check_standby(self, context: Context, ledger: Ledger) -> None:
+        note = context.slots.standby_note()
         if not note:
             return
         generation = ledger.generation(note["generation"])
         whole = f"{self.world.folder}/whole-{time.monotonic_ns()}"
         os.mkdir(whole)
-        station.vault.lay_out(generation["vault_commit"], whole)
-        found = manifest(station.slots.standby)
+        context.vault.lay_out(generation["vault_commit"], whole)
+        found = manifest(context.slots.standby)
         assert missing(manifest(whole), found) == {}
         if generation["number"] == 1 and ".venv" in note["environment"]:
             assert found[".venv/version"][2] == 3
@@ -233,9 +233,9 @@ class RollbackThatBuilds(Rollback):
     def prepare(self) -> None:
         write(self.world.code, {"lock": "another one"})
         super().prepare()
-        os.rename(self.world.station.slots.folder + "/standby.json", self.world.folder / "no-standby")
+        os.rename(self.world.context.slots.folder + "/standby.json", self.world.folder / "no-standby")
 
-    def check_standby(self, station: Station, ledger: Ledger) -> None:
+    def check_standby(self, context: Context, ledger: Ledger) -> None:
         pass
 
     def check_is_rolled_back(self) -> None:
@@ -315,7 +315,7 @@ class Launch(Story):
         whole = f"{self.world.folder}/captured"
         os.mkdir(whole)
         row = self.world.one("SELECT * FROM generations WHERE number=2")
-        self.station().vault.lay_out(row["vault_commit"], whole)
+        self.context().vault.lay_out(row["vault_commit"], whole)
         captured = {path: what for path, what in self.before.items() if path.partition("/")[0] != ".venv"}
         assert missing(captured, manifest(whole)) == {}
 
@@ -341,22 +341,22 @@ class Bless(Story):
 
     def act(self, tell) -> None:
         with self.ledger() as ledger:
-            jobs.make_good(self.station(), ledger, 2, "passed its trial")
+            jobs.make_good(self.context(), ledger, 2, "passed its trial")
             tell(["good", 2])
-            jobs.standby(self.station(), ledger, "2")
+            jobs.standby(self.context(), ledger, "2")
             tell(["standby", 2])
 
     def check(self, told: list) -> None:
         self.check_always()
         status = self.world.status_of(2)
-        good = "refs/agentctl/good/2" in self.station().vault.refs("refs/agentctl/good/")
+        good = "refs/agentctl/good/2" in self.context().vault.refs("refs/agentctl/good/")
         assert good if status == "good" else ["good", 2] not in told
         if ["standby", 2] in told:
-            assert self.station().slots.standby_note()["generation"] == 2
+            assert self.context().slots.standby_note()["generation"] == 2
         begun = self.come_up()
         assert begun.generation["number"] == 2
         self.act(lambda value: None)
-        assert self.station().slots.standby_note()["generation"] == 2
+        assert self.context().slots.standby_note()["generation"] == 2
         self.check_always()
 
 
@@ -369,13 +369,13 @@ class Snapshot(Story):
     def act(self, tell) -> None:
         for turn in range(3):
             write(self.world.state, {f"memory/{turn}-{n}": f"{turn} {n}" * 300 for n in range(4 + 40 * (turn == 2))})
-            tell(["snapshot", agent_state.take_snapshot(self.station())])
+            tell(["snapshot", agent_state.take_snapshot(self.context())])
 
     def check(self, told: list) -> None:
         self.check_always()
-        root = self.world.places.snapshots_dir
+        root = self.world.paths.snapshots_dir
         assert {value for _, value in told} <= set(snapshot.list_ids(root))
-        number = agent_state.take_snapshot(self.station())
+        number = agent_state.take_snapshot(self.context())
         assert snapshot.verify(root, number) == []
         taken, present = manifest(f"{root}/{number}/tree"), manifest(self.world.state)
         assert {p: w[2:] for p, w in taken.items()} == {p: w[2:] for p, w in present.items()}
@@ -459,7 +459,7 @@ class Adopt(Story):
         self.check_always()
         assert self.come_up().generation["number"] == 1
         with self.ledger() as ledger:
-            jobs.standby(self.station(), ledger, "1")
+            jobs.standby(self.context(), ledger, "1")
         self.check_always()
 
 
@@ -469,23 +469,23 @@ class Rebuild(Story):
     def prepare(self) -> None:
         self.world.mode("better", "a good change")
         with self.ledger() as ledger:
-            launch.begin(self.station(), ledger)
-            jobs.make_good(self.station(), ledger, 2, "passed its trial")
-        with open(self.world.places.ledger_path, "r+b") as file:
+            launch.begin(self.context(), ledger)
+            jobs.make_good(self.context(), ledger, 2, "passed its trial")
+        with open(self.world.paths.ledger_path, "r+b") as file:
             file.write(b"torn" * 1000)
 
     def act(self, tell) -> None:
-        with rebuild_ledger.open_or_rebuild(self.station(), print) as ledger:
+        with rebuild_ledger.open_or_rebuild(self.context(), print) as ledger:
             tell(["generations", len(ledger.generations())])
             tell(["event", requests.submit(ledger, "rollback", "1")])
 
     def check(self, told: list) -> None:
-        with rebuild_ledger.open_or_rebuild(self.station(), print) as ledger:
+        with rebuild_ledger.open_or_rebuild(self.context(), print) as ledger:
             assert [(g["number"], g["status"]) for g in ledger.generations()] == [(1, "good"), (2, "good")]
             numbers = [row["number"] for row in ledger.all("SELECT number FROM requests")]
         self.answer_requests()
         assert all(value in numbers for what, value in told if what == "event")
-        folder = os.path.dirname(self.world.places.ledger_path)
+        folder = os.path.dirname(self.world.paths.ledger_path)
         kept = [name for name in os.listdir(folder) if name.startswith("ledger.db.broken-")]
         broken = [name for name in kept if not name.endswith(("-wal", "-shm"))]
         assert len(broken) == 1, json.dumps(os.listdir(folder))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.core.errors import EXIT_NO_STORAGE
-from agentctl.core.paths import USER, Places
+from agentctl.core.paths import USER, AgentPaths
 from agentctl.host import disk_space
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch, resumption
@@ -104,7 +104,7 @@ class StoredWorld(World):
         deadline.run(["mount", "-t", "tmpfs", "none", f"{root}/run"], check=True)  # as everywhere
         self.environment["AGENTCTL_ROOT"] = root
         monkeypatch.setenv("AGENTCTL_ROOT", root)
-        self.places = Places(self.name, USER, dict(os.environ), os.getuid())
+        self.paths = AgentPaths(self.name, USER, dict(os.environ), os.getuid())
         write(self.state, {"history.jsonl": HISTORY})
         self.adopt()
 
@@ -112,8 +112,8 @@ class StoredWorld(World):
         """A candidate that failed for good, with work of every kind in its tree."""
         self.mode("crash", "a bad change")
         write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
-        with Ledger(self.places.ledger_path) as ledger:
-            begun = launch.begin(Station.open(self.name), ledger)
+        with Ledger(self.paths.ledger_path) as ledger:
+            begun = launch.begin(Context.open(self.name), ledger)
             launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote", "scratch": os.urandom(unsaved)})
         self.before = manifest(self.code, without=(".git",))
@@ -125,12 +125,12 @@ class StoredWorld(World):
 
     def check_kept(self) -> None:
         assert "".join(self.history()[:50]) == HISTORY
-        with Ledger(self.places.ledger_path, read_only=True) as ledger:
+        with Ledger(self.paths.ledger_path, read_only=True) as ledger:
             assert [ledger.one("SELECT id FROM launches WHERE id=?", row["id"]) for row in self.rows] == [
                 {"id": row["id"]} for row in self.rows
             ]
-        ids = snapshot.list_ids(self.places.snapshots_dir)
-        assert [problem for i in ids for problem in snapshot.verify(self.places.snapshots_dir, i)] == []
+        ids = snapshot.list_ids(self.paths.snapshots_dir)
+        assert [problem for i in ids for problem in snapshot.verify(self.paths.snapshots_dir, i)] == []
 
     def check_rolled_back(self) -> dict:
         self.check_kept()
@@ -178,7 +178,7 @@ def make(monkeypatch):
 def test_a_rollback_on_a_full_disk_lives_on_the_ballast(make, which, leave):
     world = make(apart=which != "one for all")
     world.break_it(unsaved=6_000_000)
-    disk_space.ballast_of(world.station).refill()
+    disk_space.ballast_of(world.context).refill()
     (world.code_disk if which == "code" else world.data).fill(leave)
     status = world.rollback_once()
     assert status == 0, world.log
@@ -215,7 +215,7 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     world = make(ballast="8M")
     world.start()
     world.until_beating(limit_seconds=LIMIT_SECONDS)
-    files = [Path(path) for path in disk_space.ballast_of(world.station).paths]
+    files = [Path(path) for path in disk_space.ballast_of(world.context).paths]
     assert len(files) == 2
     wait_until(lambda: all(f.exists() for f in files), "the ballast", LIMIT_SECONDS)
     size = files[0].stat().st_size
@@ -231,7 +231,7 @@ def test_an_agent_that_fills_its_disk_is_brought_back_and_the_ballast_made_again
     world.data.free()
     world.code_disk.free()
     wait_until(
-        lambda: all(f.exists() for f in files) and not disk_space.ballast_of(world.station).is_wanted(),
+        lambda: all(f.exists() for f in files) and not disk_space.ballast_of(world.context).is_wanted(),
         "the ballast again",
         LIMIT_SECONDS,
     )
@@ -246,10 +246,10 @@ def test_a_session_that_is_told_on_a_full_disk_ends_nobody(make):
     world.data.fill()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         for session in ("first", "newest"):
-            door.sendto(f"X_AGENTCTL_SESSION={session}".encode(), world.places.notify_socket_path)
+            door.sendto(f"X_AGENTCTL_SESSION={session}".encode(), world.paths.notify_socket_path)
     world.until(lambda: "cannot be written down" in world.log or len(world.launches()) > 1, "the full disk to be met")
     world.data.free()
-    world.until(lambda: resumption.read_session(world.station) == "newest", "the session")
+    world.until(lambda: resumption.read_session(world.context) == "newest", "the session")
     assert [row["id"] for row in world.launches() if not row["ended_at"]] == [launch["id"]]
 
 

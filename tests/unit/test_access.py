@@ -25,8 +25,8 @@ def clock():
 def known(clock, tmp_path):
     """Doors whose store knows the tokens in `known.rows`, by digest."""
     rows = {}
-    station = SimpleNamespace(user=None, places=SimpleNamespace(name="agent", token_path=str(tmp_path / "none")))
-    made = Access(station, SimpleNamespace(token=rows.get), clock)
+    context = SimpleNamespace(user=None, paths=SimpleNamespace(name="agent", token_path=str(tmp_path / "none")))
+    made = Access(context, SimpleNamespace(token=rows.get), clock)
     made.rows = rows
     return made
 

@@ -11,7 +11,7 @@ import pytest
 
 from agentctl import rescue
 from agentctl.cli import alert_text
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.host import alert_command
 from kit import deadline
 from ledger_builder import Home
@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
 
 
 def test_the_story_is_masked(home, capsys):
-    with open(home.places.config_path, "a") as file:
+    with open(home.paths.config_path, "a") as file:
         file.write('environment = { SOME_TOKEN = "let-nobody-see" }\n')
     home.incident(reason="died of let-nobody-see and sk-" + "a" * 20)
     assert alert_text.main("agent") == 0
@@ -37,15 +37,15 @@ def test_the_story_is_masked(home, capsys):
 
 def test_without_an_incident_there_is_no_story(home, capsys):
     assert (alert_text.main("agent"), capsys.readouterr().out) == (1, "")
-    assert alert_command.story_of("agent") == ""
+    assert alert_command.report_of("agent") == ""
 
 
 def test_it_goes_out_where_the_story_cannot_be_told(home, tmp_path, monkeypatch):
     monkeypatch.setattr(alert_command, "ENTRY_PATH", "/nonexistent.py")
-    station = Station.open("agent")
+    context = Context.open("agent")
     out = tmp_path / "out"
     rollback = SimpleNamespace(alert=["sh", "-c", f"cat >{out}"])
-    alert_command.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
+    alert_command.send(SimpleNamespace(paths=context.paths, config=SimpleNamespace(rollback=rollback)), "halted")
     assert out.read_text() == "agentctl: agent 'agent' is halted\n\n'agentctl --name agent why' tells it again.\n"
 
 
@@ -82,9 +82,9 @@ def test_the_webhook_of_the_manual_is_told(home, tmp_path, webhook, monkeypatch)
     argv = tomllib.loads(shown.replace("/etc/agentctl/webhook", str(address)))["rollback"]["alert"]
     assert str(address) in argv
     home.incident(reason="died of it")
-    station = Station.open("agent")
+    context = Context.open("agent")
     rollback = SimpleNamespace(alert=argv)
-    alert_command.send(SimpleNamespace(places=station.places, config=SimpleNamespace(rollback=rollback)), "halted")
+    alert_command.send(SimpleNamespace(paths=context.paths, config=SimpleNamespace(rollback=rollback)), "halted")
     [(path, said)] = webhook.posted
     assert path == "/secret-path" and said.startswith("agentctl: agent 'agent' is halted\n") and "died of it" in said
 
@@ -98,7 +98,7 @@ def test_the_command_has_the_event_as_a_variable(home, tmp_path, sender):
     else:
         rollback = SimpleNamespace(alert=argv)
         alert_command.send(
-            SimpleNamespace(places=Station.open("agent").places, config=SimpleNamespace(rollback=rollback)),
+            SimpleNamespace(paths=Context.open("agent").paths, config=SimpleNamespace(rollback=rollback)),
             "in need of a human",
         )
     assert out.read_text().startswith("agentctl: agent 'agent' is in need of a human\n")

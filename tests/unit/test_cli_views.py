@@ -12,7 +12,7 @@ from agentctl.cli import agent_verbs, exit_codes
 from agentctl.cli.verbs import BY_NAME, TABLE
 from agentctl.core import errors
 from agentctl.core import text as format
-from agentctl.core.paths import SYSTEM, USER, Places
+from agentctl.core.paths import SYSTEM, USER, AgentPaths
 from agentctl.generations.vault import create_bare
 from kit import deadline
 from ledger_builder import INCIDENT_KEYS, ROOT, Home, agentctl
@@ -164,7 +164,7 @@ def test_incidents(home):
 
 
 def test_diff_is_readable_though_the_vault_calls_everything_binary(home):
-    vault = home.places.vault_path
+    vault = home.paths.vault_path
     create_bare(vault)
 
     def git(*words, stdin=b""):
@@ -203,12 +203,12 @@ def test_diff_is_readable_though_the_vault_calls_everything_binary(home):
 )  # fmt: skip
 def test_journal_call(scope, arguments, expected):
     known = {"follow": False, "lines": None, "since": "", "fields": {}, "as_json": False}
-    argv = agent_verbs.journal_argv(Places("a", scope, {"HOME": "/h"}, 0), **{**known, **arguments})
+    argv = agent_verbs.journal_argv(AgentPaths("a", scope, {"HOME": "/h"}, 0), **{**known, **arguments})
     assert expected in " ".join(argv)
 
 
 def test_kept_file_of_the_direct_runtime(home):
-    with open(f"{home.places.data_dir}/agent.log", "w") as file:
+    with open(f"{home.paths.data_dir}/agent.log", "w") as file:
         file.write("one\n\x1b[31mtwo\x1b[0m\nthree\n")
     assert agentctl("logs", "-n", "2").stdout == "two\nthree\n"
     refused = agentctl("logs", "--launch", "L1")

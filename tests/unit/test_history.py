@@ -122,7 +122,7 @@ def test_what_is_no_plain_file_is_damage_and_never_opened(tmp_path, make):
     assert history.tail(path, 1) == []
     with pytest.raises(AgentctlError, match="plain file"):
         history.append(path, {})
-    report = history_repair.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.repair(path, [], keep_damaged_as=str(tmp_path / "kept"))
     assert not report.is_changed and os.listdir(tmp_path) == ["history.jsonl"]
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_plain_file_gives_way_to_a_copy(tmp_path, make):
     path, copy = str(tmp_path / "history.jsonl"), file_of(tmp_path, ONE, "copy")
     make(path)
     before = os.lstat(path)
-    report = history_repair.mend(path, [copy], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.repair(path, [copy], keep_damaged_as=str(tmp_path / "kept"))
     assert content(path) == ONE
     assert os.path.samestat(before, os.lstat(report.kept_as))
 
@@ -238,7 +238,7 @@ def test_a_lock_that_somebody_holds_for_ever_holds_up_no_recovery(tmp_path, monk
         deadline.read_line(held)
         with pytest.raises(AgentctlError, match="keeps it locked"):
             history.append(path, {"id": "c"})
-        assert history_repair.mend(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
+        assert history_repair.repair(path, [str(copy)], keep_damaged_as=str(tmp_path / "kept")).is_changed
         held.stdin.close()
         deadline.wait(held, "who holds the lock")
     assert [m["id"] for m in history.tail(path, 9)] == ["a", "b"]
@@ -289,7 +289,7 @@ def mended(folder, live, *candidates):
     if live is not None:
         file_of(folder, live)
     others = [file_of(folder, data, f"copy{n}") for n, data in enumerate(candidates)]
-    report = history_repair.mend(path, others, keep_damaged_as=os.path.join(folder, "kept"))
+    report = history_repair.repair(path, others, keep_damaged_as=os.path.join(folder, "kept"))
     return path, report
 
 
@@ -349,7 +349,7 @@ def test_mend_skips_a_candidate_that_cannot_be_read(tmp_path):
     path = file_of(tmp_path, span(1) + b"x")
     os.mkfifo(tmp_path / "fifo")
     others = [str(tmp_path / "fifo"), str(tmp_path / "none"), file_of(tmp_path, span(1, 2), "good")]
-    report = history_repair.mend(path, others, keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.repair(path, others, keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2"]
     assert [name for name, _ in report.skipped] == others[:2]
     assert report.sources == others[2:]
@@ -369,7 +369,7 @@ def test_mend_keeps_the_mode_and_can_keep_the_old_file_elsewhere(tmp_path, monke
     monkeypatch.setattr(os, "link", no_link)
     path = file_of(tmp_path, span(1) + b"torn")
     os.chmod(path, 0o640)
-    report = history_repair.mend(path, [], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.repair(path, [], keep_damaged_as=str(tmp_path / "kept"))
     assert content(report.kept_as) == span(1) + b"torn"
     assert os.stat(path).st_mode & 0o777 == 0o640
 
@@ -383,11 +383,11 @@ def test_mend_killed_anywhere_is_done_by_the_next_one(tmp_path, call):
     child = os.fork()
     if child == 0:
         setattr(where, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
-        history_repair.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+        history_repair.repair(path, [other], keep_damaged_as=str(tmp_path / "kept"))
         os._exit(0)
     assert deadline.wait_pid(child, "a mending that is killed") == -signal.SIGKILL
     assert content(path) == span(1, 3) + b"torn"
-    report = history_repair.mend(path, [other], keep_damaged_as=str(tmp_path / "kept"))
+    report = history_repair.repair(path, [other], keep_damaged_as=str(tmp_path / "kept"))
     assert ids(path) == ["m1", "m2", "m3"]
     assert content(report.kept_as) == span(1, 3) + b"torn"
     assert sorted(os.listdir(tmp_path))[1:] == ["copy", "history.jsonl", "kept"]
@@ -437,7 +437,7 @@ def test_mending_never_loses_a_whole_message(live, candidates, block):
         assert sum(after.values()) == report.count
         if report.is_changed:
             assert content(report.kept_as) == live
-            again = history_repair.mend(path, [report.kept_as], keep_damaged_as=path + ".never")
+            again = history_repair.repair(path, [report.kept_as], keep_damaged_as=path + ".never")
             assert not again.is_changed
 
 

@@ -45,13 +45,13 @@ def test_a_key_on_many_lines_of_the_terminal_is_masked_whole():
     async def blocking(function, *arguments):
         return lines
 
-    call = SimpleNamespace(blocking=blocking, server=SimpleNamespace(station=None, masker=Masker([])))
+    call = SimpleNamespace(blocking=blocking, server=SimpleNamespace(context=None, masker=Masker([])))
     assert asyncio.run(agent_routes.pane(call)) == (200, {"lines": ["$ cat key", MASKED, "$"]})
 
 
 @pytest.mark.parametrize("shift", range(-len(SECRET), 1, 4))
 def test_a_secret_across_the_end_of_what_the_page_shows_is_masked(shift):
-    to = status_page.Writer(Masker([SECRET]), 0.0)
+    to = status_page.PageWriter(Masker([SECRET]), 0.0)
     text = "x" * (status_page.MOST_TEXT + shift) + SECRET + "y" * status_page.MOST_TEXT
     assert to.start(text).endswith(" ...") and SECRET[:3] not in to.start(text).replace("&quot;", '"')
     assert SECRET[-3:] not in to.end("y" * status_page.MOST_TEXT + SECRET + "x" * (status_page.MOST_TEXT + shift))

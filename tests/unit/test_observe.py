@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentctl.config.context import Station
+from agentctl.config.context import Context
 from agentctl.watchdog import observation
 from ledger_builder import Home
 
@@ -20,13 +20,13 @@ def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home
     home.live("L1")
     read = observation._read_ledger
 
-    def ends_while_it_is_read(station, seen):
-        read(station, seen)
+    def ends_while_it_is_read(context, seen):
+        read(context, seen)
         monkeypatch.setattr(observation.procfs, "is_runner", lambda pid, name: False)
 
     monkeypatch.setattr(observation, "_read_ledger", ends_while_it_is_read)
-    station = Station.open("agent")
-    seen = observation.look(station)
-    assert observation.why_not_expected(station, seen) == (False, "")
-    seen = observation.look(station, seen)
-    assert observation.why_not_expected(station, seen) == (False, "not started since the machine came up")
+    context = Context.open("agent")
+    seen = observation.look(context)
+    assert observation.why_not_expected(context, seen) == (False, "")
+    seen = observation.look(context, seen)
+    assert observation.why_not_expected(context, seen) == (False, "not started since the machine came up")

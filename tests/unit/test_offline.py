@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentctl.watchdog import availability
-from agentctl.watchdog.availability import Facts, Limits, decide
+from agentctl.watchdog.availability import OfflineLimits, PresenceFacts, decide
 
-LIMITS = Limits(timeout_seconds=60, after_seconds=180, grace_seconds=60)
+LIMITS = OfflineLimits(timeout_seconds=60, after_seconds=180, grace_seconds=60)
 GONE = {"is_process_gone": True}
 START = 1000.0
 
@@ -17,7 +17,7 @@ START = 1000.0
 def judge(silence, *, limits=LIMITS, watched=10_000.0, **facts):
     """Judge an agent that was last heard `silence` seconds ago, watched for long."""
     now = START + watched
-    return decide(Facts(watched_since=START, beat_at=now - silence, **facts), limits, now)
+    return decide(PresenceFacts(watched_since=START, beat_at=now - silence, **facts), limits, now)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_silence_and_evidence(silence, facts, state):
 )
 def test_after_its_own_start_or_a_gap_the_watchdog_is_patient_anew(since, state):
     now = START + since
-    assert decide(Facts(watched_since=START, beat_at=None, is_process_gone=True), LIMITS, now).state == state
-    long_ago = Facts(watched_since=START, beat_at=START - 100_000, is_process_gone=True)
+    assert decide(PresenceFacts(watched_since=START, beat_at=None, is_process_gone=True), LIMITS, now).state == state
+    long_ago = PresenceFacts(watched_since=START, beat_at=START - 100_000, is_process_gone=True)
     assert decide(long_ago, LIMITS, now).state == state
 
 
 def test_an_agent_that_may_beat_seldom_is_offline_when_it_is_gone():
-    seldom = Limits(timeout_seconds=3600, after_seconds=180, grace_seconds=60)
+    seldom = OfflineLimits(timeout_seconds=3600, after_seconds=180, grace_seconds=60)
     assert judge(179, limits=seldom, **GONE).state == "well"
     assert judge(200, limits=seldom, **GONE).state == "grace"
     assert judge(241, limits=seldom, **GONE).state == "offline"
@@ -76,7 +76,7 @@ def test_an_agent_that_may_beat_seldom_is_offline_when_it_is_gone():
 
 def test_an_announced_silence_does_not_count():
     now = START + 10_000
-    facts = Facts(watched_since=START, beat_at=now - 900, silent_until_at=now - 30, is_process_gone=True)
+    facts = PresenceFacts(watched_since=START, beat_at=now - 900, silent_until_at=now - 30, is_process_gone=True)
     assert decide(facts, LIMITS, now).state == "well"
     facts.silent_until_at = now - 61
     assert decide(facts, LIMITS, now).state == "late"

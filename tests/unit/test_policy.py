@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentctl.ledger.models import Limits, World
+from agentctl.ledger.models import PolicyInput, RollbackLimits
 from agentctl.recovery import policy
 from agentctl.recovery.policy import HALT, NOTHING, RESTART, ROLLBACK, UNDO, decide, refuse_launch
 from kit.rows import row
@@ -76,10 +76,10 @@ def request(verb: str = "rollback", target: str = "", reason: str = "") -> dict:
     return row("requests", number=1, verb=verb, target=target, author="ann", reason=reason)
 
 
-def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> World:
-    return World(
+def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> PolicyInput:
+    return PolicyInput(
         now=NOW,
-        limits=limits or Limits(3, 1800.0, 4, 10),
+        limits=limits or RollbackLimits(3, 1800.0, 4, 10),
         launch=of,
         generations=generations,
         incident=INCIDENT if attempts else None,
@@ -236,7 +236,9 @@ def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
     ]
     attempts = [attempt(rung, target) for rung, target in tried]
     found = decide(
-        world(launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts, limits=Limits(3, 1800.0, 99, 99))
+        world(
+            launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts, limits=RollbackLimits(3, 1800.0, 99, 99)
+        )
     )
     assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
     assert found.without_task == (found.rung == "golden without the task")
@@ -271,13 +273,13 @@ def test_nothing_to_go_back_to():
 @pytest.mark.parametrize(
     ("limits", "recent", "is_halted"),
     [
-        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
-        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
-        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
-        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
-        (Limits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
-        (Limits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
-        (Limits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
+        (RollbackLimits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
     ],
 )
 def test_the_budget_of_rollbacks(limits, recent, is_halted):
@@ -431,7 +433,7 @@ def test_a_trial_is_proven(facts, expected):
 class Simulation:
     """An agent that fails after every decision, and a ledger as rows."""
 
-    def __init__(self, rows: list[dict], limits: Limits) -> None:
+    def __init__(self, rows: list[dict], limits: RollbackLimits) -> None:
         self.rows, self.limits = rows, limits
         self.now, self.attempts, self.recent = NOW, [], []
         self.is_halted = False
@@ -447,7 +449,7 @@ class Simulation:
         failed = launch(number, **ending, lived=lived, now=self.now)
         recent = [a for a in self.recent if a["at"] > self.now - policy.DAY_SECONDS]
         found = decide(
-            World(
+            PolicyInput(
                 now=self.now,
                 limits=self.limits,
                 launch=failed,
@@ -511,7 +513,11 @@ def generations(draw):
 
 
 LIMITS = st.builds(
-    Limits, st.integers(0, 4), st.sampled_from([1.0, 60.0, 1800.0, 86400.0]), st.integers(1, 5), st.integers(1, 12)
+    RollbackLimits,
+    st.integers(0, 4),
+    st.sampled_from([1.0, 60.0, 1800.0, 86400.0]),
+    st.integers(1, 5),
+    st.integers(1, 12),
 )
 
 
@@ -548,7 +554,7 @@ def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limi
 @given(rows=generations(), limits=LIMITS, data=st.data())
 def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, data):
     """Every launch recovers for a moment, so every incident is a new one: the budgets end it."""
-    limits = Limits(limits.restarts, 86400.0, limits.attempts, limits.per_day)
+    limits = RollbackLimits(limits.restarts, 86400.0, limits.attempts, limits.per_day)
     simulation = Simulation(rows, limits)
     running = rows[-1]["number"]
     budget = min(limits.attempts, limits.per_day) + 1

@@ -259,7 +259,7 @@ def test_messages_without_ids_that_were_lost_come_back_once(place, tmp_path, how
         copy = HistoryCopy(place.db, "agent")
         assert copy.export(str(tmp_path / "stored.jsonl"))
         copy.close()
-        history_repair.mend(place.path, [str(tmp_path / "stored.jsonl")], keep_damaged_as=str(tmp_path / "kept"))
+        history_repair.repair(place.path, [str(tmp_path / "stored.jsonl")], keep_damaged_as=str(tmp_path / "kept"))
         assert len(place.ship()) == everything
         assert place.judge() == history_repair.WHOLE
     with open(place.path, "rb") as file:

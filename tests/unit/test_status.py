@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.cli import status_document, status_facts, status_quick, status_text
-from agentctl.cli.status_facts import Facts
+from agentctl.cli.status_facts import StatusFacts
 from agentctl.config import toml_file
 from agentctl.config.context import Lock
 from agentctl.host import procfs
@@ -63,7 +63,7 @@ def facts(**known):
         "is_agent_alive": True,
         "is_locked": True,
     }
-    return Facts("agent", NOW, **{**good, **known})
+    return StatusFacts("agent", NOW, **{**good, **known})
 
 
 def on_trial(**row):
@@ -278,8 +278,8 @@ def test_a_stranger_with_the_runners_number_is_no_runner(home):
 
 def test_held_rollback_lock_means_rolling_back_and_is_not_touched(home):
     home.generation(1)
-    with Lock(home.places.rollback_lock_path, "a rollback").take():
-        if not procfs.is_locked(home.places.rollback_lock_path, procfs.read_locks()):
+    with Lock(home.paths.rollback_lock_path, "a rollback").take():
+        if not procfs.is_locked(home.paths.rollback_lock_path, procfs.read_locks()):
             pytest.skip("/proc/locks shows nothing here")
         found = status_facts.gather("agent", home.now)
         assert status_document.choose_phase(found) == "rolling-back"
@@ -300,7 +300,7 @@ def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
     home.live()
     home.ledger.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     home.ledger.close()
-    path = home.places.ledger_path
+    path = home.paths.ledger_path
     for suffix in ("-wal", "-shm"):
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
@@ -323,7 +323,7 @@ def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
 
 def test_broken_settings_are_said(home):
     home.generation(1)
-    Path(home.places.config_path).write_text("[agent\n")
+    Path(home.paths.config_path).write_text("[agent\n")
     done = agentctl("status", "--json")
     assert "agent.toml" in json.loads(done.stdout)["problems"][0]["message"]
 

@@ -107,7 +107,7 @@ def test_what_can_still_be_read_of_a_damaged_file_is_saved(tmp_path):
         try:
             list(again.export("agent"))
         except StoreUnavailable:
-            again._mend(_corrupt())
+            again._repair(_corrupt())
         kept = set(ids(again.export("agent")))
         assert len(kept) > 1900 and {"m0", "m1999"} <= kept
     finally:

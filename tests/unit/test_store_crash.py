@@ -28,7 +28,6 @@ def test_a_store_that_is_killed_while_it_is_made_is_made_by_the_next(tmp_path):
                 "watchdog/store/store.py",
                 "watchdog/store/sqlite_store.py",
                 "watchdog/store/search.py",
-                "watchdog/store/search.py",
             )
         )
 

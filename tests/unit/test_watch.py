@@ -11,9 +11,9 @@ import pytest
 from agentctl.core.errors import AgentctlError
 from agentctl.host.sd_notify import Notifier
 from agentctl.watchdog import actions, availability
-from agentctl.watchdog.monitor import Watch
+from agentctl.watchdog.monitor import Monitor
 from agentctl.watchdog.observation import Seen
-from agentctl.watchdog.presence import Lives
+from agentctl.watchdog.presence import Presences
 from kit.rows import row
 
 DAY = 86400.0
@@ -25,8 +25,8 @@ def watch():
     """A watch over nothing: what it sees is put into it."""
     config = SimpleNamespace(heartbeat=SimpleNamespace(timeout=60.0, longest_wait=900.0),
                              offline=SimpleNamespace(after=180.0, grace=60.0))  # fmt: skip
-    server = SimpleNamespace(station=SimpleNamespace(config=config), store=None, lives=Lives("agent", 0.0))
-    made = Watch(server, Notifier(None))
+    server = SimpleNamespace(context=SimpleNamespace(config=config), store=None, lives=Presences("agent", 0.0))
+    made = Monitor(server, Notifier(None))
     made.seen = Seen()
     made.seen.launch = row("launches", id="L1")
     return made
@@ -66,7 +66,7 @@ def test_a_rescue_that_could_not_be_started_is_started_soon_after(watch, monkeyp
     """Not after the 25 minutes that one which was started may take."""
     asked, noted, troubles = [], [], [error]
 
-    def ask_offline(station, launch, reason):
+    def ask_offline(context, launch, reason):
         asked.append(reason)
         if troubles:
             raise troubles.pop()

@@ -1,4 +1,4 @@
-"""The last resort when the one-shot itself is broken: standard library, git, no ledger, and `moving` at most.
+"""The last resort when the recovery process itself is broken: standard library, git, no ledger, `move_tree` at most.
 
 It looks whether the agent is merely halted (then it only tells); else it makes sure that some complete tree of a good
 generation is at the agent's path, leaves a mark for the runner, and starts the agent. It deletes nothing.
@@ -346,10 +346,6 @@ def say(text: str) -> None:
     print(f"agentctl rescue: {text}", flush=True)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
-
-
 TOLD_SECONDS = 3600  # one alert an hour for a disk that stays full
 LOOK_SECONDS = 5.0
 TRY_SECONDS = 600
@@ -427,3 +423,7 @@ def find_runtime(name: str) -> str:
         return f"{root}/run/{name}"
     base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{base}/agentctl/{name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

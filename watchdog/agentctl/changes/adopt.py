@@ -10,11 +10,11 @@ import pwd
 import shutil
 
 from ..config import preset, toml_file
-from ..config.context import Station, find_identity
+from ..config.context import Context, find_identity
 from ..config.preset import Preset
 from ..core import durable
 from ..core.errors import AgentctlError
-from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, Places, slots_dir_of
+from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, AgentPaths, slots_dir_of
 from ..generations.agent_repo import check_adoptable
 from ..generations.vault import Vault, create_bare
 from ..host.command import Identity
@@ -26,7 +26,7 @@ from ..state import agent_state
 
 
 def adopt(
-    places: Places,
+    paths: AgentPaths,
     code_dir: str,
     argv: list[str],
     *,
@@ -36,16 +36,16 @@ def adopt(
     settings: dict | None = None,
     preset: Preset | None = None,
     image: str = "",
-) -> Station:
+) -> Context:
     """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be.
 
     `settings` are by section; those of a `preset` stand where they say nothing. `image` is one that is there already,
     for the runtime `compose`.
     """
-    _refuse_second(places)
+    _refuse_second(paths)
     code_dir = os.path.realpath(code_dir)
-    owner = _choose_user(places, code_dir, user)
-    state_dir = os.path.abspath(state_dir or places.default_state_dir)
+    owner = _choose_user(paths, code_dir, user)
+    state_dir = os.path.abspath(state_dir or paths.default_state_dir)
     if preset is not None:
         home = owner.home if owner else os.path.expanduser("~")
         argv, settings = _with_preset(preset.settings_for(state_dir, home), argv, settings or {})
@@ -53,11 +53,11 @@ def adopt(
     _refuse_command(argv, code_dir, is_contained=is_contained)
     _, branch = check_adoptable(code_dir, branch, owner)
     _refuse_shared(code_dir)
-    values = _values(places, code_dir, argv, branch, owner, state_dir, settings or {})
+    values = _values(paths, code_dir, argv, branch, owner, state_dir, settings or {})
     made = _Made()
-    _set_aside_cut_off(places)
+    _set_aside_cut_off(paths)
     try:
-        return _build(places, values, made, image)
+        return _build(paths, values, made, image)
     except BaseException:
         made.undo()
         raise
@@ -75,45 +75,45 @@ def _with_preset(known: dict[str, dict], argv: list[str], settings: dict) -> tup
     return argv, merged
 
 
-def _build(places: Places, values: dict, made: _Made, image: str) -> Station:
-    made.folder(places.config_dir, 0o755)
-    made.folder(places.data_dir, 0o711)
-    _make_state_dir(values["state"]["dir"], places, values["agent"].get("user"), made)
-    toml_file.write(places.config_path, values, 0o644)
-    station = Station.open(places.name)
-    made.folder(station.slots.folder, 0o711)
-    station.slots.create()
-    made.folder(places.snapshots_dir, 0o700)
-    made.folder(places.incidents_dir, 0o700)
-    station.vault.create()
-    create_bare(places.staging_path, station.user)
-    station.repository.hide()
-    if station.is_contained:
+def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> Context:
+    made.folder(paths.config_dir, 0o755)
+    made.folder(paths.data_dir, 0o711)
+    _make_state_dir(values["state"]["dir"], paths, values["agent"].get("user"), made)
+    toml_file.write(paths.config_path, values, 0o644)
+    context = Context.open(paths.name)
+    made.folder(context.slots.folder, 0o711)
+    context.slots.create()
+    made.folder(paths.snapshots_dir, 0o700)
+    made.folder(paths.incidents_dir, 0o700)
+    context.vault.create()
+    create_bare(paths.staging_path, context.user)
+    context.repository.hide()
+    if context.is_contained:
         from ..runtime.container import images
 
-        images.write_files(station)
-    with Ledger.create(places.ledger_path) as ledger:
-        generation = first_generation(station, ledger)
-        if station.is_contained:
-            images.first_image(station, ledger, generation, image)
-        jobs.standby(station, ledger, str(generation["number"]))
-    durable.sync_filesystem(places.data_dir)  # a new repository's own files are synced by nobody else
-    return station
+        images.write_files(context)
+    with Ledger.create(paths.ledger_path) as ledger:
+        generation = first_generation(context, ledger)
+        if context.is_contained:
+            images.first_image(context, ledger, generation, image)
+        jobs.standby(context, ledger, str(generation["number"]))
+    durable.sync_filesystem(paths.data_dir)  # a new repository's own files are synced by nobody else
+    return context
 
 
-def first_generation(station: Station, ledger: Ledger) -> dict:
+def first_generation(context: Context, ledger: Ledger) -> dict:
     """Make what is there now generation 1, good because a human adopted it."""
-    commit, branch = station.repository.head()
-    capture = station.staging.capture(station.repository.git, commit, branch)
-    generation = launch.add_generation(station, ledger, capture, source="init", status="good", reason="adopted by hand")
-    if not station.vault.own_commit(generation):
+    commit, branch = context.repository.head()
+    capture = context.staging.capture(context.repository.git, commit, branch)
+    generation = launch.add_generation(context, ledger, capture, source="init", status="good", reason="adopted by hand")
+    if not context.vault.own_commit(generation):
         raise AgentctlError(
-            f"cannot adopt {station.code_dir}: its commit {commit[:12]} is not whole in the repository",
-            f"'git -C {station.code_dir} fsck --full' tells what is missing; adopt a fresh clone",
+            f"cannot adopt {context.code_dir}: its commit {commit[:12]} is not whole in the repository",
+            f"'git -C {context.code_dir} fsck --full' tells what is missing; adopt a fresh clone",
         )
-    snapshot = agent_state.take_snapshot(station)
+    snapshot = agent_state.take_snapshot(context)
     writers.set_snapshot(ledger, generation["number"], snapshot)
-    station.vault.keep_branches(station.repository.git)
+    context.vault.keep_branches(context.repository.git)
     return generation
 
 
@@ -146,12 +146,12 @@ class _Made:
                 continue  # somebody else uses it by now
 
 
-def _refuse_second(places: Places) -> None:
-    if not (os.path.exists(places.config_path) or os.path.exists(places.ledger_path)):
+def _refuse_second(paths: AgentPaths) -> None:
+    if not (os.path.exists(paths.config_path) or os.path.exists(paths.ledger_path)):
         return
-    if not _was_cut_off(places):
+    if not _was_cut_off(paths):
         raise AgentctlError(
-            f"there is an agent called '{places.name}' already ({places.config_path})",
+            f"there is an agent called '{paths.name}' already ({paths.config_path})",
             "agentctl status shows it; adopt another one with --name OTHER",
         )
 
@@ -165,29 +165,29 @@ def choose_slots(code_dir: str) -> str:
     return INSIDE if is_other_device or not os.access(parent, os.W_OK | os.X_OK) else BESIDE
 
 
-def _was_cut_off(places: Places) -> bool:
+def _was_cut_off(paths: AgentPaths) -> bool:
     """Tell whether the adoption that is there never came to its first generation: then it is made again.
 
     Settings without a ledger and without a vault are somebody's own, or of a machine that lost its disk.
     """
-    vault = Vault(places.vault_path)
+    vault = Vault(paths.vault_path)
     if not os.path.isdir(vault.path):
-        return os.path.isdir(places.data_dir) and not os.path.exists(places.ledger_path)
+        return os.path.isdir(paths.data_dir) and not os.path.exists(paths.ledger_path)
     try:
-        with Ledger(places.ledger_path) as ledger:  # one that only reads would leave SQLite's files behind
+        with Ledger(paths.ledger_path) as ledger:  # one that only reads would leave SQLite's files behind
             return not ledger.generations()
     except LedgerDamaged:
         return not os.path.exists(f"{vault.path}/refs/agentctl") or not vault.refs("refs/agentctl/g/")
 
 
-def _set_aside_cut_off(places: Places) -> None:
+def _set_aside_cut_off(paths: AgentPaths) -> None:
     """Move away what an adoption that a power cut ended has left: files may be empty that look whole."""
     mark = f"cut-off-{os.urandom(3).hex()}"
     ours = (
-        places.config_path,
-        places.vault_path,
-        places.staging_path,
-        *(f"{places.ledger_path}{suffix}" for suffix in ("", "-wal", "-shm")),
+        paths.config_path,
+        paths.vault_path,
+        paths.staging_path,
+        *(f"{paths.ledger_path}{suffix}" for suffix in ("", "-wal", "-shm")),
     )
     for path in ours:
         if os.path.lexists(path):
@@ -217,9 +217,9 @@ def _refuse_command(argv: list[str], code_dir: str, *, is_contained: bool) -> No
         )
 
 
-def _choose_user(places: Places, code_dir: str, user: str) -> Identity | None:
+def _choose_user(paths: AgentPaths, code_dir: str, user: str) -> Identity | None:
     """As root the agent runs as who owns its code; nobody else is to write there."""
-    if places.scope != SYSTEM:
+    if paths.scope != SYSTEM:
         return None
     if user:
         return find_identity(user)
@@ -228,7 +228,7 @@ def _choose_user(places: Places, code_dir: str, user: str) -> Identity | None:
     return find_identity(pwd.getpwuid(os.stat(code_dir).st_uid).pw_name)
 
 
-def _make_state_dir(path: str, places: Places, user: str | None, made: _Made) -> None:
+def _make_state_dir(path: str, paths: AgentPaths, user: str | None, made: _Made) -> None:
     if os.path.lexists(path) and not os.path.isdir(path):
         raise AgentctlError(f"the state folder {path} is a file", "choose another one with --state-dir")
     if not os.path.isdir(path):
@@ -238,13 +238,13 @@ def _make_state_dir(path: str, places: Places, user: str | None, made: _Made) ->
             raise AgentctlError(
                 f"the state folder {path} cannot be made: {error.strerror}", "choose another one with --state-dir"
             ) from error
-        if places.scope == SYSTEM and user:
+        if paths.scope == SYSTEM and user:
             identity = find_identity(user)
             os.chown(path, identity.uid, identity.gid)
 
 
-def _values(places, code_dir, argv, branch, owner, state_dir, settings) -> dict:
-    agent = {"name": places.name, "code": code_dir, "command": argv, "branch": branch}
+def _values(paths, code_dir, argv, branch, owner, state_dir, settings) -> dict:
+    agent = {"name": paths.name, "code": code_dir, "command": argv, "branch": branch}
     if owner is not None:
         agent["user"] = owner.name
     if (slots := choose_slots(code_dir)) != BESIDE:
@@ -255,18 +255,18 @@ def _values(places, code_dir, argv, branch, owner, state_dir, settings) -> dict:
     return values
 
 
-def note(station: Station) -> list[str]:
+def note(context: Context) -> list[str]:
     """Say what a new user should know after an adoption."""
-    lines = [f"adopted {station.code_dir} as '{station.places.name}'; settings: {station.places.config_path}"]
-    if station.user is not None and station.user.uid == 0:
+    lines = [f"adopted {context.code_dir} as '{context.paths.name}'; settings: {context.paths.config_path}"]
+    if context.user is not None and context.user.uid == 0:
         lines.append(
             "the agent runs as root because root owns its code; 'chown -R USER' it and "
             "'agentctl config set agent.user USER' to give it less"
         )
-    if station.slots.is_inside:
-        why = "is a mount point" if station.slots.is_mounted else "cannot be exchanged for another"
+    if context.slots.is_inside:
+        why = "is a mount point" if context.slots.is_mounted else "cannot be exchanged for another"
         lines.append(
             f"its folder {why}, so a rollback moves it entry by entry; standby and quarantine are in "
-            f"{station.slots.folder}, which git is told to ignore"
+            f"{context.slots.folder}, which git is told to ignore"
         )
     return lines

@@ -24,7 +24,7 @@ NOT_PASSED_ON = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "GIT_DIR", "G
                  "GIT_PREFIX", "TMUX", "TMUX_PANE")  # fmt: skip
 
 
-class Part:
+class CheckPart:
     """One part of the gate: its name, whether it is well, what it said, a hint where it is not."""
 
     def __init__(self, name: str, ok: bool, said: str, hint: str = "", seconds: float = 0.0) -> None:
@@ -49,7 +49,7 @@ def environment(folder: str, code_dir: str, environment_paths: list[str], home: 
     return {**kept, **nobody, "PATH": path, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def prepare_environment(folder: str, tools: dict, env: dict[str, str], log: str) -> Part:
+def prepare_environment(folder: str, tools: dict, env: dict[str, str], log: str) -> CheckPart:
     """Give the worktree what belongs to the code and is not in git: a copy of the running tree's, or built anew.
 
     Built where a lock file differs and a build is declared; a copy elsewhere. What is there already stays.
@@ -63,10 +63,10 @@ def prepare_environment(folder: str, tools: dict, env: dict[str, str], log: str)
         try:
             command.run(argv, env={"LC_ALL": "C"}, limit_seconds=BUILD_SECONDS)
         except CommandFailed as error:
-            return Part("environment", False, f"{name} could not be copied: {error.message}", "make room")
+            return CheckPart("environment", False, f"{name} could not be copied: {error.message}", "make room")
     if differing and tools["build"]:
         return _run("environment", tools["build"], folder, env, BUILD_SECONDS, log, "environment.build needs it")
-    return Part("environment", True, f"copied: {', '.join(missing) or 'nothing'}")
+    return CheckPart("environment", True, f"copied: {', '.join(missing) or 'nothing'}")
 
 
 def _content(path: str) -> bytes | None:
@@ -77,7 +77,7 @@ def _content(path: str) -> bytes | None:
         return None
 
 
-def check_syntax(folder: str, names: list[str], python: str, env: dict[str, str]) -> Part:
+def check_syntax(folder: str, names: list[str], python: str, env: dict[str, str]) -> CheckPart:
     """Read every changed file by its parser."""
     began = time.monotonic()
     verdict = check(folder, names, python, env)
@@ -86,35 +86,35 @@ def check_syntax(folder: str, names: list[str], python: str, env: dict[str, str]
         unread = f", {verdict.unread} of no language known here" if verdict.unread else ""
         said = "; ".join([f"{verdict.read} files read{unread}", *verdict.notes])
     hint = f"correct {verdict.problems[0].partition(': ')[0]} and commit" if verdict.problems else ""
-    return Part("syntax", not verdict.problems, said, hint, time.monotonic() - began)
+    return CheckPart("syntax", not verdict.problems, said, hint, time.monotonic() - began)
 
 
-def run_lint(folder: str, argv: list[str], names: list[str], env: dict[str, str], limit: float, log: str) -> Part:
+def run_lint(folder: str, argv: list[str], names: list[str], env: dict[str, str], limit: float, log: str) -> CheckPart:
     """Run the project's linter on what was changed."""
     if not argv:
-        return Part("lint", True, "none is configured (change.lint)")
+        return CheckPart("lint", True, "none is configured (change.lint)")
     chosen = {"{files}": names, "{python}": [n for n in names if n.endswith((".py", ".pyi"))]}
     wanted = [word for word in argv if word in chosen]
     if wanted and not any(chosen[word] for word in wanted):
-        return Part("lint", True, "no changed file is for it")
+        return CheckPart("lint", True, "no changed file is for it")
     expanded = [part for word in argv for part in chosen.get(word, [word])]
     missing = f"install it where the agent's tools are, or choose another: agentctl config set change.lint '{[]}'"
     return _run("lint", expanded, folder, env, limit, log, missing)
 
 
-def run_tests(folder: str, argv: list[str], env: dict[str, str], limit: float, log: str) -> Part:
+def run_tests(folder: str, argv: list[str], env: dict[str, str], limit: float, log: str) -> CheckPart:
     """Run the repository's tests."""
     if not argv:
-        return Part("tests", True, "none are configured (change.tests)")
+        return CheckPart("tests", True, "none are configured (change.tests)")
     missing = "install it where the agent's tools are, or name another command: agentctl config set change.tests"
     return _run("tests", argv, folder, env, limit, log, missing)
 
 
-def _run(name: str, argv: list[str], folder: str, env: dict, limit: float, log: str, missing: str) -> Part:
+def _run(name: str, argv: list[str], folder: str, env: dict, limit: float, log: str, missing: str) -> CheckPart:
     """Run one program of the gate to its end or its limit; its output is in the log."""
     program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env["PATH"])
     if not program or not os.path.exists(os.path.join(folder, program)):
-        return Part(name, False, f"'{argv[0]}' is not here (change.{name})", missing)
+        return CheckPart(name, False, f"'{argv[0]}' is not here (change.{name})", missing)
     mark, began = os.urandom(8).hex(), time.monotonic()
     os.makedirs(os.path.dirname(log), exist_ok=True)
     out = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -130,7 +130,7 @@ def _run(name: str, argv: list[str], folder: str, env: dict, limit: float, log: 
         )
         why = _wait(running, out, limit)
     except CommandFailed as error:
-        return Part(name, False, error.message, missing)
+        return CheckPart(name, False, error.message, missing)
     finally:
         procfs.end_all(lambda: procfs.with_variable(MARK, mark))
         os.close(null)
@@ -138,8 +138,8 @@ def _run(name: str, argv: list[str], folder: str, env: dict, limit: float, log: 
         os.close(out)
     took = time.monotonic() - began
     if not why:
-        return Part(name, True, said[-300:].strip() or "passed", "", took)
-    return Part(name, False, f"{why}\n{said}".strip(), f"the whole output: {log}", took)
+        return CheckPart(name, True, said[-300:].strip() or "passed", "", took)
+    return CheckPart(name, False, f"{why}\n{said}".strip(), f"the whole output: {log}", took)
 
 
 def _wait(running: command.Running, out: int, limit: float) -> str:
@@ -199,15 +199,15 @@ def verdict(parts: list[dict]) -> dict:
 
 def log_path(changes, name: str, what: str) -> str:
     """Where the whole output of the last check or trial is kept: in the repository's own folder, with the agent."""
-    return f"{changes.station.code_dir}/.git/agentctl/{name}/{what}.log"
+    return f"{changes.context.code_dir}/.git/agentctl/{name}/{what}.log"
 
 
 def _settings(changes) -> dict:
     """What the gate needs of the settings, as plain values."""
-    config, user = changes.station.config, changes.station.user
+    config, user = changes.context.config, changes.context.user
     return {
         "command": config.agent.command,
-        "code": changes.station.code_dir,
+        "code": changes.context.code_dir,
         "paths": config.environment.paths,
         "lint": config.change.lint,
         "tests": config.change.tests,
@@ -230,7 +230,7 @@ def check_worktree(settings: dict, folder: str, log: str, main: str, say) -> str
 
 def _run_parts(steps, say) -> str:
     """Run part after part; the tests of what does not even parse are not worth their time."""
-    parts: list[Part] = []
+    parts: list[CheckPart] = []
     for step in steps:
         if any(part.name == "syntax" and not part.ok for part in parts):
             break
@@ -297,7 +297,7 @@ for name in filter(None, sys.stdin.buffer.read().split(b"\0")):
 """
 
 
-class Verdict:
+class SyntaxVerdict:
     """What was found: `problems` as `file:line: what`, how many files were read, how many nobody could read."""
 
     def __init__(self) -> None:
@@ -306,9 +306,9 @@ class Verdict:
         self.notes: list[str] = []
 
 
-def check(folder: str, names: list[str], python: str, env: dict[str, str]) -> Verdict:
+def check(folder: str, names: list[str], python: str, env: dict[str, str]) -> SyntaxVerdict:
     """Read every named file of `folder` by its language's parser."""
-    verdict, by_kind = Verdict(), {}
+    verdict, by_kind = SyntaxVerdict(), {}
     for name in names:
         kind = _kind(f"{folder}/{name}")
         by_kind.setdefault(kind, []).append(name)

@@ -57,22 +57,22 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
     socket = runner_client.socket_inside(changes.name)
     if socket or not changes.is_direct:  # the agent dies of what it asks for: the runner goes on
         runner_client.ask(
-            socket or changes.station.places.api_socket_path,
+            socket or changes.context.paths.api_socket_path,
             "POST",
             "/changes",
             {"verb": "promote", "name": name, **wish},
         )
         return _wait_for_request(changes, name)
     changes.ask("promote", name, **wish)
-    with changes.station.ledger() as ledger:
-        why = promotion.prepare(changes.station, ledger, name)
+    with changes.context.ledger() as ledger:
+        why = promotion.prepare(changes.context, ledger, name)
     if why:
         raise AgentctlError(f"cannot promote '{name}': {why}", f"agentctl change list; agentctl change promote {name}")
     _trigger(changes, supervisor)
     return _outcome(changes, name)
 
 
-def _merge(changes, row: dict, facts: rules.Facts) -> str:
+def _merge(changes, row: dict, facts: rules.BranchFacts) -> str:
     """Make the merge commit; one that an interrupted promotion of the same has made is used again."""
     wish = row["promotion"]
     if row["status"] == rules.PROMOTING and (wish.get("commit"), wish.get("main")) == (facts.head, facts.main):
@@ -83,11 +83,11 @@ def _merge(changes, row: dict, facts: rules.Facts) -> str:
         if row[key].get("note")
     ]
     message = "\n\n".join([f"Merge {row['name']}" + (f": {row['about']}" if row["about"] else ""), "\n".join(notes)])
-    return changes.as_agent(worktree.merge_commit, changes.station.code_dir, facts.head, facts.main, message.strip())
+    return changes.as_agent(worktree.merge_commit, changes.context.code_dir, facts.head, facts.main, message.strip())
 
 
 def _trigger(changes, supervisor: int) -> None:
-    requests.trigger(changes.station, supervisor)
+    requests.trigger(changes.context, supervisor)
 
 
 def _wait_for_request(changes, name: str) -> dict:
@@ -123,7 +123,7 @@ def _outcome(changes, name: str) -> dict:
 
 def wait_for_verdict(changes, name: str) -> dict:
     """Wait for the end of the trial; return the record of the blessed change, raise AgentctlError if it was not."""
-    settings = changes.station.config
+    settings = changes.context.config
     patience = settings.agent.ready_timeout + settings.probation.duration + TRIAL_MARGIN_SECONDS
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -159,7 +159,7 @@ def review_material(changes, row: dict) -> dict:
         "diff": changes.diff(row, "--patch"),
         "check": row["checked"],
         "try": row["tried"],
-        "checklist": changes.station.config.change.checklist,
+        "checklist": changes.context.config.change.checklist,
     }
 
 
@@ -179,7 +179,7 @@ def review(changes, row: dict, note: str, *, is_rejected: bool) -> dict:
 def approve(changes, row: dict, note: str) -> dict:
     """Approve exactly the commit that the branch has now; refused to the agent."""
     facts = json.loads(
-        changes.as_agent(worktree.look, changes.station.code_dir, row["name"], changes.main, row["worktree"])
+        changes.as_agent(worktree.look, changes.context.code_dir, row["name"], changes.main, row["worktree"])
     )
     if not facts["head"]:
         raise AgentctlError(f"cannot approve '{row['name']}': its branch is gone", "agentctl change list")

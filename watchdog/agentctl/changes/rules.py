@@ -12,7 +12,7 @@ ON_FAILURE = ("rollback", "freeze", "page")
 SHOWN = 5
 
 
-class Facts:
+class BranchFacts:
     """What is true of a change's branch and worktree now; ids are full commit and tree ids."""
 
     def __init__(self, known: dict) -> None:
@@ -27,7 +27,7 @@ class Facts:
         self.live_dirty: list[str] = known["live_dirty"]
 
 
-class Lack:
+class Missing:
     """One thing that is missing: the verb that comes next, why, and the command to type."""
 
     __slots__ = ("command", "verb", "why")
@@ -59,7 +59,7 @@ def check_name(name: str, prefixes: list[str]) -> str:
     return name
 
 
-def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, main: str) -> list[Lack]:
+def find_lacks(row: dict, facts: BranchFacts, *, review: str, condemned: dict | None, main: str) -> list[Missing]:
     """List what a change lacks before it may be promoted, in the order in which it is to be mended.
 
     `row` has the records as dictionaries; `condemned` is the generation that was condemned with this very tree.
@@ -74,7 +74,7 @@ def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, 
         lacks += _lacks_of_record("review", row["reviewed"], facts.tree, f"agentctl change review {name}")
     if review == "human" and row["approved"].get("commit") != facts.head:
         lacks.append(
-            Lack(
+            Missing(
                 "approve",
                 "nobody but the agent has approved this commit (change.review is human)",
                 f"agentctl change approve {name}, by a person, outside the agent",
@@ -82,7 +82,7 @@ def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, 
         )
     if condemned is not None:
         lacks.append(
-            Lack(
+            Missing(
                 "force",
                 f"this very tree was condemned as generation {condemned['number']}: {condemned['reason']}",
                 f"change what failed and commit in {where}; "
@@ -92,49 +92,49 @@ def find_lacks(row: dict, facts: Facts, *, review: str, condemned: dict | None, 
     return lacks + _lacks_of_live(facts, main)
 
 
-def _lacks_of_branch(row: dict, facts: Facts, main: str) -> list[Lack]:
+def _lacks_of_branch(row: dict, facts: BranchFacts, main: str) -> list[Missing]:
     name, where = row["name"], row["worktree"]
     if row["status"] == ABANDONED:
         why = f"it was abandoned: {row['reason'] or 'no reason given'}"
-        return [Lack("start", why, f"agentctl change start {name}")]
+        return [Missing("start", why, f"agentctl change start {name}")]
     if not facts.head:
-        return [Lack("start", f"its branch {name} is gone", f"agentctl change abandon {name}, or make it again")]
+        return [Missing("start", f"its branch {name} is gone", f"agentctl change abandon {name}, or make it again")]
     if not facts.has_worktree:
-        return [Lack("start", f"its worktree {where} is gone", f"agentctl change start {name} makes it again")]
+        return [Missing("start", f"its worktree {where} is gone", f"agentctl change start {name} makes it again")]
     if facts.dirty:
         return [
-            Lack(
+            Missing(
                 "commit",
                 f"its worktree has what is in no commit: {listed(facts.dirty)}",
                 f"cd {where} && git add -A && git commit",
             )
         ]
     if facts.ahead == 0 or (facts.behind == 0 and facts.tree == facts.main_tree):
-        return [Lack("commit", f"there is nothing in it that {main} does not have", f"edit and commit in {where}")]
+        return [Missing("commit", f"there is nothing in it that {main} does not have", f"edit and commit in {where}")]
     if facts.behind:
         commits = "1 commit" if facts.behind == 1 else f"{facts.behind} commits"
-        return [Lack("update", f"{main} has {commits} that it does not have", f"cd {where} && git merge {main}")]
+        return [Missing("update", f"{main} has {commits} that it does not have", f"cd {where} && git merge {main}")]
     return []
 
 
-def _lacks_of_record(verb: str, record: dict, tree: str, command: str) -> list[Lack]:
+def _lacks_of_record(verb: str, record: dict, tree: str, command: str) -> list[Missing]:
     past = {"check": "checked", "try": "tried", "review": "reviewed"}[verb]
     if not record:
-        return [Lack(verb, f"it was not {past}", command)]
+        return [Missing(verb, f"it was not {past}", command)]
     if record.get("tree") != tree:
-        return [Lack(verb, f"it has changed since it was {past}", command)]
+        return [Missing(verb, f"it has changed since it was {past}", command)]
     if not record.get("ok", True):
-        return [Lack(verb, f"the {verb} failed: {record.get('why', 'no reason given')}", command)]
+        return [Missing(verb, f"the {verb} failed: {record.get('why', 'no reason given')}", command)]
     return []
 
 
-def _lacks_of_live(facts: Facts, main: str) -> list[Lack]:
+def _lacks_of_live(facts: BranchFacts, main: str) -> list[Missing]:
     if facts.live_branch != main:
         on = f"on branch {facts.live_branch}" if facts.live_branch else "on no branch"
-        return [Lack("live", f"the running tree is {on}, not on {main}", f"git switch {main} in the running tree")]
+        return [Missing("live", f"the running tree is {on}, not on {main}", f"git switch {main} in the running tree")]
     if facts.live_dirty:
         return [
-            Lack(
+            Missing(
                 "live",
                 f"the running tree has what is in no commit: {listed(facts.live_dirty)}; the new version "
                 "would not have it",
@@ -144,12 +144,12 @@ def _lacks_of_live(facts: Facts, main: str) -> list[Lack]:
     return []
 
 
-def choose_next_verb(row: dict, facts: Facts, *, review: str, condemned: dict | None, main: str) -> Lack:
+def choose_next_verb(row: dict, facts: BranchFacts, *, review: str, condemned: dict | None, main: str) -> Missing:
     """Return the next thing to do; its verb is `promote` when nothing is missing."""
     if row["status"] == PROMOTING:
-        return Lack("wait", "it is being promoted", "agentctl status")
+        return Missing("wait", "it is being promoted", "agentctl status")
     lacks = find_lacks(row, facts, review=review, condemned=condemned, main=main)
-    return lacks[0] if lacks else Lack("promote", "nothing is missing", f"agentctl change promote {row['name']}")
+    return lacks[0] if lacks else Missing("promote", "nothing is missing", f"agentctl change promote {row['name']}")
 
 
 def tell_state(row: dict, generation: dict | None) -> str:

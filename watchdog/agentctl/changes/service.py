@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..generations import worktree
@@ -25,11 +25,11 @@ from . import rules
 class Changes:
     """The changes of one agent, for whoever calls."""
 
-    def __init__(self, station: Station) -> None:
-        self.station, self.name = station, station.places.name
-        self.main = station.config.agent.branch
-        self.review_mode = station.config.change.review
-        self.is_direct = os.access(station.places.ledger_path, os.W_OK)
+    def __init__(self, context: Context) -> None:
+        self.context, self.name = context, context.paths.name
+        self.main = context.config.agent.branch
+        self.review_mode = context.config.change.review
+        self.is_direct = os.access(context.paths.ledger_path, os.W_OK)
         self.author = Author(name_author(), is_agent=self._is_called_by_agent())
 
     def _is_called_by_agent(self) -> bool:
@@ -40,7 +40,7 @@ class Changes:
         """
         if runner_client.socket_inside(self.name):
             return True
-        is_other = self.station.user is not None and not self.station.user.is_us
+        is_other = self.context.user is not None and not self.context.user.is_us
         return not is_other and procfs.has_ancestor_with("AGENT_NAME", self.name, "AGENT_API_URL")
 
     # -- records --------------------------------------------------------------------------------------------
@@ -49,10 +49,10 @@ class Changes:
         """Have the records do something; raise AgentctlError where they refuse."""
         request = {"verb": verb, "name": name, **more}
         if not self.is_direct:
-            path = runner_client.socket_inside(self.name) or self.station.places.api_socket_path
+            path = runner_client.socket_inside(self.name) or self.context.paths.api_socket_path
             return runner_client.ask(path, "POST", "/changes", request)
-        with self.station.ledger() as ledger:
-            return change_records.handle(self.station, ledger, request, self.author)
+        with self.context.ledger() as ledger:
+            return change_records.handle(self.context, ledger, request, self.author)
 
     def find(self, name: str, folder: str = "") -> dict:
         """Return the record of a change; without a name the one whose worktree `folder` is in, or the only open one."""
@@ -77,18 +77,18 @@ class Changes:
 
     def as_agent(self, function, *args):
         """Call `function(*args)` as the agent's user and with that user's home; return its text."""
-        said = json.loads(command.call_as(self.station.user, _at_home, self.station.user, function, *args))
+        said = json.loads(command.call_as(self.context.user, _at_home, self.context.user, function, *args))
         if "error" in said:
             raise AgentctlError(said["error"], said["hint"])
         return said["answer"]
 
-    def look(self, row: dict) -> tuple[rules.Facts, dict]:
+    def look(self, row: dict) -> tuple[rules.BranchFacts, dict]:
         """Return what git says of a change, and what the records say of its tree."""
-        said = self.as_agent(worktree.look, self.station.code_dir, row["name"], self.main, row["worktree"])
-        facts = rules.Facts(json.loads(said))
+        said = self.as_agent(worktree.look, self.context.code_dir, row["name"], self.main, row["worktree"])
+        facts = rules.BranchFacts(json.loads(said))
         return facts, self.ask("look", row["name"], tree=facts.tree)
 
-    def next_verb(self, row: dict) -> rules.Lack:
+    def next_verb(self, row: dict) -> rules.Missing:
         """Return what comes next for a change."""
         facts, known = self.look(row)
         if row["status"] == rules.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
@@ -99,7 +99,7 @@ class Changes:
 
     def start(self, name: str, source: str, about: str) -> dict:
         """Begin a change, or bring back the worktree of one that was begun; return its record."""
-        rules.check_name(name, self.station.config.change.prefixes)
+        rules.check_name(name, self.context.config.change.prefixes)
         known = self.ask("look", name)
         row = known["change"]
         if row is not None and known["is_open"] and os.path.isdir(row["worktree"]):
@@ -108,11 +108,11 @@ class Changes:
                 f"go on there; agentctl change abandon {name} gives it up",
             )
         self._tidy()
-        folder = f"{prepare_folder(self.station)}/{name}"
-        said = self.as_agent(worktree.start, self.station.code_dir, name, source or self.main, folder)
+        folder = f"{prepare_folder(self.context)}/{name}"
+        said = self.as_agent(worktree.start, self.context.code_dir, name, source or self.main, folder)
         answer = self.ask("start", name, base=json.loads(said)["base"], worktree=folder, about=about)
         snapshot = self._snapshot(name) if row is None else ""
-        noted = self.as_agent(note_in_task, self.station.task_path, name, about)
+        noted = self.as_agent(note_in_task, self.context.task_path, name, about)
         return {
             **answer["change"],
             "snapshot": snapshot or answer["change"]["snapshot"],
@@ -124,30 +124,30 @@ class Changes:
         """Keep the state as it is at the departure; where the runner does it, it goes on in the background."""
         if not self.is_direct:
             return "being taken"
-        with self.station.ledger() as ledger:
-            return snapshot_for(self.station, ledger, name)
+        with self.context.ledger() as ledger:
+            return snapshot_for(self.context, ledger, name)
 
     def _tidy(self) -> None:
         """Take away worktrees of changes that are done, where nothing is in them that is in no commit."""
         for row in self.ask("list")["changes"]:
             if row["state"] in ("blessed", "abandoned") and os.path.isdir(row["worktree"]):
-                self.as_agent(worktree.remove_worktree, self.station.code_dir, row["worktree"])
+                self.as_agent(worktree.remove_worktree, self.context.code_dir, row["worktree"])
 
     def abandon(self, row: dict, reason: str) -> dict:
         """Give a change up: its branch and the reason stay, its worktree goes where nothing is only there."""
         answer = self.ask("abandon", row["name"], reason=reason)["change"]
-        stays = self.as_agent(worktree.remove_worktree, self.station.code_dir, row["worktree"])
-        self.as_agent(tick_in_task, self.station.task_path, row["name"])
+        stays = self.as_agent(worktree.remove_worktree, self.context.code_dir, row["worktree"])
+        self.as_agent(tick_in_task, self.context.task_path, row["name"])
         return {**answer, "worktree_stays": stays}
 
     def diff(self, row: dict, how: str) -> str:
         """Return what a change changes, as a patch or a summary."""
-        return self.as_agent(worktree.diff, self.station.code_dir, row["name"], self.main, how)
+        return self.as_agent(worktree.diff, self.context.code_dir, row["name"], self.main, how)
 
 
-def prepare_folder(station: Station) -> str:
+def prepare_folder(context: Context) -> str:
     """Return the folder that holds the worktrees, the agent's own, beside its code; make it where we may."""
-    base = station.places.data_dir if station.slots.is_inside else station.slots.folder
+    base = context.paths.data_dir if context.slots.is_inside else context.slots.folder
     folder = f"{base}/changes"
     if os.path.isdir(folder):
         return folder
@@ -157,14 +157,14 @@ def prepare_folder(station: Station) -> str:
         raise AgentctlError(
             f"the folder for worktrees {folder} cannot be made: {error.strerror}", "once as root: agentctl change list"
         ) from error
-    if station.owner:
-        os.chown(folder, *station.owner)
+    if context.owner:
+        os.chown(folder, *context.owner)
     return folder
 
 
-def snapshot_for(station: Station, ledger, name: str) -> str:
+def snapshot_for(context: Context, ledger, name: str) -> str:
     """Snapshot the state and note it with the change it was taken for; return its id."""
-    snapshot = agent_state.take_snapshot(station)
+    snapshot = agent_state.take_snapshot(context)
     change_records.set_snapshot(ledger, name, snapshot)
     return snapshot
 

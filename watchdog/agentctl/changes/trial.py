@@ -16,7 +16,7 @@ from ..core.paths import ENTRY_PATH
 from ..generations import worktree
 from ..host import command
 from ..runtime.container import images
-from ..runtime.container.compose_project import Place
+from ..runtime.container.compose_project import ComposeProject
 from . import checks, rules
 from .checks import log_path
 from .service import prepare_folder
@@ -34,14 +34,14 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
     if early:
         raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
     is_contained = is_wanted(changes)
-    folder, plan = f"{prepare_folder(changes.station)}/.trials", _plan(changes, row, facts.head, seconds)
+    folder, plan = f"{prepare_folder(changes.context)}/.trials", _plan(changes, row, facts.head, seconds)
     made = json.loads(changes.as_agent(make_ready, folder, plan, _tools(changes)))
     if made["complaint"]:
         raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
     try:
         if is_contained:
             made = complete(changes, plan, made)
-        verdict = _follow(changes, made, _limit(changes.station.config, plan), say)
+        verdict = _follow(changes, made, _limit(changes.context.config, plan), say)
     finally:
         if "own_run" in made:
             keep_log(changes, made, plan["log"])
@@ -62,23 +62,23 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
 
 def _plan(changes, row: dict, commit: str, seconds: float | None) -> dict:
     """What the trial's process has to know: it runs as the agent's user, and asks nobody."""
-    station = changes.station
-    settings, places = station.config, station.places
-    in_code = [f"{station.code_dir}/.git", *([station.slots.folder] if station.slots.is_inside else [])]
+    context = changes.context
+    settings, paths = context.config, context.paths
+    in_code = [f"{context.code_dir}/.git", *([context.slots.folder] if context.slots.is_inside else [])]
     return {
-        "worktree": row["worktree"], "commit": commit, "state": station.state_dir, "extra": station.extra_state,
-        "code": station.code_dir, "in_code": in_code, "doors": places.runtime_dir, "generation": 0,
+        "worktree": row["worktree"], "commit": commit, "state": context.state_dir, "extra": context.extra_state,
+        "code": context.code_dir, "in_code": in_code, "doors": paths.runtime_dir, "generation": 0,
         "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
         "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
-        "config": places.config_path, "cache": places.config_cache_path, "scope": places.scope,
+        "config": paths.config_path, "cache": paths.config_cache_path, "scope": paths.scope,
     }  # fmt: skip
 
 
 def _tools(changes) -> dict:
     """What has to be there besides the source: the declared environment, and how it is built."""
-    config, user = changes.station.config.environment, changes.station.user
+    config, user = changes.context.config.environment, changes.context.user
     return {
-        "code": changes.station.code_dir,
+        "code": changes.context.code_dir,
         "paths": config.paths,
         "lockfiles": config.lockfiles,
         "build": config.build,
@@ -147,7 +147,7 @@ def remove(place: str, run: str) -> str:
 def _follow(changes, made: dict, limit: float, say) -> dict:
     """Run the trial in a process of its own and pass on what it tells; return its last word."""
     argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
-    user = None if "own_run" in made else changes.station.user  # a trial in a container asks the engine
+    user = None if "own_run" in made else changes.context.user  # a trial in a container asks the engine
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_", "NOTIFY_", "WATCHDOG_"))}
     env.update({"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {})
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -195,10 +195,10 @@ def _end(running: command.Running) -> None:
 
 def is_wanted(changes) -> bool:
     """Tell whether the agent is in a container; raise AgentctlError for who may not talk to the engine."""
-    station = changes.station
-    if not station.is_contained:
+    context = changes.context
+    if not context.is_contained:
         return False
-    if station.places.scope == "system" and os.geteuid() != 0:
+    if context.paths.scope == "system" and os.geteuid() != 0:
         raise AgentctlError(
             "a trial in a container needs Docker Engine, which the agent's user may not use",
             "as root: agentctl change try",
@@ -208,12 +208,12 @@ def is_wanted(changes) -> bool:
 
 def complete(changes, plan: dict, made: dict) -> dict:
     """Add what a trial in a container needs to the plan; return where plan and sockets are."""
-    station = changes.station
-    place = Place(station)
-    with station.ledger() as ledger:
-        image = images.of_commit(place, ledger, plan["commit"], station.repository.git)
+    context = changes.context
+    place = ComposeProject(context)
+    with context.ledger() as ledger:
+        image = images.of_commit(place, ledger, plan["commit"], context.repository.git)
     mark = os.urandom(3).hex()
-    run = f"{os.path.dirname(station.places.runtime_dir)}/try-{mark}"
+    run = f"{os.path.dirname(context.paths.runtime_dir)}/try-{mark}"
     os.makedirs(run, mode=0o711)
     whole = {
         **plan,

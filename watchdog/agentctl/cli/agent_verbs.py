@@ -13,7 +13,7 @@ import click
 
 from ..core import text
 from ..core.errors import AgentctlError, UsageError
-from ..core.paths import USER, Places
+from ..core.paths import USER, AgentPaths
 from ..runtime import systemd
 
 WAIT_SECONDS = 150.0
@@ -23,26 +23,26 @@ WAIT_SECONDS = 150.0
 @click.pass_context
 def start(ctx):
     """Start the agent's unit."""
-    station = ctx.obj.station()
-    _refuse_halted(station)
-    _need_unit(station)
-    systemd.act(station.places, "start")
-    click.echo(f"started {station.places.name}")
+    context = ctx.obj.context()
+    _refuse_halted(context)
+    _need_unit(context)
+    systemd.act(context.paths, "start")
+    click.echo(f"started {context.paths.name}")
 
 
 @click.command()
 @click.pass_context
 def stop(ctx):
     """Stop the agent; it saves first, and this is no failure."""
-    station = ctx.obj.station()
-    supervisor = supervisor_pid(station)
+    context = ctx.obj.context()
+    supervisor = supervisor_pid(context)
     if supervisor:
         os.kill(supervisor, signal.SIGTERM)
-        _wait(lambda: supervisor_pid(station) == 0, "the supervisor to end")
+        _wait(lambda: supervisor_pid(context) == 0, "the supervisor to end")
     else:
-        _need_unit(station)
-        systemd.act(station.places, "stop")
-    click.echo(f"stopped {station.places.name}")
+        _need_unit(context)
+        systemd.act(context.paths, "stop")
+    click.echo(f"stopped {context.paths.name}")
 
 
 @click.command()
@@ -61,11 +61,11 @@ def restart(ctx, no_wait, as_json):
     answer = runner_client.ask(socket, "POST", "/restart", {"launch_id": launch_id})
     if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch
         _wait(
-            lambda: runner_client.has_new_launch(socket, answer["launch_id"]) or _halted(ctx.obj.station()),
+            lambda: runner_client.has_new_launch(socket, answer["launch_id"]) or _halted(ctx.obj.context()),
             "the new launch",
         )
-        _refuse_halted(ctx.obj.station())
-        _tell_rollback(ctx.obj.station(), asked_at)
+        _refuse_halted(ctx.obj.context())
+        _tell_rollback(ctx.obj.context(), asked_at)
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"restarted": True, "from_launch": answer["launch_id"]}))
     else:
@@ -80,39 +80,39 @@ def attach(ctx, read_only):
     from ..runner.launch_loop import SESSION_NAME
     from ..runtime.tmux import Tmux
 
-    station = ctx.obj.station()
-    if station.is_contained:
+    context = ctx.obj.context()
+    if context.is_contained:
         from ..runtime.container.attached import attach as attach_container
 
-        attach_container(station, read_only=read_only)
-    tmux = Tmux(station.places.tmux_socket_path, station.user, {})
+        attach_container(context, read_only=read_only)
+    tmux = Tmux(context.paths.tmux_socket_path, context.user, {})
     if not tmux.has_server():
         raise AgentctlError(
-            f"agent '{station.places.name}' has no session: it is not running", "agentctl status; agentctl logs"
+            f"agent '{context.paths.name}' has no session: it is not running", "agentctl status; agentctl logs"
         )
     argv = tmux.attach_argv(SESSION_NAME, read_only=read_only)
     os.execve(argv[0], argv, {**os.environ, "TMUX": ""})
 
 
-def supervisor_pid(station) -> int:
+def supervisor_pid(context) -> int:
     """Return the pid of the agent's foreground supervisor, 0 if none runs."""
     from ..config.context import Lock
 
     try:
-        with open(station.places.supervisor_pid_path, encoding="ascii") as file:
+        with open(context.paths.supervisor_pid_path, encoding="ascii") as file:
             pid = int(file.read())
     except (OSError, ValueError):
         return 0
     try:
-        Lock(f"{station.places.data_dir}/supervise.lock", "supervise").take().release()
+        Lock(f"{context.paths.data_dir}/supervise.lock", "supervise").take().release()
     except AgentctlError:
         return pid
     return 0
 
 
-def _tell_rollback(station, since: float) -> None:
+def _tell_rollback(context, since: float) -> None:
     """Raise AgentctlError where what was to be started did not hold, and something else runs now."""
-    with station.ledger(read_only=True) as ledger:
+    with context.ledger(read_only=True) as ledger:
         incident = ledger.one(
             "SELECT * FROM incidents WHERE at>=? AND decision LIKE 'rollback%' ORDER BY at DESC LIMIT 1", since
         )
@@ -124,25 +124,25 @@ def _tell_rollback(station, since: float) -> None:
         )
 
 
-def _halted(station) -> str:
-    with station.ledger(read_only=True) as ledger:
+def _halted(context) -> str:
+    with context.ledger(read_only=True) as ledger:
         return ledger.meta("halted") or ""
 
 
-def _refuse_halted(station) -> None:
-    halted = _halted(station)
+def _refuse_halted(context) -> None:
+    halted = _halted(context)
     if halted:
         raise AgentctlError(
-            f"agent '{station.places.name}' is halted: {halted}",
+            f"agent '{context.paths.name}' is halted: {halted}",
             "'agentctl why' tells the story; 'agentctl resume', 'agentctl rollback N' or 'agentctl bless N' clears it",
         )
 
 
-def _need_unit(station) -> None:
+def _need_unit(context) -> None:
 
-    if not systemd.has_unit(station.places):
+    if not systemd.has_unit(context.paths):
         raise AgentctlError(
-            f"the unit {station.places.unit} is not installed here",
+            f"the unit {context.paths.unit} is not installed here",
             "agentctl install, or run it in the foreground: agentctl supervise",
         )
 
@@ -224,8 +224,8 @@ def supervise(ctx):
     """Run and keep the agent alive in the foreground (runtime `direct`)."""
     from ..runtime import foreground
 
-    station = ctx.obj.station()
-    sys.exit(foreground.Supervisor(station, ctx.obj.name, lambda text: click.echo(text, err=True)).run())
+    context = ctx.obj.context()
+    sys.exit(foreground.Supervisor(context, ctx.obj.name, lambda text: click.echo(text, err=True)).run())
 
 
 @click.command()
@@ -233,7 +233,7 @@ def supervise(ctx):
 def watchdog(ctx):
     """Run the agent's watchdog in the foreground; its unit does the same."""
     from ..watchdog import daemon
-    from .context import check_name
+    from .invocation import check_name
 
     ctx.exit(daemon.main(check_name(ctx.obj.name)))
 
@@ -252,9 +252,9 @@ LOOK_SECONDS = 0.2
 @click.pass_context
 def logs(ctx: click.Context, follow, lines, launch, generation, since) -> None:
     """Show what the agent and its units said, oldest first."""
-    places = ctx.obj.station(lenient=True).places
-    path = f"{places.data_dir}/agent.log"
-    if uses_file(places, path):
+    paths = ctx.obj.context(lenient=True).paths
+    path = f"{paths.data_dir}/agent.log"
+    if uses_file(paths, path):
         if launch or generation is not None or since:
             raise UsageError(
                 f"{path} knows no launches and no times, so it cannot be filtered",
@@ -268,20 +268,22 @@ def logs(ctx: click.Context, follow, lines, launch, generation, since) -> None:
             "agentctl supervise writes it while it runs the agent",
         )
     fields = {"AGENTCTL_LAUNCH_ID": launch, "AGENTCTL_GENERATION": generation}
-    argv = journal_argv(places, follow, lines, since, fields, ctx.obj.as_json)
+    argv = journal_argv(paths, follow, lines, since, fields, ctx.obj.as_json)
     sys.stdout.flush()
     os.execv(JOURNALCTL, argv)
 
 
-def uses_file(places: Places, path: str) -> bool:
+def uses_file(paths: AgentPaths, path: str) -> bool:
     """Tell whether the runtime is `direct`: its file is there, and systemd does not hold the agent."""
-    return os.path.exists(path) and not systemd.has_unit(places)
+    return os.path.exists(path) and not systemd.has_unit(paths)
 
 
-def journal_argv(places: Places, follow: bool, lines: int | None, since: str, fields: dict, as_json: bool) -> list[str]:
+def journal_argv(
+    paths: AgentPaths, follow: bool, lines: int | None, since: str, fields: dict, as_json: bool
+) -> list[str]:
     """Return the journalctl call: any of the units, and all of the fields that have a value."""
-    argv = [JOURNALCTL, *(["--user"] if places.scope == USER else [])]
-    for unit in (places.unit, places.rollback_unit, places.rescue_unit):
+    argv = [JOURNALCTL, *(["--user"] if paths.scope == USER else [])]
+    for unit in (paths.unit, paths.rollback_unit, paths.rescue_unit):
         argv += ["-u", unit]
     matches = [f"{name}={value}" for name, value in fields.items() if value not in ("", None)]
     is_filtered = bool(matches or since)

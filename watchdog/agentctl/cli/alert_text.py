@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..state import mask
 from . import incident_report
 
@@ -17,12 +17,12 @@ def main(name: str) -> int:
     """Print the story; 1 if there is none."""
     from .incident_verbs import choose, gather
 
-    station = Station.open(name, lenient=True)
-    with station.ledger(read_only=True) as ledger:
+    context = Context.open(name, lenient=True)
+    with context.ledger(read_only=True) as ledger:
         row = choose(ledger, "")
         if row is None:
             return 1
-        known = gather(station, ledger, row)
-    masker = mask.Masker(mask.of_agent(station.config.agent, dict(os.environ)))
+        known = gather(context, ledger, row)
+    masker = mask.Masker(mask.of_agent(context.config.agent, dict(os.environ)))
     print(masker.all("\n".join(incident_report.render(known, time.time()))))
     return 0

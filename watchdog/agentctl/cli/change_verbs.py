@@ -23,7 +23,7 @@ def opened(ctx):
     """Return the agent's changes."""
     from ..changes.service import Changes
 
-    return Changes(ctx.obj.station())
+    return Changes(ctx.obj.context())
 
 
 def find(changes, name: str) -> dict:
@@ -64,7 +64,7 @@ def list_(ctx, is_all):
 
     changes = opened(ctx)
     if changes.is_direct:
-        prepare_folder(changes.station)
+        prepare_folder(changes.context)
     rows = [
         row
         for row in changes.ask("list")["changes"]
@@ -234,7 +234,7 @@ def promote(ctx, change, force, confirm, on_failure, wait):
         force=force,
         confirm_seconds=_seconds(confirm),
         on_failure=on_failure,
-        supervisor=supervisor_pid(changes.station),
+        supervisor=supervisor_pid(changes.context),
     )
     if wait and row["outcome"] != "requested":
         row = {**promote.wait_for_verdict(changes, row["name"]), "outcome": "blessed"}
@@ -364,7 +364,7 @@ def confirm(ctx):
     """Lift the deadline of `change promote --confirm-within`: what runs now is to stay."""
     from ..changes.service import Changes
 
-    done = Changes(ctx.obj.station()).ask("confirm")
+    done = Changes(ctx.obj.context()).ask("confirm")
     if ctx.obj.as_json:
         click.echo(text.to_json(done))
     else:

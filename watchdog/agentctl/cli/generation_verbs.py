@@ -8,7 +8,7 @@ import time
 
 import click
 
-from ..core import text as format
+from ..core import text
 from ..core import text as texts
 from ..core.errors import AgentctlError, UsageError
 from ..generations.git import Git
@@ -23,10 +23,10 @@ from .status_document import status_of
 @click.pass_context
 def generations(ctx: click.Context) -> None:
     """List the generations, newest first."""
-    with ctx.obj.station(lenient=True).ledger(read_only=True) as ledger:
+    with ctx.obj.context(lenient=True).ledger(read_only=True) as ledger:
         rows, last = ledger.generations(), ledger.last_launch()
     if ctx.obj.as_json:
-        click.echo(format.to_json([as_public(row) for row in rows]))
+        click.echo(text.to_json([as_public(row) for row in rows]))
         return
     running = last["generation"] if last and not last["end"] else None
     for line in as_table(rows, running, time.time()):
@@ -60,14 +60,14 @@ def as_table(rows: list[dict], running: int | None, now: float) -> list[str]:
             f"{row['number']}{'*' if row['number'] == running else ''}",
             status_of(row) + (", pruned" if is_pruned(row) else ""),
             row["commit_id"][:10],
-            format.cut(row["branch"], 16),
-            format.ago(row["created_at"], now),
+            text.cut(row["branch"], 16),
+            text.ago(row["created_at"], now),
             row["reason"],
         ]
         for row in reversed(rows)
     ]
     headers = ["", "status", "commit", "branch", "made", "reason"]
-    return format.table(headers, cells) if rows else ["no generation yet"]
+    return text.table(headers, cells) if rows else ["no generation yet"]
 
 
 @click.command()
@@ -77,15 +77,15 @@ def as_table(rows: list[dict], running: int | None, now: float) -> list[str]:
 @click.pass_context
 def diff(ctx: click.Context, a: int, b: int, stat: bool) -> None:
     """Show what changed from generation A to generation B."""
-    station = ctx.obj.station(lenient=True)
-    with station.ledger(read_only=True) as ledger:
+    context = ctx.obj.context(lenient=True)
+    with context.ledger(read_only=True) as ledger:
         commits = [_commit_of(ledger, number) for number in (a, b)]
-    git = station.vault.git
-    summary = _diff(git, commits, f"--stat={format.WIDTH}")
+    git = context.vault.git
+    summary = _diff(git, commits, f"--stat={text.WIDTH}")
     patch = b"" if stat else _diff(git, commits, "--patch")
     if ctx.obj.as_json:
         texts = {"stat": _text(summary), "diff": None if stat else _text(patch)}
-        click.echo(format.to_json({"from": a, "to": b, **texts}))
+        click.echo(text.to_json({"from": a, "to": b, **texts}))
         return
     _show(summary if stat else patch or summary)
 
@@ -113,7 +113,7 @@ def _show(data: bytes) -> None:
     if not data:
         click.echo("no difference", err=True)
     elif sys.stdout.isatty():
-        click.echo_via_pager(format.clean(_text(data)))
+        click.echo_via_pager(text.clean(_text(data)))
     else:
         click.get_binary_stream("stdout").write(data)
 
@@ -130,33 +130,33 @@ def prune(ctx, yes, bring_back, target, forget):
     Golden, the last known good, what runs, what is on trial or needed by an open incident or an undo, and the newest
     of each kind stay. What a quarantined tree holds and nothing else does goes into the vault first.
     """
-    station = ctx.obj.station()
+    context = ctx.obj.context()
     if bool(bring_back) != bool(target):
         raise UsageError("--bring-back ID and --to FOLDER go together")
     if bring_back:
-        _bring_back(ctx, station, bring_back, target)
+        _bring_back(ctx, context, bring_back, target)
         return
     os.nice(10)
-    with station.ledger() as ledger:
+    with context.ledger() as ledger:
         if forget:
-            name = pruning.forget(station, ledger, forget)
+            name = pruning.forget(context, ledger, forget)
             _tell(ctx, {"forgotten": name}, f"{name} is forgotten; the next prune frees its space")
             return
         if not yes:
-            plan = pruning.make_plan(station, ledger, time.time())
+            plan = pruning.make_plan(context, ledger, time.time())
         else:
-            with pruning.alone(station):
-                pruning.refuse_in_the_way(station, ledger)
-                plan = pruning.make_plan(station, ledger, time.time())
-                pruning.carry_out(station, ledger, plan, lambda text: click.echo(texts.one_line(text), err=True))
-    known = plan_as_public(plan, yes, pruning.archives(station))
+            with pruning.alone(context):
+                pruning.refuse_in_the_way(context, ledger)
+                plan = pruning.make_plan(context, ledger, time.time())
+                pruning.carry_out(context, ledger, plan, lambda text: click.echo(texts.one_line(text), err=True))
+    known = plan_as_public(plan, yes, pruning.archives(context))
     _tell(ctx, known, "\n".join(as_text(known)))
 
 
-def _bring_back(ctx, station, name: str, target: str) -> None:
-    ref = pruning.find_archive(station, name)
+def _bring_back(ctx, context, name: str, target: str) -> None:
+    ref = pruning.find_archive(context, name)
     try:
-        count = write_back(station.vault, ref, os.path.abspath(target))
+        count = write_back(context.vault, ref, os.path.abspath(target))
     except FileExistsError:
         raise AgentctlError(f"{target} is there already", "name a folder that is not") from None
     _tell(ctx, {"to": target, "entries": count}, f"{count} entries of {name} are in {target}")

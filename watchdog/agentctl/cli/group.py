@@ -12,7 +12,7 @@ import importlib
 import click
 
 from ..core.errors import AgentctlError, UsageError
-from .context import Context
+from .invocation import Invocation
 from .verbs import BY_NAME, TABLE
 
 
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
 def run(words: list[str]) -> int:
     """Run a verb by click; return the exit status."""
     try:
-        answer = root.main(words or ["--help"], "agentctl", standalone_mode=False, obj=Context())
+        answer = root.main(words or ["--help"], "agentctl", standalone_mode=False, obj=Invocation())
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
     except click.UsageError as error:

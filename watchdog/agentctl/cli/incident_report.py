@@ -28,23 +28,23 @@ TRIGGERS = {
 }
 
 
-class Part:
+class ReportPart:
     """A heading and its sentences."""
 
     def __init__(self, heading: str, sentences: list[str]) -> None:
         self.heading, self.sentences = heading, [text for text in sentences if text]
 
 
-def tell(known: Known) -> list[Part]:
+def tell(known: Known) -> list[ReportPart]:
     """Return the whole story in order; empty parts are left out."""
     parts = [
-        Part("What happened", [_what_ran(known), _what_happened(known), *_signs(known)]),
-        Part("What was decided", [_decision(a) for a in known.public["attempts"]]),
-        Part("What was undone", undone(known)),
-        Part("What it cost", cost(known)),
-        Part("What was kept", kept(known)),
-        Part("What was restored", restored(known)),
-        Part("What next", next_steps(known)),
+        ReportPart("What happened", [_what_ran(known), _what_happened(known), *_signs(known)]),
+        ReportPart("What was decided", [_decision(a) for a in known.public["attempts"]]),
+        ReportPart("What was undone", undone(known)),
+        ReportPart("What it cost", cost(known)),
+        ReportPart("What was kept", kept(known)),
+        ReportPart("What was restored", restored(known)),
+        ReportPart("What next", next_steps(known)),
     ]
     return [part for part in parts if part.sentences]
 

@@ -20,7 +20,7 @@ from .incident_report import Known
 @click.pass_context
 def incidents(ctx: click.Context, count: int | None) -> None:
     """List the incidents, newest first."""
-    with ctx.obj.station(lenient=True).ledger(read_only=True) as ledger:
+    with ctx.obj.context(lenient=True).ledger(read_only=True) as ledger:
         rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count or -1)
         if ctx.obj.as_json:
             click.echo(text.to_json([incident_rows.as_public(ledger, row) for row in rows]))
@@ -70,13 +70,13 @@ def why(ctx: click.Context, incident: str) -> None:
 
     The beginning of an id is enough.
     """
-    station = ctx.obj.station(lenient=True)
-    with station.ledger(read_only=True) as ledger:
+    context = ctx.obj.context(lenient=True)
+    with context.ledger(read_only=True) as ledger:
         row = choose(ledger, incident)
         if row is None:
             _nothing(ctx.obj)
             return
-        known = gather(station, ledger, row)
+        known = gather(context, ledger, row)
     if ctx.obj.as_json:
         sentences = [text for part in incident_report.tell(known) for text in part.sentences]
         click.echo(text.to_json({**known.public, "story": sentences}))
@@ -98,7 +98,7 @@ def choose(ledger, wanted: str) -> dict | None:
     raise AgentctlError(what, f"{'they are' if found else 'known are'}: {ids}")
 
 
-def gather(station, ledger, row: dict) -> Known:
+def gather(context, ledger, row: dict) -> Known:
     """Read what belongs to an incident: what its steps noted, where its trees are."""
     public = incident_rows.as_public(ledger, row)
     launch = ledger.one("SELECT * FROM launches WHERE id=?", row["launch"])
@@ -109,11 +109,11 @@ def gather(station, ledger, row: dict) -> Known:
     trees = {}
     for attempt in public["attempts"]:
         move = incident_rows.count_moves(ledger, row["id"], attempt["number"])
-        tree = f"{station.slots.quarantine_path(row['id'], move)}/tree"
+        tree = f"{context.slots.quarantine_path(row['id'], move)}/tree"
         if attempt["rung"] != "restart" and os.path.isdir(tree):
             trees[attempt["number"]] = tree
     generation = ledger.generation(row["generation_from"])
-    return Known(public, launch, generation, details, trees, station.config.agent.branch)
+    return Known(public, launch, generation, details, trees, context.config.agent.branch)
 
 
 def _json(text: str) -> dict:

@@ -36,14 +36,14 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
     """Adopt the git repository PATH; COMMAND... starts the agent in it."""
     from ..changes import adopt
     from ..changes.service import prepare_folder
-    from ..config import context
+    from ..config import context as contexts
     from ..config import preset as presets
 
-    places = context.find_places(ctx.obj.name)
-    known = presets.find(preset, os.path.dirname(places.config_dir)) if preset else None
+    paths = contexts.find_places(ctx.obj.name)
+    known = presets.find(preset, os.path.dirname(paths.config_dir)) if preset else None
     settings = _lint(os.path.abspath(path)) | _compose(runtime, image, engine, compose_file)
     adopted = adopt.adopt(
-        places,
+        paths,
         os.path.abspath(path),
         list(command),
         branch=branch,
@@ -64,9 +64,9 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
         click.echo(
             json.dumps(
                 {
-                    "name": places.name,
+                    "name": paths.name,
                     "code": adopted.code_dir,
-                    "config": places.config_path,
+                    "config": paths.config_path,
                     "state": adopted.state_dir,
                     "branch": adopted.config.agent.branch,
                     "notes": lines[1:],
@@ -76,7 +76,7 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
         return
     for line in lines:
         click.echo(line)
-    click.echo(f"next: 'agentctl install' and 'systemctl start {places.name}'; without systemd: 'agentctl supervise'")
+    click.echo(f"next: 'agentctl install' and 'systemctl start {paths.name}'; without systemd: 'agentctl supervise'")
 
 
 def _lint(path: str) -> dict:
@@ -97,15 +97,15 @@ def _compose(runtime: str, image: str, engine: str, compose_file: str) -> dict:
     return {"agent": {"runtime": runtime}, "compose": {name: value for name, value in given.items() if value}}
 
 
-def _install_hooks(station) -> list[str]:
+def _install_hooks(context) -> list[str]:
     """Leave the hook and the protocol in the repository, as the agent's user."""
     from ..changes.service import Changes
 
-    variables = {"AGENTCTL_SCOPE": station.places.scope}
-    if station.places.root:
-        variables["AGENTCTL_ROOT"] = station.places.root
-    said = Changes(station).as_agent(
-        agent_files.install, station.code_dir, station.places.name, station.places.config_path, _own_path(), variables
+    variables = {"AGENTCTL_SCOPE": context.paths.scope}
+    if context.paths.root:
+        variables["AGENTCTL_ROOT"] = context.paths.root
+    said = Changes(context).as_agent(
+        agent_files.install, context.code_dir, context.paths.name, context.paths.config_path, _own_path(), variables
     )
     return said.splitlines()
 
@@ -135,20 +135,20 @@ def install(ctx, as_user, no_watchdog, no_enable, as_json):
         raise UsageError(
             "--user as root would install for root's own manager", "run it as the person who owns the agent"
         )
-    station = ctx.obj.station()
-    written = systemd.install(station, enable=not no_enable, has_watchdog=not no_watchdog)
+    context = ctx.obj.context()
+    written = systemd.install(context, enable=not no_enable, has_watchdog=not no_watchdog)
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"written": written, "running_systemd": systemd.is_running()}))
         return
     for path in written:
         click.echo(f"wrote {path}")
-    manager = "systemctl --user" if station.places.scope == "user" else "systemctl"
+    manager = "systemctl --user" if context.paths.scope == "user" else "systemctl"
     click.echo(
-        f"next: {manager} start {station.places.name}"
+        f"next: {manager} start {context.paths.name}"
         if systemd.is_running()
         else "systemd does not run here; 'agentctl supervise' runs the agent without it"
     )
-    if station.places.scope == "user":
+    if context.paths.scope == "user":
         click.echo("so that it also runs while you are logged out: loginctl enable-linger")
 
 
@@ -159,7 +159,7 @@ def uninstall(ctx, as_json):
     """Stop the agent and remove its units; nothing of the agent's is removed."""
     from ..runtime import systemd
 
-    removed = systemd.uninstall(ctx.obj.station())
+    removed = systemd.uninstall(ctx.obj.context())
     if as_json or ctx.obj.as_json:
         click.echo(json.dumps({"removed": removed}))
         return

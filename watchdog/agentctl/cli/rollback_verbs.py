@@ -24,45 +24,45 @@ RECOVERY_WAIT_SECONDS = 120.0
 @click.pass_context
 def rollback(ctx, target, dry_run, yes, reason, as_json):
     """Go back to a good generation (default: the last good one that does not run); `undo` returns to before."""
-    station = ctx.obj.station()
+    context = ctx.obj.context()
     as_json = as_json or ctx.obj.as_json
-    with station.ledger() as ledger:
+    with context.ledger() as ledger:
         verb = "undo" if target == "undo" else "rollback"
         number = "" if verb == "undo" else _check_target(ledger, target)
-        shown = _plan(station, ledger, verb, number)
+        shown = _plan(context, ledger, verb, number)
         if dry_run:
             click.echo(json.dumps(shown) if as_json else _describe(shown))
             return
         if not (yes or as_json) and sys.stdin.isatty():
             click.echo(_describe(shown))
             click.confirm("Go on?", abort=True)
-        _carry_out(ctx, station, ledger, verb, number, reason, as_json)
+        _carry_out(ctx, context, ledger, verb, number, reason, as_json)
 
 
-def _plan(station, ledger, verb: str, number: str) -> dict:
+def _plan(context, ledger, verb: str, number: str) -> dict:
     from ..recovery import requests
     from ..recovery.executor import undo_source
 
     if verb == "undo":
         source = undo_source(ledger)
         return {"undo": source["id"], "to": source["generation_from"], "from": source["generation_to"]}
-    return requests.plan(station, ledger, number)
+    return requests.plan(context, ledger, number)
 
 
-def _carry_out(ctx, station, ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
+def _carry_out(ctx, context, ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
     from ..recovery import requests
     from .agent_verbs import supervisor_pid
 
     asked = requests.submit(ledger, verb, number, reason)
-    supervisor = supervisor_pid(station)
-    requests.trigger(station, supervisor)
-    incident = requests.wait_until_taken(ledger, asked, lambda: requests.trigger(station, supervisor_pid(station)))
+    supervisor = supervisor_pid(context)
+    requests.trigger(context, supervisor)
+    incident = requests.wait_until_taken(ledger, asked, lambda: requests.trigger(context, supervisor_pid(context)))
     if incident == "nothing-to-do":
         raise AgentctlError("nothing was done: there is no other good generation", "agentctl generations")
     requests.wait_until_switched(ledger, incident)
     from ..runtime import systemd
 
-    runs = bool(supervisor) or systemd.has_unit(station.places)
+    runs = bool(supervisor) or systemd.has_unit(context.paths)
     outcome = requests.wait_until_over(ledger, incident, RECOVERY_WAIT_SECONDS) if runs else ""
     if as_json:
         click.echo(json.dumps({"incident": incident, "outcome": outcome or None}))
@@ -115,22 +115,22 @@ def _describe(plan: dict) -> str:
 
 
 def _judge(ctx, number: int, status: str, reason: str):
-    station = ctx.obj.station()
-    with station.ledger() as ledger:
+    context = ctx.obj.context()
+    with context.ledger() as ledger:
         row = ledger.generation(number)
         if row is None:
             raise AgentctlError(f"there is no generation {number}", "agentctl generations")
         if status == "good":
             from ..runner import jobs
 
-            jobs.make_good(station, ledger, number, reason or "blessed by hand")
+            jobs.make_good(context, ledger, number, reason or "blessed by hand")
             ledger.set_meta("halted", None)
         else:
-            _condemn(station, ledger, row, reason or "condemned by hand")
+            _condemn(context, ledger, row, reason or "condemned by hand")
     click.echo(f"generation {number} is {status}")
 
 
-def _condemn(station, ledger, row: dict, reason: str) -> None:
+def _condemn(context, ledger, row: dict, reason: str) -> None:
     others = [
         g for g in ledger.generations() if g["status"] == "good" and g["number"] != row["number"] and not is_pruned(g)
     ]
@@ -142,7 +142,7 @@ def _condemn(station, ledger, row: dict, reason: str) -> None:
             "bless another one first",
         )
     if not is_pruned(row):
-        station.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
+        context.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
     with ledger.transaction():
         writers.condemn(ledger, row["number"], at=time.time(), reason=reason)
         ledger.event("condemn", f"generation {row['number']}: {reason}")
@@ -171,10 +171,10 @@ def condemn(ctx, number, reason):
 @click.pass_context
 def pin(ctx, number):
     """Make a good generation golden: automation never goes below it and never prunes it."""
-    station = ctx.obj.station()
-    with station.ledger() as ledger:
+    context = ctx.obj.context()
+    with context.ledger() as ledger:
         _check_target(ledger, str(number))
-        station.vault.update({"refs/agentctl/golden": ledger.generation(number)["vault_commit"]})
+        context.vault.update({"refs/agentctl/golden": ledger.generation(number)["vault_commit"]})
         with ledger.transaction():
             writers.set_golden(ledger, number)
             ledger.event("pin", f"generation {number} is golden")
@@ -185,10 +185,10 @@ def pin(ctx, number):
 @click.pass_context
 def unpin(ctx):
     """No generation is golden any more."""
-    station = ctx.obj.station()
-    with station.ledger() as ledger:
-        if "refs/agentctl/golden" in station.vault.refs("refs/agentctl/golden"):
-            station.vault.update({"refs/agentctl/golden": None})
+    context = ctx.obj.context()
+    with context.ledger() as ledger:
+        if "refs/agentctl/golden" in context.vault.refs("refs/agentctl/golden"):
+            context.vault.update({"refs/agentctl/golden": None})
         with ledger.transaction():
             writers.set_golden(ledger, None)
             ledger.event("unpin", "no generation is golden")
@@ -206,7 +206,7 @@ def pause(ctx, duration):
         seconds = parse_duration(duration) if duration else 365 * 86400.0
     except ValueError as error:
         raise UsageError(f"--for {duration}: {error}", "write it as 30m, 1h or 2d") from None
-    with ctx.obj.station().ledger() as ledger, ledger.transaction():
+    with ctx.obj.context().ledger() as ledger, ledger.transaction():
         ledger.set_meta("paused_until", str(time.time() + seconds))
         ledger.event("pause", duration or "until resume")
     click.echo(f"paused {'for ' + duration if duration else 'until agentctl resume'}")
@@ -216,7 +216,7 @@ def pause(ctx, duration):
 @click.pass_context
 def resume(ctx):
     """End a pause or a halt; start a halted agent with 'agentctl start' after it."""
-    with ctx.obj.station().ledger() as ledger:
+    with ctx.obj.context().ledger() as ledger:
         halted, paused = ledger.meta("halted"), ledger.meta("paused_until")
         last = ledger.last_launch()
         with ledger.transaction():

@@ -25,10 +25,10 @@ def show_task(ctx, as_json):
     from ..core import durable
     from ..state import task
 
-    station = ctx.obj.station()
-    data = durable.read(station.task_path)
+    context = ctx.obj.context()
+    data = durable.read(context.task_path)
     if data is None:
-        raise AgentctlError(f"there is no task: {station.task_path} is missing", "agentctl task edit writes one")
+        raise AgentctlError(f"there is no task: {context.task_path} is missing", "agentctl task edit writes one")
     if not (as_json or ctx.obj.as_json):
         click.echo(clean(data.decode("utf-8", "replace")), nl=False)
         return
@@ -40,7 +40,7 @@ def show_task(ctx, as_json):
                 "context": parsed.context,
                 "state": parsed.state,
                 "pending": [{"done": done, "text": text} for done, text in parsed.pending],
-                "path": station.task_path,
+                "path": context.task_path,
             }
         )
     )
@@ -53,21 +53,21 @@ def edit_task(ctx):
     from ..core import durable
     from ..state import task
 
-    station = ctx.obj.station()
-    before = (durable.read(station.task_path) or TEMPLATE.encode()).decode("utf-8", "replace")
+    context = ctx.obj.context()
+    before = (durable.read(context.task_path) or TEMPLATE.encode()).decode("utf-8", "replace")
     text = click.edit(before, extension=".md")
     if text is None or text == before:
         click.echo("not changed")
         return
     if not task.is_task(text.encode()):
-        kept = f"{station.task_path}.rejected"
-        durable.write(kept, text.encode(), 0o644, station.owner)
+        kept = f"{context.task_path}.rejected"
+        durable.write(kept, text.encode(), 0o644, context.owner)
         raise AgentctlError(
             f"that is not a task file; it is kept as {kept}",
             "it begins with '# Current Task' and keeps its '## ' sections",
         )
-    durable.write(station.task_path, text.encode(), 0o644, station.owner)
-    click.echo(f"saved {station.task_path}; the agent reads it at its next start, or when it looks")
+    durable.write(context.task_path, text.encode(), 0o644, context.owner)
+    click.echo(f"saved {context.task_path}; the agent reads it at its next start, or when it looks")
 
 
 MOST_FOUND = 1000
@@ -92,7 +92,7 @@ def tail_history(ctx, count, stored, as_json):
         with _store(ctx) as store:
             _print(_parsed(history, store.last(ctx.obj.name, count)), as_json or ctx.obj.as_json)
         return
-    _print(history.tail(ctx.obj.station().history_path, count), as_json or ctx.obj.as_json)
+    _print(history.tail(ctx.obj.context().history_path, count), as_json or ctx.obj.as_json)
 
 
 @history.command("search")
@@ -111,7 +111,7 @@ def search_history(ctx, words, stored, as_json):
     wanted = words.casefold()
     found = (
         m
-        for m in _messages(history, ctx.obj.station().history_path)
+        for m in _messages(history, ctx.obj.context().history_path)
         if wanted in json.dumps(m, ensure_ascii=False).casefold()
     )
     _print(found, as_json or ctx.obj.as_json)
@@ -129,7 +129,7 @@ def export_history(ctx, stored):
             for message in _parsed(history, store.export(ctx.obj.name)):
                 click.echo(json.dumps(message, ensure_ascii=False))
         return
-    for message in _messages(history, ctx.obj.station().history_path):
+    for message in _messages(history, ctx.obj.context().history_path):
         click.echo(json.dumps(message, ensure_ascii=False))
 
 
@@ -140,8 +140,8 @@ def import_history(ctx, source):
     """Append messages from JSON lines; a message whose id is there already is passed over."""
     from ..state import history
 
-    station = ctx.obj.station()
-    known = {history.id_of(m) for m in _messages(history, station.history_path)}
+    context = ctx.obj.context()
+    known = {history.id_of(m) for m in _messages(history, context.history_path)}
     added = passed = 0
     for number, line in enumerate(source, 1):
         try:
@@ -152,10 +152,10 @@ def import_history(ctx, source):
         if history.id_of(message) in known:
             passed += 1
             continue
-        known.add(history.append(station.history_path, message))
+        known.add(history.append(context.history_path, message))
         added += 1
-    if station.owner and os.path.exists(station.history_path):
-        os.chown(station.history_path, *station.owner, follow_symlinks=False)
+    if context.owner and os.path.exists(context.history_path):
+        os.chown(context.history_path, *context.owner, follow_symlinks=False)
     click.echo(f"{added} messages added, {passed} were there already")
 
 
@@ -165,7 +165,7 @@ def _store(ctx):
 
     from ..watchdog.store import open_store
 
-    return closing(open_store(ctx.obj.station(lenient=True).places.store_path, is_reader=True))
+    return closing(open_store(ctx.obj.context(lenient=True).paths.store_path, is_reader=True))
 
 
 def _parsed(histories, lines):
@@ -201,7 +201,7 @@ def take_snapshot(ctx):
     """Take a snapshot now."""
     from ..state import agent_state
 
-    click.echo(agent_state.take_snapshot(ctx.obj.station()))
+    click.echo(agent_state.take_snapshot(ctx.obj.context()))
 
 
 @snapshot.command("list")
@@ -211,12 +211,12 @@ def list_snapshots(ctx, as_json):
     """List the snapshots, oldest first, with the generations they belong to."""
     from ..state.snapshots import snapshot
 
-    station = ctx.obj.station()
-    with station.ledger(read_only=True) as ledger:
+    context = ctx.obj.context()
+    with context.ledger(read_only=True) as ledger:
         used = {}
         for row in ledger.generations():
             used.setdefault(row["snapshot"], []).append(row["number"])
-    root = station.places.snapshots_dir
+    root = context.paths.snapshots_dir
     rows = [
         {"id": i, "at": os.stat(f"{root}/{i}").st_mtime, "generations": used.get(i, [])}
         for i in snapshot.list_ids(root)
@@ -239,19 +239,19 @@ def restore_snapshot(ctx, snapshot_id, patterns):
     from ..config.context import Lock, new_id
     from ..state.snapshots import snapshot
 
-    station = ctx.obj.station()
-    if snapshot_id not in snapshot.list_ids(station.places.snapshots_dir):
+    context = ctx.obj.context()
+    if snapshot_id not in snapshot.list_ids(context.paths.snapshots_dir):
         raise AgentctlError(f"there is no snapshot {snapshot_id}", "agentctl snapshot list")
-    kept = f"{station.places.incidents_dir}/by-hand-{new_id()}"
-    with Lock(station.places.agent_lock_path, f"agent '{station.places.name}'").take():
-        settings = station.config.state
+    kept = f"{context.paths.incidents_dir}/by-hand-{new_id()}"
+    with Lock(context.paths.agent_lock_path, f"agent '{context.paths.name}'").take():
+        settings = context.config.state
         report = snapshot.restore(
-            station.places.snapshots_dir,
+            context.paths.snapshots_dir,
             snapshot_id,
-            station.state_dir,
+            context.state_dir,
             list(patterns) or settings.restore,
             kept,
-            extra=station.extra_state,
+            extra=context.extra_state,
             keep=settings.keep,
         )
     click.echo(f"{len(report.restored)} restored, {len(report.removed)} moved away; what was replaced: {kept}")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from ..recovery import policy
 from . import status_text
-from .status_facts import Facts
+from .status_facts import StatusFacts
 
 STOPPED, STARTING, PROBATION, STEADY = "stopped", "starting", "probation", "steady"
 ROLLING_BACK, PAUSED, HALTED = "rolling-back", "paused", "halted"
 PHASES = (STOPPED, STARTING, PROBATION, STEADY, ROLLING_BACK, PAUSED, HALTED)
 
 
-def compose(facts: Facts) -> dict:
+def compose(facts: StatusFacts) -> dict:
     """Return the document that `status --json` prints."""
     phase = choose_phase(facts)
     running = running_launch(facts)
@@ -57,7 +57,7 @@ def compose(facts: Facts) -> dict:
     return document
 
 
-def choose_phase(facts: Facts) -> str:
+def choose_phase(facts: StatusFacts) -> str:
     """Choose the one word for where the agent is."""
     if facts.intent is not None or facts.is_rolling_back:
         return ROLLING_BACK
@@ -78,7 +78,7 @@ def choose_phase(facts: Facts) -> str:
     return STEADY if is_good else PROBATION
 
 
-def running_launch(facts: Facts) -> dict | None:
+def running_launch(facts: StatusFacts) -> dict | None:
     """Return the launch that runs now; None if none is seen to."""
     if not facts.is_runner_alive:
         return None
@@ -91,7 +91,7 @@ def running_launch(facts: Facts) -> dict | None:
     return launch if is_open and launch["id"] == facts.live.get("launch_id") else None
 
 
-def current_number(facts: Facts) -> int | None:
+def current_number(facts: StatusFacts) -> int | None:
     """Return the generation that runs, or that stands in the agent's path as far as is known."""
     running = running_launch(facts)
     if running is not None:
@@ -101,14 +101,14 @@ def current_number(facts: Facts) -> int | None:
     return facts.launch["generation"] if facts.launch else last_known_good(facts)
 
 
-def last_known_good(facts: Facts) -> int | None:
+def last_known_good(facts: StatusFacts) -> int | None:
     """Return the newest blessed generation."""
     goods = [g for g in facts.generations if g["status"] == "good" and not policy.is_pruned(g)]
     newest = max(goods, key=lambda g: (g["blessed_at"] or 0, g["number"]), default=None)
     return newest and newest["number"]
 
 
-def find_generation(facts: Facts, number: int | None) -> dict | None:
+def find_generation(facts: StatusFacts, number: int | None) -> dict | None:
     """Return a generation's row, None if it is not known."""
     return next((g for g in facts.generations if g["number"] == number), None)
 
@@ -118,7 +118,7 @@ def status_of(generation: dict) -> str:
     return "golden" if generation["is_golden"] else generation["status"]
 
 
-def _last_heartbeat(facts: Facts) -> float | None:
+def _last_heartbeat(facts: StatusFacts) -> float | None:
     """Return the newest heartbeat of the last launch; the first one is in the ledger at once."""
     if not facts.has_ledger:
         return facts.live.get("last_heartbeat_at")
@@ -129,7 +129,7 @@ def _last_heartbeat(facts: Facts) -> float | None:
     return told or facts.launch["first_beat_at"]
 
 
-def _watchdog(facts: Facts) -> dict:
+def _watchdog(facts: StatusFacts) -> dict:
     """Return what the second detector says, the first being the runner's heartbeat."""
     told = facts.watchdog if facts.is_watchdog_alive else {}
     keys = ("state", "reason", "at", "offline_in_seconds", "store_problem", "listen")

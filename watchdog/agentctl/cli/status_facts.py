@@ -13,7 +13,7 @@ from ..config.context import boot_id, find_places
 from ..config.toml_file import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError
-from ..core.paths import SYSTEM, Places
+from ..core.paths import SYSTEM, AgentPaths
 from ..host import procfs
 from ..ledger import database
 from ..recovery.policy import DAY_SECONDS
@@ -24,7 +24,7 @@ LEDGER_HINT = (
 )
 
 
-class Facts:
+class StatusFacts:
     """Plain facts about one agent at one moment; rows as the ledger gives them."""
 
     def __init__(self, name: str, now: float, **known: object) -> None:
@@ -55,40 +55,40 @@ class Facts:
         self.problems.append({"message": message, "hint": hint})
 
 
-def gather(name: str, now: float) -> Facts:
+def gather(name: str, now: float) -> StatusFacts:
     """Read everything that can be read; raise AgentctlError if there is no agent of that name."""
-    facts = Facts(name, now)
-    places = choose_places(name)
-    if not os.path.exists(places.config_path):
-        if not _ask_runner(facts, places):
+    facts = StatusFacts(name, now)
+    paths = choose_places(name)
+    if not os.path.exists(paths.config_path):
+        if not _ask_runner(facts, paths):
             raise AgentctlError(
-                f"there is no agent called '{name}' here ({places.config_path} is missing)",
+                f"there is no agent called '{name}' here ({paths.config_path} is missing)",
                 "agentctl init PATH -- COMMAND adopts one",
             )
         facts.add_problem("this is what the runner says; the rest cannot be read by this user")
         return facts
-    _read_config(facts, places)
-    _read_ledger(facts, places)
-    _read_live(facts, places)
-    _read_strays(facts, places)
+    _read_config(facts, paths)
+    _read_ledger(facts, paths)
+    _read_live(facts, paths)
+    _read_strays(facts, paths)
     return facts
 
 
-def choose_places(name: str) -> Places:
+def choose_places(name: str) -> AgentPaths:
     """Find the agent's places; a user without an agent of that name may mean the system's."""
-    places = find_places(name)
-    is_own = places.scope == SYSTEM or places.root or "AGENTCTL_SCOPE" in os.environ
-    if is_own or os.path.exists(places.config_path):
-        return places
-    system = Places(name, SYSTEM, dict(os.environ), os.getuid())
-    return system if os.path.exists(system.config_path) else places
+    paths = find_places(name)
+    is_own = paths.scope == SYSTEM or paths.root or "AGENTCTL_SCOPE" in os.environ
+    if is_own or os.path.exists(paths.config_path):
+        return paths
+    system = AgentPaths(name, SYSTEM, dict(os.environ), os.getuid())
+    return system if os.path.exists(system.config_path) else paths
 
 
-def _read_config(facts: Facts, places: Places) -> None:
+def _read_config(facts: StatusFacts, paths: AgentPaths) -> None:
     from ..config import toml_file
 
     try:
-        facts.config, complaint = toml_file.load_last_valid(places.config_path, places.config_cache_path)
+        facts.config, complaint = toml_file.load_last_valid(paths.config_path, paths.config_cache_path)
     except AgentctlError as error:
         facts.add_problem(error.message, error.hint)
         return
@@ -96,22 +96,22 @@ def _read_config(facts: Facts, places: Places) -> None:
         facts.add_problem(complaint, "the last valid settings are used until it is corrected")
 
 
-def _read_ledger(facts: Facts, places: Places) -> None:
-    if not _may_read(places.ledger_path):
+def _read_ledger(facts: StatusFacts, paths: AgentPaths) -> None:
+    if not _may_read(paths.ledger_path):
         facts.add_problem(
-            f"the ledger {places.ledger_path} cannot be read by this user",
+            f"the ledger {paths.ledger_path} cannot be read by this user",
             f"sudo agentctl --name {facts.name} status",
         )
         return
     try:
-        with database.Ledger(places.ledger_path, read_only=True) as ledger:
+        with database.Ledger(paths.ledger_path, read_only=True) as ledger:
             _ask_ledger(facts, ledger)
-            _ask_budgets(facts, places, ledger)
+            _ask_budgets(facts, paths, ledger)
         facts.has_ledger = True
     except database.LedgerDamaged as error:
         facts.add_problem(error.message, error.hint or LEDGER_HINT)
     except (database.sqlite3.Error, ValueError, TypeError) as error:
-        facts.add_problem(f"the ledger {places.ledger_path} is damaged: {error}", LEDGER_HINT)
+        facts.add_problem(f"the ledger {paths.ledger_path} is damaged: {error}", LEDGER_HINT)
 
 
 def _may_read(path: str) -> bool:
@@ -125,7 +125,7 @@ def _may_read(path: str) -> bool:
     return os.access(path, os.R_OK)
 
 
-def _ask_ledger(facts: Facts, ledger: database.Ledger) -> None:
+def _ask_ledger(facts: StatusFacts, ledger: database.Ledger) -> None:
     facts.generations = ledger.generations()
     facts.launch = ledger.last_launch()
     facts.halted = ledger.meta("halted") or ""
@@ -147,23 +147,23 @@ def _ask_ledger(facts: Facts, ledger: database.Ledger) -> None:
     facts.switched = fast_json.loads(ledger.meta("switched") or "{}").get("generation")
 
 
-def _ask_budgets(facts: Facts, places: Places, ledger: database.Ledger) -> None:
+def _ask_budgets(facts: StatusFacts, paths: AgentPaths, ledger: database.Ledger) -> None:
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..config.context import Station
+    from ..config.context import Context
     from ..retention.holdings import over_budget
 
     with contextlib.suppress(AgentctlError, OSError):
-        facts.over_budget = over_budget(Station(places, facts.config), ledger, facts.now)
+        facts.over_budget = over_budget(Context(paths, facts.config), ledger, facts.now)
 
 
-def _read_live(facts: Facts, places: Places) -> None:
+def _read_live(facts: StatusFacts, paths: AgentPaths) -> None:
     """Read the live status and tell who of it is still alive."""
     locks = procfs.read_locks()
-    facts.is_locked = procfs.is_locked(places.agent_lock_path, locks)
-    facts.is_rolling_back = procfs.is_locked(places.rollback_lock_path, locks)
-    facts.watchdog = status_file.read(places.watchdog_status_path)
+    facts.is_locked = procfs.is_locked(paths.agent_lock_path, locks)
+    facts.is_rolling_back = procfs.is_locked(paths.rollback_lock_path, locks)
+    facts.watchdog = status_file.read(paths.watchdog_status_path)
     facts.is_watchdog_alive = procfs.is_watchdog(facts.watchdog, facts.now)
     if facts.is_watchdog_alive and facts.watchdog.get("store_problem"):
         facts.add_problem(
@@ -173,34 +173,34 @@ def _read_live(facts: Facts, places: Places) -> None:
         facts.add_problem(
             f"the watchdog's store was broken and is set aside: {kept[0]}", "move it away when it has been looked at"
         )
-    if not facts.has_ledger and _ask_runner(facts, places):
+    if not facts.has_ledger and _ask_runner(facts, paths):
         return
-    facts.live = status_file.read(places.live_status_path)
+    facts.live = status_file.read(paths.live_status_path)
     is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
     facts.is_runner_alive = is_same_boot and procfs.is_runner(facts.live.get("runner_pid", 0), facts.name)
     is_contained = "container" in facts.live  # the runner sees its end; its process may be of another world
     facts.is_agent_alive = facts.is_runner_alive and (is_contained or procfs.is_alive(facts.live.get("pid") or 0))
 
 
-def _read_strays(facts: Facts, places: Places) -> None:
+def _read_strays(facts: StatusFacts, paths: AgentPaths) -> None:
     """In a container: a compose file or .env in the repository that differs from the admin's is told."""
     if facts.config is None or facts.config.agent.runtime != "compose":
         return
-    from ..config.context import Station
+    from ..config.context import Context
     from ..runtime.container.compose_project import strays
 
     with contextlib.suppress(AgentctlError, OSError):
-        found = strays(Station(places, facts.config))
+        found = strays(Context(paths, facts.config))
         if found:
             facts.add_problem(found, "look at the change, and copy over what you want of it")
 
 
-def _ask_runner(facts: Facts, places: Places) -> bool:
+def _ask_runner(facts: StatusFacts, paths: AgentPaths) -> bool:
     """Ask the runner itself, which answers root and the agent's user; False if nobody does."""
     from ..runtime import runner_client
 
     is_inside = os.environ.get("AGENT_NAME") == facts.name and "AGENT_API_URL" in os.environ
-    path = runner_client.socket_inside(facts.name) if is_inside else places.api_socket_path
+    path = runner_client.socket_inside(facts.name) if is_inside else paths.api_socket_path
     if not os.path.exists(path):
         return False
     try:

@@ -10,7 +10,7 @@ import time
 
 from ..core.errors import EXIT_DONE, EXIT_NOT_WELL
 from ..core.text import to_json
-from .context import check_name, default_name
+from .invocation import check_name, default_name
 
 
 def parse(words: list[str]) -> tuple[str, bool] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.text import ago, duration, local, wrap
 from ..recovery import policy
-from .status_facts import Facts
+from .status_facts import StatusFacts
 
 LABEL_WIDTH = 12
 
@@ -123,7 +123,7 @@ STALE_FACTOR = 2.0  # systemd acts at the limit itself; twice that means that no
 LONGEST_PAUSE_SECONDS = 90 * 86400.0  # what is said to last longer has no end in mind
 
 
-def why_not_well(facts: Facts, document: dict) -> str:
+def why_not_well(facts: StatusFacts, document: dict) -> str:
     """Return what is wrong, '' if the agent is well."""
     phase = document["phase"]
     if phase in ("steady", "probation"):
@@ -138,12 +138,12 @@ def why_not_well(facts: Facts, document: dict) -> str:
     return told[phase]
 
 
-def _until(facts: Facts) -> str:
+def _until(facts: StatusFacts) -> str:
     is_without_end = facts.paused_until - facts.now > LONGEST_PAUSE_SECONDS
     return "paused" if is_without_end else f"paused until {local(facts.paused_until)}"
 
 
-def _why_not_fresh(facts: Facts, document: dict) -> str:
+def _why_not_fresh(facts: StatusFacts, document: dict) -> str:
     if not document["agent"]["alive"]:
         return "its process is gone; the runner is about to say so"
     if not facts.has_ledger:
@@ -155,7 +155,7 @@ def _why_not_fresh(facts: Facts, document: dict) -> str:
     return f"no heartbeat for {duration(facts.now - since)} (limit {duration(limit)})"
 
 
-def silence_limit(facts: Facts) -> float | None:
+def silence_limit(facts: StatusFacts) -> float | None:
     """Return how long a silence is no reason to worry; an agent that announced a wait has longer."""
     if facts.config is None:
         return None
@@ -168,7 +168,7 @@ def silence_limit(facts: Facts) -> float | None:
     return twice
 
 
-def _why_stopped(facts: Facts) -> str:
+def _why_stopped(facts: StatusFacts) -> str:
     launch = facts.launch
     if not facts.has_ledger:
         return "it does not run, as far as can be seen"
@@ -183,7 +183,7 @@ def _why_stopped(facts: Facts) -> str:
     return told.get(launch["end"], f"it failed: {launch['reason'] or launch['trigger']}")
 
 
-def sentences(facts: Facts, document: dict) -> list[str]:
+def sentences(facts: StatusFacts, document: dict) -> list[str]:
     """Return what happens next, in order of what comes first."""
     tell = {
         "steady": _when_running,
@@ -197,14 +197,14 @@ def sentences(facts: Facts, document: dict) -> list[str]:
     return [text for text in tell[document["phase"]](facts, document) if text]
 
 
-def _when_running(facts: Facts, _document: dict) -> list[str]:
+def _when_running(facts: StatusFacts, _document: dict) -> list[str]:
     waiting = ""
     if facts.incident is not None and not facts.incident["outcome"]:
         waiting = f"incident {facts.incident['id']} ends with the first heartbeat"
     return [waiting, describe(facts)]
 
 
-def _when_on_probation(facts: Facts, document: dict) -> list[str]:
+def _when_on_probation(facts: StatusFacts, document: dict) -> list[str]:
     if document["generation_status"] == "condemned":
         return ["this generation is condemned: a failure, or a restart, goes back"]
     left = document["tries_left"]
@@ -213,7 +213,7 @@ def _when_on_probation(facts: Facts, document: dict) -> list[str]:
     return [trial, *_when_running(facts, document)]
 
 
-def _until_good(facts: Facts, document: dict) -> str:
+def _until_good(facts: StatusFacts, document: dict) -> str:
     if facts.config is None or document["ready_at"] is None:
         return "good when it has lasted and kept beating"
     if unless := _unless_confirmed(facts, document):
@@ -230,14 +230,14 @@ def _until_good(facts: Facts, document: dict) -> str:
     return "it has lasted; " + ("its checks are run now" if checks else "it is being blessed")
 
 
-def _unless_confirmed(facts: Facts, document: dict) -> str:
+def _unless_confirmed(facts: StatusFacts, document: dict) -> str:
     running = next((g for g in facts.generations if g["number"] == document["generation"]), {})
     if not running.get("confirm_by"):
         return ""
     return f"it goes back unless 'agentctl confirm' comes by {local(running['confirm_by'])}"
 
 
-def _when_starting(facts: Facts, document: dict) -> list[str]:
+def _when_starting(facts: StatusFacts, document: dict) -> list[str]:
     if facts.config is None or document["started_at"] is None:
         return []
     left = facts.config.agent.ready_timeout - (facts.now - document["started_at"])
@@ -250,7 +250,7 @@ def _when_starting(facts: Facts, document: dict) -> list[str]:
     ]
 
 
-def _when_rolling_back(facts: Facts, _document: dict) -> list[str]:
+def _when_rolling_back(facts: StatusFacts, _document: dict) -> list[str]:
     if facts.intent is None:
         return ["it is being decided what follows the failure"]
     target, rung = facts.intent["target"], facts.intent["rung"]
@@ -261,14 +261,14 @@ def _when_rolling_back(facts: Facts, _document: dict) -> list[str]:
     return [doing, "nobody works on it at the moment: the next start goes on with it"]
 
 
-def _when_halted(_facts: Facts, _document: dict) -> list[str]:
+def _when_halted(_facts: StatusFacts, _document: dict) -> list[str]:
     return [
         "agentctl why tells the story",
         "agentctl resume tries again; agentctl rollback N or agentctl bless N decides for it",
     ]
 
 
-def _when_stopped(facts: Facts, document: dict) -> list[str]:
+def _when_stopped(facts: StatusFacts, document: dict) -> list[str]:
     if not facts.has_ledger:
         return []
     end = facts.launch["end"] if facts.launch else policy.STOPPED
@@ -281,12 +281,12 @@ LONGEST_CHAIN = 200
 BETWEEN_SECONDS = 0.001
 
 
-def world_after_failure(facts: Facts) -> policy.World:
+def world_after_failure(facts: StatusFacts) -> policy.PolicyInput:
     """Build what the one-shot would see if the agent failed at this moment."""
     settings = facts.config.rollback
-    limits = policy.Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)
+    limits = policy.RollbackLimits(settings.restarts, settings.window, settings.attempts, settings.per_day)
     failed = {"end": policy.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}
-    return policy.World(
+    return policy.PolicyInput(
         now=facts.now,
         limits=limits,
         launch={**facts.launch, **failed, "ended_at": facts.now},
@@ -298,7 +298,7 @@ def world_after_failure(facts: Facts) -> policy.World:
     )
 
 
-def foresee(world: policy.World) -> list[policy.Decision]:
+def foresee(world: policy.PolicyInput) -> list[policy.Decision]:
     """Return what one failure after the other would lead to, up to the first that is no restart."""
     chain: list[policy.Decision] = []
     while len(chain) < LONGEST_CHAIN:
@@ -317,7 +317,7 @@ def foresee(world: policy.World) -> list[policy.Decision]:
     return chain
 
 
-def describe(facts: Facts) -> str:
+def describe(facts: StatusFacts) -> str:
     """Say in one sentence what a failure now would lead to; '' where nothing can be said."""
     if facts.config is None or facts.launch is None:
         return ""
@@ -329,7 +329,7 @@ def describe(facts: Facts) -> str:
     return f"a failure now: restart ({_left(facts, restarts)}), then {end}"
 
 
-def _left(facts: Facts, restarts: int) -> str:
+def _left(facts: StatusFacts, restarts: int) -> str:
     running = next((g for g in facts.generations if g["number"] == facts.launch["generation"]), None)
     if running is not None and running["status"] == "candidate":
         return "1 try left" if restarts == 1 else f"{restarts} tries left"

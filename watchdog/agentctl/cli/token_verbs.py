@@ -98,4 +98,4 @@ def _store(ctx):
 
     from ..watchdog.store import open_store
 
-    return closing(open_store(ctx.obj.station(lenient=True).places.store_path))
+    return closing(open_store(ctx.obj.context(lenient=True).paths.store_path))

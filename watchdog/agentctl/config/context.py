@@ -10,7 +10,7 @@ import os
 import time
 
 from ..core.errors import AgentctlError, LockHeld
-from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, Places, slots_dir_of
+from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, AgentPaths, slots_dir_of
 from ..generations.agent_repo import Repository
 from ..generations.slots import Slots
 from ..generations.tree_capture import Staging
@@ -18,52 +18,52 @@ from ..generations.vault import Vault
 from ..host.command import Identity
 from ..host.journald import Journal
 from ..ledger import database
-from ..ledger.models import Limits
+from ..ledger.models import RollbackLimits
 from . import toml_file
 
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 
 
-class Station:
+class Context:
     """One agent of this machine."""
 
-    def __init__(self, places: Places, config: toml_file.Config, complaint: str = "") -> None:
-        self.places, self.config = places, config
+    def __init__(self, paths: AgentPaths, config: toml_file.Config, complaint: str = "") -> None:
+        self.paths, self.config = paths, config
         self.complaint = complaint  # what is wrong with agent.toml now, when the last valid one is used
-        self.user = find_identity(config.agent.user) if places.scope == SYSTEM else None
+        self.user = find_identity(config.agent.user) if paths.scope == SYSTEM else None
         self.code_dir = config.agent.code.rstrip("/")
         self.state_dir = config.state.dir.rstrip("/")
-        self.vault = Vault(places.vault_path)
+        self.vault = Vault(paths.vault_path)
         where = config.agent.slots
         hidden = "" if where == BESIDE else SLOTS_INSIDE
-        self.staging = Staging(places.staging_path, self.code_dir, self.user, hidden)
+        self.staging = Staging(paths.staging_path, self.code_dir, self.user, hidden)
         self.repository = Repository(self.code_dir, self.user, hidden)
         self.slots = Slots(
             slots_dir_of(self.code_dir, where),
             self.code_dir,
             self.user,
-            notes=places.data_dir if hidden else "",
+            notes=paths.data_dir if hidden else "",
             is_mounted=where == MOUNTED,
         )
 
     @classmethod
-    def open(cls, name: str, *, lenient: bool = False) -> Station:
+    def open(cls, name: str, *, lenient: bool = False) -> Context:
         """Open the agent called `name`; `lenient` takes the last valid settings where agent.toml is broken."""
-        places = find_places(name)
-        if not os.path.exists(places.config_path):
+        paths = find_places(name)
+        if not os.path.exists(paths.config_path):
             raise AgentctlError(
-                f"there is no agent called '{name}' here ({places.config_path} is missing)",
+                f"there is no agent called '{name}' here ({paths.config_path} is missing)",
                 "agentctl init PATH -- COMMAND adopts one",
             )
-        paths = (places.config_path, places.config_cache_path)
+        files = (paths.config_path, paths.config_cache_path)
         if lenient:
-            config, complaint = toml_file.load_last_valid(*paths)
-            return cls(places, config, complaint or "")
-        return cls(places, toml_file.load_compiled(*paths))
+            config, complaint = toml_file.load_last_valid(*files)
+            return cls(paths, config, complaint or "")
+        return cls(paths, toml_file.load_compiled(*files))
 
     def ledger(self, *, read_only: bool = False) -> database.Ledger:
         """Open the ledger; raise LedgerDamaged where it needs rebuilding."""
-        return database.Ledger(self.places.ledger_path, read_only=read_only)
+        return database.Ledger(self.paths.ledger_path, read_only=read_only)
 
     @property
     def is_contained(self) -> bool:
@@ -71,10 +71,10 @@ class Station:
         return self.config.agent.runtime == "compose"
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RollbackLimits:
         """The limits of rollback, as the settings have them."""
         settings = self.config.rollback
-        return Limits(settings.restarts, settings.window, settings.attempts, settings.per_day)
+        return RollbackLimits(settings.restarts, settings.window, settings.attempts, settings.per_day)
 
     @property
     def extra_state(self) -> list[str]:
@@ -108,11 +108,11 @@ class Station:
 
     def incident_dir(self, incident: str) -> str:
         """Return the folder of an incident's evidence."""
-        return f"{self.places.incidents_dir}/{incident}"
+        return f"{self.paths.incidents_dir}/{incident}"
 
     def launch_dir(self, launch_id: str) -> str:
         """Return the folder of what a launch leaves."""
-        return f"{self.places.incidents_dir}/launches/{launch_id}"
+        return f"{self.paths.incidents_dir}/launches/{launch_id}"
 
 
 class Lock:
@@ -163,22 +163,22 @@ class Lock:
         self.release()
 
 
-def open_journal(identifier: str, places: Places) -> Journal:
+def open_journal(identifier: str, paths: AgentPaths) -> Journal:
     """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
     if os.environ.get("AGENTCTL_RUNTIME") != "direct":
         # Of a process that ends with its last words the journal may not find the unit any more; `journalctl -u` looks
         # for this field, too.
-        unit = "OBJECT_SYSTEMD_UNIT" if places.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
+        unit = "OBJECT_SYSTEMD_UNIT" if paths.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
         return Journal(identifier, {unit: f"{identifier}.service"})
-    has_folder = os.path.isdir(places.data_dir)
-    return Journal(identifier, to_stdout=True, copy_path=places.log_path if has_folder else "")
+    has_folder = os.path.isdir(paths.data_dir)
+    return Journal(identifier, to_stdout=True, copy_path=paths.log_path if has_folder else "")
 
 
-def find_places(name: str) -> Places:
+def find_places(name: str) -> AgentPaths:
     """Find where the agent's things are for whoever calls: root means the system, others themselves."""
     scope = SYSTEM if os.geteuid() == 0 else USER
     scope = os.environ.get("AGENTCTL_SCOPE", scope)
-    return Places(name, scope, dict(os.environ), os.getuid())
+    return AgentPaths(name, scope, dict(os.environ), os.getuid())
 
 
 def find_identity(name: str) -> Identity:

@@ -12,7 +12,7 @@ PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENTRY_PATH = f"{PACKAGE_DIR}/entry.py"  # the door of the units, run as a file
 
 
-class Places:
+class AgentPaths:
     """The paths of one agent, in one scope (`system` or `user`)."""
 
     def __init__(self, name: str, scope: str, environ: dict[str, str], uid: int) -> None:

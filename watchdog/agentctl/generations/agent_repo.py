@@ -147,12 +147,12 @@ class Repository:
         `is_thorough` looks at every object, too.
         """
         found = fast_json.loads(
-            command.call_as(self.user, repair_git_folder.tidy, self.git_dir, folder, branch, is_thorough)
+            command.call_as(self.user, repair_git_folder.repair, self.git_dir, folder, branch, is_thorough)
         )
         self.git.standstills = 0  # what it waited at is out of its way
         return found
 
-    def mend_settings(self, folder: str) -> None:
+    def repair_settings(self, folder: str) -> None:
         """Give it plain settings with the remotes, branches and user of the old, which go into `folder`."""
         command.call_as(self.user, repair_git_folder.set_aside, self.git_dir, folder, ["config", "config.worktree"])
         listed = self.git.run(
@@ -168,9 +168,9 @@ class Repository:
         text = repair_git_folder.compose_settings(listed.stdout.decode("utf-8", "surrogateescape"))
         command.call_as(self.user, repair_git_folder.write, f"{self.git_dir}/config", text)
 
-    def mend_refs(self, folder: str) -> None:
+    def repair_refs(self, folder: str) -> None:
         """Keep of packed-refs what is a ref."""
-        command.call_as(self.user, repair_git_folder.mend_packed, self.git_dir, folder)
+        command.call_as(self.user, repair_git_folder.repair_packed, self.git_dir, folder)
 
     def set_index_aside(self, folder: str) -> None:
         """Keep the index: what was staged and not committed is nowhere else."""

@@ -19,7 +19,7 @@ def rebuild_if_needed(attempt) -> str:
     A build that fails is reported and does not stop the rollback: the old environment is taken along then, and the
     next rung is there if it does not fit.
     """
-    settings, code_dir = attempt.station.config.environment, attempt.station.code_dir
+    settings, code_dir = attempt.context.config.environment, attempt.context.code_dir
     came_along = [p for p in settings.paths if os.path.lexists(f"{code_dir}/{p}")]
     old = f"{attempt.quarantine}/tree"
     same_locks = all(_content(f"{code_dir}/{n}") == _content(f"{old}/{n}") for n in settings.lockfiles)
@@ -28,13 +28,13 @@ def rebuild_if_needed(attempt) -> str:
     missing = [p for p in missing if not os.path.lexists(f"{code_dir}/{p}")]
     if not missing:
         return fast_json.dumps({"came_along": came_along, "moved": moved})
-    env = {"PATH": DEFAULT_PATH, "HOME": attempt.station.user.home if attempt.station.user else os.path.expanduser("~")}
+    env = {"PATH": DEFAULT_PATH, "HOME": attempt.context.user.home if attempt.context.user else os.path.expanduser("~")}
     try:
         command.run(
             ["/usr/bin/env", "--", *settings.build],
             env=env,
             cwd=code_dir,
-            user=attempt.station.user,
+            user=attempt.context.user,
             limit_seconds=BUILD_LIMIT_SECONDS,
         )
         durable.sync_filesystem(code_dir)  # the step is on record as done next, and no builder syncs what it writes
@@ -54,6 +54,6 @@ def _content(path: str) -> bytes | None:
 
 def _move(attempt, names: list[str]) -> list[str]:
     """Take the condemned tree's environment along: one that may not fit is better than none."""
-    old, code_dir = f"{attempt.quarantine}/tree", attempt.station.code_dir
-    blocked = command.call_as(attempt.station.user, carry_over, old, code_dir, names).splitlines()
+    old, code_dir = f"{attempt.quarantine}/tree", attempt.context.code_dir
+    blocked = command.call_as(attempt.context.user, carry_over, old, code_dir, names).splitlines()
     return [n for n in names if n not in blocked]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
 from ..ledger import writers
@@ -13,22 +13,22 @@ from ..ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
 from ..state.snapshots import snapshot
 
 
-def open_or_rebuild(station: Station, say) -> Ledger:
+def open_or_rebuild(context: Context, say) -> Ledger:
     """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so.
 
     Raise TooNew where it, or the vault, is of a newer agentctl: neither is changed then.
     """
-    station.vault.check_version()
+    context.vault.check_version()
     for _ in range(2):  # one read that failed is no damage; one that fails again is
-        ledger, damage = _look(station)
+        ledger, damage = _look(context)
         if ledger is not None:
             return ledger
-    if not station.vault.exists:
+    if not context.vault.exists:
         raise LedgerDamaged(
             f"{damage}, and there is no vault to rebuild it from",
-            f"restore {station.places.data_dir} from a backup, or adopt the agent again with agentctl init",
+            f"restore {context.paths.data_dir} from a backup, or adopt the agent again with agentctl init",
         ) from None
-    ledger, kept = rebuild(station, damage)
+    ledger, kept = rebuild(context, damage)
     say(
         f"agentctl: the ledger is damaged ({damage}); rebuilding it from the vault"
         + (f"; the broken one is kept as {kept}" if kept else "")
@@ -36,10 +36,10 @@ def open_or_rebuild(station: Station, say) -> Ledger:
     return ledger
 
 
-def _look(station: Station) -> tuple[Ledger | None, str]:
+def _look(context: Context) -> tuple[Ledger | None, str]:
     """Open the ledger if it is whole; else return what is wrong. Raise LedgerUnavailable where nobody can tell."""
     try:
-        ledger = station.ledger()
+        ledger = context.ledger()
     except LedgerUnavailable:
         raise
     except LedgerDamaged as error:
@@ -65,17 +65,17 @@ def set_aside(path: str) -> str:
     return kept
 
 
-def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
+def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
     """Make a new ledger that knows what the vault's refs know; return it and the broken one's new name.
 
     It gets its name when it knows all of it, and only then the broken one is moved: there may be no room for a new one.
     """
-    rows = _rows(station)
+    rows = _rows(context)
     if not rows:
         raise AgentctlError(
             "the ledger is lost and the vault knows no generation", "adopt the agent again with agentctl init --force"
         )
-    path = station.places.ledger_path
+    path = context.paths.ledger_path
     partial = f"{path}.rebuilt"
     for leftover in (f"{partial}-wal", f"{partial}-shm"):  # of a kill; it never was a ledger
         if os.path.exists(leftover):
@@ -91,17 +91,17 @@ def rebuild(station: Station, why: str) -> tuple[Ledger, str]:
     return Ledger(path), kept
 
 
-def _rows(station: Station) -> list[dict]:
-    refs = station.vault.refs("refs/agentctl/")
+def _rows(context: Context) -> list[dict]:
+    refs = context.vault.refs("refs/agentctl/")
     golden = refs.get("refs/agentctl/golden")
     held = [
-        {**_row(station, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
+        {**_row(context, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
         for ref, oid in sorted(refs.items())
         if ref.startswith("refs/agentctl/g/")
     ]
     known = {row["number"] for row in held}
-    rows = held + [{**row, "is_golden": 0} for row in station.vault.pruned() if row["number"] not in known]
-    root = station.places.snapshots_dir
+    rows = held + [{**row, "is_golden": 0} for row in context.vault.pruned() if row["number"] not in known]
+    root = context.paths.snapshots_dir
     taken = [(os.stat(f"{root}/{i}").st_mtime, i) for i in snapshot.list_ids(root)]
     for row in held:
         if row["status"] == "good":
@@ -119,8 +119,8 @@ def choose_snapshot(row: dict, rows: list[dict], taken: list[tuple[float, str]])
     return before[-1] if before else taken[0][1] if taken else ""
 
 
-def _row(station: Station, number: int, oid: str, refs: dict[str, str]) -> dict:
-    shown = station.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
+def _row(context: Context, number: int, oid: str, refs: dict[str, str]) -> dict:
+    shown = context.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
     tree, created, message = shown.split("\n", 2)
     try:
         facts = fast_json.loads(message.partition("\n\n")[2].strip() or "{}")

@@ -42,7 +42,7 @@ HOLDERS = ("MERGE_AUTOSTASH", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "
            "rebase-apply/autostash", "rebase-merge/orig-head", "rebase-apply/orig-head")  # fmt: skip
 
 
-def tidy(git_dir: str, folder: str, branch: str, is_thorough: bool) -> str:
+def repair(git_dir: str, folder: str, branch: str, is_thorough: bool) -> str:
     """Move what hinders git out of `.git` into `folder`: locks, half-done operations, what misleads, what is no file.
 
     A HEAD or branch that holds nothing goes too, and the owner gets back the rights to what is theirs. Returns JSON:
@@ -65,12 +65,12 @@ def tidy(git_dir: str, folder: str, branch: str, is_thorough: bool) -> str:
     if not os.path.lexists(f"{git_dir}/HEAD"):
         write(f"{git_dir}/HEAD", f"ref: {loose}\n")
     if any(name.startswith("refs/replace/") for name in read_packed(git_dir)):
-        mend_packed(git_dir, folder)
+        repair_packed(git_dir, folder)
     return fast_json.dumps({"set_aside": moved.splitlines(), **before, "anchors": anchors(folder),
                        "misled": why_misled(git_dir)})  # fmt: skip
 
 
-def mend_packed(git_dir: str, folder: str, gone: tuple[str, ...] = ()) -> None:
+def repair_packed(git_dir: str, folder: str, gone: tuple[str, ...] = ()) -> None:
     """Keep of packed-refs what is a ref, replaces nothing and is not `gone`; the whole of it goes aside."""
     refs = {
         name: oid
@@ -91,7 +91,7 @@ def list_logs(git_dir: str) -> str:
     return fast_json.dumps(found)
 
 
-def mend_logs(git_dir: str, folder: str, missing: str) -> str:
+def repair_logs(git_dir: str, folder: str, missing: str) -> str:
     """Drop lines that are none, or that name one of the `missing` ids, from the logs; the whole log goes aside."""
     lost, moved = set(fast_json.loads(missing)), []
     for name in fast_json.loads(list_logs(git_dir)):

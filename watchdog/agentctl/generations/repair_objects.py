@@ -31,7 +31,7 @@ def find(repository: Repository) -> str:
     return said.strip()[-2000:] or "fsck fails" if done.status != 0 or is_hurt else ""
 
 
-def mend(repository: Repository, vault: Git, known: list[str], aside: str) -> list[str]:
+def repair(repository: Repository, vault: Git, known: list[str], aside: str) -> list[str]:
     """Move aside what is damaged and bring `known` ids from the vault; return the names of what went aside."""
     moved = command.call_as(repository.user, _set_objects_aside, repository.git_dir, aside).splitlines()
     repository.git.standstills = 0
@@ -52,7 +52,7 @@ def mend(repository: Repository, vault: Git, known: list[str], aside: str) -> li
         moved += gone
         if not gone:
             break
-    return moved + _mend_logs(repository, aside)
+    return moved + _repair_logs(repository, aside)
 
 
 def _find_hollow(repository: Repository) -> list[str]:
@@ -178,18 +178,18 @@ def _drop_refs(git_dir: str, aside: str, bad: str) -> str:
     packed = git_folder.read_packed(git_dir)
     gone = [name for name in fast_json.loads(bad) if name in packed]
     if gone:
-        repair_git_folder.mend_packed(git_dir, aside, gone)
+        repair_git_folder.repair_packed(git_dir, aside, gone)
     return "\n".join([*moved.splitlines(), *gone])
 
 
-def _mend_logs(repository: Repository, aside: str) -> list[str]:
+def _repair_logs(repository: Repository, aside: str) -> list[str]:
     """Drop from the logs the lines that lead to nothing; the whole log goes aside."""
     logs = fast_json.loads(command.call_as(repository.user, repair_git_folder.list_logs, repository.git_dir))
     ids = "".join(f"{oid}\n" for oid in {oid for found in logs.values() for oid in found})
     told = repository.git.run("cat-file", "--batch-check", stdin=ids.encode(), check=False).text.splitlines()
     missing = [line.split()[0] for line in told if line.endswith("missing")]
     return command.call_as(
-        repository.user, repair_git_folder.mend_logs, repository.git_dir, aside, fast_json.dumps(missing)
+        repository.user, repair_git_folder.repair_logs, repository.git_dir, aside, fast_json.dumps(missing)
     ).splitlines()
 
 

@@ -15,8 +15,8 @@ from .move_entries import relocate
 
 def put_on_target(attempt) -> str:
     """Put branch, HEAD and index on the target, the condemned head on a rescue branch; return what was done."""
-    station, repository = attempt.station, attempt.station.repository
-    branch = station.config.agent.branch
+    context, repository = attempt.context, attempt.context.repository
+    branch = context.config.agent.branch
     commit = _commit_of(attempt)
     aside = f"{attempt.quarantine}/git-state"
     facts: dict[str, object] = {"branch": branch, "commit": commit}
@@ -26,9 +26,9 @@ def put_on_target(attempt) -> str:
         facts.update({name: found[name] for name in ("set_aside", "misled") if found[name]})
         facts["head"] = _head_of(attempt, found, attempt.detail("evidence").get("head", ""))
         if found["misled"]:
-            repository.mend_settings(aside)
+            repository.repair_settings(aside)
         if repository.lacks(commit):
-            repository.fetch_from(station.vault.git, [commit])
+            repository.fetch_from(context.vault.git, [commit])
         rescue = _choose_rescued(attempt, found, facts["head"], commit)
         is_current = attempt.detail("evidence").get("branch") == branch
         rescue = _put_on(attempt, commit, rescue, is_current, aside, found)
@@ -49,7 +49,7 @@ def _head_of(attempt, found: dict, told: str) -> str:
     if told or attempt.rung == "undo":
         return told
     for oid in (found["head"], found["branch_at"], found["logged"]):
-        if oid and not attempt.station.repository.lacks(oid):
+        if oid and not attempt.context.repository.lacks(oid):
             return oid
     row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
     source = attempt.ledger.generation(row["generation_from"]) if row["generation_from"] else None
@@ -70,7 +70,7 @@ def _choose_rescued(attempt, found: dict, head: str, commit: str) -> dict[str, s
 
 def _logged_apart(attempt, found: dict, head: str) -> str:
     """The commit that HEAD had last by its log, where it was taken off every branch behind git's back; else ''."""
-    logged, repository = found["logged"], attempt.station.repository
+    logged, repository = found["logged"], attempt.context.repository
     if logged in ("", head, found["branch_at"]) or repository.lacks(logged) or repository.is_on_a_branch(logged):
         return ""
     return logged
@@ -78,15 +78,15 @@ def _logged_apart(attempt, found: dict, head: str) -> str:
 
 def _put_on(attempt, commit: str, rescue: dict[str, str], is_current: bool, aside: str, found: dict) -> dict[str, str]:
     """Put it there; where something is in the way, mend what git stumbles over, keep what can be; return what was."""
-    repository, branch = attempt.station.repository, attempt.station.config.agent.branch
+    repository, branch = attempt.context.repository, attempt.context.config.agent.branch
     try:
         repository.put_on(branch, commit, rescue, is_current=is_current)
         return rescue
     except AgentctlError:
         pass
     if not repository.is_usable:
-        repository.mend_settings(aside)
-    repository.mend_refs(aside)
+        repository.repair_settings(aside)
+    repository.repair_refs(aside)
     rescue = {name: oid for name, oid in rescue.items() if not repository.lacks(oid)}
     if attempt.rescue_branch not in rescue and (head := _head_of(attempt, found, "")):
         # A branch that leads to nothing told git the other one.
@@ -111,25 +111,25 @@ def _commit_of(attempt) -> str:
         if head:
             return head
     target = attempt.target
-    return attempt.station.vault.own_commit(target) or target["vault_commit"]
+    return attempt.context.vault.own_commit(target) or target["vault_commit"]
 
 
 def _make_aside_folder(attempt, folder: str) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    if attempt.station.owner:
-        os.chown(folder, *attempt.station.owner)
+    if attempt.context.owner:
+        os.chown(folder, *attempt.context.owner)
 
 
 def _remake(attempt, branch: str, commit: str) -> None:
     """Quarantine what is there and make a repository of the target, with the branches the vault has kept."""
-    station, repository = attempt.station, attempt.station.repository
+    context, repository = attempt.context, attempt.context.repository
     if os.path.lexists(repository.git_dir):
         broken = repair_git_folder.free_name(f"{attempt.quarantine}/git-broken")
         relocate(repository.git_dir, broken)
     kept = {
-        ref.removeprefix("refs/agentctl/kept/"): oid for ref, oid in station.vault.refs("refs/agentctl/kept/").items()
+        ref.removeprefix("refs/agentctl/kept/"): oid for ref, oid in context.vault.refs("refs/agentctl/kept/").items()
     }
-    repository.remake(branch, station.vault.git, [commit, *dict.fromkeys(kept.values())])
+    repository.remake(branch, context.vault.git, [commit, *dict.fromkeys(kept.values())])
     others = {
         ref.removeprefix("heads/"): oid
         for ref, oid in kept.items()
@@ -145,7 +145,7 @@ def _remake(attempt, branch: str, commit: str) -> None:
     generation = attempt.ledger.last_launch()
     condemned = attempt.ledger.generation(generation["generation"]) if generation else None
     if condemned is not None and attempt.rung != "undo":
-        repository.fetch_from(station.vault.git, [condemned["vault_commit"]])
+        repository.fetch_from(context.vault.git, [condemned["vault_commit"]])
         others[attempt.rescue_branch] = condemned["vault_commit"]
     repository.put_on(branch, commit, others)
     repository.put_tags({ref: oid for ref, oid in kept.items() if ref.startswith("tags/")})

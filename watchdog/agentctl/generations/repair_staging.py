@@ -24,7 +24,7 @@ def renew(staging: Staging) -> None:
     create_bare(staging.path, staging.user)
 
 
-def mend_after_boot(staging: Staging) -> None:
+def repair_after_boot(staging: Staging) -> None:
     """Start anew where the index is not what was written: git itself does not look at its checksum."""
     if not _is_whole(staging.index):
         renew(staging)

@@ -170,7 +170,7 @@ HINDERED = (b"insert into database", b"Input/output error", b"No space left", b"
             b"Read-only file system", b"Too many open files")  # fmt: skip
 
 
-class Capture:
+class CapturedTree:
     """A work tree as found: `tree` is its exact content, `commit` the agent's HEAD ('' when unreadable)."""
 
     __slots__ = ("branch", "commit", "commit_tree", "problems", "tree")
@@ -196,7 +196,7 @@ class Staging:
         self.config = {"core.excludesFile": exclude, "core.autocrlf": "false", "core.untrackedCache": "keep"}
         self.git = Git(path, work_tree=code_dir, index=self.index, user=user, config=self.config, fsync=False)
 
-    def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> Capture:
+    def capture(self, repository: Git, commit: str, branch: str, commit_tree: str = "") -> CapturedTree:
         """Record the work tree as it is: tracked, dirty and untracked files, not what git ignores.
 
         `commit_tree` is the commit's tree where the caller knows it already.
@@ -210,7 +210,7 @@ class Staging:
         if commit and not commit_tree:
             shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}", check=False)
             commit_tree = shown.text if shown.status == 0 else ""
-        return Capture(tree, commit, commit_tree, branch, problems)
+        return CapturedTree(tree, commit, commit_tree, branch, problems)
 
     def _add_all(self, is_tracked) -> list[str]:
         """Add what can be read, return what could not be; raise CommandFailed if what could be read could not be kept.

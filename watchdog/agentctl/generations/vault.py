@@ -12,7 +12,7 @@ from ..host import command, procfs
 from ..host.command import Identity
 from . import git_folder
 from .git import Git, pipe_pack
-from .tree_capture import Capture, Staging
+from .tree_capture import CapturedTree, Staging
 
 VERSION = 1  # of what the refs, and the messages of the commits, mean
 LOCK_WAIT_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Vault:
         if said.isdigit() and int(said) > VERSION:
             raise TooNew(f"vault {self.path}", int(said), VERSION)
 
-    def add_generation(self, number: int, capture: Capture, staging: Staging, repository: Git, facts: str) -> str:
+    def add_generation(self, number: int, capture: CapturedTree, staging: Staging, repository: Git, facts: str) -> str:
         """Bring the captured tree and the agent's commit in; return the vault's commit of that tree.
 
         The agent's history is taken where its object store can still give it; the tree always is.

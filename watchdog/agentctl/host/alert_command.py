@@ -13,13 +13,13 @@ LIMIT_SECONDS = 60.0
 STORY_SECONDS = 20.0
 
 
-def send(station, what: str) -> None:
+def send(context, what: str) -> None:
     """Run `[rollback] alert` as the agent's user never, as ours always; a broken one is only reported."""
-    argv = station.config.rollback.alert
+    argv = context.config.rollback.alert
     if not argv:
         return
-    name = station.places.name
-    text = f"agentctl: agent '{name}' is {what}\n\n{story_of(name)}'agentctl --name {name} why' tells it again.\n"
+    name = context.paths.name
+    text = f"agentctl: agent '{name}' is {what}\n\n{report_of(name)}'agentctl --name {name} why' tells it again.\n"
     try:
         command.run(
             ["/usr/bin/env", "--", *argv],
@@ -31,7 +31,7 @@ def send(station, what: str) -> None:
         print(f"agentctl: the alert command failed: {error.message}", flush=True)
 
 
-def story_of(name: str) -> str:
+def report_of(name: str) -> str:
     """Return the newest incident's story, '' where it cannot be told: the alert goes out all the same."""
     try:
         argv = [sys.executable, "-I", ENTRY_PATH, "story", name]

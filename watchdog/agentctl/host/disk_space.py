@@ -5,7 +5,7 @@ from __future__ import annotations
 import _sqlite3 as sqlite3
 import os
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core.errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, is_no_storage
 
 SLICES = 4  # so that one full disk does not leave the next one without
@@ -128,15 +128,15 @@ class NoStorage(AgentctlError):
     exit_code = EXIT_NO_STORAGE
 
 
-def folders(station: Station) -> list[str]:
+def folders(context: Context) -> list[str]:
     """Name the folders whose file systems have to take writes: our data, the slots beside the code, the state."""
-    return [station.places.data_dir, station.slots.folder, station.state_dir]
+    return [context.paths.data_dir, context.slots.folder, context.state_dir]
 
 
-def ballast_of(station: Station) -> Ballast:
+def ballast_of(context: Context) -> Ballast:
     """Return the agent's ballast, there or not."""
-    homes = [home for home in (station.places.data_dir, station.slots.folder) if _is_ours(home)]
-    return Ballast([f"{home}/ballast" for home in homes], station.config.rollback.ballast)
+    homes = [home for home in (context.paths.data_dir, context.slots.folder) if _is_ours(home)]
+    return Ballast([f"{home}/ballast" for home in homes], context.config.rollback.ballast)
 
 
 def _is_ours(folder: str) -> bool:
@@ -148,17 +148,17 @@ def _is_ours(folder: str) -> bool:
     return facts.st_mode & 0o170000 == 0o040000 and facts.st_uid == os.geteuid()
 
 
-def look_ahead(station: Station, say) -> bool:
+def look_ahead(context: Context, say) -> bool:
     """Before anything is written: make sure of the least that is needed; tell whether the disk is short of room."""
-    short = [folder for folder in folders(station) if free_bytes(folder) < NEEDED_BYTES]
+    short = [folder for folder in folders(context) if free_bytes(folder) < NEEDED_BYTES]
     if not short:
         return False
-    given = ballast_of(station).make_room(NEEDED_BYTES)
+    given = ballast_of(context).make_room(NEEDED_BYTES)
     say(f"agentctl: hardly any room is left on the file system of {short[0]}" + _given_words(given))
     return True
 
 
-def with_room(station: Station, do, say):
+def with_room(context: Context, do, say):
     """Do what may be repeated; while the disk is full, give up a slice of the ballast and do it again.
 
     Raise NoStorage when there is none left, or the disk takes no writes at all.
@@ -168,25 +168,25 @@ def with_room(station: Station, do, say):
             return do()
         except (AgentctlError, OSError, sqlite3.Error) as error:
             is_other = getattr(error, "exit_code", EXIT_FAILED) != EXIT_FAILED  # a lock held, a launch refused
-            if is_other or not (is_no_storage(error) or is_used_up(station) or takes_no_write(station)):
+            if is_other or not (is_no_storage(error) or is_used_up(context) or takes_no_write(context)):
                 raise
-            given = ballast_of(station).give()
+            given = ballast_of(context).give()
             if not given:
-                raise no_storage(station, error) from error
+                raise no_storage(context, error) from error
             say(f"agentctl: no room on the disk ({_first_line(error)})" + _given_words(given))
 
 
-def no_storage(station: Station, error: Exception) -> NoStorage:
+def no_storage(context: Context, error: Exception) -> NoStorage:
     """Say which file system it is, and what to do."""
     if isinstance(error, NoStorage):
         return error
-    sealed = next((folder for folder in folders(station) if is_read_only(folder)), "")
+    sealed = next((folder for folder in folders(context) if is_read_only(folder)), "")
     if sealed:
         return NoStorage(
             f"the file system of {sealed} is read-only: {_first_line(error)}",
             f"'dmesg' tells why, 'mount -o remount,rw' may bring it back; {GOES_ON}",
         )
-    tight = min(folders(station), key=free_bytes)
+    tight = min(folders(context), key=free_bytes)
     return NoStorage(
         f"no room on the file system of {tight}: {_first_line(error)}",
         f"make room ('df -h {tight}', 'df -i {tight}'); {GOES_ON}",
@@ -196,14 +196,14 @@ def no_storage(station: Station, error: Exception) -> NoStorage:
 GOES_ON = "the agent is started again when there is room"
 
 
-def is_used_up(station: Station) -> bool:
+def is_used_up(context: Context) -> bool:
     """Tell whether a file system of ours takes nothing any more."""
-    return any(free_bytes(folder) < NOTHING_BYTES or is_read_only(folder) for folder in folders(station))
+    return any(free_bytes(folder) < NOTHING_BYTES or is_read_only(folder) for folder in folders(context))
 
 
-def takes_no_write(station: Station) -> bool:
+def takes_no_write(context: Context) -> bool:
     """Try it where our data is: of a disk that says so at a sync SQLite tells no more than `disk I/O error`."""
-    path = f"{station.places.data_dir}/.room-{os.urandom(4).hex()}"
+    path = f"{context.paths.data_dir}/.room-{os.urandom(4).hex()}"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -217,59 +217,59 @@ def takes_no_write(station: Station) -> bool:
     return False
 
 
-def has_hindered(station: Station, launch: dict) -> bool:
+def has_hindered(context: Context, launch: dict) -> bool:
     """Tell whether a launch could not begin for want of room, and there is none yet."""
     if launch["trigger"] != "cannot-launch":
         return False
-    return is_used_up(station) or (_is_little(station) and is_no_storage(AgentctlError(launch["reason"])))
+    return is_used_up(context) or (_is_little(context) and is_no_storage(AgentctlError(launch["reason"])))
 
 
-def is_called_for(station: Station) -> bool:
+def is_called_for(context: Context) -> bool:
     """Tell whether what called the one-shot, without a failure on record, failed for want of room and would again."""
     was_said = os.environ.get("MONITOR_EXIT_STATUS") == str(EXIT_NO_STORAGE)
-    return is_used_up(station) or (was_said and _is_little(station))
+    return is_used_up(context) or (was_said and _is_little(context))
 
 
-def _is_little(station: Station) -> bool:
-    return min(free_bytes(folder) for folder in folders(station)) < NEEDED_BYTES
+def _is_little(context: Context) -> bool:
+    return min(free_bytes(folder) for folder in folders(context)) < NEEDED_BYTES
 
 
 def is_short_for(attempt) -> bool:
     """Tell whether what this attempt will certainly write uses up what is free; adds up only where it is little."""
-    station = attempt.station
-    if min(free_bytes(folder) for folder in folders(station)) > PLENTY_BYTES:
+    context = attempt.context
+    if min(free_bytes(folder) for folder in folders(context)) > PLENTY_BYTES:
         return False
-    data = NEEDED_BYTES + _restored_bytes(station, attempt.target["snapshot"] if attempt.target else "")
+    data = NEEDED_BYTES + _restored_bytes(context, attempt.target["snapshot"] if attempt.target else "")
     code = NEEDED_BYTES + _tree_bytes(attempt)
-    if device_of(station.places.data_dir) == device_of(station.slots.folder):
+    if device_of(context.paths.data_dir) == device_of(context.slots.folder):
         data = code = data + code
-    return free_bytes(station.places.data_dir) < data or free_bytes(station.slots.folder) < code
+    return free_bytes(context.paths.data_dir) < data or free_bytes(context.slots.folder) < code
 
 
-def _restored_bytes(station: Station, snapshot: str) -> int:
+def _restored_bytes(context: Context, snapshot: str) -> int:
     """Add up what of the state goes back: it is written beside before anything is replaced."""
     from ..state.snapshots import manifest, patterns
 
     if not snapshot:
         return 0
     try:
-        listed = manifest.load(f"{station.places.snapshots_dir}/{snapshot}")
+        listed = manifest.load(f"{context.paths.snapshots_dir}/{snapshot}")
     except AgentctlError:
         return 0
-    meant = patterns.Patterns(station.config.state.restore)
+    meant = patterns.Patterns(context.config.state.restore)
     return sum(entry.size for entry in listed.entries if entry.has_copy and meant.matches(entry.path))
 
 
 def _tree_bytes(attempt) -> int:
     """Add up the target's tree where it is not laid out yet."""
-    target, station = attempt.target, attempt.station
+    target, context = attempt.target, attempt.context
     if (
         target is None
         or attempt.rung in ("undo", "restart")
-        or station.slots.standby_note().get("generation") == target["number"]
+        or context.slots.standby_note().get("generation") == target["number"]
     ):
         return 0
-    listed = station.vault.git.run("ls-tree", "-r", "-l", target["vault_commit"], check=False).text
+    listed = context.vault.git.run("ls-tree", "-r", "-l", target["vault_commit"], check=False).text
     sizes = [words[3] for line in listed.splitlines() if len(words := line.split(None, 4)) > 3]
     return sum(int(size) + 4096 for size in sizes if size.isdigit())
 

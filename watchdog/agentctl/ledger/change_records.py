@@ -32,16 +32,16 @@ class Author:
         self.name, self.is_agent = name, is_agent
 
 
-def handle(station, ledger: Ledger, request: dict, author: Author) -> dict:
+def handle(context, ledger: Ledger, request: dict, author: Author) -> dict:
     """Carry out one request on the records; raise AgentctlError where it is refused."""
     verb = _text(request, "verb", 20)
     if verb == "list":
         rows = ledger.changes()[-MOST_LISTED:]
         return {"changes": [_public(ledger, row) for row in rows]}
     if verb == "confirm":
-        return _confirm(station, ledger, author)
+        return _confirm(context, ledger, author)
     name = _text(request, "name", 100)
-    rules.check_name(name, station.config.change.prefixes)
+    rules.check_name(name, context.config.change.prefixes)
     if verb == "look":
         return _look(ledger, name, request)
     if verb == "start":
@@ -54,7 +54,7 @@ def handle(station, ledger: Ledger, request: dict, author: Author) -> dict:
     if (
         verb == "promote"
         and author.is_agent
-        and station.config.change.review == "human"
+        and context.config.change.review == "human"
         and request.get("on_failure", "rollback") != "rollback"
     ):
         raise AgentctlError(
@@ -247,13 +247,13 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     return {"change": load(ledger.change(row["name"]))}
 
 
-def _confirm(station, ledger: Ledger, author: Author) -> dict:
+def _confirm(context, ledger: Ledger, author: Author) -> dict:
     """Lift the deadline of what runs; raise AgentctlError if there is none, or it is not the caller's to lift."""
     last = ledger.last_launch()
     generation = ledger.generation(last["generation"]) if last else None
     if generation is None or generation["confirm_by"] is None or generation["status"] == "condemned":
         raise AgentctlError("there is nothing to confirm", "agentctl change list; agentctl status")
-    if author.is_agent and station.config.change.review == "human":
+    if author.is_agent and context.config.change.review == "human":
         raise AgentctlError(
             f"cannot confirm generation {generation['number']}: this is the agent itself, and change.review is human",
             "somebody else has to: agentctl confirm, outside the agent",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-class World:
+class PolicyInput:
     """What is known when a decision is due; rows as the ledger gives them."""
 
     def __init__(
-        self, *, now: float, limits: Limits, launch: dict | None, generations: list[dict], incident: dict | None,
-        attempts: list[dict], recent: list[dict], request: dict | None = None, is_halted: bool = False,
-        paused_until: float = 0.0, failure: str = "unknown",
+        self, *, now: float, limits: RollbackLimits, launch: dict | None, generations: list[dict],
+        incident: dict | None, attempts: list[dict], recent: list[dict], request: dict | None = None,
+        is_halted: bool = False, paused_until: float = 0.0, failure: str = "unknown",
     ) -> None:  # fmt: skip
         self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
         self.incident = incident  # the open one, or None
@@ -39,7 +39,7 @@ class World:
         return next((g for g in self.generations if g["is_golden"]), None)
 
 
-class Limits:
+class RollbackLimits:
     """The bounds of `[rollback]`."""
 
     __slots__ = ("attempts", "per_day", "restarts", "window_seconds")

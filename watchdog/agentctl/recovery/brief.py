@@ -15,17 +15,17 @@ DIFFSTAT_SECONDS = 2.0
 
 def leave(attempt, diffstat: str) -> str:
     """Write the brief into the state folder; return its path."""
-    station = attempt.station
+    context = attempt.context
     if attempt.rung == "undo":
         return ""
-    change, pending = _change_of(attempt), agent_state.pending_actions(station)[:20]
+    change, pending = _change_of(attempt), agent_state.pending_actions(context)[:20]
     text = compose(attempt, diffstat, change, pending)
-    if os.path.isdir(station.brief_path) and not os.path.islink(station.brief_path):  # a file cannot take its name
-        agent_state.make_way(station.brief_path)
-    durable.write(station.brief_path, text.encode("utf-8", "replace"), 0o644, station.owner)
+    if os.path.isdir(context.brief_path) and not os.path.islink(context.brief_path):  # a file cannot take its name
+        agent_state.make_way(context.brief_path)
+    durable.write(context.brief_path, text.encode("utf-8", "replace"), 0o644, context.owner)
     told = _for_people(diffstat, change, pending)  # `agentctl why` tells a person the same
     attempt.write_with_end(lambda: attempt.ledger.add_evidence(attempt.incident, **told))
-    return station.brief_path
+    return context.brief_path
 
 
 def _for_people(diffstat: str, change: dict | None, pending: list[str]) -> dict:
@@ -86,7 +86,7 @@ class Diffstat:
         if source is None or source["number"] == attempt.target["number"]:
             return
         try:
-            self._running = attempt.station.vault.git.start(
+            self._running = attempt.context.vault.git.start(
                 "diff",
                 "--no-ext-diff",
                 "--no-textconv",
@@ -151,6 +151,6 @@ def _next(attempt, change: dict | None, pending: list[str]) -> str:
     branch = attempt.rescue_branch
     return text + (
         "Do not make the same change again as it was: the same tree is refused. Look at "
-        f"`git diff {attempt.station.config.agent.branch} {branch}`, find what failed, and test the next "
+        f"`git diff {attempt.context.config.agent.branch} {branch}`, find what failed, and test the next "
         "try apart from the running agent."
     )

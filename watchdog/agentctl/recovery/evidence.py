@@ -19,28 +19,28 @@ STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Cur
 
 def gather(attempt) -> dict:
     """Collect the evidence into the incident; return the facts later steps need."""
-    merged, head, branch = collect(attempt.station, attempt.ledger, attempt.incident, attempt.number)
+    merged, head, branch = collect(attempt.context, attempt.ledger, attempt.incident, attempt.number)
     text = fast_json.dumps(merged)
     attempt.write_with_end(lambda: writers.set_evidence(attempt.ledger, attempt.incident, text))
     return {"head": head, "branch": branch}
 
 
-def collect(station, ledger, incident: str, number: int) -> tuple[dict, str, str]:
+def collect(context, ledger, incident: str, number: int) -> tuple[dict, str, str]:
     """Return what is known of the failure together with what was known before, and (commit, branch) of HEAD."""
     last = ledger.last_launch()
-    facts = _of_launch(station, last) if last else {}
-    head, branch, refs = _of_repository(station)
-    folder = station.incident_dir(incident)
+    facts = _of_launch(context, last) if last else {}
+    head, branch, refs = _of_repository(context)
+    folder = context.incident_dir(incident)
     left_out = _keep_refs(folder, f"refs-{number}.txt", refs)
     known = ledger.evidence(incident)
     failures = [f for f in known.get("failures", []) if f["launch"] != facts.get("launch")] + ([facts] if facts else [])
     merged = {**known, **facts, "failures": failures[-8:], "head": head, "branch": branch, "folder": folder}
     if left_out:
         merged["left_out"] = list(dict.fromkeys([*merged.get("left_out", []), left_out]))
-    if station.is_contained:
+    if context.is_contained:
         from ..runtime.container.compose_project import strays
 
-        merged["strays"] = strays(station)
+        merged["strays"] = strays(context)
     uncaptured = ledger.meta("left_out")
     if uncaptured:
         merged["uncaptured"] = uncaptured
@@ -60,17 +60,17 @@ def _keep_refs(folder: str, name: str, refs: str) -> str:
     return ""
 
 
-def _of_launch(station, launch: dict) -> dict:
+def _of_launch(context, launch: dict) -> dict:
     """Read what the runner left of a launch."""
-    folder = station.launch_dir(launch["id"])
+    folder = context.launch_dir(launch["id"])
     left = _json(f"{folder}/evidence.json")
     pane = (durable.read(f"{folder}/pane.txt") or b"").decode("utf-8", "replace").rstrip("\n").split("\n")
     lines = [line for line in pane if line]
     container = {}
-    if station.is_contained:
+    if context.is_contained:
         from ..runtime.container.compose_project import of_container
 
-        container, told = of_container(station, wants_lines=not lines)
+        container, told = of_container(context, wants_lines=not lines)
         lines = lines or told
     lived = (launch["ended_at"] or launch["started_at"]) - launch["started_at"]
     return {
@@ -86,10 +86,10 @@ def _of_launch(station, launch: dict) -> dict:
     }  # fmt: skip
 
 
-def _of_repository(station) -> tuple[str, str, str]:
+def _of_repository(context) -> tuple[str, str, str]:
     for _ in range(2):  # what it says of HEAD is what the rescue branch is made of
         try:
-            return station.repository.survey()
+            return context.repository.survey()
         except (AgentctlError, OSError):
             continue
     return "", "", ""

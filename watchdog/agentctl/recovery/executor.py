@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station, boot_id
+from ..config.context import Context, boot_id
 from ..core import fast_json
 from ..core.errors import AgentctlError
 from ..generations import slots
@@ -27,8 +27,8 @@ ENGINE_PATIENCE_SECONDS = 600.0  # Docker Engine may be updated at this moment; 
 class Attempt:
     """An attempt on record: its incident, its rung, its target generation."""
 
-    def __init__(self, station: Station, ledger: Ledger, row: dict) -> None:
-        self.station, self.ledger = station, ledger
+    def __init__(self, context: Context, ledger: Ledger, row: dict) -> None:
+        self.context, self.ledger = context, ledger
         self.incident, self.number = row["incident"], row["number"]
         self.rung, self.reason = row["rung"], row["reason"]
         self.target = ledger.generation(row["target"])
@@ -38,16 +38,16 @@ class Attempt:
         self.is_short = False  # of room on the disk
         self.move = incidents.count_moves(ledger, self.incident, self.number)
         self.rescue_branch = incidents.rescue_branch(self.incident, self.move)
-        self.quarantine = station.slots.quarantine_path(self.incident, self.move)
+        self.quarantine = context.slots.quarantine_path(self.incident, self.move)
 
     @classmethod
-    def unfinished(cls, station: Station, ledger: Ledger) -> Attempt | None:
+    def unfinished(cls, context: Context, ledger: Ledger) -> Attempt | None:
         """Return the attempt whose intent is still open, if any."""
         row = ledger.open_attempt()
-        return cls(station, ledger, row) if row else None
+        return cls(context, ledger, row) if row else None
 
     @classmethod
-    def decide(cls, station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision) -> Attempt:
+    def decide(cls, context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision) -> Attempt:
         """Write the decision down: incident, intent and verdict in one transaction."""
         now = time.time()
         request, last = world.request, world.launch
@@ -92,7 +92,7 @@ class Attempt:
             if world.failure not in ("", "unknown"):
                 ledger.set_meta("answered", world.failure)
         return cls(
-            station, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?", incident_id, number)
+            context, ledger, ledger.one("SELECT * FROM attempts WHERE incident=? AND number=?", incident_id, number)
         )
 
     # -- steps ----------------------------------------------------------------------------------------------
@@ -139,11 +139,11 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     attempt.step("stop", lambda: stop(attempt))
     attempt.step("evidence", lambda: keep_evidence(attempt))
     if attempt.rung == "restart":
-        attempt.step("task", lambda: agent_state.mend_before_restart(attempt, journal.warning))
+        attempt.step("task", lambda: agent_state.repair_before_restart(attempt, journal.warning))
         with attempt.ledger.transaction():
             attempt.record_ended()
         return
-    if attempt.station.is_contained:
+    if attempt.context.is_contained:
         attempt.step("image", lambda: bring_image_back(attempt, journal.warning))
     diffstat = brief.Diffstat(attempt)
     attempt.is_short = disk_space.is_short_for(attempt)
@@ -164,10 +164,10 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
 
 def stop(attempt: Attempt) -> str:
     """Prove that no process of any launch is left (the lock has proved that no runner is)."""
-    if attempt.station.is_contained:
-        from ..runtime.container.compose_project import Place
+    if attempt.context.is_contained:
+        from ..runtime.container.compose_project import ComposeProject
 
-        Place(attempt.station, patience_seconds=ENGINE_PATIENCE_SECONDS).prove_stopped()
+        ComposeProject(attempt.context, patience_seconds=ENGINE_PATIENCE_SECONDS).prove_stopped()
     left = procfs.end_all(lambda: _of_last_launch(attempt))
     if left:
         raise AgentctlError(
@@ -191,9 +191,9 @@ def keep_evidence(attempt: Attempt) -> str:
 def bring_image_back(attempt: Attempt, say) -> str:
     """Have the target's image before anything moves: one that cannot be had leaves everything as it is."""
     from ..runtime.container import images
-    from ..runtime.container.compose_project import Place
+    from ..runtime.container.compose_project import ComposeProject
 
-    place = Place(attempt.station, patience_seconds=ENGINE_PATIENCE_SECONDS)
+    place = ComposeProject(attempt.context, patience_seconds=ENGINE_PATIENCE_SECONDS)
     image = images.ensure(place, attempt.ledger, attempt.target, is_recovery=True, say=say)
     return fast_json.dumps({"image": image})
 
@@ -202,33 +202,33 @@ def ask_again(attempt: Attempt) -> None:
     """Ask of the tree in quarantine; of one that was moved for the first time: its entries left while git looked."""
     if attempt.ignored_inquiry is not None:
         attempt.ignored_inquiry.kill()
-    attempt.ignored_inquiry = ask_ignored(attempt.station, f"{attempt.quarantine}/tree")
+    attempt.ignored_inquiry = ask_ignored(attempt.context, f"{attempt.quarantine}/tree")
 
 
 def make_ready(attempt: Attempt) -> str:
     """Have the tree that goes in, complete and durable."""
-    station, target = attempt.station, attempt.target
+    context, target = attempt.context, attempt.target
     if attempt.rung == "undo":
         fresh, index = _undo_tree(attempt), ""
     else:
-        if station.slots.standby_note().get("generation") != target["number"]:
-            station.slots.prepare(
-                station.vault, target["number"], target["vault_commit"], station.vault.own_commit(target), []
+        if context.slots.standby_note().get("generation") != target["number"]:
+            context.slots.prepare(
+                context.vault, target["number"], target["vault_commit"], context.vault.own_commit(target), []
             )
-        fresh, index = station.slots.standby, station.slots.standby_index
+        fresh, index = context.slots.standby, context.slots.standby_index
     return fast_json.dumps({"fresh": fresh, "inode": os.stat(fresh).st_ino, "index": index})
 
 
 def switch(attempt: Attempt) -> str:
     """Exchange the trees; the old one goes to quarantine whole."""
     ready = attempt.detail("make ready")
-    return attempt.station.slots.switch(ready["fresh"], ready["inode"], attempt.quarantine)
+    return attempt.context.slots.switch(ready["fresh"], ready["inode"], attempt.quarantine)
 
 
 def carry(attempt: Attempt, names: list[str]) -> str:
     """Move entries from the old tree into the good one, as the agent's user."""
-    old, new = f"{attempt.quarantine}/tree", attempt.station.code_dir
-    blocked = command.call_as(attempt.station.user, slots.carry_over, old, new, names)
+    old, new = f"{attempt.quarantine}/tree", attempt.context.code_dir
+    blocked = command.call_as(attempt.context.user, slots.carry_over, old, new, names)
     return fast_json.dumps({"moved": len(names), "stayed in quarantine": blocked.splitlines()})
 
 
@@ -248,18 +248,18 @@ def build_environment(attempt: Attempt) -> str:
 
 def finish(attempt: Attempt) -> None:
     """Close the intent and tell the runner what it finds, in one transaction."""
-    station, ledger = attempt.station, attempt.ledger
+    context, ledger = attempt.context, attempt.ledger
     note = {
         "generation": attempt.target["number"],
         "boot_id": boot_id(),
         "at": time.time(),
-        "inode": os.stat(station.code_dir).st_ino,
+        "inode": os.stat(context.code_dir).st_ino,
         "snapshot": attempt.target["snapshot"],
     }
     with ledger.transaction():
         attempt.record_ended()
         if attempt.rung == "undo":
-            writers.bring_back(ledger, attempt.target["number"], tries_left=station.config.probation.tries)
+            writers.bring_back(ledger, attempt.target["number"], tries_left=context.config.probation.tries)
         else:
             ledger.set_meta("switched", fast_json.dumps(note))
         writers.close_attempt(ledger, attempt.incident, attempt.number)
@@ -281,19 +281,19 @@ def undo_source(ledger: Ledger) -> dict:
     return row
 
 
-def why_no_undo(station: Station, ledger: Ledger) -> str:
+def why_no_undo(context: Context, ledger: Ledger) -> str:
     """Say why an undo cannot be carried out, '' if it can: a request that fails half-way would keep the agent down."""
     try:
         source = undo_source(ledger)
     except AgentctlError as error:
         return error.message
-    tree = f"{station.slots.quarantine_path(source['id'], 1)}/tree"
+    tree = f"{context.slots.quarantine_path(source['id'], 1)}/tree"
     return "" if os.path.isdir(tree) else f"cannot undo incident {source['id']}: its quarantined tree {tree} is gone"
 
 
 def _undo_tree(attempt: Attempt) -> str:
     source = attempt.ledger.meta(f"undo {attempt.incident}")
-    tree = f"{attempt.station.slots.quarantine_path(source, 1)}/tree"
+    tree = f"{attempt.context.slots.quarantine_path(source, 1)}/tree"
     if not os.path.isdir(tree):
         raise AgentctlError(f"cannot undo incident {source}: its quarantined tree {tree} is gone")
     return tree

@@ -5,7 +5,7 @@ Silence means rollback; survival needs proof. Facts come in as plain rows of the
 
 from __future__ import annotations
 
-from ..ledger.models import Decision, Limits, World, is_pruned
+from ..ledger.models import Decision, PolicyInput, RollbackLimits, is_pruned
 
 # What an attempt does.
 NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
@@ -25,10 +25,10 @@ NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
 EXIT_RESTART = (0, 75)  # unasked: "restart me"
 DAY_SECONDS = 86400.0
-__all__ = ["Decision", "Limits", "World", "decide", "is_proven", "is_pruned", "refuse_launch"]
+__all__ = ["Decision", "PolicyInput", "RollbackLimits", "decide", "is_proven", "is_pruned", "refuse_launch"]
 
 
-def decide(world: World) -> Decision:
+def decide(world: PolicyInput) -> Decision:
     """Choose the next rung from what is known."""
     if world.request is not None:
         return _decide_request(world)
@@ -47,13 +47,13 @@ def decide(world: World) -> Decision:
     return _decide_failed(world, launch)
 
 
-def answers(world: World) -> list[dict]:
+def answers(world: PolicyInput) -> list[dict]:
     """Attempts made after the last launch had ended: it is dealt with, and nothing was launched since."""
     ended_at = world.launch["ended_at"] if world.launch else None
     return [a for a in world.recent if ended_at is not None and a["at"] >= ended_at]
 
 
-def _decide_unanswered(world: World, given: list[dict]) -> Decision:
+def _decide_unanswered(world: PolicyInput, given: list[dict]) -> Decision:
     """What was decided was never launched: nothing is known against it, so it is launched, a few times."""
     if not world.failure:  # nobody has tried yet: this is a second trigger for the same failure
         return Decision(NOTHING, f"it is answered: generation {given[-1]['target']} is to be launched")
@@ -63,7 +63,7 @@ def _decide_unanswered(world: World, given: list[dict]) -> Decision:
     return _halt(f"{why}; tried {len(given)} times")
 
 
-def _decide_request(world: World) -> Decision:
+def _decide_request(world: PolicyInput) -> Decision:
     request = world.request
     if request["verb"] == OFFLINE:
         return _decide_offline(world, request)
@@ -86,7 +86,7 @@ def _decide_request(world: World) -> Decision:
     )
 
 
-def _decide_offline(world: World, request: dict) -> Decision:
+def _decide_offline(world: PolicyInput, request: dict) -> Decision:
     """The watchdog saw the agent offline; it was stopped for that, so its end is a failure whatever it says."""
     launch = world.launch
     if world.is_halted:
@@ -100,13 +100,13 @@ def _decide_offline(world: World, request: dict) -> Decision:
     return _decide_failed(world, {**launch, "end": FAILED, "trigger": OFFLINE, "reason": request["reason"]})
 
 
-def _find_standing(world: World, target: dict) -> str:
+def _find_standing(world: PolicyInput, target: dict) -> str:
     """Return the incident that has just put this very generation in place: a request made meanwhile wants no more."""
     last = next((a for a in reversed(answers(world)) if a["rung"] not in NO_MOVES), None)
     return last["incident"] if last and last["target"] == target["number"] and last["rung"] != "undo" else ""
 
 
-def _decide_promotion(world: World, request: dict) -> Decision:
+def _decide_promotion(world: PolicyInput, request: dict) -> Decision:
     """A candidate that was made ready is put in place, unless the world has changed since."""
     target = world.generation(int(request["target"]))
     if world.is_halted or target is None or target["status"] != "candidate":
@@ -114,13 +114,13 @@ def _decide_promotion(world: World, request: dict) -> Decision:
     return Decision(PROMOTE, request["reason"], rung="promote", target=target["number"])
 
 
-def choose_manual_target(world: World) -> dict | None:
+def choose_manual_target(world: PolicyInput) -> dict | None:
     """What a rollback without a number means: last known good, or the one before where that is running."""
     current = world.launch["generation"] if world.launch else None
     return next((g for g in world.goods if g["number"] != current), None)
 
 
-def _decide_asked(world: World, launch: dict) -> Decision:
+def _decide_asked(world: PolicyInput, launch: dict) -> Decision:
     """The agent ended itself to be restarted: no failure, but a trial pays for it with a try."""
     running = world.generation(launch["generation"])
     if running is None:
@@ -138,7 +138,7 @@ def _was_short(launch: dict) -> bool:
     return (launch["ended_at"] or began) - began < 30.0
 
 
-def _decide_failed(world: World, launch: dict) -> Decision:
+def _decide_failed(world: PolicyInput, launch: dict) -> Decision:
     running = world.generation(launch["generation"])
     why = launch["reason"] or launch["trigger"] or "it ended without a word"
     if running is None:
@@ -166,28 +166,28 @@ def _decide_failed(world: World, launch: dict) -> Decision:
     return _next_rung(world, running, f"{why}; restarted {world.limits.restarts} times already")
 
 
-def _decide_unlaunched(world: World, running: dict, why: str) -> Decision:
+def _decide_unlaunched(world: PolicyInput, running: dict, why: str) -> Decision:
     """We could not start it (disk full, no tmux): other code would not start either, so code is not moved."""
     if _restarts(world, running) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=running["number"])
     return _halt(f"{why}; tried {world.limits.restarts} times")
 
 
-def _decide_wedged(world: World, running: dict, why: str) -> Decision:
+def _decide_wedged(world: PolicyInput, running: dict, why: str) -> Decision:
     """It works but gets nowhere, on code that was good: whoever it waits for is to blame, so code is not moved."""
     if _restarts(world, running) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=running["number"])
     return _halt(f"{why}; restarted {world.limits.restarts} times already, and its code is as it was when it was good")
 
 
-def _is_open_rollback(world: World) -> bool:
+def _is_open_rollback(world: PolicyInput) -> bool:
     """The last thing done in the open incident was to move code back, and it was not seen well since."""
     if not world.attempts or world.launch.get("first_beat_at") is not None:
         return False
     return world.attempts[-1]["rung"] not in ("restart", "")
 
 
-def _restarts(world: World, generation: dict) -> int:
+def _restarts(world: PolicyInput, generation: dict) -> int:
     """Count within the window, and all of the open incident: it has not beaten since, however long a launch takes."""
     since = world.now - world.limits.window_seconds
     opened = sum(1 for a in world.attempts if _is_restart_of(a, generation))
@@ -198,14 +198,14 @@ def _is_restart_of(attempt: dict, generation: dict) -> bool:
     return attempt["rung"] == "restart" and attempt["target"] == generation["number"]
 
 
-def _asked_in_window(world: World, generation: dict) -> int:
+def _asked_in_window(world: PolicyInput, generation: dict) -> int:
     since = world.now - world.limits.window_seconds
     return sum(
         1 for a in world.recent if a["rung"] == "asked" and a["target"] == generation["number"] and a["at"] > since
     )
 
 
-def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
+def _next_rung(world: PolicyInput, failing: dict | None, why: str) -> Decision:
     """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
     if failing is not None and failing["status"] == "candidate" and failing.get("on_failure") in ("freeze", "page"):
         return _stay(world, failing, why)
@@ -241,14 +241,14 @@ def _next_rung(world: World, failing: dict | None, why: str) -> Decision:
     return _halt(f"{why}; nothing is left to go back to")
 
 
-def _stay(world: World, failing: dict, why: str) -> Decision:
+def _stay(world: PolicyInput, failing: dict, why: str) -> Decision:
     """Do what its promotion asked for instead of a rollback: freeze it, or page and try on with it."""
     if failing["on_failure"] == "page" and _restarts(world, failing) < world.limits.restarts:
         return Decision(RESTART, why, rung="restart", target=failing["number"])
     return _halt(f"{why}; not rolled back, as its promotion asked (--on-failure {failing['on_failure']})")
 
 
-def _ladder(world: World) -> list[tuple[str, dict]]:
+def _ladder(world: PolicyInput) -> list[tuple[str, dict]]:
     goods = world.goods
     ladder = [("last known good" if n == 0 else "older good", g) for n, g in enumerate(goods)]
     floor = world.golden or (min(goods, key=lambda g: g["number"]) if goods else None)

@@ -10,7 +10,7 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from ..config.context import Lock, Station, find_places, open_journal
+from ..config.context import Context, Lock, find_places, open_journal
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, CannotGoOn, TooNew, in_words, is_no_storage
 from ..generations import rebuild_ledger
@@ -35,34 +35,34 @@ def main(name: str) -> int:
     """Run the routine for one agent; return its unit's exit status."""
     journal = open_journal(f"{name}-rollback", find_places(name))
     try:
-        station = Station.open(name, lenient=True)
-        places = station.places
+        context = Context.open(name, lenient=True)
+        paths = context.paths
         # The runner holds the second lock while it lives: having it proves that nothing is launched meanwhile.
         with (
-            Lock(places.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS),
-            Lock(places.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
+            Lock(paths.rollback_lock_path, "a rollback").take(wait_seconds=LOCK_WAIT_SECONDS),
+            Lock(paths.agent_lock_path, f"agent '{name}'").take(wait_seconds=STOP_WAIT_SECONDS),
         ):
-            disk_space.look_ahead(station, journal.warning)
-            return disk_space.with_room(station, lambda: _until_nothing_is_wanted(station, journal), journal.warning)
+            disk_space.look_ahead(context, journal.warning)
+            return disk_space.with_room(context, lambda: _until_nothing_is_wanted(context, journal), journal.warning)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         journal.error(in_words(error))
         # On a full disk the rescue is to tell and to wait: other code would not start either.
         return EXIT_NO_STORAGE if is_no_storage(error) else getattr(error, "exit_code", EXIT_FAILED)
 
 
-def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
-    station.slots.check_mounted()
+def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
+    context.slots.check_mounted()
     try:
-        ledger = rebuild_ledger.open_or_rebuild(station, journal.warning)
+        ledger = rebuild_ledger.open_or_rebuild(context, journal.warning)
     except TooNew as error:
         from ..runner import launch_off_record
 
-        launch_off_record.leave_alone(station, error, journal)
+        launch_off_record.leave_alone(context, error, journal)
         return EXIT_RELAUNCH
-    if station.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
-        journal.warning(f"agentctl: finishing a switch that was cut off: {station.slots.finish_move()}")
+    if context.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
+        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
     while True:
-        attempt = Attempt.unfinished(station, ledger)
+        attempt = Attempt.unfinished(context, ledger)
         if attempt is not None:
             journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
             try:
@@ -75,14 +75,14 @@ def _until_nothing_is_wanted(station: Station, journal: Journal) -> int:
         last = ledger.last_launch()
         if last is not None and last["end"] == policy.RUNNING:
             _close_cut_off(ledger, last)
-        if os.path.exists(station.places.launching_path):
+        if os.path.exists(context.paths.launching_path):
             _record_unbegun(ledger)
-            os.unlink(station.places.launching_path)
+            os.unlink(context.paths.launching_path)
             last = ledger.last_launch()
-        if last is not None and disk_space.has_hindered(station, last):
-            raise disk_space.no_storage(station, AgentctlError(last["reason"]))  # another launch would end the same way
-        world = observe(station, ledger)
-        status = act(station, ledger, world, policy.decide(world), journal)
+        if last is not None and disk_space.has_hindered(context, last):
+            raise disk_space.no_storage(context, AgentctlError(last["reason"]))  # another launch would end the same way
+        world = observe(context, ledger)
+        status = act(context, ledger, world, policy.decide(world), journal)
         if ledger.next_request() is None:
             return status
 
@@ -113,7 +113,7 @@ def _record_unbegun(ledger: Ledger) -> None:
         launch.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
 
 
-def observe(station: Station, ledger: Ledger) -> policy.World:
+def observe(context: Context, ledger: Ledger) -> policy.PolicyInput:
     """Read everything a decision needs."""
     now = time.time()
     opened = ledger.open_incident()
@@ -121,9 +121,9 @@ def observe(station: Station, ledger: Ledger) -> policy.World:
     reset_at = float(ledger.meta("limits_reset_at") or 0)
     since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
     recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
-    return policy.World(
+    return policy.PolicyInput(
         now=now,
-        limits=station.limits,
+        limits=context.limits,
         launch=ledger.last_launch(),
         generations=ledger.generations(),
         incident=opened,
@@ -147,33 +147,35 @@ def _new_failure(ledger: Ledger) -> str:
     return "" if failed == ledger.meta("answered") else failed
 
 
-def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+def act(
+    context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal
+) -> int:
     """Carry a decision out; return the exit status that follows from it."""
-    if decision.action == policy.UNDO and (why_not := why_no_undo(station, ledger)):
+    if decision.action == policy.UNDO and (why_not := why_no_undo(context, ledger)):
         decision = policy.Decision(policy.NOTHING, why_not)
     if decision.action == policy.NOTHING:
-        if world.request is None and world.paused_until <= world.now and disk_space.is_called_for(station):
-            raise disk_space.no_storage(station, AgentctlError("there was none to record what failed"))
-        finish_restart(station, ledger, world, journal)
+        if world.request is None and world.paused_until <= world.now and disk_space.is_called_for(context):
+            raise disk_space.no_storage(context, AgentctlError("there was none to record what failed"))
+        finish_restart(context, ledger, world, journal)
         return _nothing(ledger, world, decision, journal)
     if decision.action == policy.HALT:
         if not world.is_halted and world.launch is not None:
-            keep_scene(station, ledger, world, decision)
+            keep_scene(context, ledger, world, decision)
         return _halt(ledger, world, decision, journal)
     if decision.action == policy.PROMOTE:
         from . import promotion
 
         row = promotion.intend(ledger, world.request, decision.target, decision.reason)
         journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
-        promotion.carry_out(Attempt(station, ledger, row), journal)
+        promotion.carry_out(Attempt(context, ledger, row), journal)
         return EXIT_RELAUNCH
     is_asked = world.launch is not None and world.launch["end"] == policy.ASKED and not policy.answers(world)
     if is_asked and decision.action == policy.RESTART:
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
-    is_asked_later = decision.action == policy.RESTART or station.slots.is_inside
-    asked = None if is_asked_later else ask_ignored(station, station.code_dir)
-    attempt = Attempt.decide(station, ledger, world, decision)
+    is_asked_later = decision.action == policy.RESTART or context.slots.is_inside
+    asked = None if is_asked_later else ask_ignored(context, context.code_dir)
+    attempt = Attempt.decide(context, ledger, world, decision)
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
     try:
@@ -181,40 +183,40 @@ def act(station: Station, ledger: Ledger, world: policy.World, decision: policy.
     except CannotGoOn as error:
         return _halt_where_it_is(attempt, error, journal)
     if decision.action == policy.RESTART:
-        page_if_asked(station, world)
+        page_if_asked(context, world)
     return EXIT_RELAUNCH
 
 
-def finish_restart(station: Station, ledger: Ledger, world: policy.World, journal: Journal) -> None:
+def finish_restart(context: Context, ledger: Ledger, world: policy.PolicyInput, journal: Journal) -> None:
     """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
     given = policy.answers(world)
     if given and given[-1]["rung"] == policy.RESTART:
-        carry_out(Attempt(station, ledger, given[-1]), journal)
+        carry_out(Attempt(context, ledger, given[-1]), journal)
 
 
-def page_if_asked(station: Station, world: policy.World) -> None:
+def page_if_asked(context: Context, world: policy.PolicyInput) -> None:
     """A promotion with --on-failure page wants a human to know of its first failure."""
     running = world.generation(world.launch["generation"]) if world.launch else None
     if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
         return
     from ..host.alert_command import send
 
-    send(station, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
+    send(context, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
 
 
-def keep_scene(station: Station, ledger: Ledger, world: policy.World, decision: policy.Decision) -> None:
+def keep_scene(context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision) -> None:
     """Keep the evidence of what ends halted: nothing else will look at it."""
     incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
     try:
         from .evidence import collect
 
-        facts = collect(station, ledger, incident_id, len(world.attempts) + 1)[0]
+        facts = collect(context, ledger, incident_id, len(world.attempts) + 1)[0]
         writers.set_evidence(ledger, incident_id, fast_json.dumps(facts))
     except (AgentctlError, OSError, ValueError):
         return  # halted without its evidence is better than not halted
 
 
-def describe(world: policy.World, decision: policy.Decision) -> str:
+def describe(world: policy.PolicyInput, decision: policy.Decision) -> str:
     """Say a decision in one line for the journal."""
     current = world.launch["generation"] if world.launch else "?"
     if decision.action == policy.RESTART:
@@ -224,7 +226,7 @@ def describe(world: policy.World, decision: policy.Decision) -> str:
     return f"rolling back {current} -> {decision.target} ({decision.rung}): {decision.reason}"
 
 
-def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+def _nothing(ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal) -> int:
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
         if world.request["verb"] == "promote":
@@ -245,7 +247,7 @@ def _nothing(ledger: Ledger, world: policy.World, decision: policy.Decision, jou
     return EXIT_RELAUNCH if is_wanted or not os.environ.get("MONITOR_UNIT") else EXIT_STAY_DOWN
 
 
-def _is_just_stopped(world: policy.World) -> bool:
+def _is_just_stopped(world: policy.PolicyInput) -> bool:
     launch = world.launch
     return (
         launch is not None
@@ -263,7 +265,7 @@ def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
         promotion.cancel(ledger, row["change"], why)
 
 
-def _halt(ledger: Ledger, world: policy.World, decision: policy.Decision, journal: Journal) -> int:
+def _halt(ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal) -> int:
     if not world.is_halted:
         trigger = world.launch["trigger"] if world.launch else "unknown"
         with ledger.transaction():
@@ -295,7 +297,7 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
         journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
         return EXIT_RELAUNCH
     reason = error.message + (f" ({error.hint})" if error.hint else "")
-    return _halt(ledger, observe(attempt.station, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
+    return _halt(ledger, observe(attempt.context, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
 
 
 def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:

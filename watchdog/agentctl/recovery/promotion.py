@@ -12,11 +12,11 @@ import os
 import time
 
 from ..changes import rules
-from ..config.context import Lock, Station, boot_id, new_id
+from ..config.context import Context, Lock, boot_id, new_id
 from ..core import fast_json
 from ..core.errors import CannotBuild, CommandFailed
 from ..generations import slots
-from ..generations.tree_capture import Capture
+from ..generations.tree_capture import CapturedTree
 from ..ledger import change_records, writers
 from ..ledger.database import Ledger
 from ..runner.launch import add_generation
@@ -27,26 +27,26 @@ FORCED = "forced"  # the source of a generation whose tree was condemned before
 LOCK_WAIT_SECONDS = 600.0
 
 
-def prepare(station: Station, ledger: Ledger, name: str) -> str:
+def prepare(context: Context, ledger: Ledger, name: str) -> str:
     """Make the candidate generation and its tree, and write the request down; return '' or why it is refused.
 
     Nothing of the running tree is touched; done twice, it is the same as done once.
     """
-    with Lock(f"{station.places.data_dir}/promote.lock", "another promotion").take(wait_seconds=LOCK_WAIT_SECONDS):
+    with Lock(f"{context.paths.data_dir}/promote.lock", "another promotion").take(wait_seconds=LOCK_WAIT_SECONDS):
         row = change_records.load(ledger.change(name))
         if row["status"] != rules.PROMOTING or name in change_records.list_pending(ledger):
             return ""
         try:
-            why = _refusal(station, ledger, row)
-            generation = None if why else _generation(station, ledger, row)
-            if generation is not None and station.is_contained:
-                _build_image(station, ledger, generation)
+            why = _refusal(context, ledger, row)
+            generation = None if why else _generation(context, ledger, row)
+            if generation is not None and context.is_contained:
+                _build_image(context, ledger, generation)
         except (CommandFailed, CannotBuild) as error:
             why = error.message[:500]
         if why:
             cancel(ledger, name, why)
             return why
-        prepare_tree(station, generation)
+        prepare_tree(context, generation)
         return _request(ledger, row, generation)
 
 
@@ -64,9 +64,9 @@ def _put_back(ledger: Ledger, name: str, why: str) -> None:
 # -- before: may it, and what exactly ---------------------------------------------------------------------------
 
 
-def _refusal(station: Station, ledger: Ledger, row: dict) -> str:
+def _refusal(context: Context, ledger: Ledger, row: dict) -> str:
     """Say why the change may not be promoted as it was asked for, '' if it may."""
-    wish, main = row["promotion"], station.config.agent.branch
+    wish, main = row["promotion"], context.config.agent.branch
     pending = change_records.list_pending(ledger)
     if pending:
         return f"change '{pending[0]}' is being promoted"
@@ -78,34 +78,34 @@ def _refusal(station: Station, ledger: Ledger, row: dict) -> str:
     opened = ledger.open_incident()
     if opened is not None:  # else the candidate's first heartbeat would count as the recovery
         return f"incident {opened['id']} is not over"
-    facts = _facts(station, row["name"], main)
+    facts = _facts(context, row["name"], main)
     if (facts.head, facts.main) != (wish["commit"], wish["main"]):
         moved = row["name"] if facts.head != wish["commit"] else main
         return f"{moved} has moved since the promotion was asked for"
-    shown = station.repository.git.run("rev-parse", *(f"{wish['merge']}{part}" for part in ("^{tree}", "^1", "^2")))
+    shown = context.repository.git.run("rev-parse", *(f"{wish['merge']}{part}" for part in ("^{tree}", "^1", "^2")))
     if shown.text.split() != [facts.tree, facts.main, facts.head]:
         return f"{wish['merge'][:12]} is not the merge of {row['name']} into {main}"
     condemned = None if wish["force"] else change_records.condemned_with(ledger, facts.tree)
-    lacks = rules.find_lacks(row, facts, review=station.config.change.review, condemned=condemned, main=main)
+    lacks = rules.find_lacks(row, facts, review=context.config.change.review, condemned=condemned, main=main)
     return lacks[0].why if lacks else ""
 
 
-def _facts(station: Station, name: str, main: str) -> rules.Facts:
+def _facts(context: Context, name: str, main: str) -> rules.BranchFacts:
     """Read what counts from the repository without trusting its settings; who asked has looked at the worktrees."""
-    git = station.repository.git
+    git = context.repository.git
     words = (f"refs/heads/{name}^{{commit}}", f"refs/heads/{name}^{{tree}}", f"refs/heads/{main}^{{commit}}",
              f"refs/heads/{main}^{{tree}}")  # fmt: skip
     head, tree, tip, main_tree = git.run("rev-parse", *words).text.split()
     behind, ahead = git.run("rev-list", "--left-right", "--count", f"{tip}...{head}").text.split()
-    live_head, branch = station.repository.head()
-    return rules.Facts({"head": head, "tree": tree, "main": tip, "main_tree": main_tree, "behind": int(behind),
+    live_head, branch = context.repository.head()
+    return rules.BranchFacts({"head": head, "tree": tree, "main": tip, "main_tree": main_tree, "behind": int(behind),
                          "ahead": int(ahead), "has_worktree": True, "dirty": [], "live_dirty": [],
                          "live_branch": branch, "live_head": live_head})  # fmt: skip
 
 
-def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
+def _generation(context: Context, ledger: Ledger, row: dict) -> dict:
     """Bring the merge into the vault as a candidate, or find the one that an interrupted run has brought."""
-    wish, main = row["promotion"], station.config.agent.branch
+    wish, main = row["promotion"], context.config.agent.branch
     made = ledger.one(
         "SELECT * FROM generations WHERE commit_id=? AND status='candidate' AND source IN (?, ?) ORDER BY number DESC",
         wish["merge"],
@@ -113,10 +113,10 @@ def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
         FORCED,
     )
     if made is None:
-        tree = station.repository.git.run("rev-parse", f"{wish['merge']}^{{tree}}").text
+        tree = context.repository.git.run("rev-parse", f"{wish['merge']}^{{tree}}").text
         is_forced = wish["force"] and change_records.condemned_with(ledger, tree) is not None
-        capture = Capture(tree, wish["merge"], tree, main, [])
-        made = add_generation(station, ledger, capture, source=FORCED if is_forced else "change")
+        capture = CapturedTree(tree, wish["merge"], tree, main, [])
+        made = add_generation(context, ledger, capture, source=FORCED if is_forced else "change")
         if is_forced:
             ledger.event(
                 "forced",
@@ -126,16 +126,16 @@ def _generation(station: Station, ledger: Ledger, row: dict) -> dict:
     return made
 
 
-def _build_image(station: Station, ledger: Ledger, generation: dict) -> None:
+def _build_image(context: Context, ledger: Ledger, generation: dict) -> None:
     """Have the candidate's image while the agent still runs: a build may take minutes."""
     from ..runtime.container import compose_project, images
 
-    images.ensure(compose_project.Place(station), ledger, generation, is_recovery=False)
+    images.ensure(compose_project.ComposeProject(context), ledger, generation, is_recovery=False)
 
 
-def candidate_slot(station: Station) -> slots.Slots:
+def candidate_slot(context: Context) -> slots.Slots:
     """Return a slot like the standby, beside it: the standby has to stay what a failing candidate goes back to."""
-    own = station.slots
+    own = context.slots
     if own.is_inside:  # the code is a mount point: one tree inside it has to do, and a rollback lays its own out
         return own
     slot = slots.Slots(own.folder, own.live, own.owner, notes=own.notes, is_mounted=own.is_mounted)
@@ -144,12 +144,12 @@ def candidate_slot(station: Station) -> slots.Slots:
     return slot
 
 
-def prepare_tree(station: Station, generation: dict) -> slots.Slots:
+def prepare_tree(context: Context, generation: dict) -> slots.Slots:
     """Lay out the candidate's tree, unless it stands already."""
-    slot = candidate_slot(station)
-    with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=LOCK_WAIT_SECONDS):
+    slot = candidate_slot(context)
+    with Lock(f"{context.paths.data_dir}/standby.lock", "another standby").take(wait_seconds=LOCK_WAIT_SECONDS):
         if slot.standby_note().get("generation") != generation["number"]:
-            slot.prepare(station.vault, generation["number"], generation["vault_commit"], generation["commit_id"], [])
+            slot.prepare(context.vault, generation["number"], generation["vault_commit"], generation["commit_id"], [])
     return slot
 
 
@@ -214,7 +214,7 @@ def wish_of(attempt) -> dict:
 
 def verify(attempt) -> str:
     """Say why it cannot be done any more, '' if it can: nobody may have moved main since."""
-    repository, main = attempt.station.repository, attempt.station.config.agent.branch
+    repository, main = attempt.context.repository, attempt.context.config.agent.branch
     expected = wish_of(attempt).get("main")
     head, branch = repository.head()
     if branch != main:
@@ -233,7 +233,7 @@ def _give_up(attempt, why: str) -> None:
 
 def make_ready(attempt) -> str:
     """Have the tree that goes in, complete and durable."""
-    slot = prepare_tree(attempt.station, attempt.target)
+    slot = prepare_tree(attempt.context, attempt.target)
     return fast_json.dumps({"fresh": slot.standby, "inode": os.stat(slot.standby).st_ino, "index": slot.standby_index})
 
 
@@ -241,8 +241,8 @@ def put_repository(attempt) -> str:
     """Put main, HEAD and index on the merge, and tag it; what moved main meanwhile is kept on a branch."""
     from ..generations.repair_repo import put_on_target
 
-    git, commit = attempt.station.repository.git, attempt.target["commit_id"]
-    main = f"refs/heads/{attempt.station.config.agent.branch}"
+    git, commit = attempt.context.repository.git, attempt.target["commit_id"]
+    main = f"refs/heads/{attempt.context.config.agent.branch}"
     shown = git.run("rev-parse", "--verify", "--quiet", main, check=False)
     if shown.status == 0 and shown.text not in (wish_of(attempt).get("main"), commit):
         git.run("update-ref", f"refs/heads/kept-{attempt.incident}", shown.text, check=False)
@@ -262,10 +262,10 @@ def _tag(git, number: int, commit: str) -> str:
 
 def finish(attempt) -> None:
     """Close the intent, and tell the runner what it finds; the time for a confirmation begins here."""
-    station, ledger, number = attempt.station, attempt.ledger, attempt.target["number"]
+    context, ledger, number = attempt.context, attempt.ledger, attempt.target["number"]
     wish, now = wish_of(attempt), time.time()
     note = {"generation": number, "boot_id": boot_id(), "at": now, "snapshot": "",
-            "inode": os.stat(station.code_dir).st_ino}  # fmt: skip
+            "inode": os.stat(context.code_dir).st_ino}  # fmt: skip
     seconds = wish.get("confirm_seconds")
     with ledger.transaction():
         attempt.record_ended()

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..generations.tree_capture import but
@@ -38,20 +38,20 @@ def author() -> str:
         return f"uid {os.getuid()}"
 
 
-def trigger(station: Station, supervisor: int) -> None:
+def trigger(context: Context, supervisor: int) -> None:
     """Start the one rescue path by whatever runs this agent."""
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
-    elif systemd.has_unit(station.places):
-        systemd.start_rollback(station.places)
+    elif systemd.has_unit(context.paths):
+        systemd.start_rollback(context.paths)
     else:
-        run_directly(station)
+        run_directly(context)
 
 
-def run_directly(station: Station) -> None:
+def run_directly(context: Context) -> None:
     """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
     command.run(
-        [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", station.places.name],
+        [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", context.paths.name],
         env={**os.environ, "AGENTCTL_RUNTIME": "direct"},
         limit_seconds=1800,
         check=False,
@@ -92,36 +92,36 @@ def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:
         time.sleep(0.02)
 
 
-def plan(station: Station, ledger: Ledger, target: str) -> dict:
+def plan(context: Context, ledger: Ledger, target: str) -> dict:
     """Say what a rollback would do and what it would take away, doing nothing."""
-    world = process.observe(station, ledger)
+    world = process.observe(context, ledger)
     current = world.launch["generation"] if world.launch else None
     goal = world.generation(int(target)) if target else policy.choose_manual_target(world)
     if goal is None:
         raise AgentctlError("there is no other good generation to go back to", "agentctl generations")
-    head, branch = station.repository.head()
+    head, branch = context.repository.head()
     return {
-        "from": current, "to": goal["number"], "commit": goal["commit_id"], "branch": station.config.agent.branch,
-        "head": head, "snapshot": goal["snapshot"], "restores": station.config.state.restore,
-        "keeps": station.config.state.keep, "commits_undone": _commits(station, goal["commit_id"], head),
-        "uncommitted": _uncommitted(station), "on_branch": branch,
-        "standby_ready": station.slots.standby_note().get("generation") == goal["number"],
+        "from": current, "to": goal["number"], "commit": goal["commit_id"], "branch": context.config.agent.branch,
+        "head": head, "snapshot": goal["snapshot"], "restores": context.config.state.restore,
+        "keeps": context.config.state.keep, "commits_undone": _commits(context, goal["commit_id"], head),
+        "uncommitted": _uncommitted(context), "on_branch": branch,
+        "standby_ready": context.slots.standby_note().get("generation") == goal["number"],
     }  # fmt: skip
 
 
-def _commits(station: Station, good: str, head: str) -> list[str]:
+def _commits(context: Context, good: str, head: str) -> list[str]:
     if not (good and head):
         return []
-    listed = station.repository.git.run("log", "--format=%h %s", "-n", "50", f"{good}..{head}", check=False)
+    listed = context.repository.git.run("log", "--format=%h %s", "-n", "50", f"{good}..{head}", check=False)
     return listed.text.splitlines() if listed.status == 0 else []
 
 
-def _uncommitted(station: Station) -> list[str]:
+def _uncommitted(context: Context) -> list[str]:
     """List changed and new files, judged by our own index so that nothing of the agent's runs."""
-    git = station.staging.git
-    git.run("add", "--all", "--ignore-errors", "--", ".", *but(station.staging.hidden), check=False)
-    head, _ = station.repository.head()
-    generation = station.repository.git.run("ls-tree", "-r", "-z", head, check=False)
+    git = context.staging.git
+    git.run("add", "--all", "--ignore-errors", "--", ".", *but(context.staging.hidden), check=False)
+    head, _ = context.repository.head()
+    generation = context.repository.git.run("ls-tree", "-r", "-z", head, check=False)
     listed = git.run("ls-files", "-s", "-z")
     committed = {name: oid for oid, name in _entries(generation.stdout, 2)}
     return sorted(name for oid, name in _entries(listed.stdout, 1) if committed.get(name) != oid)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
 from ..generations.move_entries import Folder
 from ..ledger.database import Ledger
 from ..recovery.executor import undo_source
 from ..state.snapshots import snapshot
-from .retention_rules import Budget, Choice, Item, Sizes, choose_pruned, guard_generations, guard_snapshots
+from .retention_rules import Budget, Item, PruneChoice, Sizes, choose_pruned, guard_generations, guard_snapshots
 
 LATE_SECONDS = 2 * 86400.0
 SIZES_NAME = "sizes.json"  # as measured by the last prune, for `status`
@@ -31,7 +31,7 @@ class Needs:
         self.launches: dict[str, str] = {}
 
 
-def find_needs(station: Station, ledger: Ledger) -> Needs:
+def find_needs(context: Context, ledger: Ledger) -> Needs:
     """Ask the ledger what runs, what is open and what an undo would take."""
     needs = Needs()
     opened, newest = ledger.open_incident(), ledger.one("SELECT * FROM incidents ORDER BY at DESC LIMIT 1")
@@ -41,7 +41,7 @@ def find_needs(station: Station, ledger: Ledger) -> Needs:
         _need_incident(needs, ledger, opened, "the open incident")
     with contextlib.suppress(AgentctlError):  # there is none
         _need_incident(needs, ledger, undo_source(ledger), "the rollback that can be undone")
-    stands = station.slots.standby_note().get("generation")
+    stands = context.slots.standby_note().get("generation")
     if stands is not None:
         needs.generations[stands] = "the standby"
     note = fast_json.loads(ledger.meta("switched") or "{}")
@@ -66,12 +66,12 @@ def _need_incident(needs: Needs, ledger: Ledger, incident: dict, why: str) -> No
         needs.snapshots[step["detail"]] = why
 
 
-def pin_slots(station: Station) -> None:
+def pin_slots(context: Context) -> None:
     """Reach the slots by their descriptor from here on: who may rename what is above them leads us nowhere else.
 
     Raise AgentctlError if what is there is not a folder of ours.
     """
-    path = station.slots.folder
+    path = context.slots.folder
     try:
         folder = Folder.open(os.path.dirname(path)).enter(os.path.basename(path))
     except OSError as error:
@@ -82,26 +82,26 @@ def pin_slots(station: Station) -> None:
             f"the slots {path} are not ours: somebody else may write there",
             "nothing was pruned; look who made it, and move it away",
         )
-    station.slots.folder = f"/proc/{os.getpid()}/fd/{folder.fd}"
+    context.slots.folder = f"/proc/{os.getpid()}/fd/{folder.fd}"
 
 
 class Holdings:
     """All that is kept at one moment, by kind."""
 
-    def __init__(self, station: Station, ledger: Ledger) -> None:
-        self.station, self.needs = station, find_needs(station, ledger)
+    def __init__(self, context: Context, ledger: Ledger) -> None:
+        self.context, self.needs = context, find_needs(context, ledger)
         self.rows = ledger.generations()
         self.paths: dict[str, dict[str, str]] = {
-            "quarantine": _below(f"{station.slots.folder}/quarantine"),
-            "snapshots": {i: f"{station.places.snapshots_dir}/{i}"
-                          for i in snapshot.list_ids(station.places.snapshots_dir)},
-            "evidence": {**_below(f"{station.places.incidents_dir}/launches", "launches/"),
-                         **_below(station.places.incidents_dir, but=("launches",))},
+            "quarantine": _below(f"{context.slots.folder}/quarantine"),
+            "snapshots": {i: f"{context.paths.snapshots_dir}/{i}"
+                          for i in snapshot.list_ids(context.paths.snapshots_dir)},
+            "evidence": {**_below(f"{context.paths.incidents_dir}/launches", "launches/"),
+                         **_below(context.paths.incidents_dir, but=("launches",))},
         }  # fmt: skip
 
-    def choose(self, now: float, sizes: dict[str, Sizes]) -> dict[str, Choice]:
+    def choose(self, now: float, sizes: dict[str, Sizes]) -> dict[str, PruneChoice]:
         """Choose what is over its budget; what has no size yet counts as nothing."""
-        settings = self.station.config.retention
+        settings = self.context.config.retention
         choices = {}
         for kind in ("quarantine", "evidence", "generations", "snapshots"):  # generations first: they own snapshots
             pruned = {int(item.id) for item, _, _ in choices["generations"].pruned} if kind == "snapshots" else set()
@@ -111,7 +111,7 @@ class Holdings:
     def items(self, kind: str, pruned: set[int] = frozenset()) -> list[Item]:
         """List one kind with what guards each; `pruned` are generations that are about to go."""
         if kind == "generations":
-            guards = guard_generations(self.held, self.needs.generations, self.station.config.retention.newest)
+            guards = guard_generations(self.held, self.needs.generations, self.context.config.retention.newest)
             return [Item(str(r["number"]), r["created_at"], guards.get(r["number"], "")) for r in self.held]
         guards = {
             "quarantine": self._guard_tree,
@@ -139,9 +139,9 @@ class Holdings:
         return self.needs.launches.get(name.removeprefix("launches/"), "") or self.needs.incidents.get(name, "")
 
 
-def over_budget(station: Station, ledger: Ledger, now: float) -> dict[str, str]:
+def over_budget(context: Context, ledger: Ledger, now: float) -> dict[str, str]:
     """Say what is over its budget, by kind; from what was measured last, and some days late: a prune may be due."""
-    choices = Holdings(station, ledger).choose(now - LATE_SECONDS, remembered_sizes(station))
+    choices = Holdings(context, ledger).choose(now - LATE_SECONDS, remembered_sizes(context))
     told = {kind: f"{len(choice.pruned)} over the budget" for kind, choice in choices.items() if choice.pruned}
     return {kind: choice.excess for kind, choice in choices.items() if choice.excess} | told
 
@@ -166,16 +166,16 @@ def measure(paths: dict[str, str]) -> Sizes:
     return Sizes(parts.items())
 
 
-def remember_sizes(station: Station, sizes: dict[str, Sizes]) -> None:
+def remember_sizes(context: Context, sizes: dict[str, Sizes]) -> None:
     """Keep what was measured, for whoever has no time to measure."""
     kept = {kind: [[sorted(ids), size] for ids, size in found.parts] for kind, found in sizes.items()}
-    durable.write(f"{station.places.data_dir}/{SIZES_NAME}", fast_json.dumps(kept).encode(), 0o600)
+    durable.write(f"{context.paths.data_dir}/{SIZES_NAME}", fast_json.dumps(kept).encode(), 0o600)
 
 
-def remembered_sizes(station: Station) -> dict[str, Sizes]:
+def remembered_sizes(context: Context) -> dict[str, Sizes]:
     """Return what was measured last; a size that nobody has measured is not in it."""
     try:
-        kept = fast_json.loads(durable.read(f"{station.places.data_dir}/{SIZES_NAME}") or b"{}")
+        kept = fast_json.loads(durable.read(f"{context.paths.data_dir}/{SIZES_NAME}") or b"{}")
         return {kind: Sizes((ids, size) for ids, size in parts) for kind, parts in kept.items()}
     except (ValueError, TypeError, AttributeError, OSError):
         return {}

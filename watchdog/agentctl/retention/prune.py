@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Lock, Station
+from ..config.context import Context, Lock
 from ..core.errors import EXIT_FAILED, AgentctlError, LockHeld, in_words
 from ..generations.vault import OF_A_GENERATION
 from ..host import command
@@ -14,7 +14,7 @@ from ..ledger.database import Ledger
 from ..state.snapshots import snapshot
 from . import archive, holdings, retention_rules, vault_compaction
 from .holdings import Holdings
-from .retention_rules import Choice, Sizes
+from .retention_rules import PruneChoice, Sizes
 
 REF = "refs/agentctl/archive"
 WORTH_A_COPY = 5  # the vault is copied when one part in so many is free afterwards
@@ -24,11 +24,11 @@ def main(name: str) -> int:
     """Prune one agent as its timer asks for; return the unit's exit status."""
     os.nice(10)
     try:
-        station = Station.open(name, lenient=True)
-        with station.ledger() as ledger, alone(station):
-            refuse_in_the_way(station, ledger)
-            plan = make_plan(station, ledger, time.time())
-            carry_out(station, ledger, plan, lambda text: print(text, flush=True))
+        context = Context.open(name, lenient=True)
+        with context.ledger() as ledger, alone(context):
+            refuse_in_the_way(context, ledger)
+            plan = make_plan(context, ledger, time.time())
+            carry_out(context, ledger, plan, lambda text: print(text, flush=True))
     except (AgentctlError, OSError) as error:
         print(in_words(error), flush=True)
         return getattr(error, "exit_code", EXIT_FAILED)
@@ -36,104 +36,104 @@ def main(name: str) -> int:
     return 0
 
 
-def in_numbers(plan: Plan) -> str:
+def in_numbers(plan: PrunePlan) -> str:
     """Say in one line what a plan has freed."""
     counts = {kind: sum(of == kind for of, _ in plan.done) for kind in retention_rules.KINDS}
     told = ", ".join(f"{count} of the {kind}" for kind, count in counts.items() if count)
     return f"{told}: {retention_rules.as_size(plan.freed_bytes)}" if told else "nothing: nothing is over its budget"
 
 
-def carry_out(station: Station, ledger: Ledger, plan: Plan, say) -> None:
+def carry_out(context: Context, ledger: Ledger, plan: PrunePlan, say) -> None:
     """Do what was planned, step by step; raise LockHeld as soon as a rollback wants to work."""
-    refuse_in_the_way(station, ledger)
-    clear(station)
+    refuse_in_the_way(context, ledger)
+    clear(context)
     for kind in ("quarantine", "evidence"):
         for item, why, _ in plan.choices[kind].pruned:
             if (kind, item.id) in plan.surveys:
-                _let_go_of_folder(plan, station, ledger, kind, item.id, why, say)
+                _let_go_of_folder(plan, context, ledger, kind, item.id, why, say)
     for item, why, _ in plan.choices["generations"].pruned:
-        _let_go_of_generation(plan, station, ledger, int(item.id), why)
+        _let_go_of_generation(plan, context, ledger, int(item.id), why)
     for item, why, _ in plan.choices["snapshots"].pruned:
-        _let_go_of_snapshot(plan, station, ledger, item.id, why)
-    _tidy_refs(station, ledger)
-    clear(station)
+        _let_go_of_snapshot(plan, context, ledger, item.id, why)
+    _tidy_refs(context, ledger)
+    clear(context)
     # What captures have hashed and no index names; the index that is used next stays whole.
-    station.staging.git.run("prune", "--expire=2.hours.ago", check=False, limit_seconds=3600)
-    _copy_vault(plan, station, ledger, say)
+    context.staging.git.run("prune", "--expire=2.hours.ago", check=False, limit_seconds=3600)
+    _copy_vault(plan, context, ledger, say)
 
 
-def alone(station: Station) -> Lock:
+def alone(context: Context) -> Lock:
     """Take the lock that one prune at a time has; raise LockHeld if another one is at work."""
-    return Lock(f"{station.places.data_dir}/prune.lock", "another prune").take()
+    return Lock(f"{context.paths.data_dir}/prune.lock", "another prune").take()
 
 
-def archives(station: Station) -> list[str]:
+def archives(context: Context) -> list[str]:
     """List what was archived, as kind/id."""
-    return [ref.removeprefix(f"{REF}/") for ref in station.vault.refs(REF)]
+    return [ref.removeprefix(f"{REF}/") for ref in context.vault.refs(REF)]
 
 
-def find_archive(station: Station, name: str) -> str:
+def find_archive(context: Context, name: str) -> str:
     """Return the ref of an archive, the tree's where only an id is given; raise AgentctlError if there is none."""
-    known = archives(station)
+    known = archives(context)
     for wanted in (name, f"quarantine/{name}", f"evidence/{name}"):
         if wanted in known:
             return f"{REF}/{wanted}"
     raise AgentctlError(f"there is no archive '{name}'", f"there are: {', '.join(known) or 'none'}")
 
 
-def forget(station: Station, ledger: Ledger, name: str) -> str:
+def forget(context: Context, ledger: Ledger, name: str) -> str:
     """Let go of an archive, which may be the last copy: only ever asked for by name."""
-    ref = find_archive(station, name)
-    refuse_in_the_way(station, ledger)
+    ref = find_archive(context, name)
+    refuse_in_the_way(context, ledger)
     ledger.event("prune", f"forgotten by hand: {ref.removeprefix(REF + '/')}")
-    station.vault.update({ref: None})
+    context.vault.update({ref: None})
     return ref.removeprefix(f"{REF}/")
 
 
-def refuse_in_the_way(station: Station, ledger: Ledger) -> None:
+def refuse_in_the_way(context: Context, ledger: Ledger) -> None:
     """Raise LockHeld while a rollback runs, is asked for or waits to go on."""
     if ledger.open_attempt() is not None or ledger.next_request() is not None:
         raise LockHeld("a rollback is asked for or not finished", "'agentctl status' shows it; prune again after it")
-    with Lock(station.places.rollback_lock_path, "a rollback").take():
+    with Lock(context.paths.rollback_lock_path, "a rollback").take():
         return
 
 
-def clear(station: Station) -> None:
+def clear(context: Context) -> None:
     """Remove what was let go of before, by us or by one that was killed."""
-    trash = [f"{station.slots.folder}/pruned", f"{station.places.incidents_dir}/.pruned"]
-    root = station.places.snapshots_dir
+    trash = [f"{context.slots.folder}/pruned", f"{context.paths.incidents_dir}/.pruned"]
+    root = context.paths.snapshots_dir
     names = os.listdir(root) if os.path.isdir(root) else []
     trash += [f"{root}/{name}" for name in names if name.startswith(".") and name.endswith(".pruned")]
     for path in trash:
         if os.path.lexists(path):
             archive.open_up(path)
             command.run(["/bin/rm", "-rf", "--one-file-system", "--", path], env={"LC_ALL": "C"}, limit_seconds=7200)
-    vault_compaction.clear(station.vault)
+    vault_compaction.clear(context.vault)
 
 
 # -- letting go ---------------------------------------------------------------------------------------------
 
 
-def _let_go_of_folder(plan: Plan, station: Station, ledger: Ledger, kind: str, name: str, why: str, say) -> None:
+def _let_go_of_folder(plan: PrunePlan, context: Context, ledger: Ledger, kind: str, name: str, why: str, say) -> None:
     """Archive what exists nowhere else, then take the folder out of its place in one rename."""
     folder = plan.held.paths[kind][name]
     mode = os.stat(folder).st_mode & 0o7777
     os.chmod(folder, 0o700)  # from here on nobody but us looks into it or adds to it
     try:
         archive.open_up(folder)
-        found = survey(station, kind, folder)
+        found = survey(context, kind, folder)
         if found.unreadable:
             raise AgentctlError(f"cannot be read: {', '.join(found.unreadable[:3])}")
-        limit = station.config.retention.archive_size
+        limit = context.config.retention.archive_size
         if limit and found.new_bytes > limit:
             raise AgentctlError("more in it exists nowhere else by now")
         if found.entries:
-            archive.pack(found, station.vault, f"{REF}/{kind}/{name}")
-        with _Instant(station, ledger) as held:
+            archive.pack(found, context.vault, f"{REF}/{kind}/{name}")
+        with _Instant(context, ledger) as held:
             item = next((i for i in held.items(kind) if i.id == name), None)
             if item is None or item.guard:
                 raise AgentctlError(f"is needed by now: {item.guard if item else 'gone'}")
-            _move_away(folder, station, kind, name)
+            _move_away(folder, context, kind, name)
             ledger.event("prune", f"{kind} {name}: {why}")
     except LockHeld:
         os.chmod(folder, mode)
@@ -145,18 +145,18 @@ def _let_go_of_folder(plan: Plan, station: Station, ledger: Ledger, kind: str, n
         say(f"{kind} {name} stays: {error}")
         return
     plan.done.append((kind, name))
-    clear(station)
+    clear(context)
 
 
-def _move_away(folder: str, station: Station, kind: str, name: str) -> None:
-    trash = f"{station.slots.folder}/pruned" if kind == "quarantine" else f"{station.places.incidents_dir}/.pruned"
+def _move_away(folder: str, context: Context, kind: str, name: str) -> None:
+    trash = f"{context.slots.folder}/pruned" if kind == "quarantine" else f"{context.paths.incidents_dir}/.pruned"
     os.makedirs(trash, mode=0o700, exist_ok=True)
     os.rename(folder, f"{trash}/{name.replace('/', '%')}-{os.urandom(3).hex()}")
 
 
-def _let_go_of_generation(plan: Plan, station: Station, ledger: Ledger, number: int, why: str) -> None:
+def _let_go_of_generation(plan: PrunePlan, context: Context, ledger: Ledger, number: int, why: str) -> None:
     """The ledger's line loses its commit first: from then on nobody chooses it, and its refs may go at any time."""
-    with _Instant(station, ledger) as held:
+    with _Instant(context, ledger) as held:
         if any(item.guard for item in held.items("generations") if item.id == str(number)):
             return
         with ledger.transaction():
@@ -165,19 +165,19 @@ def _let_go_of_generation(plan: Plan, station: Station, ledger: Ledger, number: 
     plan.done.append(("generations", str(number)))
 
 
-def _tidy_refs(station: Station, ledger: Ledger) -> None:
+def _tidy_refs(context: Context, ledger: Ledger) -> None:
     """Delete the refs of every generation whose line says that it is pruned, and keep those lines in the vault."""
     pruned = ledger.all("SELECT * FROM generations WHERE vault_commit='' ORDER BY number")
-    held = station.vault.refs("refs/agentctl/g/")
+    held = context.vault.refs("refs/agentctl/g/")
     if any(f"refs/agentctl/g/{row['number']}" in held for row in pruned):
-        station.vault.prune(pruned)
+        context.vault.prune(pruned)
 
 
-def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str, why: str) -> None:
-    root = station.places.snapshots_dir
+def _let_go_of_snapshot(plan: PrunePlan, context: Context, ledger: Ledger, name: str, why: str) -> None:
+    root = context.paths.snapshots_dir
     with (
-        Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
-        _Instant(station, ledger) as held,
+        Lock(f"{context.paths.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
+        _Instant(context, ledger) as held,
     ):
         gone = {int(i) for kind, i in plan.done if kind == "generations"}
         item = next((i for i in held.items("snapshots", gone) if i.id == name), None)
@@ -193,16 +193,16 @@ def _let_go_of_snapshot(plan: Plan, station: Station, ledger: Ledger, name: str,
 class _Instant:
     """Hold off a rollback for one change, and look again at what is needed."""
 
-    def __init__(self, station: Station, ledger: Ledger) -> None:
-        self.station, self.ledger = station, ledger
-        self.lock = Lock(station.places.rollback_lock_path, "a rollback")
+    def __init__(self, context: Context, ledger: Ledger) -> None:
+        self.context, self.ledger = context, ledger
+        self.lock = Lock(context.paths.rollback_lock_path, "a rollback")
 
     def __enter__(self) -> Holdings:
         self.lock.take()
         try:
             if self.ledger.open_attempt() is not None or self.ledger.next_request() is not None:
                 raise LockHeld("a rollback is asked for or not finished", "prune again after it")
-            return Holdings(self.station, self.ledger)
+            return Holdings(self.context, self.ledger)
         except BaseException:
             self.lock.release()
             raise
@@ -211,9 +211,9 @@ class _Instant:
         self.lock.release()
 
 
-def _copy_vault(plan: Plan, station: Station, ledger: Ledger, say) -> None:
+def _copy_vault(plan: PrunePlan, context: Context, ledger: Ledger, say) -> None:
     """Free what no ref reaches, where that is worth a copy of the rest."""
-    total, reached = plan.vault_bytes = vault_compaction.measure(station.vault, [])
+    total, reached = plan.vault_bytes = vault_compaction.measure(context.vault, [])
     if total - reached <= total // WORTH_A_COPY:
         return
     must_hold = [
@@ -223,21 +223,21 @@ def _copy_vault(plan: Plan, station: Station, ledger: Ledger, say) -> None:
     ]
     began = time.monotonic()
     try:
-        vault_compaction.replace_by_copy(station.vault, must_hold)
+        vault_compaction.replace_by_copy(context.vault, must_hold)
     except AgentctlError as error:
         say(f"the vault stays as large as it is: {error.message}")
         return
-    plan.vault_freed_bytes = total - vault_compaction.measure(station.vault, [])[0]
+    plan.vault_freed_bytes = total - vault_compaction.measure(context.vault, [])[0]
     ledger.event("prune", f"the vault was copied in {time.monotonic() - began:.1f}s")
 
 
 PLAIN_EVIDENCE = ("evidence.json", "pane.txt", "refs-")  # what is in the ledger too, or can be asked of git
 
 
-class Plan:
+class PrunePlan:
     """What is to go, by kind, with sizes and what has to be archived first; `stays` says what cannot go, and why."""
 
-    def __init__(self, held: Holdings, choices: dict[str, Choice], vault_bytes: tuple[int, int]) -> None:
+    def __init__(self, held: Holdings, choices: dict[str, PruneChoice], vault_bytes: tuple[int, int]) -> None:
         self.held, self.choices, self.vault_bytes = held, choices, vault_bytes
         self.surveys: dict[tuple[str, str], archive.Survey] = {}
         self.stays: list[tuple[str, str, str]] = []
@@ -257,45 +257,45 @@ class Plan:
         return sum(size for key, size in sizes.items() if not self.done or key in self.done) + self.vault_freed_bytes
 
 
-def make_plan(station: Station, ledger: Ledger, now: float) -> Plan:
+def make_plan(context: Context, ledger: Ledger, now: float) -> PrunePlan:
     """Look at everything and decide; changes nothing but the note of what was measured."""
-    holdings.pin_slots(station)
-    held = Holdings(station, ledger)
+    holdings.pin_slots(context)
+    held = Holdings(context, ledger)
     sizes = {kind: holdings.measure(paths) for kind, paths in held.paths.items()}
-    holdings.remember_sizes(station, sizes)
-    choices = held.choose(now, {**sizes, "generations": _measure_generations(station, held)})
+    holdings.remember_sizes(context, sizes)
+    choices = held.choose(now, {**sizes, "generations": _measure_generations(context, held)})
     refs = [
         f"refs/agentctl/{kind}/{item.id}" for item, _, _ in choices["generations"].pruned for kind in OF_A_GENERATION
     ]
-    plan = Plan(held, choices, vault_compaction.measure(station.vault, refs))
+    plan = PrunePlan(held, choices, vault_compaction.measure(context.vault, refs))
     for kind in ("quarantine", "evidence"):
         for item, _, _ in choices[kind].pruned:
-            _look_into(plan, station, kind, item.id)
+            _look_into(plan, context, kind, item.id)
     return plan
 
 
-def _measure_generations(station: Station, held: Holdings) -> Sizes:
+def _measure_generations(context: Context, held: Holdings) -> Sizes:
     """Measure what each generation brought into the vault; only where the vault is over its size."""
-    limit = station.config.retention.generations_size
-    total, _ = vault_compaction.measure(station.vault, [])
+    limit = context.config.retention.generations_size
+    total, _ = vault_compaction.measure(context.vault, [])
     if not limit or total <= limit:
         return Sizes()
-    refs, before, parts = station.vault.refs("refs/agentctl/"), [], []
+    refs, before, parts = context.vault.refs("refs/agentctl/"), [], []
     for number in (row["number"] for row in held.held):
         tips = [oid for kind in ("g", "commit") if (oid := refs.get(f"refs/agentctl/{kind}/{number}"))]
         asked = "".join(f"{oid}\n" for oid in tips) + "".join(f"^{oid}\n" for oid in before)
-        told = station.vault.git.run("rev-list", "--objects", "--disk-usage", "--stdin", stdin=asked.encode())
+        told = context.vault.git.run("rev-list", "--objects", "--disk-usage", "--stdin", stdin=asked.encode())
         parts.append(((str(number),), int(told.text or 0)))
         before += tips
     return Sizes([*parts, (("the rest of the vault",), max(0, total - sum(size for _, size in parts)))])
 
 
-def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
+def _look_into(plan: PrunePlan, context: Context, kind: str, name: str) -> None:
     """Survey a folder that is to go; where it cannot, say so."""
     folder = plan.held.paths[kind][name]
-    settings = station.config
+    settings = context.config
     try:
-        found = survey(station, kind, folder)
+        found = survey(context, kind, folder)
     except (OSError, RecursionError) as error:
         plan.stays.append((kind, name, f"cannot be looked through: {error}"))
         return
@@ -318,9 +318,9 @@ def _look_into(plan: Plan, station: Station, kind: str, name: str) -> None:
     plan.surveys[kind, name] = found
 
 
-def survey(station: Station, kind: str, folder: str) -> archive.Survey:
+def survey(context: Context, kind: str, folder: str) -> archive.Survey:
     """Survey a folder that is to go; evidence of which all is known elsewhere has nothing to archive."""
     if kind == "evidence" and all(n.startswith(PLAIN_EVIDENCE) for n in os.listdir(folder)):
         return archive.Survey(folder)
-    rebuildable = tuple(station.config.environment.paths) if kind == "quarantine" else ()
-    return archive.survey(folder, station.vault, station.code_dir, rebuildable)
+    rebuildable = tuple(context.config.environment.paths) if kind == "quarantine" else ()
+    return archive.survey(folder, context.vault, context.code_dir, rebuildable)

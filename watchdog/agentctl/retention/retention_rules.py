@@ -49,7 +49,7 @@ class Sizes:
         return sum(size for ids, size in self.parts if ids <= gone)
 
 
-class Choice:
+class PruneChoice:
     """What may go, oldest first, as (item, why, bytes it frees), and what is still over the budget."""
 
     __slots__ = ("excess", "pruned", "total_bytes")
@@ -63,7 +63,7 @@ class Choice:
         return sum(size for _, _, size in self.pruned)
 
 
-def choose_pruned(items: list[Item], budget: Budget, now: float, sizes: Sizes | None = None) -> Choice:
+def choose_pruned(items: list[Item], budget: Budget, now: float, sizes: Sizes | None = None) -> PruneChoice:
     """Choose what goes: all that is too old, then the oldest until number and bytes fit."""
     sizes = sizes or Sizes()
     by_age = sorted(items, key=lambda item: (item.at, item.id))
@@ -78,7 +78,7 @@ def choose_pruned(items: list[Item], budget: Budget, now: float, sizes: Sizes | 
         after = sizes.freed(gone)
         pruned.append((item, why, after - freed))
         freed = after
-    return Choice(pruned, _excess(budget, len(items) - len(gone), total - freed), total)
+    return PruneChoice(pruned, _excess(budget, len(items) - len(gone), total - freed), total)
 
 
 def _why(item: Item, budget: Budget, now: float, left: int, left_bytes: int) -> str:

@@ -21,7 +21,7 @@ PANE_LINES = 200
 PANE_BYTES = 128 * 1024  # what a socket takes at once: nobody waits here for who reads slowly
 
 
-class Server:
+class RunnerApi:
     """Listens at `path` and serves a session."""
 
     def __init__(self, path: str, session) -> None:
@@ -57,7 +57,7 @@ class Server:
 class Connection:
     """One request and its answer."""
 
-    def __init__(self, server: Server, peer: socket.socket) -> None:
+    def __init__(self, server: RunnerApi, peer: socket.socket) -> None:
         self.server, self.session, self.peer = server, server.session, peer
         peer.setblocking(False)
         self.received = b""
@@ -93,7 +93,7 @@ class Connection:
                 [self.received],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)],
                 socket.MSG_DONTWAIT,
-                self.session.station.places.handover_socket_path,
+                self.session.context.paths.handover_socket_path,
             )
         except OSError as error:
             self._send(
@@ -267,10 +267,10 @@ def _changes(session, body: bytes, uid: int):
         request = fast_json.loads(body or b"{}")
         if not isinstance(request, dict):
             raise ValueError("not an object")
-        user = session.station.user
+        user = session.context.user
         is_root_agent = (user.uid if user else os.geteuid()) == 0  # a person who is root writes the records without us
         author = change_records.Author(user.name if uid and user else f"uid {uid}", is_agent=uid != 0 or is_root_agent)
-        answer = change_records.handle(session.station, session.ledger, request, author)
+        answer = change_records.handle(session.context, session.ledger, request, author)
     except AgentctlError as error:
         return 409, problem("refused", error.message, error.hint), None
     except (ValueError, TypeError, KeyError, AttributeError) as error:

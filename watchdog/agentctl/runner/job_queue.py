@@ -13,7 +13,7 @@ from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..host import command, disk_space
 from ..recovery import policy
-from .launch_result import Ending
+from .launch_result import LaunchResult
 
 SIGUSR1 = 10  # `signal` costs an enum import
 PROBATION_LOOK_SECONDS = 0.5
@@ -25,8 +25,8 @@ SAVE_AGAIN_SECONDS = 5.0
 class Jobs:
     """The children of one session."""
 
-    def __init__(self, station, session) -> None:
-        self.station, self.session = station, session
+    def __init__(self, context, session) -> None:
+        self.context, self.session = context, session
         self.running: dict[str, command.Running] = {}
         self.waiting: list[tuple[str, str]] = []  # jobs for changes, one after the other
         self.is_work_saved = session.launch.incident == ""
@@ -56,7 +56,7 @@ class Jobs:
         generation = self.session.launch.generation
         self._look_at_ballast()
         if generation["status"] == "candidate":
-            self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+            self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
         elif self.is_work_saved:
             self._start("standby", lambda _status: None, str(generation["number"]))
 
@@ -77,7 +77,7 @@ class Jobs:
         why_not = session.vouch()
         if why_not:
             session.stop()
-            session.ending = Ending(policy.FAILED, "not-as-wanted", why_not)
+            session.ending = LaunchResult(policy.FAILED, "not-as-wanted", why_not)
             return
         if facts := session.running_facts():
             session.ledger.add_evidence(session.launch.incident, runs=facts)
@@ -89,8 +89,8 @@ class Jobs:
 
     # -- what ----------------------------------------------------------------------------------------------
 
-    def _look_at_trial(self) -> None:
-        session, settings = self.session, self.station.config.probation
+    def _check_probation(self) -> None:
+        session, settings = self.session, self.context.config.probation
         judge = session.life.judge
         last_beat = judge.last_counted_at or 0.0
         is_proven = policy.is_proven(  # by a clock that nobody can set, and up to the last beat: silence proves nothing
@@ -103,7 +103,7 @@ class Jobs:
             heartbeats=settings.heartbeats,
         )
         if not is_proven or self._is_unconfirmed():
-            session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._look_at_trial)
+            session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
             return
         self._start("bless", self._blessed, str(session.launch.generation["number"]), session.launch.id)
 
@@ -117,7 +117,9 @@ class Jobs:
             self._start("page", lambda _status: None, str(generation["number"]))
             return
         session.stop()
-        session.ending = Ending(policy.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')")
+        session.ending = LaunchResult(
+            policy.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')"
+        )
 
     def _is_unconfirmed(self) -> bool:
         number = self.session.launch.generation["number"]
@@ -134,10 +136,10 @@ class Jobs:
         if status == 3:
             reason = session.ledger.meta(f"check {session.launch.id}") or "a required check failed"
             session.stop()
-            session.ending = Ending(policy.FAILED, "check-failed", reason)
+            session.ending = LaunchResult(policy.FAILED, "check-failed", reason)
             return
         session.journal.warning(f"agentctl: blessing did not work (status {status}); trying again")
-        session.loop.set_timer("probation", 10.0, self._look_at_trial)
+        session.loop.set_timer("probation", 10.0, self._check_probation)
 
     def _work_saved(self, status: int) -> None:
         self.save_tries_left -= 1
@@ -171,13 +173,13 @@ class Jobs:
                 return
             from ..runtime.systemd import start_rollback_without_waiting
 
-            start_rollback_without_waiting(self.station.places)
+            start_rollback_without_waiting(self.context.paths)
         except AgentctlError as error:
             self.session.journal.warning(f"agentctl: the one-shot could not be started: {error.message}")
 
     def _look_at_ballast(self) -> None:
         """Make the ballast where there is room for it (again): two system calls now and then."""
-        if disk_space.ballast_of(self.station).is_wanted():
+        if disk_space.ballast_of(self.context).is_wanted():
             self._start("ballast", self._ballast_made)
         else:
             self.session.loop.set_timer("ballast", BALLAST_LOOK_SECONDS, self._look_at_ballast)
@@ -191,10 +193,10 @@ class Jobs:
     def _start(self, job: str, done, *args: str) -> None:
         if job in self.running:
             return
-        argv = [sys.executable, "-I", "-S", ENTRY_PATH, "job", self.station.places.name, job, *args]
+        argv = [sys.executable, "-I", "-S", ENTRY_PATH, "job", self.context.paths.name, job, *args]
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         # Marked as the launch's own, so that whoever ends the launch ends its jobs too.
-        env = {**os.environ, "AGENT_NAME": self.station.places.name, "AGENT_LAUNCH_ID": self.session.launch.id}
+        env = {**os.environ, "AGENT_NAME": self.context.paths.name, "AGENT_LAUNCH_ID": self.session.launch.id}
         running = command.start(argv, env=env, own_session=True, stdin_fd=null, stdout_fd=1, stderr_fd=2)
         os.close(null)
         self.running[job] = running

@@ -1,4 +1,4 @@
-"""What the children of `background` do: bless a candidate, prepare the standby, save condemned work.
+"""What the children of `job_queue` do: bless a candidate, prepare the standby, save condemned work.
 
 Each can be killed at any line and is then simply done again.
 """
@@ -9,7 +9,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Lock, Station
+from ..config.context import Context, Lock
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
 from ..host import command, disk_space
@@ -28,8 +28,8 @@ def main(name: str, job: str, *args: str) -> int:
     """Run one job by name; return its exit status."""
     os.nice(10)
     try:
-        station = Station.open(name, lenient=True)
-        with station.ledger() as ledger:
+        context = Context.open(name, lenient=True)
+        with context.ledger() as ledger:
             known = {
                 "bless": bless,
                 "standby": standby,
@@ -39,51 +39,51 @@ def main(name: str, job: str, *args: str) -> int:
                 "promote": promote,
                 "page": page,
             }
-            return known[job](station, ledger, *args)
+            return known[job](context, ledger, *args)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         print(f"agentctl: {job}: {in_words(error)}", flush=True)
         return EXIT_FAILED
 
 
-def bless(station: Station, ledger: Ledger, number: str, launch_id: str) -> int:
+def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
     """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
-    settings = station.config.probation
-    complaint = failing_check(station, settings.advisory)
+    settings = context.config.probation
+    complaint = failing_check(context, settings.advisory)
     if complaint:
         ledger.event("advice", complaint)
         print(f"agentctl: advisory only: {complaint}", flush=True)
-    failed = failing_check(station, settings.required)
+    failed = failing_check(context, settings.required)
     if failed:
         ledger.set_meta(f"check {launch_id}", failed)
         return EXIT_CHECK_FAILED
-    make_good(station, ledger, int(number), "passed its trial")
-    return standby(station, ledger, number)
+    make_good(context, ledger, int(number), "passed its trial")
+    return standby(context, ledger, number)
 
 
-def change_snapshot(station: Station, ledger: Ledger, name: str) -> int:
+def change_snapshot(context: Context, ledger: Ledger, name: str) -> int:
     """Snapshot the state at the departure of a change that the agent began."""
     from ..changes import service  # needs what the rescue path must not load
 
-    service.snapshot_for(station, ledger, name)
+    service.snapshot_for(context, ledger, name)
     return 0
 
 
-def page(station: Station, ledger: Ledger, number: str) -> int:
+def page(context: Context, ledger: Ledger, number: str) -> int:
     """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
     from ..host.alert_command import send
 
     ledger.event("page", f"generation {number} was not confirmed in time; it runs on, as its promotion asked")
     writers.set_deadline(ledger, int(number), None)
-    send(station, f"running on unconfirmed (generation {number})")
+    send(context, f"running on unconfirmed (generation {number})")
     return 0
 
 
-def promote(station: Station, ledger: Ledger, name: str) -> int:
+def promote(context: Context, ledger: Ledger, name: str) -> int:
     """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
     from ..recovery import promotion
 
     try:
-        why = promotion.prepare(station, ledger, name)
+        why = promotion.prepare(context, ledger, name)
     except (AgentctlError, OSError) as error:  # who asked waits for the request or for a reason
         promotion.cancel(ledger, name, in_words(error)[:500])
         raise
@@ -92,7 +92,7 @@ def promote(station: Station, ledger: Ledger, name: str) -> int:
     return EXIT_FAILED if why else 0
 
 
-def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> None:
+def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> None:
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
     if policy.is_pruned(generation):
@@ -100,38 +100,38 @@ def make_good(station: Station, ledger: Ledger, number: int, reason: str) -> Non
             f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
             "put its code in place and restart: it becomes a new generation",
         )
-    damage = station.vault.check([generation["vault_commit"]])
+    damage = context.vault.check([generation["vault_commit"]])
     if damage:
         raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
     last = ledger.last_launch()
     is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
-    snapshot = agent_state.take_snapshot(station) if is_of_now else generation["snapshot"]
-    station.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
-    if f"refs/agentctl/condemned/{number}" in station.vault.refs("refs/agentctl/condemned/"):
-        station.vault.update({f"refs/agentctl/condemned/{number}": None})
-    if station.is_contained:
+    snapshot = agent_state.take_snapshot(context) if is_of_now else generation["snapshot"]
+    context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+    if f"refs/agentctl/condemned/{number}" in context.vault.refs("refs/agentctl/condemned/"):
+        context.vault.update({f"refs/agentctl/condemned/{number}": None})
+    if context.is_contained:
         from ..runtime.container import compose_project, images
 
-        images.mark_good(compose_project.Place(station), ledger, number)
+        images.mark_good(compose_project.ComposeProject(context), ledger, number)
     with ledger.transaction():
         writers.bless(ledger, number, at=time.time(), reason=reason, snapshot=snapshot)
         ledger.event("bless", f"generation {number} is good: {reason}")
 
 
-def failing_check(station: Station, checks: list[list[str]]) -> str:
+def failing_check(context: Context, checks: list[list[str]]) -> str:
     """Run checks as the agent's user; return the first that fails, in words, or ''."""
-    settings = station.config.probation
+    settings = context.config.probation
     for argv in checks:
-        env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": station.code_dir, "AGENT_STATE_DIR": station.state_dir}
+        env = {"PATH": DEFAULT_PATH, "AGENT_CODE_DIR": context.code_dir, "AGENT_STATE_DIR": context.state_dir}
         try:
-            if station.is_contained:
-                _check_inside(station, argv, settings.check_timeout)
+            if context.is_contained:
+                _check_inside(context, argv, settings.check_timeout)
                 continue
             command.run(
                 ["/usr/bin/env", "--", *argv],
                 env=env,
-                cwd=station.code_dir,
-                user=station.user,
+                cwd=context.code_dir,
+                user=context.user,
                 limit_seconds=settings.check_timeout,
             )
         except CommandFailed as error:
@@ -139,12 +139,12 @@ def failing_check(station: Station, checks: list[list[str]]) -> str:
     return ""
 
 
-def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> None:
+def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> None:
     """Run a check in the agent's container; raise CommandFailed where it fails there."""
-    from ..runtime.container.compose_project import Place
+    from ..runtime.container.compose_project import ComposeProject
 
-    place, settings = Place(station), station.config.compose
-    code, state_dir = settings.code or station.code_dir, settings.state or station.state_dir
+    place, settings = ComposeProject(context), context.config.compose
+    code, state_dir = settings.code or context.code_dir, settings.state or context.state_dir
     words = place.engine.words_inside(
         place.known_container(), argv, code, {"AGENT_CODE_DIR": code, "AGENT_STATE_DIR": state_dir}
     )
@@ -153,36 +153,36 @@ def _check_inside(station: Station, argv: list[str], limit_seconds: float) -> No
         raise CommandFailed(argv, done.status, done.stdout, done.stderr)
 
 
-def standby(station: Station, ledger: Ledger, number: str) -> int:
+def standby(context: Context, ledger: Ledger, number: str) -> int:
     """Prepare the standby of the last known good generation, unless it stands already."""
     good = ledger.last_known_good()
-    if good is None or station.slots.standby_note().get("generation") == good["number"]:
+    if good is None or context.slots.standby_note().get("generation") == good["number"]:
         return 0
     # The environment can only be copied while the tree it belongs to is the live one.
-    links = list(station.vault.links(good["vault_commit"]))  # the vault has no content of theirs
-    environment = [*station.config.environment.paths, *links] if good["number"] == int(number) else []
-    with Lock(f"{station.places.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
-        station.slots.prepare(
-            station.vault, good["number"], good["vault_commit"], station.vault.own_commit(good), environment
+    links = list(context.vault.links(good["vault_commit"]))  # the vault has no content of theirs
+    environment = [*context.config.environment.paths, *links] if good["number"] == int(number) else []
+    with Lock(f"{context.paths.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
+        context.slots.prepare(
+            context.vault, good["number"], good["vault_commit"], context.vault.own_commit(good), environment
         )
-    station.vault.keep_branches(station.repository.git)
-    station.repository.hide()
+    context.vault.keep_branches(context.repository.git)
+    context.repository.hide()
     return 0
 
 
-def ballast(station: Station, _ledger: Ledger) -> int:
+def ballast(context: Context, _ledger: Ledger) -> int:
     """Make the ballast as large as the settings say and the disk allows."""
-    disk_space.ballast_of(station).refill()
+    disk_space.ballast_of(context).refill()
     return 0
 
 
-def tell_vault(station: Station, ledger: Ledger) -> None:
+def tell_vault(context: Context, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
-    known = station.vault.refs("refs/agentctl/condemned/")
+    known = context.vault.refs("refs/agentctl/condemned/")
     rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' AND vault_commit<>''")
     wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
     news = {ref: oid for ref, oid in wanted.items() if ref not in known}
-    station.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
+    context.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
 
 
 def add_journal(ledger: Ledger, incident_id: str) -> None:
@@ -200,12 +200,12 @@ def add_journal(ledger: Ledger, incident_id: str) -> None:
     ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
 
 
-def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+def repair(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
     """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
     from ..generations import repair_objects
 
-    repository, told = station.repository, {}
-    branch, aside = station.config.agent.branch, f"{quarantine}/git-state"
+    repository, told = context.repository, {}
+    branch, aside = context.config.agent.branch, f"{quarantine}/git-state"
     names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
     launched = _launched(ledger, attempt)
     rescue = incidents.rescue_branch(attempt["incident"], 1)
@@ -214,18 +214,18 @@ def mend(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> di
             told["salvaged"] = repair_objects.salvage(repository, f"{quarantine}/{name}", aside, branch, rescue)
     damaged = repair_objects.find(repository)
     if damaged:
-        known = [oid for ref, oid in station.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
+        known = [oid for ref, oid in context.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
         known += [launched["tree"]] if launched else []  # files that were captured, and are gone from its own commit
         told["damaged"] = damaged
-        told["set_aside"] = repair_objects.mend(repository, station.vault.git, list(dict.fromkeys(known)), aside)
-        for ref, oid in station.vault.refs(KEPT).items():
+        told["set_aside"] = repair_objects.repair(repository, context.vault.git, list(dict.fromkeys(known)), aside)
+        for ref, oid in context.vault.refs(KEPT).items():
             repository.git.run("update-ref", f"refs/{ref.removeprefix(KEPT)}", oid, "0" * len(oid), check=False)
         told["left"] = repair_objects.find(repository)
     target = ledger.generation(attempt["target"])
-    for path, commit in station.vault.links(target["vault_commit"]).items():
+    for path, commit in context.vault.links(target["vault_commit"]).items():
         repair_objects.put_submodule(repository, path, commit, rescue)
     if launched:
-        repair_objects.keep_launched(repository, station.vault.git, launched["commit_id"], f"{rescue}-launched")
+        repair_objects.keep_launched(repository, context.vault.git, launched["commit_id"], f"{rescue}-launched")
     return told
 
 
@@ -238,25 +238,25 @@ def _launched(ledger: Ledger, attempt: dict) -> dict | None:
     return row if attempt["rung"] != "undo" else None
 
 
-def tell_mended(station: Station, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+def tell_repaired(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> None:
     """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
     try:
-        told = mend(station, ledger, attempt, quarantine)
+        told = repair(context, ledger, attempt, quarantine)
     except (AgentctlError, OSError) as error:
         told = {"not mended": str(error)[:1000]}
     if told:
         ledger.add_evidence(attempt["incident"], repository=told)
 
 
-def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
+def save_work(context: Context, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(ledger, incident_id)
-    tell_vault(station, ledger)
+    tell_vault(context, ledger)
     moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
     for move, attempt in enumerate(moves, 1):
-        tell_mended(station, ledger, attempt, station.slots.quarantine_path(incident_id, move))
+        tell_repaired(context, ledger, attempt, context.slots.quarantine_path(incident_id, move))
     for move, attempt in enumerate(moves, 1):
-        tree = f"{station.slots.quarantine_path(incident_id, move)}/tree"
+        tree = f"{context.slots.quarantine_path(incident_id, move)}/tree"
         steps = {
             row["name"]: row["detail"]
             for row in ledger.all(
@@ -272,9 +272,9 @@ def save_work(station: Station, ledger: Ledger, incident_id: str) -> int:
         head = told.get("head") or fast_json.loads(steps["evidence"]).get("head", "")
         message = f"Work set aside by incident {incident_id}\n"
         try:
-            station.repository.commit_work(tree, branch, head, message, station.staging.path)
+            context.repository.commit_work(tree, branch, head, message, context.staging.path)
         except CommandFailed:
             if not head:
                 raise
-            station.repository.commit_work(tree, branch, "", message, station.staging.path)
+            context.repository.commit_work(tree, branch, "", message, context.staging.path)
     return 0

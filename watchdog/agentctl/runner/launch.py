@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station, boot_id, new_id
+from ..config.context import Context, boot_id, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError, CommandFailed, is_no_storage
-from ..generations.tree_capture import Capture
+from ..generations.tree_capture import CapturedTree
 from ..ledger import writers
 from ..ledger.database import Ledger
 from ..recovery import policy
@@ -38,23 +38,23 @@ class Launch:
         self.incident, self.started_at = incident, started_at
 
 
-def begin(station: Station, ledger: Ledger, say=print) -> Launch:
+def begin(context: Context, ledger: Ledger, say=print) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
-    _guard_intent(station, ledger)
-    _guard_tree(station, ledger)
-    _mend_after_reboot(station, ledger)
-    _take_what_was_given(station)
-    switched = _take_switch_note(station, ledger)
+    _guard_intent(context, ledger)
+    _guard_tree(context, ledger)
+    _repair_after_reboot(context, ledger)
+    _take_what_was_given(context)
+    switched = _take_switch_note(context, ledger)
     if switched is not None:
         generation, snapshot = switched
     else:
-        generation = identify(station, ledger)
+        generation = identify(context, ledger)
         snapshot = ""
     _guard_generation(ledger, generation)
     if snapshot:
         return _spend(ledger, generation, snapshot)
-    snapshot = agent_state.keep_before_launch(station, ledger, say)
+    snapshot = agent_state.keep_before_launch(context, ledger, say)
     return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
 
 
@@ -96,27 +96,27 @@ def settle_last_launch(ledger: Ledger) -> None:
     raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
 
 
-def _mend_after_reboot(station: Station, ledger: Ledger) -> None:
+def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
     """A machine that went down took unsaved state along: mend what the agent resumes from."""
     last = ledger.last_run()
     if last is not None and last["boot_id"] != boot_id():
-        from ..generations.repair_staging import mend_after_boot
+        from ..generations.repair_staging import repair_after_boot
 
-        mend_after_boot(station.staging)
+        repair_after_boot(context.staging)
     if last is not None and last["end"] == policy.REBOOTED:
-        agent_state.mend_history(station, station.launch_dir(last["id"]))
-        agent_state.mend_task(station, "the machine went down while the agent ran")
+        agent_state.repair_history(context, context.launch_dir(last["id"]))
+        agent_state.repair_task(context, "the machine went down while the agent ran")
 
 
-def _take_what_was_given(station: Station) -> None:
+def _take_what_was_given(context: Context) -> None:
     """The task that came with a restart, and what the watchdog has of the conversation and the file has not.
 
     Neither is worth a launch: what goes wrong here is tried again at the next one.
     """
     try:
-        agent_state.take_given_task(station)
-        if os.path.exists(station.places.store_path):
-            agent_state.complete_history(station, f"{station.places.incidents_dir}/history-{new_id()}")
+        agent_state.take_given_task(context)
+        if os.path.exists(context.paths.store_path):
+            agent_state.complete_history(context, f"{context.paths.incidents_dir}/history-{new_id()}")
     except (AgentctlError, OSError):
         return
 
@@ -128,23 +128,23 @@ def close_lost(ledger: Ledger, last: dict) -> None:
     )
 
 
-def identify(station: Station, ledger: Ledger) -> dict:
+def identify(context: Context, ledger: Ledger) -> dict:
     """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
     try:
-        return _identify(station, ledger)
+        return _identify(context, ledger)
     except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
         if is_no_storage(error):
             raise
         from ..generations.repair_staging import renew
 
-        renew(station.staging)
-        return _identify(station, ledger)
+        renew(context.staging)
+        return _identify(context, ledger)
 
 
-def _identify(station: Station, ledger: Ledger) -> dict:
-    commit, tree, branch = station.repository.look()
-    branch = branch or station.config.agent.branch
-    capture = station.staging.capture(station.repository.git, commit, branch, commit_tree=tree)
+def _identify(context: Context, ledger: Ledger) -> dict:
+    commit, tree, branch = context.repository.look()
+    branch = branch or context.config.agent.branch
+    capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
     _note_left_out(ledger, capture.problems)
     known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
     for generation in known:
@@ -159,7 +159,7 @@ def _identify(station: Station, ledger: Ledger) -> dict:
     good = next((g for g in (*held, *known) if g["status"] == "good"), None)
     if good in held and not capture.is_clean:
         return good  # a good tree over another commit: that commit says nothing of what would run
-    return add_generation(station, ledger, capture, source="capture", same_as=good)
+    return add_generation(context, ledger, capture, source="capture", same_as=good)
 
 
 def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
@@ -174,9 +174,9 @@ def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
 
 
 def add_generation(
-    station: Station,
+    context: Context,
     ledger: Ledger,
-    capture: Capture,
+    capture: CapturedTree,
     *,
     source: str,
     same_as: dict | None = None,
@@ -193,9 +193,9 @@ def add_generation(
         status, reason = "good", f"same tree as generation {same_as['number']}"
     facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now, "source": source}
     message = f"generation {number}\n\n{fast_json.dumps(facts)}\n"
-    made = station.vault.add_generation(number, capture, station.staging, station.repository.git, message)
+    made = context.vault.add_generation(number, capture, context.staging, context.repository.git, message)
     if status == "good":
-        station.vault.update({f"refs/agentctl/good/{number}": made})
+        context.vault.update({f"refs/agentctl/good/{number}": made})
     with ledger.transaction():
         writers.add_generation(
             ledger,
@@ -209,15 +209,15 @@ def add_generation(
             created_at=now,
             blessed_at=now if status == "good" else None,
             reason=reason,
-            tries_left=station.config.probation.tries,
+            tries_left=context.config.probation.tries,
         )
         ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
     return ledger.generation(number)
 
 
-def _guard_intent(station: Station, ledger: Ledger) -> None:
-    station.slots.check_mounted()
-    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or station.slots.is_moving
+def _guard_intent(context: Context, ledger: Ledger) -> None:
+    context.slots.check_mounted()
+    has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or context.slots.is_moving
     halted = ledger.meta("halted")
     refusal = policy.refuse_launch({"status": "", "tries_left": 1}, is_halted=bool(halted), has_intent=has_intent)
     if not refusal:
@@ -230,11 +230,11 @@ def _guard_intent(station: Station, ledger: Ledger) -> None:
     raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
 
 
-def _guard_tree(station: Station, ledger: Ledger) -> None:
+def _guard_tree(context: Context, ledger: Ledger) -> None:
     """A tree that is gone is a failure on record; where the slots are gone too, it is a file system not mounted."""
-    if os.path.isdir(station.code_dir) or not os.path.isdir(station.slots.folder):
+    if os.path.isdir(context.code_dir) or not os.path.isdir(context.slots.folder):
         return
-    reason = f"the agent's tree {station.code_dir} is gone"
+    reason = f"the agent's tree {context.code_dir} is gone"
     good = ledger.last_known_good()
     if good is not None:
         _record_refusal(ledger, good, reason)
@@ -277,14 +277,14 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     )
 
 
-def _take_switch_note(station: Station, ledger: Ledger) -> tuple[dict, str] | None:
+def _take_switch_note(context: Context, ledger: Ledger) -> tuple[dict, str] | None:
     """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
     raw = ledger.meta("switched")
     if not raw:
         return None
     note = fast_json.loads(raw)
     is_fresh = note["boot_id"] == boot_id() and 0 <= time.time() - note["at"] < SWITCH_IS_FRESH_SECONDS
-    if not is_fresh or note["inode"] != os.stat(station.code_dir).st_ino:
+    if not is_fresh or note["inode"] != os.stat(context.code_dir).st_ino:
         return None
     return ledger.generation(note["generation"]), note["snapshot"]
 

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..host import command, disk_space, procfs
@@ -28,8 +28,8 @@ from ..state import agent_state
 from . import api
 from .job_queue import Jobs
 from .launch import Launch
-from .launch_result import Ending, judge_exit
-from .signs_of_life import Life, make_probe
+from .launch_result import LaunchResult, judge_exit
+from .signs_of_life import SignsOfLife, make_probe
 
 SESSION_NAME = "agent"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
@@ -38,21 +38,21 @@ RECORD_AGAIN_SECONDS = 5.0
 ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack after SIGABRT
 
 
-class Session:
+class LaunchLoop:
     """Runs one launch to its end."""
 
-    def __init__(self, station: Station, ledger: Ledger, launch: Launch, notifier: Notifier, journal: Journal) -> None:
-        self.station, self.ledger, self.launch = station, ledger, launch
+    def __init__(self, context: Context, ledger: Ledger, launch: Launch, notifier: Notifier, journal: Journal) -> None:
+        self.context, self.ledger, self.launch = context, ledger, launch
         self.notifier, self.journal = notifier, journal
-        self.ending: Ending | None = None
-        self.loop, self.life = Loop(), Life(self)
+        self.ending: LaunchResult | None = None
+        self.loop, self.life = Loop(), SignsOfLife(self)
         self.by_agent = False
         self.pane_name, self.resumption, self.wedge, self.told_session = SESSION_NAME, None, None, ""
         self.processes: list[dict] = []
 
     # -- the story ------------------------------------------------------------------------------------------
 
-    def run(self) -> Ending:
+    def run(self) -> LaunchResult:
         """Start the agent, serve until it has ended, and return how."""
         try:
             self._open_doors()
@@ -60,7 +60,7 @@ class Session:
         except (AgentctlError, OSError) as error:
             hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
             end, trigger = getattr(error, "end", policy.FAILED), getattr(error, "trigger", "cannot-launch")
-            self.ending = Ending(end, trigger, f"it could not be started: {error}{hint}")
+            self.ending = LaunchResult(end, trigger, f"it could not be started: {error}{hint}")
         try:
             while self.ending is None:
                 self.loop.serve_once(lambda: self.ending is not None)
@@ -69,29 +69,29 @@ class Session:
         return self._complete(self.ending)
 
     def _open_doors(self) -> None:
-        places = self.station.places
+        paths = self.context.paths
         self._listen_to_signals()
-        self.receiver = NotifyReceiver(places.notify_socket_path, 0o600)
-        self._give_to_agent(places.notify_socket_path)
+        self.receiver = NotifyReceiver(paths.notify_socket_path, 0o600)
+        self._give_to_agent(paths.notify_socket_path)
         self.loop.watch(self.receiver.fileno(), self._on_notifications)
-        self.api = api.Server(places.api_socket_path, self)
-        self._give_to_agent(places.api_socket_path)
+        self.api = api.RunnerApi(paths.api_socket_path, self)
+        self._give_to_agent(paths.api_socket_path)
         self.loop.watch(self.api.fileno(), self.api.accept)
-        self._make_tmux_dir(places.tmux_dir)
-        self.feed = PaneFeed(places.pane_fifo_path, self.station.owner, self.loop, self.journal)
-        self.token = self._make_token(places.token_path)
-        self.jobs = Jobs(self.station, self)
+        self._make_tmux_dir(paths.tmux_dir)
+        self.feed = PaneFeed(paths.pane_fifo_path, self.context.owner, self.loop, self.journal)
+        self.token = self._make_token(paths.token_path)
+        self.jobs = Jobs(self.context, self)
         self.status = StatusFile(
-            places.live_status_path, self.launch.id, self.launch.generation["number"], self.launch.started_at
+            paths.live_status_path, self.launch.id, self.launch.generation["number"], self.launch.started_at
         )
 
     def _start_agent(self) -> None:
-        station, places = self.station, self.station.places
-        env = build_environment(station, self.launch, os.environ)
+        context, paths = self.context, self.context.paths
+        env = build_environment(context, self.launch, os.environ)
         self.launch_env = env
-        self.tmux = Tmux(places.tmux_socket_path, station.user, env)
+        self.tmux = Tmux(paths.tmux_socket_path, context.user, env)
         argv = self._choose_command(env)
-        self.pane = self.tmux.start(SESSION_NAME, argv, cwd=station.code_dir, env=env, pipe_fifo=places.pane_fifo_path)
+        self.pane = self.tmux.start(SESSION_NAME, argv, cwd=context.code_dir, env=env, pipe_fifo=paths.pane_fifo_path)
         self.loop.watch_end(self.pane.server_pid, self._on_server_end)
         self.loop.watch_end(self.pane.pane_pid, self._on_agent_end)
         self.status.write(pid=self.pane.pane_pid, phase="starting")
@@ -101,15 +101,15 @@ class Session:
             f"agentctl: launch {self.launch.id}, generation {number} "
             f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})"
         )
-        self.probe = make_probe(station, self)
+        self.probe = make_probe(context, self)
         self.jobs.after_launch()
 
     def _choose_command(self, env: dict[str, str]) -> list[str]:
-        if not keeps_own_sessions(self.station.config):
-            return choose_command(self.station, env)
+        if not keeps_own_sessions(self.context.config):
+            return choose_command(self.context, env)
         from . import resumption  # most agents need none of it
 
-        self.resumption = resumption.plan(self.station, self.ledger, self.launch)
+        self.resumption = resumption.plan(self.context, self.ledger, self.launch)
         if self.resumption.session:
             env["AGENT_SESSION_ID"] = self.resumption.session
         return self.resumption.argv
@@ -122,7 +122,7 @@ class Session:
                 self.life.hear(message.fields)
 
     def _trusted_uids(self) -> set[int]:
-        user = self.station.user
+        user = self.context.user
         return {0, os.geteuid(), user.uid if user else os.geteuid()}
 
     def after_ready(self) -> None:
@@ -136,7 +136,7 @@ class Session:
     def record(self, write) -> None:
         """Write to the ledger; a full disk is no reason to end an agent that works, so it is tried again."""
         try:
-            disk_space.with_room(self.station, write, self.journal.warning)
+            disk_space.with_room(self.context, write, self.journal.warning)
         except disk_space.NoStorage as error:
             self.journal.warning(f"agentctl: cannot be written down yet: {error.message}")
             self.loop.set_timer(f"record {id(write)}", RECORD_AGAIN_SECONDS, lambda: self.record(write))
@@ -155,7 +155,7 @@ class Session:
     def _on_server_end(self) -> None:
         if procfs.is_alive(self.pane.pane_pid):
             self._kill_agent()
-        self.ending = Ending(policy.FAILED, "tmux-killed", "its tmux server ended")
+        self.ending = LaunchResult(policy.FAILED, "tmux-killed", "its tmux server ended")
 
     def _on_signal(self) -> None:
         for number in os.read(self.wakeup, 64):
@@ -170,7 +170,7 @@ class Session:
         if self.life.ready_at is not None and self.wedge and self.wedge.is_under_way():
             trigger, reason = "wedged", self.wedge.reason()
         self._abort_agent()
-        self.ending = Ending(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
+        self.ending = LaunchResult(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
         """SIGABRT to the foreground group for every stack; what it said may be on its way in tmux when it is dead."""
@@ -195,11 +195,11 @@ class Session:
         began = time.monotonic()
         agent = procfs.in_front(self.pane.pane_pid)  # below a shell or npm, too
         procfs.signal_and_wake(agent, signal.SIGTERM)
-        in_time = self._wait_for_end(self.station.config.agent.stop_grace, agent)
+        in_time = self._wait_for_end(self.context.config.agent.stop_grace, agent)
         self._kill_agent()
         took = time.monotonic() - began
         reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
-        self.ending = Ending(policy.STOPPED, "stop", reason)
+        self.ending = LaunchResult(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
     def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None, told_all_seconds: float = 0.0) -> bool:
@@ -221,7 +221,7 @@ class Session:
     def _kill_agent(self) -> None:
         procfs.end_all(lambda: procfs.with_variable("AGENT_LAUNCH_ID", self.launch.id))
 
-    def _complete(self, ending: Ending) -> Ending:
+    def _complete(self, ending: LaunchResult) -> LaunchResult:
         self.life.tell(ending)
         ending.processes = self.processes
         ending.lines = list(self.feed.lines) if hasattr(self, "feed") else []
@@ -230,7 +230,7 @@ class Session:
     def snapshot_at_stop(self) -> None:
         """Keep the state as the agent left it; after the end is on record, as it may take longer than a stop may."""
         try:
-            agent_state.take_snapshot(self.station)
+            agent_state.take_snapshot(self.context)
         except AgentctlError as error:
             self.journal.warning(f"agentctl: no snapshot at the stop: {error.message}")
 
@@ -246,7 +246,7 @@ class Session:
         from ..runtime.systemd import restart_without_waiting
 
         try:
-            restart_without_waiting(self.station.places)
+            restart_without_waiting(self.context.paths)
         except AgentctlError as error:
             self.journal.warning(f"agentctl: the restart that was asked for is refused: {error.message}")
 
@@ -264,8 +264,8 @@ class Session:
         return command.start(
             ["/usr/bin/env", "--", *argv],
             env=env,
-            cwd=self.station.code_dir,
-            user=self.station.user,
+            cwd=self.context.code_dir,
+            user=self.context.user,
             stdin_fd=null,
             stdout_fd=null,
             stderr_fd=null,
@@ -284,18 +284,18 @@ class Session:
 
     def _make_tmux_dir(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        if self.station.owner:
-            os.chown(path, *self.station.owner)
+        if self.context.owner:
+            os.chown(path, *self.context.owner)
 
     def _give_to_agent(self, path: str) -> None:
         """Let the agent's user in, and nobody else but root."""
-        if self.station.owner:
-            os.chown(path, *self.station.owner)
+        if self.context.owner:
+            os.chown(path, *self.context.owner)
 
     def _make_token(self, path: str) -> str:
         """Leave this launch's token for the agent, readable by its user alone."""
         token = os.urandom(32).hex()
-        durable.write(path, token.encode(), 0o600, self.station.owner)
+        durable.write(path, token.encode(), 0o600, self.context.owner)
         return token
 
     def _close(self) -> None:

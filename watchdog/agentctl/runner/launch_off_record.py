@@ -6,7 +6,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Station, boot_id, new_id
+from ..config.context import Context, boot_id, new_id
 from ..core import durable
 from ..core.errors import AgentctlError, TooNew, in_words
 from ..generations import rebuild_ledger
@@ -19,9 +19,9 @@ from . import launch
 PAUSE_SECONDS = 5.0  # from a launch that failed to the next: nobody counts the failures
 
 
-def begin_off_record(station: Station) -> tuple[Ledger, launch.Launch]:
+def begin_off_record(context: Context) -> tuple[Ledger, launch.Launch]:
     """Return a bare ledger and a launch of what is at the agent's path."""
-    path = _path(station)
+    path = _path(context)
     for suffix in ("", "-wal", "-shm"):
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
@@ -30,9 +30,9 @@ def begin_off_record(station: Station) -> tuple[Ledger, launch.Launch]:
         ledger,
         0,
         vault_commit="",
-        commit_id=_head(station),
+        commit_id=_head(context),
         tree="",
-        branch=station.config.agent.branch,
+        branch=context.config.agent.branch,
         status="good",
         source="rescue",
         created_at=now,
@@ -43,87 +43,87 @@ def begin_off_record(station: Station) -> tuple[Ledger, launch.Launch]:
     return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)
 
 
-def begin_beside(station: Station, newer: TooNew, warn) -> tuple[Ledger, launch.Launch]:
+def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, launch.Launch]:
     """Begin a launch beside records that are too new for us, after a pause where the last one has just failed."""
-    if station.slots.is_moving:
+    if context.slots.is_moving:
         raise launch.LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
     warn(f"agentctl: launching what is there, and no rollback until that is mended: {in_words(newer)}")
-    last = _last_launch(station)
+    last = _last_launch(context)
     if last is not None and last["end"] not in (policy.STOPPED, policy.ASKED):
         time.sleep(max(0.0, min(PAUSE_SECONDS, last["started_at"] + PAUSE_SECONDS - time.time())))
-    return begin_off_record(station)
+    return begin_off_record(context)
 
 
-def leave_alone(station: Station, newer: TooNew, journal: Journal) -> None:
+def leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
     """What the one-shot does beside records that are too new: it ends a switch that is half done, and tells of it."""
-    if station.slots.is_moving:
-        journal.warning(f"agentctl: finishing a switch that was cut off: {station.slots.finish_move()}")
+    if context.slots.is_moving:
+        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
     journal.error(f"agentctl: no rollback is possible, the agent is started again as it is: {in_words(newer)}")
-    told = f"{station.places.runtime_dir}/told-newer"  # once in a boot for the same thing
+    told = f"{context.paths.runtime_dir}/told-newer"  # once in a boot for the same thing
     if durable.read(told) == newer.message.encode():
         return
-    os.makedirs(station.places.runtime_dir, mode=0o755, exist_ok=True)
+    os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
     durable.write(told, newer.message.encode(), 0o600)
     from ..host.alert_command import send
 
-    send(station, f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
+    send(context, f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
 
 
-def _head(station: Station) -> str:
+def _head(context: Context) -> str:
     """Return the commit, '' where the repository does not say: in the middle of a rollback there is none here."""
     try:
-        return station.repository.head()[0]
+        return context.repository.head()[0]
     except (AgentctlError, OSError):
         return ""
 
 
-def _last_launch(station: Station) -> dict | None:
+def _last_launch(context: Context) -> dict | None:
     try:
-        with Ledger(_path(station)) as ledger:
+        with Ledger(_path(context)) as ledger:
             return ledger.last_launch()
     except (AgentctlError, OSError, sqlite3.Error):
         return None
 
 
-def _path(station: Station) -> str:
-    return f"{station.places.runtime_dir}/rescue-ledger.db"
+def _path(context: Context) -> str:
+    return f"{context.paths.runtime_dir}/rescue-ledger.db"
 
 
-def begin_after_rescue(station: Station, warn) -> tuple[Ledger, launch.Launch]:
+def begin_after_rescue(context: Context, warn) -> tuple[Ledger, launch.Launch]:
     """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
     warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
     try:
-        begun = _on_record(station, warn)
+        begun = _on_record(context, warn)
     except (AgentctlError, OSError, sqlite3.Error) as error:
         warn(f"agentctl: going on without the ledger: {error}")
-        begun = begin_off_record(station)
-    os.unlink(station.places.rescued_path)
+        begun = begin_off_record(context)
+    os.unlink(context.paths.rescued_path)
     return begun
 
 
-def _on_record(station: Station, warn) -> tuple[Ledger, launch.Launch]:
-    ledger = rebuild_ledger.open_or_rebuild(station, warn)
+def _on_record(context: Context, warn) -> tuple[Ledger, launch.Launch]:
+    ledger = rebuild_ledger.open_or_rebuild(context, warn)
     with ledger.transaction():
         writers.end_all(ledger, at=time.time())
         ledger.set_meta("switched", None)
         ledger.set_meta("halted", None)
         ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
-    _put_head(station, launch.identify(station, ledger), warn)
-    return ledger, launch.begin(station, ledger)
+    _put_head(context, launch.identify(context, ledger), warn)
+    return ledger, launch.begin(context, ledger)
 
 
-def _put_head(station: Station, generation: dict, warn) -> None:
+def _put_head(context: Context, generation: dict, warn) -> None:
     """Put the branch on the rescued tree's commit; what it was on is kept under a rescue branch."""
-    repository, commit = station.repository, generation["commit_id"]
+    repository, commit = context.repository, generation["commit_id"]
     try:
         head, branch, _ = repository.survey()
         if generation["status"] != "good" or not head or head == commit:
             return
         repository.put_on(
-            station.config.agent.branch,
+            context.config.agent.branch,
             commit,
             {f"rescue/{new_id()}": head},
-            is_current=branch == station.config.agent.branch,
+            is_current=branch == context.config.agent.branch,
         )
         repository.take_index("")
     except AgentctlError as error:

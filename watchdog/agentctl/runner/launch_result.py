@@ -14,7 +14,7 @@ NAMED = (
 SIGNAL_NAMES = {getattr(signal, name): name for name in NAMED}
 
 
-class Ending:
+class LaunchResult:
     """How a launch ended, with everything only the runner knows."""
 
     def __init__(
@@ -38,15 +38,15 @@ class Ending:
         return {name: value for name, value in vars(self).items() if name != "lines"}
 
 
-def judge_exit(status: int | None, number: int | None, *, is_ready: bool, lived_seconds: float) -> Ending:
+def judge_exit(status: int | None, number: int | None, *, is_ready: bool, lived_seconds: float) -> LaunchResult:
     """Tell what the end of the agent's process means, by its exit status or the signal that killed it."""
     when = f"after {lived_seconds:.1f}s" + ("" if is_ready else ", before it was ready")
     if status in policy.EXIT_RESTART and is_ready:
-        return Ending(policy.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
+        return LaunchResult(policy.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
     trigger = "crash" if is_ready else "crash-at-start"
     if number:
         name = SIGNAL_NAMES.get(number, f"signal {number}")
-        return Ending(policy.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
+        return LaunchResult(policy.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
     if status is None:
-        return Ending(policy.FAILED, trigger, f"ended {when}; its status could not be read")
-    return Ending(policy.FAILED, trigger, f"exit status {status} {when}", exit_status=status)
+        return LaunchResult(policy.FAILED, trigger, f"ended {when}; its status could not be read")
+    return LaunchResult(policy.FAILED, trigger, f"exit status {status} {when}", exit_status=status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError, CommandFailed
 from ..ledger.database import Ledger
@@ -32,18 +32,18 @@ class Resumption:
         self.expected = expected  # the session that is resumed, until the agent has told which one it is in
 
 
-def plan(station: Station, ledger: Ledger, launch: Launch) -> Resumption:
+def plan(context: Context, ledger: Ledger, launch: Launch) -> Resumption:
     """Choose start or resume, and put the message on record where there is one."""
-    settings = station.config
-    session = read_session(station)
+    settings = context.config
+    session = read_session(context)
     earlier = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 2", launch.id)
-    is_resumed = _has_session(station, session) and not _is_in_vain(ledger, launch, earlier)
+    is_resumed = _has_session(context, session) and not _is_in_vain(ledger, launch, earlier)
     if not is_resumed and _uses(settings.agent.command, SESSION):
         session = new_session_id()
-        keep_session(station, session)
+        keep_session(context, session)
     message = ""
     if is_resumed and settings.resume.message != "none":
-        message = compose(*_facts(station, ledger, launch, earlier))
+        message = compose(*_facts(context, ledger, launch, earlier))
     argv = settings.agent.resume_command if is_resumed and settings.agent.resume_command else settings.agent.command
     if message and settings.resume.message == "argument":
         record(ledger, launch, message)
@@ -113,10 +113,10 @@ def _is_in_vain(ledger: Ledger, launch: Launch, earlier: list[dict]) -> bool:
     return is_unresumable(earlier, launch.generation)
 
 
-def _facts(station: Station, ledger: Ledger, launch: Launch, earlier: list[dict]) -> tuple:
+def _facts(context: Context, ledger: Ledger, launch: Launch, earlier: list[dict]) -> tuple:
     incident = ledger.one("SELECT * FROM incidents WHERE id=?", launch.incident) if launch.incident else None
-    brief_path = station.brief_path if os.path.exists(station.brief_path) else ""
-    return earlier[0] if earlier else None, incident, brief_path, agent_state.pending_actions(station)
+    brief_path = context.brief_path if os.path.exists(context.brief_path) else ""
+    return earlier[0] if earlier else None, incident, brief_path, agent_state.pending_actions(context)
 
 
 def compose_interrupt(silent_seconds: float, key: str) -> str:
@@ -131,7 +131,7 @@ def tell_after_ready(session) -> None:
     """Type the message into the agent's terminal, once it is ready and its screen is drawn."""
     told = session.resumption
     if told.message and told.by == "keys":
-        _type_when_drawn(session, time.monotonic(), session.station.config.resume.after)
+        _type_when_drawn(session, time.monotonic(), session.context.config.resume.after)
 
 
 def _type_when_drawn(session, ready_at: float, after: float) -> None:
@@ -178,9 +178,9 @@ def record(ledger: Ledger, launch: Launch, message: str) -> None:
 # -- the session's id ---------------------------------------------------------------------------------------
 
 
-def read_session(station: Station) -> str:
+def read_session(context: Context) -> str:
     """Return the id of the agent's session as last known, '' if none is."""
-    data = (durable.read(station.places.session_path) or b"").decode("utf-8", "replace").strip()
+    data = (durable.read(context.paths.session_path) or b"").decode("utf-8", "replace").strip()
     return data if heartbeat.is_session_id(data) else ""
 
 
@@ -196,13 +196,13 @@ def hear_session(session, told: str) -> None:
             session.journal.warning(f"agentctl: {note}")
             session.record(lambda: session.ledger.event("session", f"launch {session.launch.id}: {note}"))
     session.told_session = told
-    session.record(lambda: keep_session(session.station, session.told_session))  # the newest, once there is room
+    session.record(lambda: keep_session(session.context, session.told_session))  # the newest, once there is room
 
 
-def keep_session(station: Station, session: str) -> None:
+def keep_session(context: Context, session: str) -> None:
     """Keep the id of the session that runs: chosen by us, or told by a hook."""
-    if heartbeat.is_session_id(session) and session != read_session(station):
-        durable.write(station.places.session_path, session.encode(), 0o600)
+    if heartbeat.is_session_id(session) and session != read_session(context):
+        durable.write(context.paths.session_path, session.encode(), 0o600)
 
 
 def new_session_id() -> str:
@@ -213,14 +213,14 @@ def new_session_id() -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def _has_session(station: Station, session: str) -> bool:
+def _has_session(context: Context, session: str) -> bool:
     """Tell whether there is a session to resume: its store says so, else a task or a history."""
-    proof = station.config.resume.proof or station.config.resume.store
+    proof = context.config.resume.proof or context.config.resume.store
     if not proof:
         from ..runtime.agent_env import has_something_to_resume
 
-        return has_something_to_resume(station)
-    return has_any(with_session(proof, session), station.state_dir, station.home)
+        return has_something_to_resume(context)
+    return has_any(with_session(proof, session), context.state_dir, context.home)
 
 
 def with_session(patterns: list[str], session: str) -> list[str]:

@@ -11,10 +11,10 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Lock, Station, find_places, open_journal
+from ..config.context import Context, Lock, find_places, open_journal
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, TooNew, in_words
-from ..core.paths import Places
+from ..core.paths import AgentPaths
 from ..generations import rebuild_ledger
 from ..host import disk_space
 from ..host.journald import Journal
@@ -23,8 +23,8 @@ from ..ledger import writers
 from ..ledger.database import Ledger
 from ..recovery import policy
 from . import launch, launch_off_record
-from .launch_loop import STOP_SIGNALS, Session
-from .launch_result import Ending
+from .launch_loop import STOP_SIGNALS, LaunchLoop
+from .launch_result import LaunchResult
 
 EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would
 
@@ -32,17 +32,17 @@ EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure
 def main(name: str) -> int:
     """Run the agent once, from guard to end; return the unit's exit status."""
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    places = find_places(name)
-    journal = open_journal(name, places)
-    signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(places))  # first: who sees the mark may stop us
-    mark(places)
+    paths = find_places(name)
+    journal = open_journal(name, paths)
+    signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(paths))  # first: who sees the mark may stop us
+    mark(paths)
     try:
-        station = Station.open(name, lenient=True)
-        if station.complaint:
-            journal.error(f"agent.toml is broken, going on with the last valid settings: {station.complaint}")
-        os.makedirs(station.places.runtime_dir, mode=0o755, exist_ok=True)
-        with Lock(station.places.agent_lock_path, f"agent '{name}'").take():
-            return _run(station, notifier, journal)
+        context = Context.open(name, lenient=True)
+        if context.complaint:
+            journal.error(f"agent.toml is broken, going on with the last valid settings: {context.complaint}")
+        os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
+        with Lock(context.paths.agent_lock_path, f"agent '{name}'").take():
+            return _run(context, notifier, journal)
     except LockHeld as error:
         journal.error(f"{error.message}. Hint: {error.hint}")
         return EXIT_LOCK_HELD
@@ -51,74 +51,74 @@ def main(name: str) -> int:
         journal.error(in_words(error))
         return getattr(error, "exit_code", EXIT_FAILED)
     finally:
-        unmark(places)
+        unmark(paths)
 
 
-def mark(places: Places) -> None:
+def mark(paths: AgentPaths) -> None:
     """Leave a mark until the launch is on record: were we killed, nothing else would tell that one was wanted."""
     try:
-        os.close(os.open(places.launching_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(paths.launching_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError:
         return  # no folder for it: then there is no unit that would start the one-shot
 
 
-def unmark(places: Places) -> None:
+def unmark(paths: AgentPaths) -> None:
     """Take the mark away."""
-    if os.path.exists(places.launching_path):
-        os.unlink(places.launching_path)
+    if os.path.exists(paths.launching_path):
+        os.unlink(paths.launching_path)
 
 
-def _stop_unbegun(places: Places) -> None:
+def _stop_unbegun(paths: AgentPaths) -> None:
     """End by the SIGTERM that came before a launch was on record: a stop, or a rollback on its way, is no failure."""
-    unmark(places)
+    unmark(paths)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(station: Station, notifier: Notifier, journal: Journal) -> int:
-    if os.path.exists(station.places.rescued_path):
-        ledger, begun = launch_off_record.begin_after_rescue(station, journal.warning)
+def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
+    if os.path.exists(context.paths.rescued_path):
+        ledger, begun = launch_off_record.begin_after_rescue(context, journal.warning)
     else:
-        disk_space.look_ahead(station, journal.warning)
-        ledger, begun = _open_and_begin(station, journal)
-    unmark(station.places)
+        disk_space.look_ahead(context, journal.warning)
+        ledger, begun = _open_and_begin(context, journal)
+    unmark(context.paths)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
     left_out = ledger.meta("left_out")
     if left_out:
         journal.warning(f"agentctl: the watchdog's copy of the tree lacks what git could not take: {left_out}")
-    session = _session_of(station)(station, ledger, begun, notifier, journal)
+    session = _session_of(context)(context, ledger, begun, notifier, journal)
     ending = session.run()
     was_stopped = ending.end == policy.STOPPED
     _blame(ledger, begun, ending)
-    disk_space.with_room(station, lambda: _record(station, ledger, begun, ending, journal), journal.warning)
+    disk_space.with_room(context, lambda: _record(context, ledger, begun, ending, journal), journal.warning)
     if was_stopped:
         session.snapshot_at_stop()
         return 0
     return exit_status(ending)
 
 
-def _open_and_begin(station: Station, journal: Journal) -> tuple[Ledger, launch.Launch]:
+def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, launch.Launch]:
     """Begin a launch on record; where the records are too new for us, beside them: an agent does not wait for that."""
     try:
         ledger = disk_space.with_room(
-            station, lambda: rebuild_ledger.open_or_rebuild(station, journal.warning), journal.warning
+            context, lambda: rebuild_ledger.open_or_rebuild(context, journal.warning), journal.warning
         )
     except TooNew as error:
-        return launch_off_record.begin_beside(station, error, journal.warning)
-    return ledger, _begin(station, ledger, journal)
+        return launch_off_record.begin_beside(context, error, journal.warning)
+    return ledger, _begin(context, ledger, journal)
 
 
-def _session_of(station: Station) -> type[Session]:
+def _session_of(context: Context) -> type[LaunchLoop]:
     """A container is another kind of session; nobody else pays for its import."""
-    if not station.is_contained:
-        return Session
-    from .container_session import ContainerSession
+    if not context.is_contained:
+        return LaunchLoop
+    from .container_loop import ContainerLoop
 
-    return ContainerSession
+    return ContainerLoop
 
 
-def _blame(ledger: Ledger, begun: launch.Launch, ending: Ending) -> None:
+def _blame(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
     """A stop on the way to a rollback that the watchdog asked for is a failure: the agent was offline."""
     request = ledger.next_request()
     is_blamed = request is not None and (request["verb"], request["target"]) == (policy.OFFLINE, begun.id)
@@ -126,10 +126,10 @@ def _blame(ledger: Ledger, begun: launch.Launch, ending: Ending) -> None:
         ending.end, ending.trigger, ending.reason = policy.FAILED, policy.OFFLINE, request["reason"]
 
 
-def _begin(station: Station, ledger: Ledger, journal: Journal) -> launch.Launch:
+def _begin(context: Context, ledger: Ledger, journal: Journal) -> launch.Launch:
     """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
     try:
-        return disk_space.with_room(station, lambda: launch.begin(station, ledger, journal.warning), journal.warning)
+        return disk_space.with_room(context, lambda: launch.begin(context, ledger, journal.warning), journal.warning)
     except launch.LaunchRefused:
         raise
     except (AgentctlError, OSError, sqlite3.Error) as error:
@@ -147,7 +147,7 @@ def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> Non
         return
 
 
-def exit_status(ending: Ending) -> int:
+def exit_status(ending: LaunchResult) -> int:
     """Translate how the agent ended into the unit's exit status, truthfully."""
     if ending.end == policy.STOPPED:
         return 0
@@ -158,10 +158,10 @@ def exit_status(ending: Ending) -> int:
     return ending.exit_status or 1
 
 
-def _record(station: Station, ledger: Ledger, begun: launch.Launch, ending: Ending, journal: Journal) -> None:
+def _record(context: Context, ledger: Ledger, begun: launch.Launch, ending: LaunchResult, journal: Journal) -> None:
     """Write how it ended: the evidence first, then the line that makes it count."""
     if ending.end not in (policy.STOPPED, policy.ASKED):
-        keep_evidence(station, begun, ending)
+        keep_evidence(context, begun, ending)
     with ledger.transaction():
         _refund(ledger, begun, ending)
         writers.end_launch(
@@ -179,7 +179,7 @@ def _record(station: Station, ledger: Ledger, begun: launch.Launch, ending: Endi
     journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
 
 
-def _refund(ledger: Ledger, begun: launch.Launch, ending: Ending) -> None:
+def _refund(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
     """A stop by a human or a reboot is no failure of the agent's, so it does not use up a trial's try."""
     generation = ledger.generation(begun.generation["number"])
     is_stop = ending.end == policy.STOPPED and not ending.by_agent
@@ -188,9 +188,9 @@ def _refund(ledger: Ledger, begun: launch.Launch, ending: Ending) -> None:
         writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
 
 
-def keep_evidence(station: Station, begun: launch.Launch, ending: Ending) -> None:
+def keep_evidence(context: Context, begun: launch.Launch, ending: LaunchResult) -> None:
     """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
-    folder = station.launch_dir(begun.id)
+    folder = context.launch_dir(begun.id)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(f"{folder}/pane.txt", "w", encoding="utf-8", errors="replace") as file:

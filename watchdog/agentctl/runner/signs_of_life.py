@@ -7,7 +7,7 @@ import errno
 import os
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core.errors import CommandFailed
 from ..host import command, procfs
 from ..ledger import writers
@@ -15,12 +15,12 @@ from ..runtime.status_file import LEAST_SECONDS_BETWEEN
 from .heartbeat import Judge
 
 
-class Life:
+class SignsOfLife:
     """What the session knows of how the agent is: ready since when, its last heartbeat, what did not count."""
 
     def __init__(self, session) -> None:
         self.session = session
-        heartbeat = session.station.config.heartbeat
+        heartbeat = session.context.config.heartbeat
         self.judge = Judge(
             timeout_seconds=heartbeat.timeout,
             longest_wait_seconds=heartbeat.longest_wait,
@@ -53,7 +53,7 @@ class Life:
     def silence(self) -> tuple[str, str]:
         """Return the trigger and the reason of an end that was made because nothing was heard for too long."""
         if self.ready_at is None:
-            return "not-ready", f"it was not ready within {self.session.station.config.agent.ready_timeout:g}s"
+            return "not-ready", f"it was not ready within {self.session.context.config.agent.ready_timeout:g}s"
         silent = time.time() - (self.last_beat_at or self.ready_at)
         reason = f"no heartbeat for {silent:.1f}s (limit {self.judge.timeout_seconds:g}s)"
         return "watchdog", f"{reason}; {self.notes[-1]}" if self.notes else reason
@@ -107,23 +107,23 @@ BEAT = {"WATCHDOG": "1"}
 READY = {"READY": "1"}
 
 
-def make_probe(station: Station, session) -> Probe | None:
+def make_probe(context: Context, session) -> Probe | None:
     """Start what `heartbeat.from` and `agent.ready` ask for; None where the agent does all by itself."""
-    source, ready = station.config.heartbeat.from_, station.config.agent.ready
-    posts = source == "notify" or (source == "http" and not station.config.heartbeat.url)
+    source, ready = context.config.heartbeat.from_, context.config.agent.ready
+    posts = source == "notify" or (source == "http" and not context.config.heartbeat.url)
     if posts and ready == "notify":
         return None
-    return Probe(station, session)
+    return Probe(context, session)
 
 
 class Probe:
     """Looks at one agent at a quarter of its timeout, like a heartbeat would come."""
 
-    def __init__(self, station: Station, session) -> None:
-        self.station, self.session = station, session
-        self.source = station.config.heartbeat.from_
-        self.ready = station.config.agent.ready
-        self.every_seconds = max(0.05, min(station.config.heartbeat.timeout / 4, 10.0))
+    def __init__(self, context: Context, session) -> None:
+        self.context, self.session = context, session
+        self.source = context.config.heartbeat.from_
+        self.ready = context.config.agent.ready
+        self.every_seconds = max(0.05, min(context.config.heartbeat.timeout / 4, 10.0))
         self.began = time.monotonic()
         self.file_seen_at = self._file_time()  # an old file is no sign of this launch
         self.output_seen_at = self.began
@@ -133,7 +133,7 @@ class Probe:
         if self.source in ("hook", "process"):
             from .wedged import Wedge  # most agents need none of it
 
-            session.wedge = Wedge(station, session)
+            session.wedge = Wedge(context, session)
             session.life.judge.phase = "idle"  # until a hook says that it has something to do
             self.store_seen = self._store()
         self.look()
@@ -167,12 +167,12 @@ class Probe:
         elif self.source == "output" and self.session.feed.last_output_at > self.output_seen_at:
             self.output_seen_at = self.session.feed.last_output_at
             self.session.life.hear(meaning)
-        elif self.source == "http" and self.station.config.heartbeat.url:
+        elif self.source == "http" and self.context.config.heartbeat.url:
             self._ask_address(meaning)
         elif self.source in ("hook", "process"):
             self._look_for_work(meaning)
         elif self.source == "command":
-            self._run(list(self.station.config.heartbeat.command), meaning)
+            self._run(list(self.context.config.heartbeat.command), meaning)
 
     def _look_for_work(self, meaning: dict[str, str]) -> None:
         """An idle agent is well while its process is there; a busy one while its hooks speak or its session grows."""
@@ -190,8 +190,8 @@ class Probe:
     def _store(self) -> tuple:
         from .resumption import newest_change, read_session, with_session
 
-        patterns = with_session(self.station.config.resume.store, read_session(self.station))
-        return newest_change(patterns, self.station.state_dir, self.station.home)
+        patterns = with_session(self.context.config.resume.store, read_session(self.context))
+        return newest_change(patterns, self.context.state_dir, self.context.home)
 
     def _ask_address(self, meaning: dict[str, str]) -> None:
         """Ask the agent's own health address; the next look ends one that got no answer."""
@@ -203,7 +203,7 @@ class Probe:
             if is_well:
                 self.session.life.hear(meaning)
 
-        look = HttpLook(self.station.config.heartbeat.url, self.session.loop, answered)
+        look = HttpLook(self.context.config.heartbeat.url, self.session.loop, answered)
         self.look_under_way = look if look.is_open else None
 
     def _file_changed(self) -> bool:
@@ -217,7 +217,7 @@ class Probe:
         if self.source != "file":
             return 0
         try:
-            return os.stat(os.path.join(self.station.state_dir, self.station.config.heartbeat.file)).st_mtime_ns
+            return os.stat(os.path.join(self.context.state_dir, self.context.config.heartbeat.file)).st_mtime_ns
         except OSError:
             return 0
 

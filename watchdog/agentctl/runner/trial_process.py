@@ -12,40 +12,40 @@ import os
 import sys
 
 from ..config import toml_file
-from ..config.context import Station
+from ..config.context import Context
 from ..core import fast_json
 from ..core.errors import AgentctlError, in_words
 from ..runtime.sandbox import bring_state, outside, seclude, take_state
-from .trial_session import Teller, Trial, begin, candidate, hold
+from .trial_loop import Trial, TrialReport, begin, candidate, hold
 
 
 def main(name: str, plan_path: str) -> int:
     """Run one trial by its plan; return 0 if the candidate held."""
     with open(plan_path, encoding="utf-8") as file:
         plan = fast_json.loads(file.read())
-    teller = Teller(os.dup(1))
+    teller = TrialReport(os.dup(1))
     _log_to(plan["log"])
     held = os.open(plan["folder"], os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
     fcntl.flock(held, fcntl.LOCK_EX)  # so that the next trial does not take this one for a leftover
     if "image" in plan:
-        from . import trial_session
+        from . import trial_loop
 
-        return _verdict_of(teller, lambda: trial_session.main(name, plan, teller))
+        return _verdict_of(teller, lambda: trial_loop.main(name, plan, teller))
     return _verdict_of(teller, lambda: _on_host(name, plan, teller))
 
 
-def _on_host(name: str, plan: dict, teller: Teller) -> int:
+def _on_host(name: str, plan: dict, teller: TrialReport) -> int:
     take_state(plan, plan["extra"])
     lacks = seclude(plan)
     if lacks:
         teller.tell(lacks=lacks)
     extra = [] if lacks else plan["extra"]
     bring_state(plan, extra)
-    station = open_station(name, plan, outside(extra))
-    return hold(station, plan, teller, lambda ledger: Trial(station, ledger, begin(ledger, plan), plan, teller))
+    context = open_context(name, plan, outside(extra))
+    return hold(context, plan, teller, lambda ledger: Trial(context, ledger, begin(ledger, plan), plan, teller))
 
 
-def _verdict_of(teller: Teller, work) -> int:
+def _verdict_of(teller: TrialReport, work) -> int:
     try:
         return work()
     except (AgentctlError, OSError) as error:
@@ -53,7 +53,7 @@ def _verdict_of(teller: Teller, work) -> int:
         return 1
 
 
-def open_station(name: str, plan: dict, aside: list[str]) -> Station:
+def open_context(name: str, plan: dict, aside: list[str]) -> Context:
     """Open the candidate with what it finds and writes in the copy of its state, and in the folders `aside`."""
     given = toml_file.load_last_valid(plan["config"], plan["cache"])[0]
     copy = f"{plan['folder']}/state"

@@ -9,7 +9,7 @@ from ..core.errors import CommandFailed
 from ..host import procfs
 from ..recovery import policy
 from . import resumption
-from .launch_result import Ending
+from .launch_result import LaunchResult
 
 LONGEST_COMMAND = 200
 
@@ -17,8 +17,8 @@ LONGEST_COMMAND = 200
 class Wedge:
     """The steps of one launch against its wedges."""
 
-    def __init__(self, station, session) -> None:
-        self.station, self.session = station, session
+    def __init__(self, context, session) -> None:
+        self.context, self.session = context, session
         self.silence: float | None = None  # the last sign of life of the silence that is dealt with
         self.taken: list[str] = []
         self.interrupts = 0
@@ -41,11 +41,11 @@ class Wedge:
         """Tell whether the present silence is a wedge: busy, no progress, and steps were taken."""
         return bool(self.taken) and self.silence == self.session.life.judge.last_counted_at
 
-    def ended(self, ending: Ending) -> Ending:
+    def ended(self, ending: LaunchResult) -> LaunchResult:
         """Return how it ended, with the wedge as the reason where SIGTERM was ours."""
         if not self.is_under_way() or TERMINATE not in self.taken:
             return ending
-        return Ending(
+        return LaunchResult(
             policy.FAILED,
             "wedged",
             f"{self.reason()}; SIGTERM ended it",
@@ -63,7 +63,7 @@ class Wedge:
     # -- the steps --------------------------------------------------------------------------------------------
 
     def _may_interrupt(self) -> bool:
-        return bool(self.station.config.heartbeat.interrupt) and self.interrupts < MOST_INTERRUPTS
+        return bool(self.context.config.heartbeat.interrupt) and self.interrupts < MOST_INTERRUPTS
 
     def _evidence(self, silent: float) -> None:
         """Keep what runs and what it waits for, while it can still be seen."""
@@ -73,7 +73,7 @@ class Wedge:
 
     def _interrupt(self, silent: float) -> None:
         """Press the key that ends a turn, and say why it was pressed."""
-        key = self.station.config.heartbeat.interrupt
+        key = self.context.config.heartbeat.interrupt
         self.interrupts += 1
         self.session.life.notes.append(f"busy without progress: {key} was pressed")
         self.session.journal.warning(f"agentctl: busy without progress; pressing {key}")
@@ -82,10 +82,10 @@ class Wedge:
         except CommandFailed as error:
             self.session.journal.warning(f"agentctl: {key} could not be pressed: {error.message}")
             return
-        if self.station.config.resume.message != "none":
+        if self.context.config.resume.message != "none":
             message = resumption.compose_interrupt(silent, key)
             self.session.loop.set_timer(
-                "message", self.station.config.resume.after, lambda: resumption.type_message(self.session, message)
+                "message", self.context.config.resume.after, lambda: resumption.type_message(self.session, message)
             )
 
     def _terminate(self, _silent: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core.paths import SYSTEM
 from ..runner.launch import Launch
 from ..state import history
@@ -13,45 +13,45 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def build_environment(station: Station, launch: Launch, ours: dict[str, str]) -> dict[str, str]:
+def build_environment(context: Context, launch: Launch, ours: dict[str, str]) -> dict[str, str]:
     """Build the agent's environment for one launch (DESIGN: the contract with the agent)."""
-    settings = station.config
+    settings = context.config
     passed = set(PASSED_ON) | set(settings.agent.pass_environment)
-    if station.user is None:
+    if context.user is None:
         passed |= {"HOME", "USER", "LOGNAME", "SHELL"}
     env = {name: value for name, value in ours.items() if name in passed}
     env.setdefault("PATH", DEFAULT_PATH)
-    if station.user is not None:
-        env.update(HOME=station.user.home, USER=station.user.name, LOGNAME=station.user.name, SHELL="/bin/sh")
+    if context.user is not None:
+        env.update(HOME=context.user.home, USER=context.user.name, LOGNAME=context.user.name, SHELL="/bin/sh")
     env["TERM"] = "tmux-256color"
     env.update(settings.agent.environment)
-    env.update(_contract(station, launch))
+    env.update(_contract(context, launch))
     return env
 
 
-def _contract(station: Station, launch: Launch) -> dict[str, str]:
-    places, settings = station.places, station.config
+def _contract(context: Context, launch: Launch) -> dict[str, str]:
+    paths, settings = context.paths, context.config
     env = {
-        "AGENT_NAME": places.name,
+        "AGENT_NAME": paths.name,
         "AGENT_GENERATION": str(launch.generation["number"]),
         "AGENT_COMMIT": launch.generation["commit_id"],
         "AGENT_LAUNCH_ID": launch.id,
-        "AGENT_CODE_DIR": station.code_dir,
-        "AGENT_STATE_DIR": station.state_dir,
-        "AGENT_TASK_FILE": station.task_path,
-        "AGENT_HISTORY_FILE": station.history_path,
-        "AGENT_API_URL": f"http+unix://{places.api_socket_path.replace('/', '%2F')}",
-        "AGENT_TOKEN_FILE": places.token_path,
-        "NOTIFY_SOCKET": places.notify_socket_path,
+        "AGENT_CODE_DIR": context.code_dir,
+        "AGENT_STATE_DIR": context.state_dir,
+        "AGENT_TASK_FILE": context.task_path,
+        "AGENT_HISTORY_FILE": context.history_path,
+        "AGENT_API_URL": f"http+unix://{paths.api_socket_path.replace('/', '%2F')}",
+        "AGENT_TOKEN_FILE": paths.token_path,
+        "NOTIFY_SOCKET": paths.notify_socket_path,
         "WATCHDOG_USEC": str(int(settings.heartbeat.timeout * 1e6)),
     }
-    if places.scope == SYSTEM:
+    if paths.scope == SYSTEM:
         env["AGENTCTL_SCOPE"] = SYSTEM  # `agentctl` inside the agent means this agent, whoever it runs as
-    if places.root:
-        env["AGENTCTL_ROOT"] = places.root
-    if os.path.exists(station.brief_path):
-        env["AGENT_BRIEF_FILE"] = station.brief_path
-    if has_something_to_resume(station):
+    if paths.root:
+        env["AGENTCTL_ROOT"] = paths.root
+    if os.path.exists(context.brief_path):
+        env["AGENT_BRIEF_FILE"] = context.brief_path
+    if has_something_to_resume(context):
         env["AGENT_RESUMED"] = "1"
     return env
 
@@ -65,12 +65,12 @@ def keeps_own_sessions(settings) -> bool:
     )
 
 
-def has_something_to_resume(station: Station) -> bool:
+def has_something_to_resume(context: Context) -> bool:
     """Tell whether there is a task or a history."""
-    return os.path.exists(station.task_path) or bool(history.tail(station.history_path, 1))
+    return os.path.exists(context.task_path) or bool(history.tail(context.history_path, 1))
 
 
-def choose_command(station: Station, env: dict[str, str]) -> list[str]:
+def choose_command(context: Context, env: dict[str, str]) -> list[str]:
     """Choose what to start where `[resume]` says nothing: the resume command where there is something to resume."""
-    agent = station.config.agent
+    agent = context.config.agent
     return list(agent.resume_command if env.get("AGENT_RESUMED") and agent.resume_command else agent.command)

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from ..config.context import Lock, Station
+from ..config.context import Context, Lock
 from ..core.errors import EXIT_LOCK_HELD, EXIT_NO_STORAGE, AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..host import command, procfs
@@ -27,8 +27,8 @@ PR_SET_CHILD_SUBREAPER = 36
 class Supervisor:
     """One agent, supervised in the foreground."""
 
-    def __init__(self, station: Station, name: str, say) -> None:
-        self.station, self.name, self.say = station, name, say
+    def __init__(self, context: Context, name: str, say) -> None:
+        self.context, self.name, self.say = context, name, say
         self.is_stopping = False
         self.wants_rollback = False
         self.running: command.Running | None = None
@@ -36,18 +36,18 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep the agent alive until a signal ends it or it is halted; return the exit status."""
-        places = self.station.places
-        os.makedirs(places.runtime_dir, mode=0o755, exist_ok=True)
-        with Lock(f"{places.data_dir}/supervise.lock", f"a supervisor of '{self.name}'").take():
+        paths = self.context.paths
+        os.makedirs(paths.runtime_dir, mode=0o755, exist_ok=True)
+        with Lock(f"{paths.data_dir}/supervise.lock", f"a supervisor of '{self.name}'").take():
             _adopt_orphans()
             self._listen()
-            self.receiver = NotifyReceiver(f"{places.runtime_dir}/supervise.sock", 0o600)
-            with open(places.supervisor_pid_path, "w") as file:
+            self.receiver = NotifyReceiver(f"{paths.runtime_dir}/supervise.sock", 0o600)
+            with open(paths.supervisor_pid_path, "w") as file:
                 file.write(f"{os.getpid()}\n")
             try:
                 return self._keep_alive()
             finally:
-                os.unlink(places.supervisor_pid_path)
+                os.unlink(paths.supervisor_pid_path)
                 self.receiver.close()
 
     def _keep_alive(self) -> int:
@@ -75,7 +75,7 @@ class Supervisor:
     # -- the runner under watch -----------------------------------------------------------------------------
 
     def _run_runner(self) -> int:
-        settings = self.station.config
+        settings = self.context.config
         running = self._start("runner")
         ended = os.pidfd_open(running.pid)
         limit = settings.agent.ready_timeout
@@ -127,7 +127,7 @@ class Supervisor:
                 self.is_stopping = True
             else:
                 continue
-            grace = self.station.config.agent.stop_grace + STOP_MARGIN_SECONDS
+            grace = self.context.config.agent.stop_grace + STOP_MARGIN_SECONDS
             self.ends_by = self.ends_by or time.monotonic() + grace
             procfs.signal_quietly(running.pid, signal.SIGTERM)
 
@@ -192,14 +192,14 @@ class Supervisor:
     def _find_left_over(self) -> list[int]:
         """List the processes that name the agent, and every child: orphans come to us, whatever they forgot."""
         named = [
-            p for p in procfs.with_variable("AGENT_NAME", self.name) if _is_of_a_launch(p, self.station.places.root)
+            p for p in procfs.with_variable("AGENT_NAME", self.name) if _is_of_a_launch(p, self.context.paths.root)
         ]
         return [*named, *(p for p in procfs.children(os.getpid()) if p not in named)]
 
     def _alert(self) -> None:
         from ..host.alert_command import send
 
-        send(self.station, "halted")
+        send(self.context, "halted")
 
     def _listen(self) -> None:
         self.wakeup, write_end = os.pipe()

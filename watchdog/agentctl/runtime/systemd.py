@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable, shipped
 from ..core.errors import AgentctlError, CommandFailed
-from ..core.paths import ENTRY_PATH, PACKAGE_DIR, SYSTEM, USER, Places
+from ..core.paths import ENTRY_PATH, PACKAGE_DIR, SYSTEM, USER, AgentPaths
 from ..host import command
 
 PROGRAM = "/usr/bin/systemctl"
@@ -19,42 +19,42 @@ def is_running() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
-def run(places: Places, *words: str, check: bool = True, limit_seconds: float = 600) -> command.Result:
+def run(paths: AgentPaths, *words: str, check: bool = True, limit_seconds: float = 600) -> command.Result:
     """Run systemctl for the manager that holds this agent's units."""
-    scope = ["--user"] if places.scope == USER else []
+    scope = ["--user"] if paths.scope == USER else []
     return command.run([PROGRAM, *scope, *words], env=dict(os.environ), check=check, limit_seconds=limit_seconds)
 
 
-def restart_without_waiting(places: Places) -> None:
+def restart_without_waiting(paths: AgentPaths) -> None:
     """Ask for a restart from inside the unit: the job lives in the manager, the caller does not."""
-    run(places, "restart", "--no-block", places.unit, limit_seconds=30)
+    run(paths, "restart", "--no-block", paths.unit, limit_seconds=30)
 
 
-def start_rollback_without_waiting(places: Places) -> None:
+def start_rollback_without_waiting(paths: AgentPaths) -> None:
     """Start the one-shot from inside the agent's unit, which it stops."""
-    run(places, "start", "--no-block", places.rollback_unit, limit_seconds=30)
+    run(paths, "start", "--no-block", paths.rollback_unit, limit_seconds=30)
 
 
-def start_rollback(places: Places) -> None:
+def start_rollback(paths: AgentPaths) -> None:
     """Start the one-shot and wait for its end."""
-    run(places, "start", places.rollback_unit, check=False, limit_seconds=1800)
+    run(paths, "start", paths.rollback_unit, check=False, limit_seconds=1800)
 
 
-def has_unit(places: Places) -> bool:
+def has_unit(paths: AgentPaths) -> bool:
     """Tell whether the agent's unit is installed."""
     if not is_running() or not os.access(PROGRAM, os.X_OK):
         return False
-    shown = run(places, "show", "--property=LoadState", "--value", places.unit, check=False, limit_seconds=30)
+    shown = run(paths, "show", "--property=LoadState", "--value", paths.unit, check=False, limit_seconds=30)
     return shown.status == 0 and shown.text.strip() == "loaded"
 
 
-def act(places: Places, verb: str) -> None:
+def act(paths: AgentPaths, verb: str) -> None:
     """Start or stop the agent's unit; raise AgentctlError with where to look."""
     try:
-        run(places, verb, places.unit)
+        run(paths, verb, paths.unit)
     except CommandFailed as error:
         raise AgentctlError(
-            f"systemctl {verb} {places.unit}: {error.message}", "'agentctl why' and 'agentctl logs' tell what happened"
+            f"systemctl {verb} {paths.unit}: {error.message}", "'agentctl why' and 'agentctl logs' tell what happened"
         ) from error
 
 
@@ -70,47 +70,47 @@ DROP_IN = "50-agentctl.conf"
 STOP_MARGIN_SECONDS = 15.0
 
 
-def unit_dir(station: Station) -> str:
+def unit_dir(context: Context) -> str:
     """Where the units go."""
-    if station.places.scope == SYSTEM:
+    if context.paths.scope == SYSTEM:
         return "/etc/systemd/system"
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return f"{base}/systemd/user"
 
 
-def install(station: Station, *, enable: bool = True, has_watchdog: bool = True) -> list[str]:
+def install(context: Context, *, enable: bool = True, has_watchdog: bool = True) -> list[str]:
     """Write units and drop-ins, reload the manager, enable agent and watchdog; return the files written."""
-    folder = unit_dir(station)
+    folder = unit_dir(context)
     os.makedirs(folder, exist_ok=True)
-    written, is_new = [], not os.path.exists(f"{folder}/{station.places.prune_timer}")
+    written, is_new = [], not os.path.exists(f"{folder}/{context.paths.prune_timer}")
     for template in (*UNITS, *((WATCHDOG,) if has_watchdog else ())):
-        name = rename(template, station.places.name)
+        name = rename(template, context.paths.name)
         path = f"{folder}/{name}"
-        durable.write(path, render(template, station).encode())
+        durable.write(path, render(template, context).encode())
         written.append(path)
         if template.endswith(".service"):
             os.makedirs(f"{path}.d", exist_ok=True)
-            durable.write(f"{path}.d/{DROP_IN}", drop_in(template, station).encode())
+            durable.write(f"{path}.d/{DROP_IN}", drop_in(template, context).encode())
             written.append(f"{path}.d/{DROP_IN}")
     if is_running():
-        run(station.places, "daemon-reload")
+        run(context.paths, "daemon-reload")
         if enable:
-            run(station.places, "enable", station.places.unit)
+            run(context.paths, "enable", context.paths.unit)
             if is_new:  # who has switched it off since, meant it
-                run(station.places, "enable", "--now", station.places.prune_timer)
+                run(context.paths, "enable", "--now", context.paths.prune_timer)
             if has_watchdog:
-                run(station.places, "enable", station.places.watchdog_unit)
+                run(context.paths, "enable", context.paths.watchdog_unit)
     return written
 
 
-def uninstall(station: Station) -> list[str]:
+def uninstall(context: Context) -> list[str]:
     """Stop and disable the agent, remove the unit files; return them."""
-    folder, removed = unit_dir(station), []
+    folder, removed = unit_dir(context), []
     if is_running():
-        run(station.places, "disable", "--now", station.places.watchdog_unit, check=False)
-        run(station.places, "disable", "--now", station.places.unit, station.places.prune_timer, check=False)
+        run(context.paths, "disable", "--now", context.paths.watchdog_unit, check=False)
+        run(context.paths, "disable", "--now", context.paths.unit, context.paths.prune_timer, check=False)
     for template in (*UNITS, WATCHDOG):
-        path = f"{folder}/{rename(template, station.places.name)}"
+        path = f"{folder}/{rename(template, context.paths.name)}"
         for file in (f"{path}.d/{DROP_IN}", path):
             if os.path.exists(file):
                 os.unlink(file)
@@ -118,7 +118,7 @@ def uninstall(station: Station) -> list[str]:
         if os.path.isdir(f"{path}.d") and not os.listdir(f"{path}.d"):
             os.rmdir(f"{path}.d")
     if is_running():
-        run(station.places, "daemon-reload")
+        run(context.paths, "daemon-reload")
     return removed
 
 
@@ -129,13 +129,13 @@ def rename(text: str, name: str) -> str:
     return text
 
 
-def render(template: str, station: Station) -> str:
+def render(template: str, context: Context) -> str:
     """Return the unit file of `systemd/` for this agent and scope."""
-    name = station.places.name
+    name = context.paths.name
     text = _template(template)
     if name != "agent":
         text = rename(text, name).replace("agentctl/agent\n", f"agentctl/{name}\n").replace('"agent"', f'"{name}"')
-    if station.places.scope != SYSTEM:
+    if context.paths.scope != SYSTEM:
         text = text.replace("WantedBy=multi-user.target", "WantedBy=default.target")
         text = "\n".join(line for line in text.split("\n") if not line.startswith(NOT_FOR_USERS))
     return text
@@ -146,37 +146,37 @@ NOT_FOR_USERS = ("OOMScoreAdjust=-", "Nice=-", "Protect", "Private", "ReadWriteP
                  "IPAddress")  # fmt: skip
 
 
-def drop_in(template: str, station: Station) -> str:
+def drop_in(template: str, context: Context) -> str:
     """Say what agent.toml and this installation add to a unit."""
     part = PARTS.get(template)
     lines = [
-        f"# Written by 'agentctl install' from {station.places.config_path}; changes here are lost.",
+        f"# Written by 'agentctl install' from {context.paths.config_path}; changes here are lost.",
         "",
         "[Service]",
         "ExecStart=",
     ]
-    if part in ("runner", "rollback") and station.slots.is_mounted:
-        lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(station.code_dir, has_variables=False)}", ""]
-    if part in ("runner", "rollback") and station.is_contained:
+    if part in ("runner", "rollback") and context.slots.is_mounted:
+        lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(context.code_dir, has_variables=False)}", ""]
+    if part in ("runner", "rollback") and context.is_contained:
         lines[2:2] = ["[Unit]", "Wants=docker.service", "After=docker.service", ""]
     if part:
         flags = "-I" if template == WATCHDOG else "-I -S"  # it alone needs site packages
-        lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(ENTRY_PATH)} {part} {station.places.name}")
+        lines.append(f"ExecStart={_quoted(sys.executable)} {flags} {_quoted(ENTRY_PATH)} {part} {context.paths.name}")
     else:
         lines.append(
-            f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(PACKAGE_DIR + '/rescue.py')} {station.places.name}"
+            f"ExecStart={_quoted(sys.executable)} -I -S {_quoted(PACKAGE_DIR + '/rescue.py')} {context.paths.name}"
         )
-    if station.places.root:
-        lines.append(f"Environment=AGENTCTL_ROOT={_quoted(station.places.root, has_variables=False)}")
+    if context.paths.root:
+        lines.append(f"Environment=AGENTCTL_ROOT={_quoted(context.paths.root, has_variables=False)}")
     if template == "agent.service":
-        lines += _agent_settings(station)
-    if template == WATCHDOG and station.places.scope == SYSTEM:
-        lines += _watchdog_settings(station)
+        lines += _agent_settings(context)
+    if template == WATCHDOG and context.paths.scope == SYSTEM:
+        lines += _watchdog_settings(context)
     return "\n".join(lines) + "\n"
 
 
-def _agent_settings(station: Station) -> list[str]:
-    settings = station.config
+def _agent_settings(context: Context) -> list[str]:
+    settings = context.config
     stop = settings.agent.stop_grace + STOP_MARGIN_SECONDS
     lines = [
         f"WatchdogSec={settings.heartbeat.timeout:g}s",
@@ -184,17 +184,17 @@ def _agent_settings(station: Station) -> list[str]:
         f"TimeoutStopSec={stop:g}s",
     ]
     names = [n for n in settings.agent.pass_environment if n in os.environ]
-    if station.places.scope != SYSTEM and "PATH" in os.environ:
+    if context.paths.scope != SYSTEM and "PATH" in os.environ:
         names = ["PATH", *[n for n in names if n != "PATH"]]
     lines += [f"Environment={_quoted(n + '=' + os.environ[n], has_variables=False)}" for n in names]
     return lines
 
 
-def _watchdog_settings(station: Station) -> list[str]:
+def _watchdog_settings(context: Context) -> list[str]:
     """Let it write its data, and see what lies in /tmp where something of the agent's does."""
-    places = station.places
-    lines = [f"ReadWritePaths={_quoted('-' + places.data_dir, has_variables=False)}"]
-    is_in_tmp = any(path.startswith(("/tmp/", "/var/tmp/")) for path in (places.data_dir, station.state_dir))
+    paths = context.paths
+    lines = [f"ReadWritePaths={_quoted('-' + paths.data_dir, has_variables=False)}"]
+    is_in_tmp = any(path.startswith(("/tmp/", "/var/tmp/")) for path in (paths.data_dir, context.state_dir))
     return [*lines, "PrivateTmp=no"] if is_in_tmp else lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Lock, Station, new_id
+from ..config.context import Context, Lock, new_id
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError, is_full_disk
 from ..ledger.database import Ledger
@@ -19,49 +19,49 @@ SNAPSHOT_WAIT_SECONDS = 120.0  # for one that a person or the blessing takes at 
 UNSAVED_SECONDS = 1.0  # an agent that saves after every message is never this far behind
 
 
-def take_snapshot(station: Station) -> str:
+def take_snapshot(context: Context) -> str:
     """Snapshot the state folder; return the snapshot's id."""
-    with Lock(f"{station.places.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
-        ids = [i for i in snapshots.list_ids(station.places.snapshots_dir) if i.isdigit()]
+    with Lock(f"{context.paths.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=SNAPSHOT_WAIT_SECONDS):
+        ids = [i for i in snapshots.list_ids(context.paths.snapshots_dir) if i.isdigit()]
         snapshot = f"{(int(ids[-1]) if ids else 0) + 1:06d}"
         snapshots.take(
-            station.state_dir,
-            station.places.snapshots_dir,
+            context.state_dir,
+            context.paths.snapshots_dir,
             snapshot,
             previous=ids[-1] if ids else None,
-            extra=station.extra_state,
-            keep_patterns=station.config.state.keep,
+            extra=context.extra_state,
+            keep_patterns=context.config.state.keep,
         )
     return snapshot
 
 
 def restore(attempt) -> str:
     """Put the state back that belongs to the target generation; safe to repeat."""
-    station = attempt.station
+    context = attempt.context
     snapshot = _snapshot_to_restore(attempt)
-    replaced = f"{station.incident_dir(attempt.incident)}/replaced-{attempt.number}"
+    replaced = f"{context.incident_dir(attempt.incident)}/replaced-{attempt.number}"
     facts: dict[str, object] = {"snapshot": snapshot, "replaced": replaced}
     if not snapshot:
-        os.makedirs(station.state_dir, exist_ok=True)
+        os.makedirs(context.state_dir, exist_ok=True)
     else:
-        settings = station.config.state
+        settings = context.config.state
         report = snapshots.restore(
-            station.places.snapshots_dir,
+            context.paths.snapshots_dir,
             snapshot,
-            station.state_dir,
+            context.state_dir,
             settings.restore,
             replaced,
-            extra=station.extra_state,
+            extra=context.extra_state,
             keep=settings.keep,
         )
         facts.update(restored=report.restored[:50], removed=report.removed[:50])
     own = attempt.ledger.one(
         "SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'", attempt.incident, attempt.number
     )
-    facts["history"] = mend_history(station, replaced, not_from=own["detail"] if own else "")
-    facts["task"] = mend_task(station, attempt.reason)
+    facts["history"] = repair_history(context, replaced, not_from=own["detail"] if own else "")
+    facts["task"] = repair_task(context, attempt.reason)
     if attempt.rung == "golden without the task":
-        facts["task"] = _set_task_aside(station, replaced)
+        facts["task"] = _set_task_aside(context, replaced)
     return fast_json.dumps(facts)
 
 
@@ -75,81 +75,81 @@ def _snapshot_to_restore(attempt) -> str:
     return row["detail"] if row else ""
 
 
-def mend_history(station: Station, kept_dir: str, not_from: str = "") -> str:
+def repair_history(context: Context, kept_dir: str, not_from: str = "") -> str:
     """Make the history whole from the newest copies; one that has only grown since the last copy is left alone.
 
     `not_from` names a snapshot that was taken of the state that is being mended.
     """
-    path, root = station.history_path, station.places.snapshots_dir
+    path, root = context.history_path, context.paths.snapshots_dir
     ids = [i for i in snapshots.list_ids(root)[-20:] if i != not_from]
     copies = [c for i in reversed(ids) if os.path.exists(c := f"{root}/{i}/tree/history.jsonl")]
     has_grown = _has_only_grown(path, copies)
-    stored = history_repair.HistoryCopy(station.places.store_path, station.places.name)
+    stored = history_repair.HistoryCopy(context.paths.store_path, context.paths.name)
     try:
         found = stored.judge(path)
         if has_grown and found == history_repair.WHOLE:
             return "whole"
         if has_grown and found == history_repair.SHORT:
-            return _append_missing(station, stored)
+            return _append_missing(context, stored)
         if not copies and found == history_repair.WHOLE and not os.path.lexists(path):
             return "none"
-        return _mend_from(station, copies, stored, kept_dir)
+        return _repair_from(context, copies, stored, kept_dir)
     finally:
         stored.close()
 
 
-def complete_history(station: Station, kept_dir: str) -> str:
+def complete_history(context: Context, kept_dir: str) -> str:
     """Before a launch: give the agent's file what the watchdog's store has and the file has not."""
-    path = station.history_path
-    stored = history_repair.HistoryCopy(station.places.store_path, station.places.name)
+    path = context.history_path
+    stored = history_repair.HistoryCopy(context.paths.store_path, context.paths.name)
     try:
         found = stored.judge(path)
         if found == history_repair.WHOLE:
             return "whole"
         if found == history_repair.SHORT:
-            return _append_missing(station, stored)
-        root = station.places.snapshots_dir
+            return _append_missing(context, stored)
+        root = context.paths.snapshots_dir
         copies = [c for i in reversed(snapshots.list_ids(root)[-3:])
                   if os.path.exists(c := f"{root}/{i}/tree/history.jsonl")]  # fmt: skip
-        return _mend_from(station, copies, stored, kept_dir)
+        return _repair_from(context, copies, stored, kept_dir)
     finally:
         stored.close()
 
 
-def take_given_task(station: Station) -> None:
+def take_given_task(context: Context) -> None:
     """Put the task in place that was given with a restart; the one it replaces stays beside it."""
-    given = durable.read(station.places.given_task_path)
+    given = durable.read(context.paths.given_task_path)
     if given is None:
         return
-    present = _read_task(station.task_path)
+    present = _read_task(context.task_path)
     if present not in (None, given):
-        _keep_beside(station.task_path, present, "replaced")
-    durable.write(station.task_path, given, 0o644, station.owner)
-    os.unlink(station.places.given_task_path)
+        _keep_beside(context.task_path, present, "replaced")
+    durable.write(context.task_path, given, 0o644, context.owner)
+    os.unlink(context.paths.given_task_path)
 
 
-def _append_missing(station: Station, stored: history_repair.HistoryCopy) -> str:
-    missing = stored.missing(station.history_path)
+def _append_missing(context: Context, stored: history_repair.HistoryCopy) -> str:
+    missing = stored.missing(context.history_path)
     if not missing:
         return "whole"
-    history.append_lines(station.history_path, missing)
-    _give_to_agent(station, station.history_path)
+    history.append_lines(context.history_path, missing)
+    _give_to_agent(context, context.history_path)
     return "completed"
 
 
-def _mend_from(station: Station, copies: list[str], stored: history_repair.HistoryCopy, kept_dir: str) -> str:
+def _repair_from(context: Context, copies: list[str], stored: history_repair.HistoryCopy, kept_dir: str) -> str:
     """Make the file the union of itself, the snapshots' copies and the watchdog's."""
-    path = station.history_path
+    path = context.history_path
     os.makedirs(kept_dir, mode=0o700, exist_ok=True)
-    os.makedirs(station.state_dir, exist_ok=True)
+    os.makedirs(context.state_dir, exist_ok=True)
     exported = f"{kept_dir}/stored.jsonl"
     try:
         more = [exported] if stored.judge(path) != history_repair.WHOLE and stored.export(exported) else []
-        history_repair.mend(path, [*more, *copies], keep_damaged_as=f"{kept_dir}/history.jsonl.damaged")
+        history_repair.repair(path, [*more, *copies], keep_damaged_as=f"{kept_dir}/history.jsonl.damaged")
     finally:
         if os.path.exists(exported):
             os.unlink(exported)
-    _give_to_agent(station, path)
+    _give_to_agent(context, path)
     return "mended"
 
 
@@ -187,15 +187,15 @@ def _bytes_before(path: str, end: int) -> bytes:
         return file.read(min(end, SEAM_BYTES))
 
 
-def mend_task(station: Station, why: str) -> str:
+def repair_task(context: Context, why: str) -> str:
     """Rebuild `current_task.md` from the history where it is missing or damaged though there is something to resume."""
-    path = station.task_path
+    path = context.task_path
     present = _read_task(path)
     is_whole = present is not None and task.is_task(present)
-    if is_whole and not _is_behind(station):
+    if is_whole and not _is_behind(context):
         return "whole"
-    messages = history.tail(station.history_path, 20)
-    version = _last_task(station.places.snapshots_dir)
+    messages = history.tail(context.history_path, 20)
+    version = _last_task(context.paths.snapshots_dir)
     if not messages and version is None and present is None:
         return "none"
     if is_whole:
@@ -204,13 +204,13 @@ def mend_task(station: Station, why: str) -> str:
         _keep_beside(path, present)
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    durable.write(path, task.rebuild(version, messages, why, at).encode(), 0o644, station.owner)
+    durable.write(path, task.rebuild(version, messages, why, at).encode(), 0o644, context.owner)
     return "rebuilt"
 
 
-def pending_actions(station: Station) -> list[str]:
+def pending_actions(context: Context) -> list[str]:
     """Return what is unfinished in the agent's task, nothing where there is none that can be read."""
-    data = durable.read(station.task_path)
+    data = durable.read(context.task_path)
     if data is None or not task.is_task(data):
         return []
     return [text for done, text in task.parse_bytes(data).pending if not done]
@@ -229,11 +229,11 @@ def make_way(path: str) -> None:
     os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
 
 
-def _is_behind(station: Station) -> bool:
+def _is_behind(context: Context) -> bool:
     """Tell whether the conversation went on after the task was saved last: the agent died without saving."""
     try:
-        saved_at = os.stat(station.task_path).st_mtime
-        return os.stat(station.history_path).st_mtime - saved_at > UNSAVED_SECONDS
+        saved_at = os.stat(context.task_path).st_mtime
+        return os.stat(context.history_path).st_mtime - saved_at > UNSAVED_SECONDS
     except OSError:
         return False
 
@@ -254,19 +254,19 @@ def _keep_beside(path: str, data: bytes, why: str = "damaged") -> None:
     durable.write(f"{path}.{why}-{number}", data, 0o600)
 
 
-def _set_task_aside(station: Station, kept_dir: str) -> str:
+def _set_task_aside(context: Context, kept_dir: str) -> str:
     """The last rung runs without the resumed task: perhaps it is what breaks the agent."""
-    if os.path.exists(station.task_path):
+    if os.path.exists(context.task_path):
         os.makedirs(kept_dir, mode=0o700, exist_ok=True)
-        data = durable.read(station.task_path) or b""
+        data = durable.read(context.task_path) or b""
         durable.write(f"{kept_dir}/current_task.md", data, 0o600)
-        os.unlink(station.task_path)
+        os.unlink(context.task_path)
     return f"set aside in {kept_dir}"
 
 
-def _give_to_agent(station: Station, path: str) -> None:
-    if station.owner and os.path.exists(path):
-        os.chown(path, *station.owner, follow_symlinks=False)
+def _give_to_agent(context: Context, path: str) -> None:
+    if context.owner and os.path.exists(path):
+        os.chown(path, *context.owner, follow_symlinks=False)
 
 
 LOOKED_AT = 20  # snapshots, the newest first: one that was taken after the loss is as empty
@@ -278,15 +278,15 @@ EMPTIED = "the state folder was emptied while the agent ran"
 SHORTER = "the history got shorter than it was"
 
 
-def keep_before_launch(station: Station, ledger: Ledger, say) -> str:
+def keep_before_launch(context: Context, ledger: Ledger, say) -> str:
     """Return a fresh snapshot, '' where there is no room: an agent without one is better than one that does not run."""
-    brought = bring_back(station, f"{station.places.incidents_dir}/state-{new_id()}")
+    brought = bring_back(context, f"{context.paths.incidents_dir}/state-{new_id()}")
     if brought:
         say(f"agentctl: {brought}")
         with ledger.transaction():
             _note(ledger, brought, ledger.open_incident())
     try:
-        return take_snapshot(station)
+        return take_snapshot(context)
     except AgentctlError as error:
         if not is_full_disk(error):
             raise
@@ -301,14 +301,14 @@ def _note(ledger: Ledger, brought: str, incident: dict | None) -> None:
         ledger.add_evidence(incident["id"], state_lost=brought)
 
 
-def mend_before_restart(attempt, say) -> str:
+def repair_before_restart(attempt, say) -> str:
     """Bring back what is lost and mend the task: all that a plain restart does to the state."""
     _bring_back_in(attempt, say)
-    return mend_task(attempt.station, attempt.reason)
+    return repair_task(attempt.context, attempt.reason)
 
 
 def _bring_back_in(attempt, say) -> None:
-    brought = bring_back(attempt.station, f"{attempt.station.incident_dir(attempt.incident)}/state-{attempt.number}")
+    brought = bring_back(attempt.context, f"{attempt.context.incident_dir(attempt.incident)}/state-{attempt.number}")
     if brought:
         say(f"agentctl: {brought}")
         attempt.write_with_end(lambda: _note(attempt.ledger, brought, {"id": attempt.incident}))
@@ -319,7 +319,7 @@ def keep(attempt, say) -> str:
     _bring_back_in(attempt, say)
     try:
         if not attempt.is_short:
-            return take_snapshot(attempt.station)
+            return take_snapshot(attempt.context)
     except (AgentctlError, OSError) as error:
         if not is_full_disk(error):
             raise
@@ -330,22 +330,22 @@ def keep(attempt, say) -> str:
     return ""
 
 
-def bring_back(station: Station, kept_dir: str) -> str:
+def bring_back(context: Context, kept_dir: str) -> str:
     """Bring back what is lost; return what was done in words, '' where nothing is lost."""
-    root = station.places.snapshots_dir
-    _make_way(station.state_dir)
-    source, why = find_loss(station.state_dir, root)
+    root = context.paths.snapshots_dir
+    _make_way(context.state_dir)
+    source, why = find_loss(context.state_dir, root)
     if not source:
         return ""
-    settings = station.config.state
-    report = snapshots.restore(root, source, station.state_dir, ["**"], kept_dir, keep=_present(station.state_dir))
+    settings = context.config.state
+    report = snapshots.restore(root, source, context.state_dir, ["**"], kept_dir, keep=_present(context.state_dir))
     outside = (
-        snapshots.restore(root, source, station.state_dir, [], kept_dir, extra=settings.extra)
+        snapshots.restore(root, source, context.state_dir, [], kept_dir, extra=settings.extra)
         if settings.extra and why == GONE
         else None
     )
-    mend_history(station, kept_dir)
-    mend_task(station, why)
+    repair_history(context, kept_dir)
+    repair_task(context, why)
     brought = len(report.restored) + (len(outside.restored) if outside else 0)
     return f"{why}: {brought} entries came back from snapshot {source}"
 

@@ -12,7 +12,7 @@ from . import history
 BLOCK = 1 << 16
 
 
-class MendReport:
+class RepairReport:
     """What mending did: `recovered` messages came from candidates, the old file is at `kept_as`."""
 
     __slots__ = (
@@ -27,7 +27,7 @@ class MendReport:
         self.skipped: list[tuple[str, str]] = []
 
 
-def mend(path: str, candidates: list[str], *, keep_damaged_as: str) -> MendReport:
+def repair(path: str, candidates: list[str], *, keep_damaged_as: str) -> RepairReport:
     """Make the file the union of its own messages and those of every candidate, if it needs that.
 
     Each copy's order is kept; between the same two neighbours a candidate's messages come first;
@@ -39,7 +39,7 @@ def mend(path: str, candidates: list[str], *, keep_damaged_as: str) -> MendRepor
     spares = _spare_names(path)
     try:
         facts = history.scan(path)
-        report = MendReport(facts)
+        report = RepairReport(facts)
         best = _gather(path, candidates, spares, report)
         if best == path and is_plain and not facts.is_whole:
             best = spares[0]
@@ -65,7 +65,7 @@ def _spare_names(path: str) -> list[str]:
     return [os.path.join(folder, prefix + history.new_id()) for _ in range(2)]
 
 
-def _gather(path: str, candidates: list[str], spares: list[str], report: MendReport) -> str:
+def _gather(path: str, candidates: list[str], spares: list[str], report: RepairReport) -> str:
     """Fold every candidate that has more into a spare file; return the file with the union."""
     best = path
     for candidate in candidates:

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 
-from ..config.context import Station
+from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..ledger import writers
@@ -30,84 +30,84 @@ def check_task(text: str) -> None:
         )
 
 
-def restart(station: Station, given_task: str | None, launch_id: str) -> str:
+def restart(context: Context, given_task: str | None, launch_id: str) -> str:
     """Keep the task for the next launch, then restart the agent, or start it; return the launch that ends."""
-    with station.ledger(read_only=True) as ledger:
+    with context.ledger(read_only=True) as ledger:
         halted = ledger.meta("halted")
     if halted:
         raise AgentctlError(
             f"the agent is halted: {halted}", "'agentctl why' tells the story; 'agentctl resume' clears it"
         )
     if given_task is not None:
-        durable.write(station.places.given_task_path, given_task.encode(), 0o600)
+        durable.write(context.paths.given_task_path, given_task.encode(), 0o600)
     try:
-        asked = runner_client.ask(station.places.api_socket_path, "POST", "/restart", {"launch_id": launch_id})
+        asked = runner_client.ask(context.paths.api_socket_path, "POST", "/restart", {"launch_id": launch_id})
         return asked["launch_id"]
     except AgentctlError:
-        if not systemd.has_unit(station.places):
+        if not systemd.has_unit(context.paths):
             raise
-    systemd.run(station.places, "start", "--no-block", station.places.unit, limit_seconds=START_SECONDS)
+    systemd.run(context.paths, "start", "--no-block", context.paths.unit, limit_seconds=START_SECONDS)
     return ""
 
 
-def plan(station: Station, target: str) -> dict:
+def plan(context: Context, target: str) -> dict:
     """Tell what a rollback would do."""
-    with station.ledger(read_only=True) as ledger:
-        return requests.plan(station, ledger, target)
+    with context.ledger(read_only=True) as ledger:
+        return requests.plan(context, ledger, target)
 
 
-def ask_rollback(station: Station, target: str, reason: str) -> int:
+def ask_rollback(context: Context, target: str, reason: str) -> int:
     """Write a rollback down as wanted, and start the rescue path; return the request's number."""
-    with station.ledger() as ledger:
+    with context.ledger() as ledger:
         if target and ledger.generation(int(target)) is None:
             raise AgentctlError(f"there is no generation {target}", "GET /generations")
         number = writers.add_request(ledger, "rollback", target, at=time.time(), author="watchdog", reason=reason[:500])
-    start_rescue(station)
+    start_recovery(context)
     return number
 
 
-def ask_offline(station: Station, launch: dict, reason: str) -> None:
+def ask_offline(context: Context, launch: dict, reason: str) -> None:
     """Write down that the agent was seen offline, and start the rescue path, which decides what follows."""
-    with station.ledger() as ledger:
+    with context.ledger() as ledger:
         last = ledger.last_launch()
         if last is None or last["id"] != launch["id"]:
             return
         waiting = ledger.next_request()
         if last["end"] == policy.RUNNING and waiting is None:
             writers.add_request(ledger, policy.OFFLINE, launch["id"], at=time.time(), author="watchdog", reason=reason)
-    start_rescue(station)
+    start_recovery(context)
 
 
-def start_rescue(station: Station) -> None:
+def start_recovery(context: Context) -> None:
     """Start the one rescue path by whatever runs this agent, without waiting for its end."""
-    supervisor = observation.supervisor_pid(station)
+    supervisor = observation.supervisor_pid(context)
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
-    elif systemd.has_unit(station.places):
-        systemd.run(station.places, "start", "--no-block", station.places.rollback_unit, limit_seconds=START_SECONDS)
+    elif systemd.has_unit(context.paths):
+        systemd.run(context.paths, "start", "--no-block", context.paths.rollback_unit, limit_seconds=START_SECONDS)
     else:
-        requests.run_directly(station)
+        requests.run_directly(context)
 
 
-def pause(station: Station, until: float | None) -> None:
+def pause(context: Context, until: float | None) -> None:
     """Record a pause with its end, or its end now."""
-    with station.ledger() as ledger, ledger.transaction():
+    with context.ledger() as ledger, ledger.transaction():
         ledger.set_meta("paused_until", None if until is None else str(until))
         ledger.event("pause" if until else "resume", "by the watchdog's API")
 
 
-def generations(station: Station, count: int) -> list[dict]:
+def generations(context: Context, count: int) -> list[dict]:
     """Return the newest generations, newest first."""
-    with station.ledger(read_only=True) as ledger:
+    with context.ledger(read_only=True) as ledger:
         rows = ledger.generations()[-count:][::-1]
     keys = ("number", "tree", "created_at", "blessed_at", "reason", "branch", "tries_left")
     return [{**{key: row[key] for key in keys}, "commit": row["commit_id"],
              "status": "golden" if row["is_golden"] else row["status"]} for row in rows]  # fmt: skip
 
 
-def pane(station: Station) -> list[str]:
+def pane(context: Context) -> list[str]:
     """Return the newest lines of the agent's terminal, as its runner has them."""
     try:
-        return runner_client.ask(station.places.api_socket_path, "GET", "/pane", limit_seconds=2.0)["lines"]
+        return runner_client.ask(context.paths.api_socket_path, "GET", "/pane", limit_seconds=2.0)["lines"]
     except (AgentctlError, ValueError, KeyError):
         return []

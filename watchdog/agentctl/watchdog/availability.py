@@ -14,7 +14,7 @@ MOST_PATIENCE = 3.0  # times the grace, however hard pressed the machine is
 STARVED_SHARE = 0.5  # tasks that wait half of the time: the machine is hard pressed
 
 
-class Limits:
+class OfflineLimits:
     """The bounds of `[heartbeat] timeout` and `[offline]`, in seconds."""
 
     __slots__ = ("after_seconds", "grace_seconds", "timeout_seconds")
@@ -23,7 +23,7 @@ class Limits:
         self.timeout_seconds, self.after_seconds, self.grace_seconds = timeout_seconds, after_seconds, grace_seconds
 
 
-class Facts:
+class PresenceFacts:
     """What is known of one agent; evidence is True, False, or None where it was not or cannot be looked at."""
 
     __slots__ = ("beat_at", "has_no_progress", "is_process_gone", "is_recovering", "is_unanswered", "pressure",
@@ -61,7 +61,7 @@ class Judgement:
         self.offline_in_seconds = offline_in_seconds
 
 
-def decide(facts: Facts, limits: Limits, now: float) -> Judgement:
+def decide(facts: PresenceFacts, limits: OfflineLimits, now: float) -> Judgement:
     """Judge one agent at `now`."""
     if facts.is_recovering:
         return Judgement(RECOVERING, facts.why_not_expected or "a rollback or a start is under way")
@@ -86,7 +86,7 @@ def decide(facts: Facts, limits: Limits, now: float) -> Judgement:
     return Judgement(OFFLINE, f"{told} (limit {limits.after_seconds:g}s), and {evidence[1]}", evidence, 0.0)
 
 
-def second_evidence(facts: Facts) -> list[str]:
+def second_evidence(facts: PresenceFacts) -> list[str]:
     """List what speaks against the agent besides its silence."""
     known = (
         (facts.is_process_gone, "its process is gone"),

@@ -12,15 +12,15 @@ import os
 import signal
 import time
 
-from ..config.context import Lock, Station, find_places, open_journal
+from ..config.context import Context, Lock, find_places, open_journal
 from ..core.errors import EXIT_DONE, EXIT_LOCK_HELD, AgentctlError, LockHeld, StoreUnavailable, in_words
 from ..host.journald import Journal
 from ..host.sd_notify import Notifier
 from ..state import mask
-from .api.app import Server
+from .api.app import WatchdogApi
 from .history_ingest import Shipper
-from .monitor import Watch, steady
-from .presence import Lives
+from .monitor import Monitor, steady
+from .presence import Presences
 from .store import open_store
 
 SHIP_SECONDS = 1.0
@@ -32,10 +32,10 @@ def main(name: str) -> int:
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     journal = open_journal(f"{name}-watchdog", find_places(name))
     try:
-        station = Station.open(name, lenient=True)
-        os.makedirs(station.places.runtime_dir, mode=0o755, exist_ok=True)
-        with Lock(station.places.watchdog_lock_path, f"a watchdog of '{name}'").take():
-            asyncio.run(_serve(station, notifier, journal))
+        context = Context.open(name, lenient=True)
+        os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
+        with Lock(context.paths.watchdog_lock_path, f"a watchdog of '{name}'").take():
+            asyncio.run(_serve(context, notifier, journal))
         return EXIT_DONE
     except LockHeld as error:
         journal.error(in_words(error))
@@ -45,20 +45,20 @@ def main(name: str) -> int:
         return getattr(error, "exit_code", 1)
 
 
-async def _serve(station: Station, notifier: Notifier, journal: Journal) -> None:
+async def _serve(context: Context, notifier: Notifier, journal: Journal) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    store = open_store(station.places.store_path)
-    lives = Lives(station.places.name, steady())
-    server = Teller(station, store, lives, mask.Masker(_secrets(station)), journal)
-    server.watch = Watch(server, notifier)
+    store = open_store(context.paths.store_path)
+    lives = Presences(context.paths.name, steady())
+    server = Daemon(context, store, lives, mask.Masker(_secrets(context)), journal)
+    server.watch = Monitor(server, notifier)
     await server.open()
     tasks = [asyncio.create_task(server.watch.run()), asyncio.create_task(_ship(server))]
     gc.collect()
     gc.freeze()  # what is here now stays: walking over it again would only cost
-    notifier.ready(f"watching '{station.places.name}'")
-    journal.info(f"agentctl: watching '{station.places.name}', {station.config.watchdog.listen}")
+    notifier.ready(f"watching '{context.paths.name}'")
+    journal.info(f"agentctl: watching '{context.paths.name}', {context.config.watchdog.listen}")
     waiting = asyncio.create_task(over.wait())
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     notifier.stopping()
@@ -70,11 +70,11 @@ async def _serve(station: Station, notifier: Notifier, journal: Journal) -> None
         task.result()  # a watch that ended has failed, and says why
 
 
-class Teller(Server):
+class Daemon(WatchdogApi):
     """The server that tells the journal and the store what happens."""
 
-    def __init__(self, station, store, lives, masker, journal: Journal) -> None:
-        super().__init__(station, store, lives, masker, lambda text: journal.info(f"agentctl: {masker.all(text)}"))
+    def __init__(self, context, store, lives, masker, journal: Journal) -> None:
+        super().__init__(context, store, lives, masker, lambda text: journal.info(f"agentctl: {masker.all(text)}"))
 
     def note(self, kind: str, text: str, agent: str = "") -> None:
         """Record what happened, in the store and in the journal."""
@@ -83,9 +83,9 @@ class Teller(Server):
         self.store.add_event(time.time(), name, kind, text)
 
 
-async def _ship(server: Server) -> None:
+async def _ship(server: WatchdogApi) -> None:
     """Carry the agent's history file into the store, for ever; what goes wrong is tried again."""
-    shipper = Shipper(server.name, server.station.history_path, server.store)
+    shipper = Shipper(server.name, server.context.history_path, server.store)
     told = ""
     while True:
         try:
@@ -101,9 +101,9 @@ async def _ship(server: Server) -> None:
             await asyncio.sleep(SHIP_SECONDS)
 
 
-def _secrets(station: Station) -> list[str]:
+def _secrets(context: Context) -> list[str]:
     """List what is secret and was given to us: by variables that are called so, and by systemd's credentials."""
-    known = mask.of_agent(station.config.agent, dict(os.environ))
+    known = mask.of_agent(context.config.agent, dict(os.environ))
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     if folder:
         for entry in os.scandir(folder):

@@ -30,14 +30,16 @@ def steady() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Watch:
+class Monitor:
     """Watches one agent of this machine, and keeps the times of all that are heard of."""
 
     def __init__(self, server, notifier) -> None:
         self.server, self.notifier = server, notifier
-        self.station, self.store, self.lives = server.station, server.store, server.lives
-        settings = self.station.config
-        self.limits = availability.Limits(settings.heartbeat.timeout, settings.offline.after, settings.offline.grace)
+        self.context, self.store, self.lives = server.context, server.store, server.lives
+        settings = self.context.config
+        self.limits = availability.OfflineLimits(
+            settings.heartbeat.timeout, settings.offline.after, settings.offline.grace
+        )
         self.every_seconds = min(max(settings.offline.after / 20, 0.1), LONGEST_BETWEEN_SECONDS)
         self.pending: list[str] = []
         self.seen = observation.Seen()
@@ -72,7 +74,7 @@ class Watch:
         self._looked_at, self._awake_at = now, awake
         if availability.is_gap(passed, asleep, self.every_seconds):
             self._bridge("the machine slept" if asleep > 1 else "the watchdog did not run", passed, now)
-        self.seen = await self.server.blocking(observation.look, self.station, self.seen)
+        self.seen = await self.server.blocking(observation.look, self.context, self.seen)
         own = self.lives.own
         self.hear_runner(own, now, time.time())
         judgement = await self._judge(own, now)
@@ -119,7 +121,7 @@ class Watch:
         announced = live.get("silent_until_at")
         if announced != self._silence:
             left = (announced or wall) - wall
-            own.silent_until_at = now + min(max(left, 0.0), self.station.config.heartbeat.longest_wait)
+            own.silent_until_at = now + min(max(left, 0.0), self.context.config.heartbeat.longest_wait)
             self._silence = announced
 
     def forward(self, launch_id: str, facts: dict) -> None:
@@ -131,7 +133,7 @@ class Watch:
     async def _pass_on(self) -> None:
         while self._forward is not None:
             body, self._forward = self._forward, None
-            path = self.station.places.api_socket_path
+            path = self.context.paths.api_socket_path
             try:
                 await self.server.blocking(runner_client.ask, path, "POST", "/health", body, 2.0)
             except (AgentctlError, ValueError):
@@ -143,9 +145,10 @@ class Watch:
     async def _judge(self, own, now: float) -> availability.Judgement:
         if self.seen.problem:
             return availability.Judgement(availability.UNKNOWN, self.seen.problem)
-        is_recovering, why_not = observation.why_not_expected(self.station, self.seen)
-        facts = availability.Facts(watched_since=own.watched_since, beat_at=own.beat_at, is_recovering=is_recovering,
-                              silent_until_at=own.silent_until_at, why_not_expected=why_not)  # fmt: skip
+        is_recovering, why_not = observation.why_not_expected(self.context, self.seen)
+        facts = availability.PresenceFacts(
+            watched_since=own.watched_since, beat_at=own.beat_at, is_recovering=is_recovering,
+            silent_until_at=own.silent_until_at, why_not_expected=why_not)  # fmt: skip
         if why_not or is_recovering:
             own.watched_since = now  # what comes after it has its whole patience again
             return availability.decide(facts, self.limits, now)
@@ -156,7 +159,7 @@ class Watch:
             return first
         facts.pressure = observation.pressure()
         facts.is_process_gone = observation.is_process_gone(self.seen)
-        facts.is_unanswered = await self.server.blocking(observation.is_unanswered, self.station)
+        facts.is_unanswered = await self.server.blocking(observation.is_unanswered, self.context)
         if own.progress is not None and own.phase == PHASES[0]:
             patience = max(self.limits.after_seconds, self.limits.timeout_seconds)  # a slow agent may beat seldom
             facts.has_no_progress = now - own.progressed_at > patience
@@ -169,7 +172,7 @@ class Watch:
             is_fine = life.period is not None and life.period.kind == periods.UP
             if life.is_own or (is_fine and now - life.beat_at <= timeout):
                 continue
-            facts = availability.Facts(
+            facts = availability.PresenceFacts(
                 watched_since=life.watched_since, beat_at=life.beat_at, is_unanswered=True
             )  # nobody else can be asked about it
             self._note(life, availability.decide(facts, self.limits, now), now)
@@ -207,7 +210,7 @@ class Watch:
 
     def _bridge_own_absence(self) -> None:
         """End what was open when the watchdog ended; until now nobody watched."""
-        told = status_file.read(self.station.places.watchdog_status_path).get("at") or 0.0
+        told = status_file.read(self.context.paths.watchdog_status_path).get("at") or 0.0
         now = time.time()
         try:
             alive_at = min(now, max(told, float(self.store.meta("alive_at") or 0)))
@@ -232,7 +235,7 @@ class Watch:
         self._acted = (launch["id"], now)
         evidence = "; ".join(judgement.evidence)
         try:
-            await self.server.blocking(actions.ask_offline, self.station, launch, f"offline: {evidence}")
+            await self.server.blocking(actions.ask_offline, self.context, launch, f"offline: {evidence}")
         except (AgentctlError, OSError, sqlite3.Error) as error:
             self._acted = (launch["id"], now - ACT_AGAIN_SECONDS + ACT_RETRY_SECONDS)
             self._say_once(f"offline, but the rescue path cannot be started: {error}")
@@ -250,9 +253,9 @@ class Watch:
             "pid": os.getpid(), "at": now, "state": judgement.state, "reason": judgement.reason,
             "since_at": own.period.began_at if own.period else None, "last_heartbeat_at": own.beat_wall,
             "offline_in_seconds": judgement.offline_in_seconds, "store_problem": self.store.problem,
-            "set_aside": self.store.kept_as, "listen": self.station.config.watchdog.listen,
+            "set_aside": self.store.kept_as, "listen": self.context.config.watchdog.listen,
         }  # fmt: skip
-        path = self.station.places.watchdog_status_path
+        path = self.context.paths.watchdog_status_path
         try:
             with open(f"{path}.new", "w", encoding="utf-8") as file:
                 json.dump(document, file)

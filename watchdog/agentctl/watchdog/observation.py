@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Station, boot_id
+from ..config.context import Context, boot_id
 from ..core.errors import AgentctlError
 from ..host import procfs
 from ..ledger.database import sqlite3
@@ -39,19 +39,19 @@ class Seen:
         return bool(self.live) and self.live.get("launch_id") == self.launch_id
 
 
-def look(station: Station, before: Seen | None = None) -> Seen:
+def look(context: Context, before: Seen | None = None) -> Seen:
     """Read what is needed to judge the agent; a ledger that is as it was `before` is not opened again."""
     seen = Seen()
-    live = status_file.read(station.places.live_status_path)
+    live = status_file.read(context.paths.live_status_path)
     # Before the ledger: a runner writes there how it ended, and then it goes.
-    is_runner_alive = procfs.is_runner(live.get("runner_pid") or 0, station.places.name)
-    seen.stamp = _stamp(station.places.ledger_path)
+    is_runner_alive = procfs.is_runner(live.get("runner_pid") or 0, context.paths.name)
+    seen.stamp = _stamp(context.paths.ledger_path)
     if before is not None and before.stamp == seen.stamp and not before.problem:
         vars(seen).update(vars(before))
     else:
-        _read_ledger(station, seen)
+        _read_ledger(context, seen)
     seen.live, seen.is_runner_alive = live, is_runner_alive
-    seen.is_rolling_back = procfs.is_locked(station.places.rollback_lock_path, procfs.read_locks())
+    seen.is_rolling_back = procfs.is_locked(context.paths.rollback_lock_path, procfs.read_locks())
     return seen
 
 
@@ -66,9 +66,9 @@ def _stamp(path: str) -> tuple:
     return tuple(found)
 
 
-def _read_ledger(station: Station, seen: Seen) -> None:
+def _read_ledger(context: Context, seen: Seen) -> None:
     try:
-        with station.ledger(read_only=True) as ledger:
+        with context.ledger(read_only=True) as ledger:
             seen.launch = ledger.last_launch()
             seen.halted = ledger.meta("halted") or ""
             seen.paused_until = float(ledger.meta("paused_until") or 0)
@@ -77,7 +77,7 @@ def _read_ledger(station: Station, seen: Seen) -> None:
         seen.problem = f"the ledger cannot be read: {error}"
 
 
-def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:
+def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
     """Tell whether somebody is bringing the agent up now, and why it is not expected to be up, '' if it is."""
     launch = seen.launch
     if seen.is_rolling_back or seen.has_intent:
@@ -92,7 +92,7 @@ def why_not_expected(station: Station, seen: Seen) -> tuple[bool, str]:
     if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and is_of_other_boot):
         return False, "not started since the machine came up"
     if launch["end"] == policy.RUNNING and launch["ready_at"] is None and seen.is_runner_alive:
-        limit = station.config.agent.ready_timeout + START_MARGIN_SECONDS
+        limit = context.config.agent.ready_timeout + START_MARGIN_SECONDS
         if time.time() - launch["started_at"] < limit:
             return True, "it is starting"
     return False, ""
@@ -106,10 +106,10 @@ def is_process_gone(seen: Seen) -> bool | None:
     return None if not pid else not procfs.is_alive(pid)
 
 
-def is_unanswered(station: Station) -> bool:
+def is_unanswered(context: Context) -> bool:
     """Ask the agent's runner whether it is there."""
     try:
-        runner_client.ask(station.places.api_socket_path, "GET", "/health", limit_seconds=PROBE_SECONDS)
+        runner_client.ask(context.paths.api_socket_path, "GET", "/health", limit_seconds=PROBE_SECONDS)
     except (AgentctlError, ValueError):
         return True
     return False
@@ -127,10 +127,10 @@ def pressure() -> float:
     return availability.read_pressure(*texts)
 
 
-def supervisor_pid(station: Station) -> int:
+def supervisor_pid(context: Context) -> int:
     """Return the process of the agent's foreground supervisor, 0 if none runs."""
     try:
-        with open(station.places.supervisor_pid_path, encoding="ascii") as file:
+        with open(context.paths.supervisor_pid_path, encoding="ascii") as file:
             pid = int(file.read())
     except (OSError, ValueError):
         return 0

@@ -13,7 +13,7 @@ REMEMBERED_LAUNCHES = 16
 MOST_AGENTS = 100_000
 
 
-class Life:
+class AgentPresence:
     """One agent as its heartbeats show it."""
 
     __slots__ = ("beat_at", "beat_wall", "foreign", "former", "heartbeats", "is_own", "judgement", "launch_id", "name",
@@ -54,12 +54,12 @@ class Life:
             self.progress, self.progressed_at = progress, now
 
 
-class Lives:
+class Presences:
     """All agents that are heard of."""
 
     def __init__(self, own: str, now: float) -> None:
-        self.own = Life(own, now, is_own=True)
-        self.by_name: dict[str, Life] = {own: self.own}
+        self.own = AgentPresence(own, now, is_own=True)
+        self.by_name: dict[str, AgentPresence] = {own: self.own}
         self.total = 0  # heartbeats that counted, of everybody
 
     def hear(self, name: str, launch_id: str, now: float, wall: float, facts: dict) -> str:
@@ -68,7 +68,7 @@ class Lives:
         if life is None:
             if len(self.by_name) >= MOST_AGENTS:
                 return "there are too many agents"
-            life = self.by_name[name] = Life(name, now)
+            life = self.by_name[name] = AgentPresence(name, now)
         if launch_id != life.launch_id:
             if life.is_own or launch_id in life.former:
                 life.foreign += 1

@@ -6,7 +6,7 @@ import os
 
 from ...core.errors import AgentctlError, CommandFailed
 from ..tmux import Tmux
-from .compose_project import Place
+from .compose_project import ComposeProject
 from .entrypoint import SESSION_NAME, TMUX_SOCKET
 
 
@@ -33,13 +33,13 @@ class InnerTmux(Tmux):
         return [self.engine.program, "exec", "--interactive", "--tty", "--env", "TERM", self.container, *inner]
 
 
-def attach(station, *, read_only: bool) -> None:
+def attach(context, *, read_only: bool) -> None:
     """Become the command that shows a person the agent's session; raise AgentctlError where none runs."""
-    place = Place(station)
+    place = ComposeProject(context)
     facts = place.facts()
     if not facts or facts["State"]["Status"] != "running":
         raise AgentctlError(
-            f"agent '{station.places.name}' has no session: its container does not run",
+            f"agent '{context.paths.name}' has no session: its container does not run",
             "agentctl status; agentctl logs",
         )
     argv = InnerTmux(place.engine, place.known_container()).attach_argv(SESSION_NAME, read_only=read_only)

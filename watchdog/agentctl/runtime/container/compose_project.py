@@ -14,28 +14,28 @@ UP_SECONDS = 300.0
 STARTABLE = ("exited", "created")
 
 
-class Place:
-    """The agent of a station as Compose knows it."""
+class ComposeProject:
+    """An agent as Compose knows it."""
 
-    def __init__(self, station, *, patience_seconds: float = 0.0) -> None:
-        settings = station.config.compose
-        self.station, self.settings = station, settings
+    def __init__(self, context, *, patience_seconds: float = 0.0) -> None:
+        settings = context.config.compose
+        self.context, self.settings = context, settings
         self.engine = Engine(settings.engine, patience_seconds)
-        self.project = container_rules.project_of(settings, station.places.name)
+        self.project = container_rules.project_of(settings, context.paths.name)
         self.service = settings.service
-        self.image_name = container_rules.image_of(settings, station.places.name)
-        self.file = settings.file or station.places.compose_path
+        self.image_name = container_rules.image_of(settings, context.paths.name)
+        self.file = settings.file or context.paths.compose_path
         self.folder = os.path.dirname(self.file)
-        self._note_path = f"{station.places.data_dir}/container.json"
+        self._note_path = f"{context.paths.data_dir}/container.json"
 
     def variables(self, image: str) -> dict[str, str]:
         """Return the variables of the compose file for a container of this image."""
-        station = self.station
-        uid, gid = (station.user.uid, station.user.gid) if station.user else (os.geteuid(), os.getegid())
+        context = self.context
+        uid, gid = (context.user.uid, context.user.gid) if context.user else (os.geteuid(), os.getegid())
         return container_rules.variables(
-            name=station.places.name, image=image, uid=uid, gid=gid, code=station.code_dir,
-            code_inside=self.settings.code, state=station.state_dir, state_inside=self.settings.state,
-            run=station.places.runtime_dir, config=self.folder)  # fmt: skip
+            name=context.paths.name, image=image, uid=uid, gid=gid, code=context.code_dir,
+            code_inside=self.settings.code, state=context.state_dir, state_inside=self.settings.state,
+            run=context.paths.runtime_dir, config=self.folder)  # fmt: skip
 
     def up(self, image: str, generation: int) -> str:
         """Start the agent's container of `image`; return its id. A new generation begins in a fresh container."""
@@ -114,11 +114,11 @@ class Place:
                 f"the compose file {self.file} is missing",
                 "agentctl config set compose.file PATH; 'agentctl init --runtime compose' writes one",
             )
-        inside = (self.station.code_dir, self.station.state_dir)
+        inside = (self.context.code_dir, self.context.state_dir)
         if any(os.path.realpath(self.file).startswith(f"{os.path.realpath(folder)}/") for folder in inside):
             raise AgentctlError(
                 f"the compose file {self.file} is where the agent writes, so it is not used",
-                f"copy it out: cp {self.file} {self.station.places.compose_path}",
+                f"copy it out: cp {self.file} {self.context.paths.compose_path}",
             )
 
     # -- what is there --------------------------------------------------------------------------------------
@@ -160,13 +160,13 @@ NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.y
 LARGEST = 1 << 20
 
 
-def of_container(station, *, wants_lines: bool) -> tuple[dict, list[str]]:
+def of_container(context, *, wants_lines: bool) -> tuple[dict, list[str]]:
     """Return what the engine says of the agent's container, and its last lines where nobody else has them.
 
     Of what `docker inspect` tells only this is kept: the variables in it hold secrets.
     """
     try:
-        place = Place(station)
+        place = ComposeProject(context)
         found = place.facts()
         if not found:
             return {"problem": "the container is gone"}, []
@@ -188,7 +188,7 @@ def of_container(station, *, wants_lines: bool) -> tuple[dict, list[str]]:
         return {"problem": getattr(error, "message", "") or str(error)}, []
 
 
-def _lines(place: Place, found: dict) -> list[str]:
+def _lines(place: ComposeProject, found: dict) -> list[str]:
     said = place.engine.run(
         "container", "logs", "--tail", str(LOG_LINES), "--since", found["State"]["StartedAt"], found["Id"], check=False
     )
@@ -198,17 +198,17 @@ def _lines(place: Place, found: dict) -> list[str]:
 # -- files of the admin's that the agent has, too -----------------------------------------------------------------
 
 
-def remember_files(station) -> None:
+def remember_files(context) -> None:
     """Keep what the repository has of such files at adoption, so that only a change is told."""
-    durable.write(_seen_path(station), fast_json.dumps(_of_repository(station.code_dir)).encode(), 0o600)
+    durable.write(_seen_path(context), fast_json.dumps(_of_repository(context.code_dir)).encode(), 0o600)
 
 
-def strays(station) -> str:
+def strays(context) -> str:
     """Say which compose file or .env in the repository was changed and is not what counts, '' if none was."""
-    file = station.config.compose.file or station.places.compose_path
-    here = _of_repository(station.code_dir)
+    file = context.config.compose.file or context.paths.compose_path
+    here = _of_repository(context.code_dir)
     try:
-        seen = fast_json.loads(durable.read(_seen_path(station)) or b"{}")
+        seen = fast_json.loads(durable.read(_seen_path(context)) or b"{}")
     except (OSError, ValueError):
         seen = {}
     folder = os.path.dirname(file)
@@ -217,8 +217,8 @@ def strays(station) -> str:
     return container_rules.describe_strays(changed, folder)
 
 
-def _seen_path(station) -> str:
-    return f"{station.places.data_dir}/repository-files.json"
+def _seen_path(context) -> str:
+    return f"{context.paths.data_dir}/repository-files.json"
 
 
 def _of_repository(code: str) -> dict[str, str]:

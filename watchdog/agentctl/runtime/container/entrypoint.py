@@ -67,7 +67,7 @@ class Inside:
         self._listen_to_signals()
         self.receiver = NotifyReceiver(f"{FOLDER}/notify", 0o600)
         self.loop.watch(self.receiver.fileno(), self._on_notifications)
-        self.teller = Teller(self.launch, self.loop, self.journal)
+        self.teller = ContainerSignals(self.launch, self.loop, self.journal)
         self.teller.check()
         self.feed = PaneFeed(f"{FOLDER}/pane", None, self.loop, self.journal)
         env = {**os.environ, **self.launch["env"], "NOTIFY_SOCKET": self.receiver.path}
@@ -154,7 +154,7 @@ OFTEN = ("WATCHDOG", "X_AGENTCTL_PROGRESS", "X_AGENTCTL_PHASE", "STATUS")  # the
 MOST_ANSWER = 65536
 
 
-class Teller:
+class ContainerSignals:
     """Tells one launch's notifications at the runner's address."""
 
     def __init__(self, launch: dict, loop, journal) -> None:

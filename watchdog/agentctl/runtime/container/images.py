@@ -9,7 +9,7 @@ from ...core import durable, shipped
 from ...core.errors import AgentctlError, CannotBuild, CannotGoOn, CommandFailed, NoRoomForImage, is_full_disk
 from ...ledger import writers
 from . import compose_project, container_rules
-from .compose_project import Place
+from .compose_project import ComposeProject
 from .docker import EngineAway
 
 FIXED = "fixed"  # the inputs of an image that is not built here
@@ -20,27 +20,27 @@ class ImageGone(CannotGoOn):
     """The image of a generation is not there and cannot be made again."""
 
 
-def inputs_of(station, generation: dict) -> str:
+def inputs_of(context, generation: dict) -> str:
     """Return what an image is built from, as one id: the same id means the same image."""
-    settings = station.config.compose
+    settings = context.config.compose
     if not settings.dockerfile:
         return FIXED
     if not generation["vault_commit"]:
         return generation["image_inputs"]
-    git = station.vault.git
+    git = context.vault.git
     listed = git.run("ls-tree", "-r", "-z", generation["vault_commit"], "--", settings.dockerfile, *settings.inputs)
     told = listed.stdout + f"\0{settings.dockerfile}\0{settings.base_image}".encode()
     return git.run("hash-object", "--stdin", stdin=told).text
 
 
-def find(place: Place, ledger, generation: dict) -> str:
+def find(place: ComposeProject, ledger, generation: dict) -> str:
     """Return the id of the generation's image if the engine has it, else ''; what was found out is put on record."""
     if generation["image"] and place.engine.image(generation["image"]):
         return generation["image"]
     if generation["number"] == 0:  # after a rescue, without a ledger
         found = place.engine.image(f"{place.image_name}:lkg")
         return found["Id"] if found else ""
-    inputs = inputs_of(place.station, generation)
+    inputs = inputs_of(place.context, generation)
     others = [row for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
     present = frozenset(i for i in {row["image"] for row in others} if place.engine.image(i))
     how, image = container_rules.choose_image(generation, inputs, others, present, _tagged(place, generation, inputs))
@@ -50,7 +50,7 @@ def find(place: Place, ledger, generation: dict) -> str:
     return image
 
 
-def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=print, on_idle=None) -> str:
+def ensure(place: ComposeProject, ledger, generation: dict, *, is_recovery: bool, say=print, on_idle=None) -> str:
     """Return the id of the generation's image, built if it has to be.
 
     In a recovery nothing is pulled and nothing is taken from the cache. `on_idle` is called every second of a build,
@@ -88,21 +88,21 @@ def ensure(place: Place, ledger, generation: dict, *, is_recovery: bool, say=pri
     return image
 
 
-def of_commit(place: Place, ledger, commit: str, repository) -> str:
+def of_commit(place: ComposeProject, ledger, commit: str, repository) -> str:
     """Return the id of the image of a commit that is no generation yet: one from the same source, else a new one."""
-    place.station.vault.take(commit, repository)
+    place.context.vault.take(commit, repository)
     trial = {"number": 0, "vault_commit": commit, "image": "", "image_inputs": ""}
-    inputs = inputs_of(place.station, trial)
+    inputs = inputs_of(place.context, trial)
     known = [row["image"] for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
     found = next((image for image in reversed(known) if place.engine.image(image)), "") or place.engine.labelled(
-        _labels(place.station, inputs)
+        _labels(place.context, inputs)
     )
     if found:
         return found
     return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")[0]
 
 
-def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> None:
+def record(place: ComposeProject, ledger, generation: dict, image: str, inputs: str) -> None:
     """Put a generation's image on record, and give it the generation's tag."""
     number = generation["number"]
     place.engine.tag(image, f"{place.image_name}:g{number}")
@@ -113,14 +113,14 @@ def record(place: Place, ledger, generation: dict, image: str, inputs: str) -> N
     generation["image"], generation["image_inputs"] = image, inputs
 
 
-def mark_good(place: Place, ledger, number: int) -> None:
+def mark_good(place: ComposeProject, ledger, number: int) -> None:
     """Tag the image of the last known good generation."""
     generation = ledger.generation(number)
     if generation["image"] and place.engine.image(generation["image"]):
         place.engine.tag(generation["image"], f"{place.image_name}:lkg")
 
 
-def _tagged(place: Place, generation: dict, inputs: str) -> str:
+def _tagged(place: ComposeProject, generation: dict, inputs: str) -> str:
     """Return the image behind the generation's own tag, else any that was built from the same source."""
     found = place.engine.image(f"{place.image_name}:g{generation['number']}")
     if found is not None:
@@ -132,32 +132,32 @@ def _tagged(place: Place, generation: dict, inputs: str) -> str:
         if is_ours or is_put_back or by_hand:
             return found["Id"]
     # one that a trial was held with, most likely
-    return place.engine.labelled(_labels(place.station, inputs)) if inputs not in ("", FIXED) else ""
+    return place.engine.labelled(_labels(place.context, inputs)) if inputs not in ("", FIXED) else ""
 
 
-def _labels(station, inputs: str) -> dict[str, str]:
-    return {"agentctl.agent": station.places.name, "agentctl.inputs": inputs}
+def _labels(context, inputs: str) -> dict[str, str]:
+    return {"agentctl.agent": context.paths.name, "agentctl.inputs": inputs}
 
 
-def _build(place: Place, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> tuple[str, str]:
+def _build(place: ComposeProject, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> tuple[str, str]:
     """Build an image from the vault; return its id and what it was built from."""
-    station, settings, number = place.station, place.settings, generation["number"]
+    context, settings, number = place.context, place.settings, generation["number"]
     if not settings.dockerfile:
         raise AgentctlError("no Dockerfile is set (compose.dockerfile), so no image is built here")
     if not generation["vault_commit"]:
         raise AgentctlError(f"generation {number} was pruned; the vault has no source of it")
-    folder = f"{station.places.data_dir}/builds/{tag.rpartition(':')[2] or f'g{number}'}"
+    folder = f"{context.paths.data_dir}/builds/{tag.rpartition(':')[2] or f'g{number}'}"
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder, mode=0o700)
     try:
-        station.vault.lay_out(generation["vault_commit"], folder)
+        context.vault.lay_out(generation["vault_commit"], folder)
         _refuse_links(folder, (settings.dockerfile, ".dockerignore"))
         arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
         if is_recovery:
             _refuse_pull(place, f"{folder}/{settings.dockerfile}", arguments)
-        inputs = inputs_of(station, generation)
+        inputs = inputs_of(context, generation)
         image = place.engine.build(folder, settings.dockerfile, tag or f"{place.image_name}:g{number}",
-                                   labels=_labels(station, inputs), arguments=arguments, no_cache=is_recovery,
+                                   labels=_labels(context, inputs), arguments=arguments, no_cache=is_recovery,
                                    limit_seconds=settings.build_timeout, on_idle=on_idle)  # fmt: skip
         return image, inputs
     finally:
@@ -174,7 +174,7 @@ def _refuse_links(folder: str, names: tuple[str, ...]) -> None:
                 raise AgentctlError(f"{name} is a link; it has to be a file of the repository")
 
 
-def _refuse_pull(place: Place, dockerfile: str, arguments: dict[str, str]) -> None:
+def _refuse_pull(place: ComposeProject, dockerfile: str, arguments: dict[str, str]) -> None:
     """A recovery asks no registry: every image that the build begins from has to be here."""
     with open(dockerfile, encoding="utf-8", errors="replace") as file:
         wanted = container_rules.bases(file.read(), arguments)
@@ -194,29 +194,29 @@ SHIPPED = ("agentctl.docker", "compose.yaml")
 CONFIG_FILES = (".env", "secret.env")
 
 
-def write_files(station) -> None:
+def write_files(context) -> None:
     """Put the compose file and the agent's settings where the admin has them; what is there stays."""
-    place = Place(station)
+    place = ComposeProject(context)
     _refuse_others(place)
     if not os.path.exists(place.file):
-        if station.config.compose.file:
+        if context.config.compose.file:
             raise AgentctlError(f"the compose file {place.file} is missing", "name one that is there, or none")
         durable.write(place.file, filled_in(_shipped(), place.variables(f"{place.image_name}:lkg")).encode(), 0o644)
     for name in CONFIG_FILES:
         path = f"{place.folder}/{name}"
         if not os.path.lexists(path):
-            durable.write(path, b"", 0o600, station.owner)
-    compose_project.remember_files(station)
+            durable.write(path, b"", 0o600, context.owner)
+    compose_project.remember_files(context)
 
 
-def _refuse_others(place: Place) -> None:
+def _refuse_others(place: ComposeProject) -> None:
     """A project of that name may be somebody else's: whatever runs in it would be ended, and replaced."""
     for container in place.engine.containers(place.project, place.service):
         facts = place.engine.inspect(container)
-        if place.station.code_dir not in [mount.get("Source") for mount in facts["Mounts"]]:
+        if place.context.code_dir not in [mount.get("Source") for mount in facts["Mounts"]]:
             raise AgentctlError(
                 f"the engine has container {facts['Name'].lstrip('/')} in project '{place.project}', and it is none of "
-                f"{place.station.code_dir}",
+                f"{place.context.code_dir}",
                 "take another name (agentctl --name NAME init), or remove that container",
             )
 
@@ -234,9 +234,9 @@ def filled_in(text: str, variables: dict[str, str]) -> str:
     return text
 
 
-def first_image(station, ledger, generation: dict, name: str) -> None:
+def first_image(context, ledger, generation: dict, name: str) -> None:
     """Have the image of the adopted generation: the one that is named, else built from the repository."""
-    place = Place(station)
+    place = ComposeProject(context)
     if name:
         found = place.engine.image(name)
         if found is None:
@@ -244,7 +244,7 @@ def first_image(station, ledger, generation: dict, name: str) -> None:
                 f"the engine at {place.engine.address} has no image '{name}'",
                 "docker build or docker load it first; without --image it is built from the repository",
             )
-        record(place, ledger, generation, found["Id"], inputs_of(station, generation))
+        record(place, ledger, generation, found["Id"], inputs_of(context, generation))
     else:
         ensure(place, ledger, generation, is_recovery=False)
     mark_good(place, ledger, generation["number"])

@@ -11,7 +11,7 @@ import time
 from errno import ELOOP, EMFILE, ENFILE, ENOMEM, ENXIO
 
 from . import file_copy, sqlite_copy
-from .folders import DEEPEST, LONGEST, MAKING, STAGING, Place, open_child
+from .folders import DEEPEST, LONGEST, MAKING, STAGING, SnapshotFolder, open_child
 from .manifest import Entry, Manifest
 
 TYPES = {0o010000: "fifo", 0o140000: "socket", 0o020000: "char", 0o060000: "block",
@@ -32,7 +32,7 @@ class Capture:
         self.skipped: list[str] = []
         self.copied_bytes = 0
 
-    def place(self, place: Place, target: int, previous: int) -> None:
+    def place(self, place: SnapshotFolder, target: int, previous: int) -> None:
         """Bring in everything the place means, from its folder into `target`."""
         state = place.patterns.start() if place.patterns else None
         self._patterns, self._place = place.patterns, place

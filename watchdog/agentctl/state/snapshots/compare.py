@@ -11,12 +11,12 @@ import stat as modes
 
 from . import file_copy, sqlite_copy
 from .capture import READ, SETTLED_NS, TYPES
-from .folders import DEEPEST, MAKING, STAGING, Place, open_child, open_parent
+from .folders import DEEPEST, MAKING, STAGING, SnapshotFolder, open_child, open_parent
 from .manifest import Entry, Manifest
 from .patterns import Patterns
 
 
-class Plan:
+class RestorePlan:
     """What to do; `replaced` and `removed` are saved before anything else happens."""
 
     def __init__(self) -> None:
@@ -33,17 +33,17 @@ class Plan:
 class Comparison:
     """One snapshot against the opened places."""
 
-    def __init__(self, listed: Manifest, folder, places: list[Place], patterns, keep, avoid) -> None:
+    def __init__(self, listed: Manifest, folder, places: list[SnapshotFolder], patterns, keep, avoid) -> None:
         self._listed, self._folder, self._places = listed.by_path(), folder, places
         self._settled_before = listed.started_ns - SETTLED_NS
         self._patterns, self._keep = Patterns(patterns), Patterns(keep)
         self.live: dict[str, os.stat_result] = {}
-        self.plan = Plan()
+        self.plan = RestorePlan()
         self._avoid = avoid
         # Nobody knows what was below these, so nothing there is unknown to the snapshot.
         self._unseen = tuple(entry.path + "/" for entry in listed.entries if entry.type == "dir" and entry.state)
 
-    def run(self) -> Plan:
+    def run(self) -> RestorePlan:
         """Return the plan."""
         for place in self._places:
             state = place.patterns.start() if place.patterns else None
@@ -70,7 +70,7 @@ class Comparison:
             return False
         return True
 
-    def _scan(self, place: Place, fd: int, above: str, state, depth: int) -> None:
+    def _scan(self, place: SnapshotFolder, fd: int, above: str, state, depth: int) -> None:
         for name in os.listdir(fd):
             below = place.patterns.step(state, name) if state is not None else None
             if name in (STAGING, MAKING):
@@ -96,7 +96,7 @@ class Comparison:
         finally:
             os.close(child)
 
-    def _is_journal_of_meant(self, place: Place, state, name: str) -> bool:
+    def _is_journal_of_meant(self, place: SnapshotFolder, state, name: str) -> bool:
         bases = [name[: -len(s)] for s in sqlite_copy.SUFFIXES if name.endswith(s)]
         return any(place.patterns.step(state, base) for base in bases)
 

@@ -20,7 +20,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Place:
+class SnapshotFolder:
     """One folder to walk; `prefix` goes before its names: empty for the state folder."""
 
     def __init__(self, path: str, prefix: str, globs: list[str] | None) -> None:
@@ -58,17 +58,17 @@ class Place:
         return path.startswith(self.prefix) and self.patterns.matches(path[len(self.prefix) :])
 
 
-def all_places(state_dir: str, extra) -> list[Place]:
+def all_places(state_dir: str, extra) -> list[SnapshotFolder]:
     """Return the state folder's place, then one for each folder an `extra` pattern starts from."""
     by_folder: dict[str, list[str]] = {}
     for pattern in extra:
         folder, rest = fixed_folder(pattern)
         by_folder.setdefault(folder, []).append(rest)
-    outside = [Place(folder, folder.rstrip("/") + "/", rest) for folder, rest in by_folder.items()]
-    return [Place(os.path.abspath(state_dir), "", None), *outside]
+    outside = [SnapshotFolder(folder, folder.rstrip("/") + "/", rest) for folder, rest in by_folder.items()]
+    return [SnapshotFolder(os.path.abspath(state_dir), "", None), *outside]
 
 
-def place_of(places: list[Place], path: str) -> Place:
+def place_of(places: list[SnapshotFolder], path: str) -> SnapshotFolder:
     """Return the place an entry's path lies below, whether its patterns mean it or not."""
     for place in places:
         if path.startswith(place.prefix) and path.startswith("/") == bool(place.prefix):
@@ -76,7 +76,7 @@ def place_of(places: list[Place], path: str) -> Place:
     raise FileNotFoundError(ENOENT, "no such place", path)
 
 
-def open_parent(places: list[Place], path: str) -> tuple[int, str]:
+def open_parent(places: list[SnapshotFolder], path: str) -> tuple[int, str]:
     """Open the folder an entry's path is in, following no link; return it and the last name."""
     place = place_of(places, path)
     *above, name = path[len(place.prefix) :].split("/")

@@ -7,9 +7,9 @@ import stat as modes
 from errno import EXDEV
 
 from . import file_copy, manifest
-from .compare import Comparison, Plan
+from .compare import Comparison, RestorePlan
 from .file_copy import Syncs, remove_tree
-from .folders import MAKING, STAGING, Place, all_places, open_child, open_folder, open_parent, place_of
+from .folders import MAKING, STAGING, SnapshotFolder, all_places, open_child, open_folder, open_parent, place_of
 from .manifest import Entry, SnapshotFailed
 
 
@@ -61,7 +61,7 @@ def _keys(*paths: str) -> set[tuple[int, int]]:
     return {(stat.st_dev, stat.st_ino) for stat in stats}
 
 
-def _make_place(place: Place, listed) -> bool:
+def _make_place(place: SnapshotFolder, listed) -> bool:
     """Make a folder that is gone as it was, if the one above it is there."""
     known = next((row for row in listed.about["places"] if row[0] == place.prefix), None)
     if known is None or place.why:
@@ -78,7 +78,7 @@ def _make_place(place: Place, listed) -> bool:
     return place.open()
 
 
-def _clear(places: list[Place], leftovers: list[str]) -> None:
+def _clear(places: list[SnapshotFolder], leftovers: list[str]) -> None:
     for path in leftovers:
         folder, name = open_parent(places, path)
         try:
@@ -87,7 +87,7 @@ def _clear(places: list[Place], leftovers: list[str]) -> None:
             os.close(folder)
 
 
-def _save(places: list[Place], plan: Plan, comparison: Comparison, replaced_dir: str) -> None:
+def _save(places: list[SnapshotFolder], plan: RestorePlan, comparison: Comparison, replaced_dir: str) -> None:
     paths = sorted(plan.folders_removed) + plan.replaced + plan.removed
     if not paths:
         return
@@ -101,7 +101,7 @@ def _save(places: list[Place], plan: Plan, comparison: Comparison, replaced_dir:
         saved.finish()
 
 
-def _stage(places: list[Place], plan: Plan, snapshot: str) -> None:
+def _stage(places: list[SnapshotFolder], plan: RestorePlan, snapshot: str) -> None:
     """Write every new file into our own folder on the right file system, durably."""
     syncs = Syncs()
     try:
@@ -161,7 +161,7 @@ def _attribute(fd: int, entry: Entry) -> None:
     os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
-def _switch(places: list[Place], plan: Plan) -> None:
+def _switch(places: list[SnapshotFolder], plan: RestorePlan) -> None:
     """Only unlinks, renames and new folders: no data is written any more."""
     made = {entry.path for entry in plan.folders_made}
     syncs = Syncs()
@@ -186,13 +186,13 @@ def _switch(places: list[Place], plan: Plan) -> None:
                 lambda fd, name, p=place, n=str(number): _rename(p, n, fd, name),
             )
     for entry in reversed(plan.folders_made + plan.folders_mended):
-        _at(places, entry.path, syncs, lambda fd, name, e=entry: _mend_folder(fd, name, e))
+        _at(places, entry.path, syncs, lambda fd, name, e=entry: _repair_folder(fd, name, e))
     for place in places:
         remove_tree(place.fd, STAGING)
         syncs.finish(place.path)
 
 
-def _at(places: list[Place], path: str, syncs: Syncs, act) -> None:
+def _at(places: list[SnapshotFolder], path: str, syncs: Syncs, act) -> None:
     folder, name = open_parent(places, path)
     try:
         act(folder, name)
@@ -200,7 +200,7 @@ def _at(places: list[Place], path: str, syncs: Syncs, act) -> None:
         syncs.take_over(folder)
 
 
-def _rename(place: Place, number: str, folder: int, name: str) -> None:
+def _rename(place: SnapshotFolder, number: str, folder: int, name: str) -> None:
     staging = open_child(place.fd, STAGING)
     try:
         os.rename(number, name, src_dir_fd=staging, dst_dir_fd=folder)
@@ -247,7 +247,7 @@ def _make_folder(folder: int, name: str, mode: int, uid: int, gid: int) -> None:
         os.close(fd)
 
 
-def _mend_folder(folder: int, name: str, entry: Entry) -> None:
+def _repair_folder(folder: int, name: str, entry: Entry) -> None:
     fd = open_child(folder, name)
     try:
         _attribute(fd, entry)

@@ -1,4 +1,4 @@
-"""Snapshots of the state folder: take, verify, list, read; `restore` is in `restoring`.
+"""Snapshots of the state folder: take, verify, list, read; what brings them back is in `restore`.
 
 A snapshot is a folder `root/<id>/` with `tree/` (and `extra/` for paths outside the state
 folder): plain files to look at, 0600, whose modes, owners and times are in `manifest.json`. It is
@@ -14,7 +14,7 @@ import time
 from . import file_copy, manifest
 from .capture import Capture
 from .file_copy import Syncs, remove_tree
-from .folders import Place, all_places, open_below, open_folder
+from .folders import SnapshotFolder, all_places, open_below, open_folder
 from .manifest import Manifest, SnapshotFailed
 
 __all__ = [
@@ -117,7 +117,7 @@ def restore(root: str, id: str, state_dir: str, patterns, replaced_dir: str, ext
     return restore.restore(root, id, state_dir, patterns, replaced_dir, extra, keep)
 
 
-def _fill(folder: int, partial: str, id: str, before, places: list[Place], syncs: Syncs, keep) -> Manifest:
+def _fill(folder: int, partial: str, id: str, before, places: list[SnapshotFolder], syncs: Syncs, keep) -> Manifest:
     started_ns, clock = time.time_ns(), time.perf_counter()
     target = open_below(folder, [partial])
     syncs.take_over(os.dup(target))
@@ -150,7 +150,7 @@ def _fill(folder: int, partial: str, id: str, before, places: list[Place], syncs
     return taken
 
 
-def _fill_place(capture: Capture, place: Place, target: int, previous: int, syncs: Syncs) -> None:
+def _fill_place(capture: Capture, place: SnapshotFolder, target: int, previous: int, syncs: Syncs) -> None:
     names = [name for name in ("extra" + place.prefix if place.prefix else "tree").split("/") if name]
     for depth, name in enumerate(names):
         parent = open_below(target, names[:depth])
@@ -206,7 +206,7 @@ def _problem(folder: str, entry) -> str:
         os.close(fd)
 
 
-def _about_place(place: Place) -> list:
+def _about_place(place: SnapshotFolder) -> list:
     stat = os.fstat(place.fd)
     return [place.prefix, stat.st_mode & 0o7777, stat.st_uid, stat.st_gid]
 

@@ -83,7 +83,7 @@ async def restart(call: Call) -> tuple[int, dict]:
     launch_id = field(body, "launch_id", str, "")
     if ADMIN not in call.peer.scopes:  # or its restart would pass for a person's, which costs a trial nothing
         launch_id = call.server.lives.own.launch_id
-    launch_id = await call.blocking(actions.restart, call.server.station, task, launch_id)
+    launch_id = await call.blocking(actions.restart, call.server.context, task, launch_id)
     call.server.note("restart", f"asked for by {call.peer.name}, with {len(rows)} messages"
                      + (" and a task" if task is not None else ""))  # fmt: skip
     return 202, {"ok": True, "launch_id": launch_id, "acknowledged": [row["id"] for row in rows]}
@@ -95,10 +95,10 @@ async def rollback(call: Call) -> tuple[int, dict]:
     target = field(body, "generation", int)
     named = "" if target is None else str(target)
     if field(body, "dry_run", bool, False):
-        return 200, await call.blocking(actions.plan, call.server.station, named)
+        return 200, await call.blocking(actions.plan, call.server.context, named)
     number = await call.blocking(
         actions.ask_rollback,
-        call.server.station,
+        call.server.context,
         named,
         field(body, "reason", str, "") or f"asked for by {call.peer.name}",
     )
@@ -117,7 +117,7 @@ async def pause(call: Call) -> tuple[int, dict]:
     if not 0 < seconds <= actions.LONGEST_PAUSE_SECONDS:
         raise Refused(400, "bad-request", f"a pause is at most {format_duration(actions.LONGEST_PAUSE_SECONDS)}")
     until = time.time() + seconds
-    await call.blocking(actions.pause, call.server.station, until)
+    await call.blocking(actions.pause, call.server.context, until)
     call.server.note("pause", f"by {call.peer.name}, for {text}")
     return 200, {"ok": True, "paused_until_at": until}
 
@@ -125,7 +125,7 @@ async def pause(call: Call) -> tuple[int, dict]:
 async def resume(call: Call) -> tuple[int, dict]:
     """End a pause."""
     await call.json()
-    await call.blocking(actions.pause, call.server.station, None)
+    await call.blocking(actions.pause, call.server.context, None)
     call.server.note("resume", f"by {call.peer.name}")
     return 200, {"ok": True}
 
@@ -135,7 +135,7 @@ async def incidents(call: Call) -> tuple[int, dict]:
     count = call.number("last", 20, 500)
 
     def read() -> list[dict]:
-        with call.server.station.ledger(read_only=True) as ledger:
+        with call.server.context.ledger(read_only=True) as ledger:
             rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count)
             return [incident_rows.as_public(ledger, row) for row in rows]
 
@@ -145,7 +145,7 @@ async def incidents(call: Call) -> tuple[int, dict]:
 async def generations(call: Call) -> tuple[int, dict]:
     """List the generations and their fate, newest first."""
     count = call.number("last", 20, 500)
-    return 200, {"generations": await call.blocking(actions.generations, call.server.station, count)}
+    return 200, {"generations": await call.blocking(actions.generations, call.server.context, count)}
 
 
 CONTROL_ROUTES = [
@@ -194,7 +194,7 @@ async def beat(call: Call) -> tuple[int, dict]:
         raise Refused(409, "other-launch", why_not, "send AGENT_LAUNCH_ID as launch_id")
     if name == server.name and server.watch is not None:
         server.watch.forward(launch_id, facts)
-    return 200, {"ok": True, "deadline_seconds": server.station.config.heartbeat.timeout,
+    return 200, {"ok": True, "deadline_seconds": server.context.config.heartbeat.timeout,
                  "pending": server.watch.pending if server.watch else []}  # fmt: skip
 
 
@@ -232,7 +232,7 @@ async def describe(call: Call) -> tuple[int, dict]:
 
 async def pane(call: Call) -> tuple[int, dict]:
     """Return the newest lines of the agent's terminal."""
-    lines = await call.blocking(actions.pane, call.server.station)
+    lines = await call.blocking(actions.pane, call.server.context)
     shown = call.server.masker.all("\n".join(lines))  # together: a private key is of many lines
     return 200, {"lines": shown.split("\n") if lines else []}
 

@@ -29,13 +29,13 @@ SECURE = {
 }  # fmt: skip
 
 
-class Server:
+class WatchdogApi:
     """Everything that answers; the watch and the shipper work beside it."""
 
-    def __init__(self, station, store, lives, masker, say) -> None:
-        self.station, self.store, self.lives, self.masker, self.say = station, store, lives, masker, say
-        self.name = station.places.name
-        self.access = Access(station, store)
+    def __init__(self, context, store, lives, masker, say) -> None:
+        self.context, self.store, self.lives, self.masker, self.say = context, store, lives, masker, say
+        self.name = context.paths.name
+        self.access = Access(context, store)
         self.started_at = time.time()
         self.watch = None
         self.counts: dict[tuple[str, int], int] = {}
@@ -57,16 +57,16 @@ class Server:
 
     async def open(self) -> None:
         """Listen; raise OSError where that cannot be."""
-        places, loop = self.station.places, asyncio.get_running_loop()
-        owner = self.station.owner
+        paths, loop = self.context.paths, asyncio.get_running_loop()
+        owner = self.context.owner
         self._doors.append(
             await loop.create_unix_server(
-                self.listener, sock=_unix_socket(places.watchdog_socket_path, socket.SOCK_STREAM, owner), backlog=512
+                self.listener, sock=_unix_socket(paths.watchdog_socket_path, socket.SOCK_STREAM, owner), backlog=512
             )
         )
-        self._handover = _unix_socket(places.handover_socket_path, socket.SOCK_DGRAM, None)
+        self._handover = _unix_socket(paths.handover_socket_path, socket.SOCK_DGRAM, None)
         loop.add_reader(self._handover, self._take_over)
-        listen = self.station.config.watchdog.listen
+        listen = self.context.config.watchdog.listen
         if listen != "unix":
             host, _, port = listen.rpartition(":")
             self.listen_host = host

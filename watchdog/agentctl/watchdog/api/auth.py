@@ -74,9 +74,9 @@ def new_token() -> str:
 class Access:
     """Knows the peers of one server."""
 
-    def __init__(self, station, store, clock=time.monotonic) -> None:
-        self.station, self.store, self.clock = station, store, clock
-        self.agent_uid = station.user.uid if station.user else os.geteuid()
+    def __init__(self, context, store, clock=time.monotonic) -> None:
+        self.context, self.store, self.clock = context, store, clock
+        self.agent_uid = context.user.uid if context.user else os.geteuid()
         self._by_uid: dict[int, Peer] = {}
         self._by_digest: dict[str, tuple[float, Peer | None]] = {}
         self._peers: dict[str, Peer] = {}  # tokens keep their rate when they are looked up again
@@ -93,7 +93,7 @@ class Access:
             if uid in (0, os.geteuid()):
                 self._by_uid[uid] = Peer(f"uid {uid}", ALL_SCOPES, "", is_limited=False)
             elif uid == self.agent_uid:
-                self._by_uid[uid] = Peer(f"uid {uid}", AGENT_SCOPES, self.station.places.name, clock=self.clock)
+                self._by_uid[uid] = Peer(f"uid {uid}", AGENT_SCOPES, self.context.paths.name, clock=self.clock)
         return self._by_uid.get(uid)
 
     async def by_token(self, header: str, look_up) -> Peer:
@@ -118,7 +118,7 @@ class Access:
     def _find(self, digest: str) -> Peer | None:
         launch = self._launch_token()
         if launch and hmac.compare_digest(digest_of(launch), digest):
-            return self._remember(digest, "the agent", AGENT_SCOPES, self.station.places.name)
+            return self._remember(digest, "the agent", AGENT_SCOPES, self.context.paths.name)
         row = self.store.token(digest)
         if row is None:
             self._peers.pop(digest, None)
@@ -133,7 +133,7 @@ class Access:
     def _launch_token(self) -> str:
         """Read the agent's own token; its file lies in a folder of the agent, who may put anything in its place."""
         try:
-            with open(history.open_plain(self.station.places.token_path), "rb") as file:
+            with open(history.open_plain(self.context.paths.token_path), "rb") as file:
                 return file.read(4096).decode("ascii", "replace").strip()
         except (AgentctlError, OSError):
             return ""

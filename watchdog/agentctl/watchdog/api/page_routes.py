@@ -38,9 +38,9 @@ async def show(call: Call) -> web.Response:
 
 def gather(server, span: str, words: str) -> dict:
     """Read what the page shows; what cannot be read is missing from it."""
-    station, store, name, now = server.station, server.store, server.name, time.time()
+    context, store, name, now = server.context, server.store, server.name, time.time()
     facts = {"slices": [], "incidents": [], "generations": [], "events": [], "messages": [], "words": words,
-             "store_problem": store.problem, "pane": actions.pane(station)}  # fmt: skip
+             "store_problem": store.problem, "pane": actions.pane(context)}  # fmt: skip
     rows: list[dict] = []
     try:
         rows = store.periods(name, now - SPANS[span])
@@ -50,8 +50,8 @@ def gather(server, span: str, words: str) -> dict:
     except AgentctlError as error:
         facts["store_problem"] = error.message
     try:
-        facts["generations"] = actions.generations(station, 10)
-        with station.ledger(read_only=True) as ledger:
+        facts["generations"] = actions.generations(context, 10)
+        with context.ledger(read_only=True) as ledger:
             last = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT 10")
             facts["incidents"] = [incidents.as_public(ledger, row) for row in last]
     except AgentctlError as error:
@@ -89,23 +89,23 @@ async def leave(call: Call) -> web.Response:
 
 async def plan(call: Call) -> web.Response:
     """Show what a rollback would do."""
-    found = await call.blocking(actions.plan, call.server.station, "")
+    found = await call.blocking(actions.plan, call.server.context, "")
     return _html(status_page.plan(call.server.name, found, call.server.masker, time.time()))
 
 
 async def act(call: Call) -> web.Response:
     """Do what a button says."""
     form = await _form(call)
-    verb, station = form.get("verb"), call.server.station
+    verb, context = form.get("verb"), call.server.context
     if verb == "restart":
-        await call.blocking(actions.restart, station, None, "")
+        await call.blocking(actions.restart, context, None, "")
     elif verb == "rollback":
         if not form.get("generation", "").isdecimal():
             raise Refused(400, "bad-request", "which generation?")
         reason = f"asked for by {call.peer.name}, on the page"
-        await call.blocking(actions.ask_rollback, station, form["generation"], reason)
+        await call.blocking(actions.ask_rollback, context, form["generation"], reason)
     elif verb in ("pause", "resume"):
-        await call.blocking(actions.pause, station, time.time() + PAUSE_SECONDS if verb == "pause" else None)
+        await call.blocking(actions.pause, context, time.time() + PAUSE_SECONDS if verb == "pause" else None)
     else:
         raise Refused(400, "bad-request", "the page has no such button")
     call.server.note(verb, f"asked for by {call.peer.name}, on the page")

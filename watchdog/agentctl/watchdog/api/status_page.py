@@ -17,7 +17,7 @@ MOST_TEXT = 4000
 WIDTH, HEIGHT = 1000, 26
 
 
-class Writer:
+class PageWriter:
     """Escapes and masks whatever is put into the page."""
 
     def __init__(self, masker, now: float) -> None:
@@ -45,7 +45,7 @@ class Writer:
 
 def render(facts: dict, masker, now: float) -> str:
     """Return the whole page."""
-    to = Writer(masker, now)
+    to = PageWriter(masker, now)
     parts = [
         _head(facts["agent"]["name"], to), '<main id="live">', _status(facts, to), _timeline(facts, to),
         _buttons(facts) if facts["is_admin"] else "", _incidents(facts, to), _generations(facts, to),
@@ -56,7 +56,7 @@ def render(facts: dict, masker, now: float) -> str:
 
 def login(name: str, masker, now: float, complaint: str = "") -> str:
     """Return the page that asks for a token."""
-    to = Writer(masker, now)
+    to = PageWriter(masker, now)
     told = f'<p class="bad" role="alert">{to.text(complaint)}</p>' if complaint else ""
     return (
         f'{_head(name, to)}<main><h1>{to.text(name)}</h1>{told}<form method="post" action="/session">'
@@ -68,7 +68,7 @@ def login(name: str, masker, now: float, complaint: str = "") -> str:
 
 def plan(name: str, found: dict, masker, now: float) -> str:
     """Return the page that shows what a rollback would do, and asks once more."""
-    to = Writer(masker, now)
+    to = PageWriter(masker, now)
     rows = [("from generation", found["from"]), ("to generation", found["to"]), ("commit", found["commit"]),
             ("state goes back", ", ".join(found["restores"])), ("state stays", ", ".join(found["keeps"]))]  # fmt: skip
     lists = ""
@@ -84,7 +84,7 @@ def plan(name: str, found: dict, masker, now: float) -> str:
     )
 
 
-def _head(name: str, to: Writer) -> str:
+def _head(name: str, to: PageWriter) -> str:
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>' + to.text(name) + " - agentctl</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -99,7 +99,7 @@ FOOT = (
 )
 
 
-def _status(facts: dict, to: Writer) -> str:
+def _status(facts: dict, to: PageWriter) -> str:
     agent = facts["agent"]
     state = agent["state"]
     rows = [
@@ -116,13 +116,13 @@ def _status(facts: dict, to: Writer) -> str:
             f'{WELL_WORDS.get(state, to.text(state))}</h1>{_table(rows, to, raw=("since", "heartbeat"))}')  # fmt: skip
 
 
-def _table(rows: list[tuple], to: Writer, raw: tuple = ()) -> str:
+def _table(rows: list[tuple], to: PageWriter, raw: tuple = ()) -> str:
     lines = [f"<tr><th scope=row>{title}</th><td>{value if title in raw else to.text(value)}</td></tr>"
              for title, value in rows if value not in (None, "")]  # fmt: skip
     return f"<table>{''.join(lines)}</table>"
 
 
-def _timeline(facts: dict, to: Writer) -> str:
+def _timeline(facts: dict, to: PageWriter) -> str:
     """One picture: what was when, with words for who does not see it."""
     chosen = facts["agent"]["span"]
     links = " ".join(f"<b>{span}</b>" if span == chosen else f'<a href="/?span={span}">{span}</a>' for span in SPANS)
@@ -150,7 +150,7 @@ def _buttons(facts: dict) -> str:
             f'{pause} <a class="button" href="/plan">Roll back ...</a></form>')  # fmt: skip
 
 
-def _incidents(facts: dict, to: Writer) -> str:
+def _incidents(facts: dict, to: PageWriter) -> str:
     found = []
     for row in facts["incidents"]:
         outcome = row["outcome"] or "open"
@@ -171,7 +171,7 @@ def _incidents(facts: dict, to: Writer) -> str:
     return f"<section><h2>Incidents</h2>{''.join(found) or '<p>none</p>'}</section>"
 
 
-def _generations(facts: dict, to: Writer) -> str:
+def _generations(facts: dict, to: PageWriter) -> str:
     rows = "".join(
         f'<tr><td>{row["number"]}</td><td class="{to.text(row["status"])}">{to.text(row["status"])}</td>'
         f"<td><code>{to.text(row['commit'][:12])}</code></td><td>{to.ago(row['created_at'])}</td>"
@@ -183,18 +183,18 @@ def _generations(facts: dict, to: Writer) -> str:
             f"{rows}</table></div></section>")  # fmt: skip
 
 
-def _pane(facts: dict, to: Writer) -> str:
+def _pane(facts: dict, to: PageWriter) -> str:
     lines = "\n".join(facts["pane"][-60:])
     return f'<section><h2>Terminal</h2><pre id="pane" tabindex="0">{to.text(lines) or "nothing"}</pre></section>'
 
 
-def _events(facts: dict, to: Writer) -> str:
+def _events(facts: dict, to: PageWriter) -> str:
     items = "".join(f"<li>{to.ago(e['at'])}: <b>{to.text(e['kind'])}</b> {to.text(e['text'])}</li>"
                     for e in facts["events"])  # fmt: skip
     return f"<section><h2>Events</h2><ul>{items or '<li>none</li>'}</ul></section>"
 
 
-def _conversation(facts: dict, to: Writer) -> str:
+def _conversation(facts: dict, to: PageWriter) -> str:
     items = "".join(
         f"<article><h3>{to.text(m.get('role', '?'))} <small>{to.text(m.get('at', ''))}</small></h3>"
         f"<p>{to.start(_content(m))}</p></article>"

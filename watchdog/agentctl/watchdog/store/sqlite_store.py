@@ -68,8 +68,8 @@ class SqliteStore(Store):
 
     # -- when it breaks -----------------------------------------------------------------------------------------
 
-    def _mend(self, error: Exception) -> Exception | None:
-        told = super()._mend(error)
+    def _repair(self, error: Exception) -> Exception | None:
+        told = super()._repair(error)
         try:
             if isinstance(error, FileNotFoundError):
                 self._take_back()

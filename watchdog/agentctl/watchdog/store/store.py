@@ -13,7 +13,7 @@ from . import tables
 from .search import SearchIndex
 from .tables import cursors, events, meta, periods, tokens
 from .tables import messages as said
-from .write_queue import Writer
+from .write_queue import WriteQueue
 
 AT_ONCE = 1000  # rows that an export holds in memory
 INDEX_PIECES = 20  # that a search waits for
@@ -48,7 +48,7 @@ class Store(ABC):
             self._open()
         except (sa.exc.DBAPIError, OSError) as error:
             raise self._in_words(error) from error
-        self.writer = Writer(self._begin, self._mend, None if is_reader else self._index_some)
+        self.writer = WriteQueue(self._begin, self._repair, None if is_reader else self._index_some)
 
     def close(self) -> None:
         """Write what waits, then close."""
@@ -69,7 +69,7 @@ class Store(ABC):
     def _close(self) -> None:
         """Let go of every connection."""
 
-    def _mend(self, error: Exception) -> Exception | None:
+    def _repair(self, error: Exception) -> Exception | None:
         """Do what can be done about an error; return what the callers are told, None if it is worth another try."""
         told = self._in_words(error)
         self.problem = told.message

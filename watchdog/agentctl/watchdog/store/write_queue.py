@@ -28,11 +28,11 @@ class Job:
         self.done: Future = Future()
 
 
-class Writer:
+class WriteQueue:
     """Owns the one writing connection: `begin()` gives a transaction, `mend(error)` what to tell, None to try again."""
 
     def __init__(self, begin, mend, idle=None) -> None:
-        self._begin, self._mend, self._idle = begin, mend, idle
+        self._begin, self._repair, self._idle = begin, mend, idle
         self._has_idle_work = idle is not None
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
@@ -93,10 +93,10 @@ class Writer:
     def _commit(self, group: list[Job]) -> None:
         """Commit a group; where `mend` could repair what failed it, once more."""
         error = self._try(group)
-        if error is not None and self._mend(error) is None:
+        if error is not None and self._repair(error) is None:
             error = self._try(group)
         if error is not None:
-            told = self._mend(error) or error
+            told = self._repair(error) or error
             for job in group:
                 job.done.set_exception(told)
 

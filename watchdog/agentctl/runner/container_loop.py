@@ -14,12 +14,12 @@ from ..recovery import policy
 from ..runtime.agent_env import build_environment
 from ..runtime.container import container_rules, images
 from ..runtime.container.attached import InnerTmux
-from ..runtime.container.compose_project import Place, pid_here, strays
+from ..runtime.container.compose_project import ComposeProject, pid_here, strays
 from ..runtime.container.docker import RUNNING, STOP_MARGIN_SECONDS, NotThere
 from ..runtime.container.entrypoint import ABORT_SIGNAL
 from ..runtime.tmux import Pane
 from . import launch_loop
-from .launch_result import Ending, judge_exit
+from .launch_result import LaunchResult, judge_exit
 from .signs_of_life import make_probe
 
 ENGINE_AGAIN_SECONDS = 1.0
@@ -28,7 +28,7 @@ LOOK_TWICE_SECONDS = 0.5
 OF_SIGTERM = (0, 143)  # how an agent ends that was asked to
 
 
-class ContainerSession(launch_loop.Session):
+class ContainerLoop(launch_loop.LaunchLoop):
     """Runs one launch to its end in the agent's container."""
 
     container = image = ""
@@ -40,14 +40,14 @@ class ContainerSession(launch_loop.Session):
     # -- the start ------------------------------------------------------------------------------------------
 
     def _start_agent(self) -> None:
-        self.place = Place(self.station, patience_seconds=ENGINE_PATIENCE_SECONDS)
+        self.place = ComposeProject(self.context, patience_seconds=ENGINE_PATIENCE_SECONDS)
         self.place.engine.on_wait = self._go_on_waiting
         self.place.prove_stopped()
         self.place.engine.patience_seconds = 0.0  # from here on the loop asks again
         self._tell_strays()
         self.image = self._find_image()
-        env = self.launch_env = environment(self.station, self.launch)
-        leave(self.station, self.launch.id, self._choose_command(env), env)
+        env = self.launch_env = environment(self.context, self.launch)
+        leave(self.context, self.launch.id, self._choose_command(env), env)
         number, self.began_at = self.launch.generation["number"], time.time()
         self.container = self.place.up(self.image, number)
         self._check_image(facts := self.place.engine.inspect(self.container))
@@ -62,12 +62,12 @@ class ContainerSession(launch_loop.Session):
             f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
             f"container {self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}"
         )
-        self.probe = make_probe(self.station, self)
+        self.probe = make_probe(self.context, self)
         self.jobs.after_launch()
 
     def _tell_strays(self) -> None:
         """What the agent changed of the admin's files is told when it is new, and used by nobody."""
-        found = strays(self.station)
+        found = strays(self.context)
         if found != (self.ledger.meta("strays") or ""):
             with self.ledger.transaction():
                 self.ledger.set_meta("strays", found or None)
@@ -100,7 +100,7 @@ class ContainerSession(launch_loop.Session):
 
     def _go_on_waiting(self) -> bool:
         """While a build goes on, or the engine is restarted, the time to become ready begins anew; true: give up."""
-        self.notifier.extend(int(self.station.config.agent.ready_timeout * 1e6))
+        self.notifier.extend(int(self.context.config.agent.ready_timeout * 1e6))
         return self._is_asked_to_stop()
 
     def _is_asked_to_stop(self) -> bool:
@@ -115,7 +115,7 @@ class ContainerSession(launch_loop.Session):
 
     def _follow(self) -> None:
         """Have the container's output come in as if it were a pane's."""
-        fifo = os.open(self.station.places.pane_fifo_path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fifo = os.open(self.context.paths.pane_fifo_path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             words = ("container", "logs", "--follow", "--since", f"{self.began_at:.6f}", self.container)
             self.following = self.place.engine.start(*words, stdout_fd=fifo, stderr_fd=fifo)
@@ -159,7 +159,7 @@ class ContainerSession(launch_loop.Session):
             return
         if facts["State"]["Status"] in ("removing", "dead"):  # a removal kills it first, and takes its time
             self.has_ended, self.was_engine_away = True, False
-            self.ending = Ending(policy.FAILED, "crash", "its container was removed")
+            self.ending = LaunchResult(policy.FAILED, "crash", "its container was removed")
             return
         if facts["State"]["Status"] in RUNNING:
             self.was_engine_away = self.is_away_told = self.has_looked_twice = False
@@ -192,14 +192,14 @@ class ContainerSession(launch_loop.Session):
         self.journal.info("agentctl: stopping: asking the agent to save")
         self.loop.cancel("engine")
         began = time.monotonic()
-        grace = self.station.config.agent.stop_grace
+        grace = self.context.config.agent.stop_grace
         running = self.place.engine.start("container", "stop", "--time", str(math.ceil(grace)), self.container)
         in_time = self._reap(running, grace + STOP_MARGIN_SECONDS)
         killed = self._kill_agent()
         took = time.monotonic() - began
         in_time = in_time and not killed
         reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
-        self.ending = Ending(policy.STOPPED, "stop", reason)
+        self.ending = LaunchResult(policy.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
     def ask_to_end(self) -> None:
@@ -275,7 +275,7 @@ class ContainerSession(launch_loop.Session):
         if hasattr(self, "jobs"):
             self.jobs.end()
 
-    def _complete(self, ending: Ending) -> Ending:
+    def _complete(self, ending: LaunchResult) -> LaunchResult:
         """An end that came with the engine's is not the agent's fault."""
         if self.was_engine_away and ending.end in (policy.FAILED, policy.ASKED):  # at its SIGTERM the agent ends with 0
             ending.end, ending.trigger = policy.FAILED, policy.ENGINE_AWAY
@@ -324,21 +324,21 @@ class BuiltTooLong(AgentctlError):
     trigger = "not-ready"
 
 
-def environment(station, launch) -> dict[str, str]:
+def environment(context, launch) -> dict[str, str]:
     """Return the contract as it is inside; what the image says of its own world stays as it is there."""
-    settings, given = station.config.compose, station.config.agent.environment
+    settings, given = context.config.compose, context.config.agent.environment
     env = {
         name: value
-        for name, value in build_environment(station, launch, {}).items()
+        for name, value in build_environment(context, launch, {}).items()
         if name not in OF_THE_HOST or name in given
     }
-    moves = [(station.state_dir, settings.state), (station.code_dir, settings.code)]
+    moves = [(context.state_dir, settings.state), (context.code_dir, settings.code)]
     return {**env, **container_rules.moved_inside({name: env[name] for name in UNDER if name in env}, moves)}
 
 
-def leave(station, launch_id: str, argv: list[str], env: dict[str, str]) -> None:
+def leave(context, launch_id: str, argv: list[str], env: dict[str, str]) -> None:
     """Write down what is to be started, where the agent's user alone reads it."""
-    settings = station.config
+    settings = context.config
     facts = {
         "launch_id": launch_id,
         "argv": argv,
@@ -346,6 +346,6 @@ def leave(station, launch_id: str, argv: list[str], env: dict[str, str]) -> None
         "cwd": env["AGENT_CODE_DIR"],
         "stop_grace": settings.agent.stop_grace,
         "timeout_seconds": settings.heartbeat.timeout,
-        "api": station.places.api_socket_path,
+        "api": context.paths.api_socket_path,
     }
-    durable.write(station.places.launch_path, fast_json.dumps(facts).encode(), 0o600, station.owner)
+    durable.write(context.paths.launch_path, fast_json.dumps(facts).encode(), 0o600, context.owner)

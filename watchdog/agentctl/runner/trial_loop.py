@@ -7,26 +7,26 @@ import os
 import time
 
 from ..config import toml_file
-from ..config.context import Station, boot_id, find_identity, new_id
+from ..config.context import Context, boot_id, find_identity, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError
-from ..core.paths import Places
+from ..core.paths import AgentPaths
 from ..host import command
 from ..host.journald import Journal
 from ..ledger import writers
 from ..ledger.database import Ledger
 from ..recovery import policy
 from ..runtime.sandbox import bring_state, take_state
-from .container_session import ContainerSession
+from .container_loop import ContainerLoop
 from .launch import Launch
-from .launch_loop import Session
-from .launch_result import Ending
+from .launch_loop import LaunchLoop
+from .launch_result import LaunchResult
 
 TELL_SECONDS = 1.0
 SHOWN_LINES = 15
 
 
-def candidate(name: str, plan: dict, settings: toml_file.Config) -> Station:
+def candidate(name: str, plan: dict, settings: toml_file.Config) -> Context:
     """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
     values = settings.values
     own = {
@@ -35,18 +35,18 @@ def candidate(name: str, plan: dict, settings: toml_file.Config) -> Station:
         "state.extra": [],
         "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"},
     }
-    places = Places(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
-    return Station(places, toml_file.Config({**values, **own}, settings.given))
+    paths = AgentPaths(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
+    return Context(paths, toml_file.Config({**values, **own}, settings.given))
 
 
-def hold(station: Station, plan: dict, teller: Teller, make) -> int:
+def hold(context: Context, plan: dict, teller: TrialReport, make) -> int:
     """Hold the trial that `make(ledger)` makes, and tell how it went."""
     for folder, mode in (
-        (station.places.runtime_dir, 0o755 if "image" in plan else 0o700),
-        (station.places.data_dir, 0o700),
+        (context.paths.runtime_dir, 0o755 if "image" in plan else 0o700),
+        (context.paths.data_dir, 0o700),
     ):
         os.makedirs(folder, mode=mode, exist_ok=True)
-    trial = make(Ledger.create(station.places.ledger_path))
+    trial = make(Ledger.create(context.paths.ledger_path))
     ending = trial.run()
     ok = trial.has_held and ending.end == policy.STOPPED
     why = "" if ok else trial.complaint or ending.reason
@@ -69,18 +69,18 @@ def begin(ledger: Ledger, plan: dict, **more: str) -> Launch:
     return Launch(launch_id, generation, "", "", now)
 
 
-class Trial(Session):
+class Trial(LaunchLoop):
     """A session that ends by itself: well, when the candidate has held for long enough."""
 
-    def __init__(self, station: Station, ledger: Ledger, launch: Launch, plan: dict, teller: Teller) -> None:
-        super().__init__(station, ledger, launch, Watch(self), Journal("trial", to_stdout=True))
+    def __init__(self, context: Context, ledger: Ledger, launch: Launch, plan: dict, teller: TrialReport) -> None:
+        super().__init__(context, ledger, launch, TrialNotifier(self), Journal("trial", to_stdout=True))
         self.plan, self.teller = plan, teller
         self.has_held, self.complaint = False, ""
 
     def _open_doors(self) -> None:
         super()._open_doors()
         self.jobs = NoJobs()
-        self.watch(self.station.config.agent.ready_timeout)
+        self.watch(self.context.config.agent.ready_timeout)
 
     def watch(self, seconds: float) -> None:
         """Play systemd's part: no sign of life within `seconds` ends it, with every stack in the log."""
@@ -121,7 +121,7 @@ class Trial(Session):
             return command.start(
                 ["/usr/bin/env", "--", *self.plan["smoke"]],
                 env=env,
-                cwd=self.station.code_dir,
+                cwd=self.context.code_dir,
                 stdin_fd=null,
                 stdout_fd=1,
                 stderr_fd=2,
@@ -157,14 +157,14 @@ class Trial(Session):
     def restart(self, by_agent: bool) -> None:
         """A candidate that wants to be restarted does not hold."""
         self.stop()
-        self.ending = Ending(policy.ASKED, "asked", "it asked to be restarted")
+        self.ending = LaunchResult(policy.ASKED, "asked", "it asked to be restarted")
 
     def _close(self) -> None:
         super()._close()
         self._kill_agent()
 
 
-class Watch:
+class TrialNotifier:
     """Stands where systemd is in real life: hears the signs of life and sets the deadline anew."""
 
     def __init__(self, trial: Trial) -> None:
@@ -173,7 +173,7 @@ class Watch:
 
     def ready(self, status: str = "") -> None:
         """Set the first deadline."""
-        self.seconds = self.trial.station.config.heartbeat.timeout
+        self.seconds = self.trial.context.config.heartbeat.timeout
         self.keepalive()
 
     def keepalive(self) -> None:
@@ -214,7 +214,7 @@ class NoJobs:
         """Nothing runs."""
 
 
-class Teller:
+class TrialReport:
     """Writes what happens to who asked; once nobody listens, it says nothing more."""
 
     def __init__(self, fd: int) -> None:
@@ -242,23 +242,23 @@ def _since(start: float | None, end: float | None) -> float | None:
 DOWN_SECONDS = 60.0
 
 
-def main(name: str, plan: dict, teller: Teller) -> int:
+def main(name: str, plan: dict, teller: TrialReport) -> int:
     """Run one trial by its plan; return 0 if the candidate held."""
-    station = None
+    context = None
     try:
         given = toml_file.load_last_valid(plan["config"], plan["cache"])[0]
         user = find_identity(given.agent.user) if plan["scope"] == "system" else None
         command.call_as(user, _copy_state_as_agent, fast_json.dumps(plan))
-        station = open_station(name, plan, given)
+        context = open_context(name, plan, given)
         return hold(
-            station,
+            context,
             plan,
             teller,
-            lambda ledger: ContainerTrial(station, ledger, begin(ledger, plan, image=plan["image"]), plan, teller),
+            lambda ledger: ContainerTrial(context, ledger, begin(ledger, plan, image=plan["image"]), plan, teller),
         )
     finally:
-        if station is not None:
-            take_down(station, plan)
+        if context is not None:
+            take_down(context, plan)
 
 
 def _copy_state_as_agent(plan: str) -> str:
@@ -268,7 +268,7 @@ def _copy_state_as_agent(plan: str) -> str:
     return ""
 
 
-def open_station(name: str, plan: dict, given: toml_file.Config) -> Station:
+def open_context(name: str, plan: dict, given: toml_file.Config) -> Context:
     """Open the candidate in a project of its own; inside its container everything has the paths it always has."""
     values = given.values
     own = {
@@ -279,7 +279,7 @@ def open_station(name: str, plan: dict, given: toml_file.Config) -> Station:
     return candidate(name, plan, toml_file.Config({**values, **own}, given.given))
 
 
-class ContainerTrial(Trial, ContainerSession):
+class ContainerTrial(Trial, ContainerLoop):
     """A trial whose agent is in a container; its smoke check looks from inside."""
 
     def _start_smoke(self) -> command.Running:
@@ -293,12 +293,12 @@ class ContainerTrial(Trial, ContainerSession):
         return ""
 
 
-def take_down(station: Station, plan: dict) -> None:
+def take_down(context: Context, plan: dict) -> None:
     """Remove the trial's container and network; no volume and no image."""
-    from ..runtime.container.compose_project import Place
+    from ..runtime.container.compose_project import ComposeProject
 
     try:
-        place = Place(station)
+        place = ComposeProject(context)
         place.prove_stopped()
         place.engine.compose(
             place.project,

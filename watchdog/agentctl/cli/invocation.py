@@ -10,7 +10,7 @@ import os
 from ..core.errors import UsageError
 
 
-class Context:
+class Invocation:
     """The global options of one call."""
 
     def __init__(self, name: str = "", *, as_json: bool = False) -> None:
@@ -23,11 +23,11 @@ class Context:
 
         return find_places(check_name(self.name)).config_path
 
-    def station(self, *, lenient: bool = False):
+    def context(self, *, lenient: bool = False):
         """Open the agent; raise AgentctlError if there is none of that name."""
-        from ..config.context import Station
+        from ..config.context import Context
 
-        return Station.open(check_name(self.name), lenient=lenient)
+        return Context.open(check_name(self.name), lenient=lenient)
 
 
 def default_name() -> str:
