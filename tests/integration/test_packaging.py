@@ -13,7 +13,7 @@ from kit import deadline, effort
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.in_order  # one installation each: tried, installed over, and removed at the end
-NEEDED = ("packaging", "watchdog", "systemd", "pyproject.toml")
+NEEDED = ("packaging", "watchdog", "systemd", "pyproject.toml", "LICENSE")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
 
@@ -104,6 +104,7 @@ def test_installs_a_command_that_runs_with_its_byte_code(place):
     compiled = [path.parent.parent for path in place.prefix.rglob("agentctl/__pycache__/entry.*.pyc")]
     assert len(compiled) == 1
     assert list(compiled[0].glob("../agentctl/units")) or list(compiled[0].glob("units/*.service"))
+    assert list(compiled[0].glob("../agentctl-*.dist-info/licenses/LICENSE"))
     for script in (place.prefix / "venv/bin").iterdir():
         if not script.is_symlink():
             assert "venv.new" not in script.read_text(), script

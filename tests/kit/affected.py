@@ -16,7 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 TESTS = CHECKOUT / "tests"
 SOURCE = "watchdog/"
-ALWAYS = ("tests/house/test_architecture.py", "tests/house/test_measures.py")
+ALWAYS = ("tests/house/test_architecture.py", "tests/house/test_documents.py", "tests/house/test_measures.py")
 LIFE = ("integration/test_direct.py", "system/test_failures.py")  # a whole life of an agent
 # Where the change is -> tests by name that meet it in another process; the first that fits counts.
 BY_PLACE = {
@@ -49,10 +49,13 @@ BY_PLACE = {
     "packaging/box.py": ("system/test_box*",),
     "packaging/demo*": ("system/test_demo*", "unit/test_demo*"),
     "packaging/example_agent/*": ("unit/test_example*", "system/test_real_agent*"),
+    "packaging/test": ("integration/test_commit_hooks*",),
+    "packaging/check_subject": ("integration/test_commit_hooks*",),
     "packaging/*": ("integration/test_packaging*",),
     "docs/*": ("unit/test_*docs*", "unit/test_settings*", "unit/test_readme*"),
     "README.md": ("unit/test_readme*",),
-    "pyproject.toml": ("house/*", "unit/*", "integration/test_packaging*"),
+    ".pre-commit-config.yaml": ("integration/test_commit_hooks*",),
+    "pyproject.toml": ("house/*", "unit/*", "integration/test_packaging*", "integration/test_commit_hooks*"),
 }  # fmt: skip
 
 
