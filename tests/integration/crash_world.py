@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from agentctl.config.context import Context
+from agentctl.core.errors import LaunchRefused
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
+from agentctl.ledger.models import Launch
 from agentctl.recovery import process
 from agentctl.runner import launch
 from agentctl.state.snapshots import snapshot
@@ -114,7 +116,7 @@ class CrashWorld:
         assert len([i for i in rows["incidents"] if not i["outcome"]]) <= 1, f"I5: {rows['incidents']}"
         for intent in opened:
             assert not [n for n in rows["launches"] if n["started_at"] > intent["at"]], "I6"
-            with Ledger(self.replay.copy) as ledger, pytest.raises(launch.LaunchRefused):
+            with Ledger(self.replay.copy) as ledger, pytest.raises(LaunchRefused):
                 launch.begin(self.context, ledger)
 
     # -- files ------------------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ class CrashWorld:
 
     # -- what happens to the agent ----------------------------------------------------------------------------
 
-    def begin(self) -> launch.Launch:
+    def begin(self) -> Launch:
         """Launch on paper, as the runner does before anything starts."""
         with Ledger(self.paths.ledger_path) as ledger:
             return launch.begin(Context.open(self.name), ledger)

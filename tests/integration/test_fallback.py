@@ -17,7 +17,7 @@ import pytest
 
 from agentctl.changes import adopt
 from agentctl.config import context as contexts
-from agentctl.core.errors import EXIT_NO_STORAGE, AgentctlError
+from agentctl.core.errors import EXIT_NO_STORAGE, AgentctlError, LaunchRefused
 from agentctl.recovery import requests
 from agentctl.runner import launch
 from integration.world import SOURCE, World, git, write
@@ -134,7 +134,7 @@ class Odd(World):
 
     def check_refused(self) -> None:
         """I6: nothing is launched while the agent's path is no version."""
-        with self.ledger() as ledger, pytest.raises(launch.LaunchRefused):
+        with self.ledger() as ledger, pytest.raises(LaunchRefused):
             launch.begin(contexts.Context.open(self.name), ledger)
 
     def end(self) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock, find_places, open_journal
+from agentctl.config.context import Context, Lock, find_places
+from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
+from agentctl.host.journald import open_journal
 from agentctl.ledger.database import Ledger
-from agentctl.runner import launch, runner
+from agentctl.runner import runner
 from agentctl.state import agent_state
 from integration.crash_world import BAD, CrashWorld, one_shot
 from integration.world import write
@@ -36,7 +38,7 @@ def launch_as_systemd(name: str) -> None:
         one_shot(name)
         try:
             return launch_as_the_runner(name)
-        except launch.LaunchRefused as refused:
+        except LaunchRefused as refused:
             runner.unmark(find_places(name))
             print(refused)
     raise AssertionError("no launch in four turns")

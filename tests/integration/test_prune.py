@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.config.context import Lock
+from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.recovery import requests
@@ -92,7 +93,7 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
         ledger.update("generations", {"number": 2}, tree=capture.tree)
         assert tree != capture.tree
         assert launch.identify(past.context, ledger)["number"] == 2
-        with pytest.raises(launch.LaunchRefused, match="condemned"):
+        with pytest.raises(LaunchRefused, match="condemned"):
             launch.begin(past.context, ledger)
 
 

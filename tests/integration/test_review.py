@@ -14,7 +14,7 @@ import pytest
 
 from agentctl import rescue
 from agentctl.config.context import Lock
-from agentctl.host.command import Identity
+from agentctl.core.identity import Identity
 from agentctl.ledger import writers
 from agentctl.recovery import policy, requests
 from agentctl.runner import jobs, launch, launch_off_record, runner

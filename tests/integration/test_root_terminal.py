@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from agentctl.core.identity import Identity
 from agentctl.host import command
 from kit import deadline
 
@@ -30,7 +31,7 @@ def type_at_terminal() -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root takes on another user")
 def test_the_agent_s_user_cannot_type_as_root():
     entry = pwd.getpwnam("nobody")
-    nobody = command.Identity(entry.pw_uid, entry.pw_gid, [entry.pw_gid], entry.pw_name, entry.pw_dir)
+    nobody = Identity(entry.pw_uid, entry.pw_gid, [entry.pw_gid], entry.pw_name, entry.pw_dir)
     pid, master = os.forkpty()
     if pid == 0:
         try:

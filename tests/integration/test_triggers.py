@@ -15,6 +15,7 @@ import time
 import pytest
 
 from agentctl.ledger import incidents
+from agentctl.ledger.models import Launch
 from agentctl.recovery import policy
 from agentctl.runner import jobs, launch
 from integration.world import ROLLBACK, SOURCE, World, git, write
@@ -44,7 +45,7 @@ def fail(world: World, number: int) -> None:
         launches.fail(ledger, begun.id, f"bad {number}")
 
 
-def beat(world: World) -> launch.Launch:
+def beat(world: World) -> Launch:
     """Launch what is there now, and let it be well."""
     with world.ledger() as ledger:
         begun = launch.begin(world.context, ledger)

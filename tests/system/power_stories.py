@@ -10,9 +10,9 @@ import time
 
 from agentctl.agent import Agent
 from agentctl.config.context import Context
-from agentctl.core.errors import AgentctlError
+from agentctl.core.errors import AgentctlError, LaunchRefused
 from agentctl.generations import rebuild_ledger
-from agentctl.ledger import incidents, writers
+from agentctl.ledger import incidents, models, writers
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
 from agentctl.runner import jobs, launch
@@ -65,7 +65,7 @@ class Story:
     def ledger(self) -> Ledger:
         return Ledger(self.world.paths.ledger_path)
 
-    def come_up(self) -> launch.Launch:
+    def come_up(self) -> models.Launch:
         """Launch as the unit would: the runner's beginning, the one-shot where that refuses."""
         os.makedirs(self.world.paths.runtime_dir, exist_ok=True)
         for _ in range(BEFORE_FIRST_BEAT):
@@ -73,12 +73,12 @@ class Story:
             with rebuild_ledger.open_or_rebuild(context, print) as ledger:
                 try:
                     return launch.begin(context, ledger)
-                except launch.LaunchRefused as refused:
+                except LaunchRefused as refused:
                     print(refused.message)
             assert process.main(self.world.name) == process.EXIT_RELAUNCH
         raise AssertionError("nothing was launched")
 
-    def beat(self, begun: launch.Launch) -> None:
+    def beat(self, begun: models.Launch) -> None:
         """The first heartbeat of a launch, and what the session does then."""
         with self.ledger() as ledger:
             if begun.incident:
@@ -398,7 +398,7 @@ class Library(Story):
 
     def check(self, told: list) -> None:
         self._check(told)
-        launch.settle_last_launch(self.ledger())
+        incidents.settle_last_launch(self.ledger())
         self.come_up()
         self._check(told)
         assert history.is_whole(str(self.world.state / "history.jsonl"))

@@ -4,6 +4,7 @@ import pytest
 
 from agentctl.changes import rules
 from agentctl.core.errors import UsageError
+from agentctl.ledger import models
 from kit import rows
 
 PREFIXES = ["feature/", "hotfix/"]
@@ -43,7 +44,7 @@ def next_of(a_row, a_facts, review="self", condemned=None):
 
 @pytest.mark.parametrize("name", ["feature/x", "hotfix/a-b.c_d", "feature/deep/er", "feature/X9"])
 def test_names_that_are_allowed(name):
-    assert rules.check_name(name, PREFIXES) == name
+    assert models.check_name(name, PREFIXES) == name
 
 
 @pytest.mark.parametrize("name", [
@@ -52,7 +53,7 @@ def test_names_that_are_allowed(name):
 ])  # fmt: skip
 def test_names_that_are_refused(name):
     with pytest.raises(UsageError) as told:
-        rules.check_name(name, PREFIXES)
+        models.check_name(name, PREFIXES)
     assert told.value.hint
 
 
@@ -116,5 +117,5 @@ def test_everything_that_is_missing_is_listed_in_order():
     ("unconfirmed", False, row(status="promoted", generation=2), generation("candidate", confirm_by=1.0)),
 ])  # fmt: skip
 def test_where_a_change_stands(state, is_open, a_row, generation):
-    assert rules.tell_state(a_row, generation) == state
-    assert rules.is_open(a_row, generation) == is_open
+    assert models.tell_state(a_row, generation) == state
+    assert models.is_open(a_row, generation) == is_open

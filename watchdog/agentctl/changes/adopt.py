@@ -10,14 +10,14 @@ import pwd
 import shutil
 
 from ..config import preset, toml_file
-from ..config.context import Context, find_identity
+from ..config.context import Context
 from ..config.preset import Preset
 from ..core import durable
 from ..core.errors import AgentctlError
+from ..core.identity import Identity, find_identity
 from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, AgentPaths, slots_dir_of
 from ..generations.agent_repo import check_adoptable
 from ..generations.vault import Vault, create_bare
-from ..host.command import Identity
 from ..host.mount_namespace import mount_points
 from ..ledger import writers
 from ..ledger.database import Ledger, LedgerDamaged

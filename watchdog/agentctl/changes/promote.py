@@ -10,6 +10,7 @@ import time
 
 from ..core.errors import AgentctlError
 from ..generations import worktree
+from ..ledger import models
 from ..recovery import promotion, requests
 from ..runtime import runner_client
 from . import rules
@@ -26,12 +27,12 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
     """
     name = row["name"]
     facts, known = changes.look(row)
-    if row["status"] == rules.PROMOTING and known["pending"]:
+    if row["status"] == models.PROMOTING and known["pending"]:
         _trigger(changes, supervisor)
         return _outcome(changes, name)
     condemned = None if force else known["condemned"]
     lacks = rules.find_lacks(
-        {**row, "status": rules.OPEN} if row["status"] != rules.ABANDONED else row,
+        {**row, "status": models.OPEN} if row["status"] != models.ABANDONED else row,
         facts,
         review=changes.review_mode,
         condemned=condemned,
@@ -75,7 +76,7 @@ def run(changes, row: dict, *, force: bool, confirm_seconds: float | None, on_fa
 def _merge(changes, row: dict, facts: rules.BranchFacts) -> str:
     """Make the merge commit; one that an interrupted promotion of the same has made is used again."""
     wish = row["promotion"]
-    if row["status"] == rules.PROMOTING and (wish.get("commit"), wish.get("main")) == (facts.head, facts.main):
+    if row["status"] == models.PROMOTING and (wish.get("commit"), wish.get("main")) == (facts.head, facts.main):
         return wish["merge"]
     notes = [
         f"{what}: {row[key]['note']} ({row[key]['by']})"
@@ -97,7 +98,7 @@ def _wait_for_request(changes, name: str) -> dict:
         known = changes.ask("look", name)
         if known["pending"]:
             return {**known["change"], "outcome": "requested"}
-        if known["change"]["status"] != rules.PROMOTING:
+        if known["change"]["status"] != models.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {known['change']['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
     raise AgentctlError(
@@ -111,9 +112,9 @@ def _outcome(changes, name: str) -> dict:
     deadline = time.monotonic() + PREPARE_SECONDS
     while time.monotonic() < deadline:
         row = changes.ask("look", name)["change"]
-        if row["status"] == rules.PROMOTED:
+        if row["status"] == models.PROMOTED:
             return {**row, "outcome": "in place"}
-        if row["status"] != rules.PROMOTING:
+        if row["status"] != models.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {row['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
     raise AgentctlError(

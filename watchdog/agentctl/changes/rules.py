@@ -5,10 +5,8 @@ Facts come in as the ledger's row and as what git says; nothing here looks at a 
 
 from __future__ import annotations
 
-from ..core.errors import UsageError
+from ..ledger.models import ABANDONED, PROMOTING
 
-OPEN, PROMOTING, PROMOTED, ABANDONED = "open", "promoting", "promoted", "abandoned"
-ON_FAILURE = ("rollback", "freeze", "page")
 SHOWN = 5
 
 
@@ -34,29 +32,6 @@ class Missing:
 
     def __init__(self, verb: str, why: str, command: str) -> None:
         self.verb, self.why, self.command = verb, why, command
-
-
-def check_name(name: str, prefixes: list[str]) -> str:
-    """Return the name; raise UsageError if no change may be called so."""
-    prefix = next((p for p in prefixes if name.startswith(p)), None)
-    if prefix is None:
-        allowed = " or ".join(f"{p}NAME" for p in prefixes) or "nothing: change.prefixes is empty"
-        raise UsageError(
-            f"cannot call a change '{name}': it has to be {allowed}",
-            "agentctl change start feature/NAME; agentctl config set change.prefixes allows more",
-        )
-    rest = name[len(prefix) :]
-    is_fit = (
-        rest
-        and len(name) <= 100
-        and all(part and part[0].isalnum() and not part.endswith((".", ".lock")) for part in rest.split("/"))
-    )
-    if not is_fit or ".." in rest or not all((c.isalnum() and c.isascii()) or c in "._-/" for c in rest):
-        raise UsageError(
-            f"cannot call a change '{name}': not a name for a branch and a folder",
-            f"letters, digits, '.', '_' and '-', such as {prefix}faster-start",
-        )
-    return name
 
 
 def find_lacks(row: dict, facts: BranchFacts, *, review: str, condemned: dict | None, main: str) -> list[Missing]:
@@ -150,22 +125,6 @@ def choose_next_verb(row: dict, facts: BranchFacts, *, review: str, condemned: d
         return Missing("wait", "it is being promoted", "agentctl status")
     lacks = find_lacks(row, facts, review=review, condemned=condemned, main=main)
     return lacks[0] if lacks else Missing("promote", "nothing is missing", f"agentctl change promote {row['name']}")
-
-
-def tell_state(row: dict, generation: dict | None) -> str:
-    """Name where a change stands, in one or two words."""
-    if row["status"] != PROMOTED or generation is None:
-        return row["status"]
-    if generation["status"] == "good":
-        return "blessed"
-    if generation["status"] == "condemned":
-        return "rolled back"
-    return "unconfirmed" if generation.get("confirm_by") else "on probation"
-
-
-def is_open(row: dict, generation: dict | None) -> bool:
-    """Tell whether work on it may go on: one that was rolled back is mended and promoted again."""
-    return tell_state(row, generation) in (OPEN, PROMOTING, "rolled back")
 
 
 def listed(names: list[str]) -> str:

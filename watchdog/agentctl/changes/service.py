@@ -14,7 +14,7 @@ from ..core import durable
 from ..core.errors import AgentctlError
 from ..generations import worktree
 from ..host import command, procfs
-from ..ledger import change_records
+from ..ledger import change_records, models
 from ..ledger.change_records import Author
 from ..recovery.requests import author as name_author
 from ..runtime import runner_client
@@ -91,15 +91,15 @@ class Changes:
     def next_verb(self, row: dict) -> rules.Missing:
         """Return what comes next for a change."""
         facts, known = self.look(row)
-        if row["status"] == rules.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
-            row = {**row, "status": rules.OPEN}
+        if row["status"] == models.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
+            row = {**row, "status": models.OPEN}
         return rules.choose_next_verb(row, facts, review=self.review_mode, condemned=known["condemned"], main=self.main)
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
     def start(self, name: str, source: str, about: str) -> dict:
         """Begin a change, or bring back the worktree of one that was begun; return its record."""
-        rules.check_name(name, self.context.config.change.prefixes)
+        models.check_name(name, self.context.config.change.prefixes)
         known = self.ask("look", name)
         row = known["change"]
         if row is not None and known["is_open"] and os.path.isdir(row["worktree"]):

@@ -284,7 +284,7 @@ BETWEEN_SECONDS = 0.001
 def world_after_failure(facts: StatusFacts) -> policy.PolicyInput:
     """Build what the one-shot would see if the agent failed at this moment."""
     settings = facts.config.rollback
-    limits = policy.RollbackLimits(settings.restarts, settings.window, settings.attempts, settings.per_day)
+    limits = policy.RollbackLimits.of(settings)
     failed = {"end": policy.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}
     return policy.PolicyInput(
         now=facts.now,

@@ -10,15 +10,13 @@ import os
 import time
 
 from ..core.errors import AgentctlError, LockHeld
+from ..core.identity import find_identity
 from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, AgentPaths, slots_dir_of
 from ..generations.agent_repo import Repository
 from ..generations.slots import Slots
 from ..generations.tree_capture import Staging
 from ..generations.vault import Vault
-from ..host.command import Identity
-from ..host.journald import Journal
 from ..ledger import database
-from ..ledger.models import RollbackLimits
 from . import toml_file
 
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
@@ -69,12 +67,6 @@ class Context:
     def is_contained(self) -> bool:
         """Tell whether the agent runs in a container (runtime `compose`)."""
         return self.config.agent.runtime == "compose"
-
-    @property
-    def limits(self) -> RollbackLimits:
-        """The limits of rollback, as the settings have them."""
-        settings = self.config.rollback
-        return RollbackLimits(settings.restarts, settings.window, settings.attempts, settings.per_day)
 
     @property
     def extra_state(self) -> list[str]:
@@ -163,37 +155,11 @@ class Lock:
         self.release()
 
 
-def open_journal(identifier: str, paths: AgentPaths) -> Journal:
-    """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
-    if os.environ.get("AGENTCTL_RUNTIME") != "direct":
-        # Of a process that ends with its last words the journal may not find the unit any more; `journalctl -u` looks
-        # for this field, too.
-        unit = "OBJECT_SYSTEMD_UNIT" if paths.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
-        return Journal(identifier, {unit: f"{identifier}.service"})
-    has_folder = os.path.isdir(paths.data_dir)
-    return Journal(identifier, to_stdout=True, copy_path=paths.log_path if has_folder else "")
-
-
 def find_places(name: str) -> AgentPaths:
     """Find where the agent's things are for whoever calls: root means the system, others themselves."""
     scope = SYSTEM if os.geteuid() == 0 else USER
     scope = os.environ.get("AGENTCTL_SCOPE", scope)
     return AgentPaths(name, scope, dict(os.environ), os.getuid())
-
-
-def find_identity(name: str) -> Identity:
-    """Look up a user; raise AgentctlError if there is none of that name."""
-    import pwd
-
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise AgentctlError(
-            f"agent.user: there is no user '{name}' on this machine",
-            f"useradd --system --create-home {name}, or agentctl config set agent.user NAME",
-        ) from None
-    groups = os.getgrouplist(name, entry.pw_gid)
-    return Identity(entry.pw_uid, entry.pw_gid, groups, name, entry.pw_dir)
 
 
 def boot_id() -> str:

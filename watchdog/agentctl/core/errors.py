@@ -7,8 +7,12 @@ EXIT_FAILED = 1  # a failure we foresaw and explained
 EXIT_USAGE = 2
 EXIT_NOT_WELL = 3  # status, doctor
 EXIT_LOCK_HELD = 4
+EXIT_REFUSED = 65  # a launch that must not be: straight to OnFailure=
 EXIT_BUG = 70
 EXIT_NO_STORAGE = 74  # EX_IOERR: the disk is full or read-only, and will not be for ever
+EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
+EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
+EXIT_HALTED = 77
 EXIT_INTERRUPTED = 130
 
 
@@ -27,6 +31,12 @@ class UsageError(AgentctlError):
     """The caller asked for something that cannot be meant."""
 
     exit_code = EXIT_USAGE
+
+
+class LaunchRefused(AgentctlError):
+    """The guard said no; the one-shot decides what follows."""
+
+    exit_code = EXIT_REFUSED
 
 
 class TooNew(AgentctlError):

@@ -10,8 +10,9 @@ import os
 
 from ..core import fast_json
 from ..core.errors import AgentctlError, CommandFailed
+from ..core.identity import Identity
 from ..host import command
-from ..host.command import Identity, Result
+from ..host.command import Result
 from . import git_folder, repair_git_folder, tree_capture
 from .git import Git, pipe_pack
 from .move_entries import relocate

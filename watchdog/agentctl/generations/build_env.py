@@ -7,7 +7,7 @@ import os
 from ..core import durable, fast_json
 from ..core.errors import CommandFailed
 from ..host import command
-from ..runtime.agent_env import DEFAULT_PATH
+from ..host.command import DEFAULT_PATH
 from .slots import carry_over
 
 BUILD_LIMIT_SECONDS = 900.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from ..core.errors import AgentctlError
+from ..core.identity import Identity
 from ..host import command
-from ..host.command import Identity, Result, Standstill
+from ..host.command import Result, Standstill
 
 OBJECT_SECONDS = 15.0  # for one object, on a disk that hardly answers
 MOST_STANDSTILLS = 3  # then a repository is broken, and every other question would wait, too

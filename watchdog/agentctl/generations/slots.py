@@ -8,9 +8,9 @@ import stat
 
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError, CommandFailed
+from ..core.identity import Identity
 from ..core.paths import SLOTS_INSIDE
 from ..host import command
-from ..host.command import Identity
 from ..host.mount_namespace import mount_points
 from .move_entries import Folder, is_under_way, relocate
 from .vault import Vault

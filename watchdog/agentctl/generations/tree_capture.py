@@ -8,8 +8,9 @@ import time
 
 from ..core import fast_json
 from ..core.errors import CommandFailed
+from ..core.identity import Identity
 from ..host import command
-from ..host.command import Identity, Running, Standstill
+from ..host.command import Running, Standstill
 from .git import Git
 
 LARGEST_BYTES = 1 << 30

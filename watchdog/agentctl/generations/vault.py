@@ -8,8 +8,8 @@ import time
 
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError, CommandFailed, LockHeld, TooNew
+from ..core.identity import Identity
 from ..host import command, procfs
-from ..host.command import Identity
 from . import git_folder
 from .git import Git, pipe_pack
 from .tree_capture import CapturedTree, Staging

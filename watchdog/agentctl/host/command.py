@@ -8,24 +8,12 @@ import select
 import time
 
 from ..core.errors import AgentctlError, CommandFailed
+from ..core.identity import Identity
 from . import procfs
 
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDLE_SECONDS = 1.0
 SIGTERM, SIGKILL = 15, 9  # `signal` costs an enum import; these two never change
-
-
-class Identity:
-    """The user an outside program runs as: numeric ids, so that nothing is looked up in a forked child."""
-
-    __slots__ = ("gid", "groups", "home", "name", "uid")
-
-    def __init__(self, uid: int, gid: int, groups: list[int], name: str, home: str) -> None:
-        self.uid, self.gid, self.groups, self.name, self.home = uid, gid, groups, name, home
-
-    @property
-    def is_us(self) -> bool:
-        """Tell whether this process already is that user, so that nothing has to be dropped."""
-        return os.geteuid() == self.uid
 
 
 class Result:

@@ -234,46 +234,6 @@ def _is_little(context: Context) -> bool:
     return min(free_bytes(folder) for folder in folders(context)) < NEEDED_BYTES
 
 
-def is_short_for(attempt) -> bool:
-    """Tell whether what this attempt will certainly write uses up what is free; adds up only where it is little."""
-    context = attempt.context
-    if min(free_bytes(folder) for folder in folders(context)) > PLENTY_BYTES:
-        return False
-    data = NEEDED_BYTES + _restored_bytes(context, attempt.target["snapshot"] if attempt.target else "")
-    code = NEEDED_BYTES + _tree_bytes(attempt)
-    if device_of(context.paths.data_dir) == device_of(context.slots.folder):
-        data = code = data + code
-    return free_bytes(context.paths.data_dir) < data or free_bytes(context.slots.folder) < code
-
-
-def _restored_bytes(context: Context, snapshot: str) -> int:
-    """Add up what of the state goes back: it is written beside before anything is replaced."""
-    from ..state.snapshots import manifest, patterns
-
-    if not snapshot:
-        return 0
-    try:
-        listed = manifest.load(f"{context.paths.snapshots_dir}/{snapshot}")
-    except AgentctlError:
-        return 0
-    meant = patterns.Patterns(context.config.state.restore)
-    return sum(entry.size for entry in listed.entries if entry.has_copy and meant.matches(entry.path))
-
-
-def _tree_bytes(attempt) -> int:
-    """Add up the target's tree where it is not laid out yet."""
-    target, context = attempt.target, attempt.context
-    if (
-        target is None
-        or attempt.rung in ("undo", "restart")
-        or context.slots.standby_note().get("generation") == target["number"]
-    ):
-        return 0
-    listed = context.vault.git.run("ls-tree", "-r", "-l", target["vault_commit"], check=False).text
-    sizes = [words[3] for line in listed.splitlines() if len(words := line.split(None, 4)) > 3]
-    return sum(int(size) + 4096 for size in sizes if size.isdigit())
-
-
 def _given_words(given: int) -> str:
     return f"; gave up {given // 1024} KiB of the ballast" if given else "; no ballast is left"
 

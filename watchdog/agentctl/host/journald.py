@@ -13,6 +13,8 @@ import select
 import sys
 import time
 
+from ..core.paths import SYSTEM, AgentPaths
+
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 PATIENCE_SECONDS = 1.0
 INFO, WARNING, ERROR = 6, 4, 3
@@ -206,3 +208,14 @@ def _write(fd: int, data: bytes, wait_seconds: float) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def open_journal(identifier: str, paths: AgentPaths) -> Journal:
+    """Open where our words and the agent's go: the journal, or standard output and a file without systemd."""
+    if os.environ.get("AGENTCTL_RUNTIME") != "direct":
+        # Of a process that ends with its last words the journal may not find the unit any more; `journalctl -u` looks
+        # for this field, too.
+        unit = "OBJECT_SYSTEMD_UNIT" if paths.scope == SYSTEM else "OBJECT_SYSTEMD_USER_UNIT"
+        return Journal(identifier, {unit: f"{identifier}.service"})
+    has_folder = os.path.isdir(paths.data_dir)
+    return Journal(identifier, to_stdout=True, copy_path=paths.log_path if has_folder else "")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 
-from ..changes import rules
 from ..core import fast_json
 from ..core.errors import AgentctlError
-from . import writers
+from . import models, writers
 from .database import Ledger
 
 RECORDS = {"check": "checked", "try": "tried", "review": "reviewed"}
@@ -41,7 +40,7 @@ def handle(context, ledger: Ledger, request: dict, author: Author) -> dict:
     if verb == "confirm":
         return _confirm(context, ledger, author)
     name = _text(request, "name", 100)
-    rules.check_name(name, context.config.change.prefixes)
+    models.check_name(name, context.config.change.prefixes)
     if verb == "look":
         return _look(ledger, name, request)
     if verb == "start":
@@ -99,12 +98,12 @@ def set_generation(ledger: Ledger, name: str, number: int) -> None:
 
 def set_promoted(ledger: Ledger, name: str, at: float) -> None:
     """Say that a change is in place."""
-    ledger.update("changes", {"name": name}, status=rules.PROMOTED, ended_at=at)
+    ledger.update("changes", {"name": name}, status=models.PROMOTED, ended_at=at)
 
 
 def put_back(ledger: Ledger, name: str, reason: str) -> None:
     """Open a change whose promotion came to nothing again."""
-    ledger.update("changes", {"name": name}, status=rules.OPEN, reason=reason)
+    ledger.update("changes", {"name": name}, status=models.OPEN, reason=reason)
 
 
 def _look(ledger: Ledger, name: str, request: dict) -> dict:
@@ -118,8 +117,8 @@ def _look(ledger: Ledger, name: str, request: dict) -> dict:
         "change": load(row) if row else None,
         "condemned": known,
         "generation": shown,
-        "state": rules.tell_state(row, generation) if row else None,
-        "is_open": bool(row) and rules.is_open(row, generation),
+        "state": models.tell_state(row, generation) if row else None,
+        "is_open": bool(row) and models.is_open(row, generation),
         "pending": name in list_pending(ledger),
         "incident": (ledger.open_incident() or {}).get("id"),
         "halted": ledger.meta("halted") or "",
@@ -138,12 +137,12 @@ def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
                 about=about,
                 author=author.name,
                 started_at=time.time(),
-                status=rules.OPEN,
+                status=models.OPEN,
                 **facts,
             )
         else:
-            is_done = rules.tell_state(row, ledger.generation(row["generation"])) in (rules.ABANDONED, "blessed")
-            status = rules.OPEN if is_done else row["status"]
+            is_done = models.tell_state(row, ledger.generation(row["generation"])) in (models.ABANDONED, "blessed")
+            status = models.OPEN if is_done else row["status"]
             ledger.update(
                 "changes",
                 {"name": name},
@@ -203,7 +202,7 @@ def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     if row["name"] in list_pending(ledger):
         raise AgentctlError(f"cannot abandon '{row['name']}': it is being promoted", "agentctl status")
     with ledger.transaction():
-        ledger.update("changes", {"name": row["name"]}, status=rules.ABANDONED, reason=reason, ended_at=time.time())
+        ledger.update("changes", {"name": row["name"]}, status=models.ABANDONED, reason=reason, ended_at=time.time())
         ledger.event("change", f"{row['name']}: abandoned by {author.name}" + (f": {reason}" if reason else ""))
     return {"change": load(ledger.change(row["name"]))}
 
@@ -219,8 +218,8 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
             f"agentctl change promote {row['name']}, when that is in place",
         )
     on_failure, seconds = request.get("on_failure", "rollback"), request.get("confirm_seconds")
-    if on_failure not in rules.ON_FAILURE:
-        raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(rules.ON_FAILURE)}")
+    if on_failure not in models.ON_FAILURE:
+        raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(models.ON_FAILURE)}")
     if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_CONFIRM_SECONDS):
         raise AgentctlError(
             f"cannot promote '{row['name']}' so: not a time for its confirmation", "--confirm-within takes up to 30d"
@@ -238,7 +237,7 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
             "changes",
             {"name": row["name"]},
             promotion=fast_json.dumps(wish),
-            status=rules.PROMOTING,
+            status=models.PROMOTING,
             reason="",
             ended_at=None,
         )
@@ -279,9 +278,9 @@ def _public(ledger: Ledger, row: dict) -> dict:
     reason = generation["reason"] if generation and generation["status"] == "condemned" else row["reason"]
     return {
         **shown,
-        "state": rules.tell_state(row, generation),
+        "state": models.tell_state(row, generation),
         "reason": reason,
-        "is_open": rules.is_open(row, generation),
+        "is_open": models.is_open(row, generation),
     }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from ..config.context import new_id
+from ..config.context import boot_id, new_id
 from ..core import fast_json
-from ..runner.launch import Launch
-from . import writers
+from ..core.errors import LaunchRefused
+from . import models, writers
 from .database import Ledger
 
 
@@ -30,7 +30,7 @@ def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) 
     return incident_id
 
 
-def recover(ledger: Ledger, launch: Launch, beat_at: float) -> None:
+def recover(ledger: Ledger, launch: models.Launch, beat_at: float) -> None:
     """Write `recovered`: the heartbeat came from this launch, so from the target generation, after its start."""
     end(ledger, launch.incident, "recovered", beat_at, generation_to=launch.generation["number"])
 
@@ -78,3 +78,48 @@ def as_public(ledger: Ledger, row: dict) -> dict:
         "outcome": row["outcome"] or None, "seconds": round(ended - row["at"], 3) if ended else None,
         "launch": row["launch"],
     }  # fmt: skip
+
+
+def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
+    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
+    now = time.time()
+    writers.add_no_launch(
+        ledger,
+        new_id(),
+        generation,
+        at=now,
+        boot_id=boot_id(),
+        end=models.FAILED,
+        trigger="cannot-launch",
+        reason=f"it could not be started: {why}",
+    )
+
+
+def settle_last_launch(ledger: Ledger) -> None:
+    """Close a launch that no runner closed: the machine went down, or the runner was killed.
+
+    Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
+    runner, because that is a failure and the one-shot has not seen it yet.
+    """
+    last = ledger.last_launch()
+    if last is None or last["end"] != models.RUNNING:
+        return
+    if last["boot_id"] != boot_id():
+        writers.end_launch(
+            ledger,
+            last["id"],
+            models.REBOOTED,
+            at=time.time(),
+            trigger="reboot",
+            reason="the machine went down while it ran",
+        )
+        return
+    close_lost(ledger, last)
+    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+
+
+def close_lost(ledger: Ledger, last: dict) -> None:
+    """Record that a runner ended without recording why (SIGKILL, out of memory)."""
+    writers.end_launch(
+        ledger, last["id"], models.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
+    )

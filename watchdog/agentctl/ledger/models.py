@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
+from ..core.errors import UsageError
+
+# What an attempt does.
+NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
+PROMOTE = "promote"
+
+# How a launch ends.
+RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
+    "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
+)  # fmt: skip
+
+BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
+OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
+ENGINE_AWAY = "engine-away"  # Docker Engine ended, and took the agent along: nobody's code is to blame
+NO_ROOM = "no-room-for-image"  # the engine has no room to build a candidate's image: its code is not to blame
+NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
+PHASES = ("working", "waiting", "idle")  # what an agent says that it does
+
+# Where a change stands, and what is done when a promoted one fails.
+OPEN, PROMOTING, PROMOTED, ABANDONED = "open", "promoting", "promoted", "abandoned"
+ON_FAILURE = ("rollback", "freeze", "page")
+
+
+class Launch:
+    """One launch about to happen: its id, its generation's row, and whether it follows a rollback."""
+
+    __slots__ = ("generation", "id", "incident", "snapshot", "started_at")
+
+    def __init__(self, launch_id: str, generation: dict, snapshot: str, incident: str, started_at: float) -> None:
+        self.id, self.generation, self.snapshot = launch_id, generation, snapshot
+        self.incident, self.started_at = incident, started_at
+
 
 class PolicyInput:
     """What is known when a decision is due; rows as the ledger gives them."""
@@ -48,6 +80,11 @@ class RollbackLimits:
         self.restarts, self.window_seconds = restarts, window_seconds
         self.attempts, self.per_day = attempts, per_day
 
+    @classmethod
+    def of(cls, settings) -> RollbackLimits:
+        """Take them from the settings of `[rollback]`."""
+        return cls(settings.restarts, settings.window, settings.attempts, settings.per_day)
+
 
 class Decision:
     """What to do: `action`, the rung it stands on, the generation it aims at, and why, in words."""
@@ -75,3 +112,42 @@ class Decision:
 def is_pruned(generation: dict) -> bool:
     """Tell whether the vault holds the generation no more: its line stays, to know the tree again."""
     return generation.get("vault_commit") == ""
+
+
+def check_name(name: str, prefixes: list[str]) -> str:
+    """Return the name; raise UsageError if no change may be called so."""
+    prefix = next((p for p in prefixes if name.startswith(p)), None)
+    if prefix is None:
+        allowed = " or ".join(f"{p}NAME" for p in prefixes) or "nothing: change.prefixes is empty"
+        raise UsageError(
+            f"cannot call a change '{name}': it has to be {allowed}",
+            "agentctl change start feature/NAME; agentctl config set change.prefixes allows more",
+        )
+    rest = name[len(prefix) :]
+    is_fit = (
+        rest
+        and len(name) <= 100
+        and all(part and part[0].isalnum() and not part.endswith((".", ".lock")) for part in rest.split("/"))
+    )
+    if not is_fit or ".." in rest or not all((c.isalnum() and c.isascii()) or c in "._-/" for c in rest):
+        raise UsageError(
+            f"cannot call a change '{name}': not a name for a branch and a folder",
+            f"letters, digits, '.', '_' and '-', such as {prefix}faster-start",
+        )
+    return name
+
+
+def tell_state(row: dict, generation: dict | None) -> str:
+    """Name where a change stands, in one or two words."""
+    if row["status"] != PROMOTED or generation is None:
+        return row["status"]
+    if generation["status"] == "good":
+        return "blessed"
+    if generation["status"] == "condemned":
+        return "rolled back"
+    return "unconfirmed" if generation.get("confirm_by") else "on probation"
+
+
+def is_open(row: dict, generation: dict | None) -> bool:
+    """Tell whether work on it may go on: one that was rolled back is mended and promoted again."""
+    return tell_state(row, generation) in (OPEN, PROMOTING, "rolled back")

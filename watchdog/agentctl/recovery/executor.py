@@ -19,6 +19,7 @@ from ..host.journald import Journal
 from ..ledger import incidents, writers
 from ..ledger.database import Ledger
 from ..state import agent_state
+from ..state.snapshots import manifest, patterns
 from . import brief, evidence, policy
 
 ENGINE_PATIENCE_SECONDS = 600.0  # Docker Engine may be updated at this moment; the unit has twice that
@@ -146,7 +147,7 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     if attempt.context.is_contained:
         attempt.step("image", lambda: bring_image_back(attempt, journal.warning))
     diffstat = brief.Diffstat(attempt)
-    attempt.is_short = disk_space.is_short_for(attempt)
+    attempt.is_short = _is_short_of_room(attempt)
     attempt.step("snapshot", lambda: agent_state.keep(attempt, journal.warning))
     attempt.step("make ready", lambda: make_ready(attempt))
     how = attempt.step("switch", lambda: switch(attempt))
@@ -304,3 +305,41 @@ def _close_superseded(ledger: Ledger) -> None:
     current = ledger.open_incident()
     if current is not None:
         writers.end_incident(ledger, current["id"], "nothing-to-do", at=time.time())
+
+
+def _is_short_of_room(attempt) -> bool:
+    """Tell whether what this attempt will certainly write uses up what is free; adds up only where it is little."""
+    context = attempt.context
+    if min(disk_space.free_bytes(folder) for folder in disk_space.folders(context)) > disk_space.PLENTY_BYTES:
+        return False
+    data = disk_space.NEEDED_BYTES + _restored_bytes(context, attempt.target["snapshot"] if attempt.target else "")
+    code = disk_space.NEEDED_BYTES + _tree_bytes(attempt)
+    if disk_space.device_of(context.paths.data_dir) == disk_space.device_of(context.slots.folder):
+        data = code = data + code
+    return disk_space.free_bytes(context.paths.data_dir) < data or disk_space.free_bytes(context.slots.folder) < code
+
+
+def _restored_bytes(context: Context, snapshot: str) -> int:
+    """Add up what of the state goes back: it is written beside before anything is replaced."""
+    if not snapshot:
+        return 0
+    try:
+        listed = manifest.load(f"{context.paths.snapshots_dir}/{snapshot}")
+    except AgentctlError:
+        return 0
+    meant = patterns.Patterns(context.config.state.restore)
+    return sum(entry.size for entry in listed.entries if entry.has_copy and meant.matches(entry.path))
+
+
+def _tree_bytes(attempt) -> int:
+    """Add up the target's tree where it is not laid out yet."""
+    target, context = attempt.target, attempt.context
+    if (
+        target is None
+        or attempt.rung in ("undo", "restart")
+        or context.slots.standby_note().get("generation") == target["number"]
+    ):
+        return 0
+    listed = context.vault.git.run("ls-tree", "-r", "-l", target["vault_commit"], check=False).text
+    sizes = [words[3] for line in listed.splitlines() if len(words := line.split(None, 4)) > 3]
+    return sum(int(size) + 4096 for size in sizes if size.isdigit())

@@ -5,27 +5,61 @@ Silence means rollback; survival needs proof. Facts come in as plain rows of the
 
 from __future__ import annotations
 
-from ..ledger.models import Decision, PolicyInput, RollbackLimits, is_pruned
-
-# What an attempt does.
-NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
-PROMOTE = "promote"
-
-# How a launch ends.
-RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
-    "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
-)  # fmt: skip
-
-BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
-OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
-ENGINE_AWAY = "engine-away"  # Docker Engine ended, and took the agent along: nobody's code is to blame
-NO_ROOM = "no-room-for-image"  # the engine has no room to build a candidate's image: its code is not to blame
-NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
+from ..ledger.models import (
+    ASKED,
+    BY_HAND,
+    ENGINE_AWAY,
+    FAILED,
+    HALT,
+    LOST,
+    NO_MOVES,
+    NO_ROOM,
+    NOTHING,
+    OFFLINE,
+    PROMOTE,
+    REBOOTED,
+    REFUSED,
+    RESTART,
+    ROLLBACK,
+    RUNNING,
+    STOPPED,
+    UNDO,
+    Decision,
+    PolicyInput,
+    RollbackLimits,
+    is_pruned,
+)
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
 EXIT_RESTART = (0, 75)  # unasked: "restart me"
 DAY_SECONDS = 86400.0
-__all__ = ["Decision", "PolicyInput", "RollbackLimits", "decide", "is_proven", "is_pruned", "refuse_launch"]
+__all__ = [
+    "ASKED",
+    "BY_HAND",
+    "ENGINE_AWAY",
+    "FAILED",
+    "HALT",
+    "LOST",
+    "NOTHING",
+    "NO_MOVES",
+    "NO_ROOM",
+    "OFFLINE",
+    "PROMOTE",
+    "REBOOTED",
+    "REFUSED",
+    "RESTART",
+    "ROLLBACK",
+    "RUNNING",
+    "STOPPED",
+    "UNDO",
+    "Decision",
+    "PolicyInput",
+    "RollbackLimits",
+    "decide",
+    "is_proven",
+    "is_pruned",
+    "refuse_launch",
+]
 
 
 def decide(world: PolicyInput) -> Decision:

@@ -10,22 +10,29 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from ..config.context import Context, Lock, find_places, open_journal
+from ..config.context import Context, Lock, boot_id, find_places
 from ..core import fast_json
-from ..core.errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, CannotGoOn, TooNew, in_words, is_no_storage
+from ..core.errors import (
+    EXIT_FAILED,
+    EXIT_HALTED,
+    EXIT_NO_STORAGE,
+    EXIT_RELAUNCH,
+    EXIT_STAY_DOWN,
+    AgentctlError,
+    CannotGoOn,
+    TooNew,
+    in_words,
+    is_no_storage,
+)
 from ..generations import rebuild_ledger
 from ..generations.ignored import ask_ignored
 from ..host import disk_space
-from ..host.journald import Journal
+from ..host.journald import Journal, open_journal
 from ..ledger import incidents, writers
 from ..ledger.database import Ledger
-from ..runner import launch
 from . import policy
 from .executor import Attempt, carry_out, why_no_undo
 
-EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
-EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
-EXIT_HALTED = 77
 LOCK_WAIT_SECONDS = 120.0
 STOP_WAIT_SECONDS = 60.0
 JUST_STOPPED_SECONDS = 30.0
@@ -99,10 +106,10 @@ def carry_on(attempt: Attempt, journal: Journal) -> None:
 
 def _close_cut_off(ledger: Ledger, last: dict) -> None:
     """The agent's lock is ours, so the launch that looks alive is not."""
-    if last["boot_id"] == launch.boot_id():
-        launch.close_lost(ledger, last)
+    if last["boot_id"] == boot_id():
+        incidents.close_lost(ledger, last)
     else:
-        launch.settle_last_launch(ledger)
+        incidents.settle_last_launch(ledger)
 
 
 def _record_unbegun(ledger: Ledger) -> None:
@@ -110,7 +117,7 @@ def _record_unbegun(ledger: Ledger) -> None:
     last = ledger.last_launch()
     wanted = last["generation"] if last else (ledger.last_known_good() or {}).get("number")
     if wanted is not None and (last is None or last["end"] in (policy.STOPPED, policy.REBOOTED)):
-        launch.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
+        incidents.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
 
 
 def observe(context: Context, ledger: Ledger) -> policy.PolicyInput:
@@ -123,7 +130,7 @@ def observe(context: Context, ledger: Ledger) -> policy.PolicyInput:
     recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
     return policy.PolicyInput(
         now=now,
-        limits=context.limits,
+        limits=policy.RollbackLimits.of(context.config.rollback),
         launch=ledger.last_launch(),
         generations=ledger.generations(),
         incident=opened,

@@ -17,7 +17,7 @@ from ..core import fast_json
 from ..core.errors import CannotBuild, CommandFailed
 from ..generations import slots
 from ..generations.tree_capture import CapturedTree
-from ..ledger import change_records, writers
+from ..ledger import change_records, models, writers
 from ..ledger.database import Ledger
 from ..runner.launch import add_generation
 from . import policy
@@ -34,7 +34,7 @@ def prepare(context: Context, ledger: Ledger, name: str) -> str:
     """
     with Lock(f"{context.paths.data_dir}/promote.lock", "another promotion").take(wait_seconds=LOCK_WAIT_SECONDS):
         row = change_records.load(ledger.change(name))
-        if row["status"] != rules.PROMOTING or name in change_records.list_pending(ledger):
+        if row["status"] != models.PROMOTING or name in change_records.list_pending(ledger):
             return ""
         try:
             why = _refusal(context, ledger, row)
@@ -158,7 +158,7 @@ def _request(ledger: Ledger, row: dict, generation: dict) -> str:
     wish = row["promotion"]
     with ledger.transaction():
         now = change_records.load(ledger.change(row["name"]))
-        if (now["status"], now["promotion"]) != (rules.PROMOTING, wish):
+        if (now["status"], now["promotion"]) != (models.PROMOTING, wish):
             return "it was given up, or asked for anew, while it was prepared"
         change_records.set_generation(ledger, row["name"], generation["number"])
         writers.set_promotion(ledger, generation["number"], change=row["name"], on_failure=wish["on_failure"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PHASES = ("working", "waiting", "idle")
+from ..ledger.models import PHASES
 
 
 class Verdict:

@@ -13,10 +13,10 @@ from ..config.context import Context, Lock
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
 from ..host import command, disk_space
+from ..host.command import DEFAULT_PATH
 from ..ledger import incidents, writers
 from ..ledger.database import Ledger
 from ..recovery import policy
-from ..runtime.agent_env import DEFAULT_PATH
 from ..state import agent_state
 
 EXIT_CHECK_FAILED = 3

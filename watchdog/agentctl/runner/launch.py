@@ -11,31 +11,16 @@ import time
 
 from ..config.context import Context, boot_id, new_id
 from ..core import fast_json
-from ..core.errors import AgentctlError, CommandFailed, is_no_storage
+from ..core.errors import AgentctlError, CommandFailed, LaunchRefused, is_no_storage
 from ..generations.tree_capture import CapturedTree
 from ..ledger import writers
 from ..ledger.database import Ledger
+from ..ledger.incidents import settle_last_launch
+from ..ledger.models import Launch
 from ..recovery import policy
 from ..state import agent_state
 
-EXIT_REFUSED = 65  # straight to OnFailure=
 SWITCH_IS_FRESH_SECONDS = 60.0
-
-
-class LaunchRefused(AgentctlError):
-    """The guard said no; the one-shot decides what follows."""
-
-    exit_code = EXIT_REFUSED
-
-
-class Launch:
-    """One launch about to happen: its id, its generation's row, and whether it follows a rollback."""
-
-    __slots__ = ("generation", "id", "incident", "snapshot", "started_at")
-
-    def __init__(self, launch_id: str, generation: dict, snapshot: str, incident: str, started_at: float) -> None:
-        self.id, self.generation, self.snapshot = launch_id, generation, snapshot
-        self.incident, self.started_at = incident, started_at
 
 
 def begin(context: Context, ledger: Ledger, say=print) -> Launch:
@@ -56,44 +41,6 @@ def begin(context: Context, ledger: Ledger, say=print) -> Launch:
         return _spend(ledger, generation, snapshot)
     snapshot = agent_state.keep_before_launch(context, ledger, say)
     return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
-
-
-def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
-    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
-    now = time.time()
-    writers.add_no_launch(
-        ledger,
-        new_id(),
-        generation,
-        at=now,
-        boot_id=boot_id(),
-        end=policy.FAILED,
-        trigger="cannot-launch",
-        reason=f"it could not be started: {why}",
-    )
-
-
-def settle_last_launch(ledger: Ledger) -> None:
-    """Close a launch that no runner closed: the machine went down, or the runner was killed.
-
-    Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
-    runner, because that is a failure and the one-shot has not seen it yet.
-    """
-    last = ledger.last_launch()
-    if last is None or last["end"] != policy.RUNNING:
-        return
-    if last["boot_id"] != boot_id():
-        writers.end_launch(
-            ledger,
-            last["id"],
-            policy.REBOOTED,
-            at=time.time(),
-            trigger="reboot",
-            reason="the machine went down while it ran",
-        )
-        return
-    close_lost(ledger, last)
-    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
 
 
 def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
@@ -119,13 +66,6 @@ def _take_what_was_given(context: Context) -> None:
             agent_state.complete_history(context, f"{context.paths.incidents_dir}/history-{new_id()}")
     except (AgentctlError, OSError):
         return
-
-
-def close_lost(ledger: Ledger, last: dict) -> None:
-    """Record that a runner ended without recording why (SIGKILL, out of memory)."""
-    writers.end_launch(
-        ledger, last["id"], policy.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
-    )
 
 
 def identify(context: Context, ledger: Ledger) -> dict:

@@ -20,6 +20,7 @@ from ..host.poll_loop import Loop
 from ..host.sd_notify import Notifier, NotifyReceiver
 from ..host.terminal_output import PaneFeed
 from ..ledger.database import Ledger
+from ..ledger.models import Launch
 from ..recovery import policy
 from ..runtime.agent_env import build_environment, choose_command, keeps_own_sessions
 from ..runtime.status_file import StatusFile
@@ -27,7 +28,6 @@ from ..runtime.tmux import Tmux
 from ..state import agent_state
 from . import api
 from .job_queue import Jobs
-from .launch import Launch
 from .launch_result import LaunchResult, judge_exit
 from .signs_of_life import SignsOfLife, make_probe
 

@@ -8,18 +8,19 @@ import time
 
 from ..config.context import Context, boot_id, new_id
 from ..core import durable
-from ..core.errors import AgentctlError, TooNew, in_words
+from ..core.errors import AgentctlError, LaunchRefused, TooNew, in_words
 from ..generations import rebuild_ledger
 from ..host.journald import Journal
 from ..ledger import writers
 from ..ledger.database import Ledger
+from ..ledger.models import Launch
 from ..recovery import policy
 from . import launch
 
 PAUSE_SECONDS = 5.0  # from a launch that failed to the next: nobody counts the failures
 
 
-def begin_off_record(context: Context) -> tuple[Ledger, launch.Launch]:
+def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
     """Return a bare ledger and a launch of what is at the agent's path."""
     path = _path(context)
     for suffix in ("", "-wal", "-shm"):
@@ -40,13 +41,13 @@ def begin_off_record(context: Context) -> tuple[Ledger, launch.Launch]:
         tries_left=1,
     )
     writers.begin_launch(ledger, launch_id, 0, at=now, boot_id=boot_id())
-    return ledger, launch.Launch(launch_id, ledger.generation(0), "", "", now)
+    return ledger, Launch(launch_id, ledger.generation(0), "", "", now)
 
 
-def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, launch.Launch]:
+def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]:
     """Begin a launch beside records that are too new for us, after a pause where the last one has just failed."""
     if context.slots.is_moving:
-        raise launch.LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
+        raise LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
     warn(f"agentctl: launching what is there, and no rollback until that is mended: {in_words(newer)}")
     last = _last_launch(context)
     if last is not None and last["end"] not in (policy.STOPPED, policy.ASKED):
@@ -89,7 +90,7 @@ def _path(context: Context) -> str:
     return f"{context.paths.runtime_dir}/rescue-ledger.db"
 
 
-def begin_after_rescue(context: Context, warn) -> tuple[Ledger, launch.Launch]:
+def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
     """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
     warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
     try:
@@ -101,7 +102,7 @@ def begin_after_rescue(context: Context, warn) -> tuple[Ledger, launch.Launch]:
     return begun
 
 
-def _on_record(context: Context, warn) -> tuple[Ledger, launch.Launch]:
+def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
     ledger = rebuild_ledger.open_or_rebuild(context, warn)
     with ledger.transaction():
         writers.end_all(ledger, at=time.time())

@@ -9,11 +9,11 @@ from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError, CommandFailed
 from ..ledger.database import Ledger
+from ..ledger.models import Launch
 from ..recovery import policy
 from ..state import agent_state
 from ..state.snapshots.patterns import Patterns, fixed_folder
 from . import heartbeat
-from .launch import Launch
 
 SESSION, MESSAGE = "{session}", "{message}"
 LONGEST_REASON, LONGEST_PENDING, MOST_PENDING = 300, 300, 5  # tmux takes no command of more than 16 KB

@@ -11,16 +11,17 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, Lock, find_places, open_journal
+from ..config.context import Context, Lock, find_places
 from ..core import fast_json
-from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LockHeld, TooNew, in_words
+from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LaunchRefused, LockHeld, TooNew, in_words
 from ..core.paths import AgentPaths
 from ..generations import rebuild_ledger
 from ..host import disk_space
-from ..host.journald import Journal
+from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
-from ..ledger import writers
+from ..ledger import incidents, writers
 from ..ledger.database import Ledger
+from ..ledger.models import Launch
 from ..recovery import policy
 from . import launch, launch_off_record
 from .launch_loop import STOP_SIGNALS, LaunchLoop
@@ -98,7 +99,7 @@ def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
     return exit_status(ending)
 
 
-def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, launch.Launch]:
+def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, Launch]:
     """Begin a launch on record; where the records are too new for us, beside them: an agent does not wait for that."""
     try:
         ledger = disk_space.with_room(
@@ -118,7 +119,7 @@ def _session_of(context: Context) -> type[LaunchLoop]:
     return ContainerLoop
 
 
-def _blame(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
+def _blame(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
     """A stop on the way to a rollback that the watchdog asked for is a failure: the agent was offline."""
     request = ledger.next_request()
     is_blamed = request is not None and (request["verb"], request["target"]) == (policy.OFFLINE, begun.id)
@@ -126,11 +127,11 @@ def _blame(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
         ending.end, ending.trigger, ending.reason = policy.FAILED, policy.OFFLINE, request["reason"]
 
 
-def _begin(context: Context, ledger: Ledger, journal: Journal) -> launch.Launch:
+def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
     """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
     try:
         return disk_space.with_room(context, lambda: launch.begin(context, ledger, journal.warning), journal.warning)
-    except launch.LaunchRefused:
+    except LaunchRefused:
         raise
     except (AgentctlError, OSError, sqlite3.Error) as error:
         last, is_waited_for = ledger.last_launch(), isinstance(error, disk_space.NoStorage)
@@ -142,7 +143,7 @@ def _begin(context: Context, ledger: Ledger, journal: Journal) -> launch.Launch:
 def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> None:
     """On a full disk this line may have no room either; the one-shot sees for itself then."""
     try:
-        launch.record_unlaunched(ledger, generation, in_words(error))
+        incidents.record_unlaunched(ledger, generation, in_words(error))
     except sqlite3.Error:
         return
 
@@ -158,7 +159,7 @@ def exit_status(ending: LaunchResult) -> int:
     return ending.exit_status or 1
 
 
-def _record(context: Context, ledger: Ledger, begun: launch.Launch, ending: LaunchResult, journal: Journal) -> None:
+def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResult, journal: Journal) -> None:
     """Write how it ended: the evidence first, then the line that makes it count."""
     if ending.end not in (policy.STOPPED, policy.ASKED):
         keep_evidence(context, begun, ending)
@@ -179,7 +180,7 @@ def _record(context: Context, ledger: Ledger, begun: launch.Launch, ending: Laun
     journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
 
 
-def _refund(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
+def _refund(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
     """A stop by a human or a reboot is no failure of the agent's, so it does not use up a trial's try."""
     generation = ledger.generation(begun.generation["number"])
     is_stop = ending.end == policy.STOPPED and not ending.by_agent
@@ -188,7 +189,7 @@ def _refund(ledger: Ledger, begun: launch.Launch, ending: LaunchResult) -> None:
         writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
 
 
-def keep_evidence(context: Context, begun: launch.Launch, ending: LaunchResult) -> None:
+def keep_evidence(context: Context, begun: Launch, ending: LaunchResult) -> None:
     """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
     folder = context.launch_dir(begun.id)
     try:

@@ -84,7 +84,9 @@ class SignsOfLife:
         if self.first_beat_at is None and self.ready_at is not None:
             self.first_beat_at = self.last_beat_at
             self._first_beat()
-        if not session.status.beat(self.last_beat_at, self.judge):
+        if not session.status.beat(
+            self.last_beat_at, heartbeats=self.judge.counted, phase=self.judge.phase, progress=self.judge.progress
+        ):
             session.loop.set_timer("status", LEAST_SECONDS_BETWEEN, session.status.write)
 
     def _first_beat(self) -> None:

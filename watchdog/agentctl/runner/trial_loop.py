@@ -7,18 +7,19 @@ import os
 import time
 
 from ..config import toml_file
-from ..config.context import Context, boot_id, find_identity, new_id
+from ..config.context import Context, boot_id, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError
+from ..core.identity import find_identity
 from ..core.paths import AgentPaths
 from ..host import command
 from ..host.journald import Journal
 from ..ledger import writers
 from ..ledger.database import Ledger
+from ..ledger.models import Launch
 from ..recovery import policy
 from ..runtime.sandbox import bring_state, take_state
 from .container_loop import ContainerLoop
-from .launch import Launch
 from .launch_loop import LaunchLoop
 from .launch_result import LaunchResult
 

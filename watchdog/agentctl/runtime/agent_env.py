@@ -6,11 +6,11 @@ import os
 
 from ..config.context import Context
 from ..core.paths import SYSTEM
-from ..runner.launch import Launch
+from ..host.command import DEFAULT_PATH
+from ..ledger.models import Launch
 from ..state import history
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def build_environment(context: Context, launch: Launch, ours: dict[str, str]) -> dict[str, str]:

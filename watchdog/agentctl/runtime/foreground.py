@@ -13,11 +13,10 @@ import sys
 import time
 
 from ..config.context import Context, Lock
-from ..core.errors import EXIT_LOCK_HELD, EXIT_NO_STORAGE, AgentctlError
+from ..core.errors import EXIT_HALTED, EXIT_LOCK_HELD, EXIT_NO_STORAGE, EXIT_RELAUNCH, EXIT_STAY_DOWN, AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..host import command, procfs
 from ..host.sd_notify import NotifyReceiver
-from ..recovery import process
 
 ABORT_SECONDS = 15.0
 STOP_MARGIN_SECONDS = 15.0  # as in the unit: the runner ends the agent itself, within stop_grace
@@ -64,12 +63,12 @@ class Supervisor:
                 outcome = self._run_child("rollback")
             if self.is_stopping:
                 return 0
-            if outcome == process.EXIT_HALTED:
+            if outcome == EXIT_HALTED:
                 self._alert()
-                return process.EXIT_HALTED
-            if outcome == process.EXIT_STAY_DOWN:
+                return EXIT_HALTED
+            if outcome == EXIT_STAY_DOWN:
                 return 0
-            if outcome not in (process.EXIT_RELAUNCH, EXIT_LOCK_HELD) and self._run_child("rescue", outcome):
+            if outcome not in (EXIT_RELAUNCH, EXIT_LOCK_HELD) and self._run_child("rescue", outcome):
                 return outcome
 
     # -- the runner under watch -----------------------------------------------------------------------------

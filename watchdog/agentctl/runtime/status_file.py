@@ -6,7 +6,6 @@ import os
 import time
 
 from ..core import fast_json
-from ..runner.heartbeat import Judge
 
 LEAST_SECONDS_BETWEEN = 0.5
 
@@ -37,11 +36,9 @@ class StatusFile:
         except OSError:
             return
 
-    def beat(self, at: float, judge: Judge) -> bool:
+    def beat(self, at: float, *, heartbeats: int, phase: str, progress: int | None) -> bool:
         """Note a heartbeat; written at most twice a second: False if it still has to be."""
-        self.facts.update(
-            last_heartbeat_at=at, heartbeats=judge.counted, agent_phase=judge.phase, progress=judge.progress
-        )
+        self.facts.update(last_heartbeat_at=at, heartbeats=heartbeats, agent_phase=phase, progress=progress)
         self.facts.pop("silent_until_at", None)
         is_due = time.monotonic() - self._written_at >= LEAST_SECONDS_BETWEEN
         if is_due:

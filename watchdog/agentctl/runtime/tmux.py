@@ -13,6 +13,7 @@ import time
 from _signal import SIGCHLD, SIGKILL  # plain numbers; `signal` costs an enum import
 
 from ..core.errors import AgentctlError, CommandFailed
+from ..core.identity import Identity
 from ..host import command
 
 SEARCH_PATH = ("/usr/bin", "/bin", "/usr/local/bin")
@@ -51,7 +52,7 @@ class Pane:
 class Tmux:
     """One private server on `socket_path`, run as `user`; `env` is for questions asked later."""
 
-    def __init__(self, socket_path: str, user: command.Identity | None, env: dict[str, str]) -> None:
+    def __init__(self, socket_path: str, user: Identity | None, env: dict[str, str]) -> None:
         if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
             raise AgentctlError(
                 f"cannot use {socket_path} as tmux's socket: over {LONGEST_SOCKET_PATH} bytes",

@@ -12,9 +12,9 @@ import os
 import signal
 import time
 
-from ..config.context import Context, Lock, find_places, open_journal
+from ..config.context import Context, Lock, find_places
 from ..core.errors import EXIT_DONE, EXIT_LOCK_HELD, AgentctlError, LockHeld, StoreUnavailable, in_words
-from ..host.journald import Journal
+from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
 from ..state import mask
 from .api.app import WatchdogApi

@@ -13,7 +13,7 @@ import time
 
 from ..core.errors import AgentctlError
 from ..ledger.database import sqlite3
-from ..runner.heartbeat import PHASES
+from ..ledger.models import PHASES
 from ..runtime import runner_client, status_file
 from . import actions, availability, observation, periods
 
