@@ -155,7 +155,7 @@ class Begin(Deed):
     """Everything before a start: capture, generation, snapshot, one try spent."""
 
     def prepare(self) -> None:
-        self.argv = ["-c", PLAIN % "launch.begin(station, ledger)", SOURCE, self.world.name]
+        self.argv = ["-c", PLAIN % "launch.begin(context, ledger)", SOURCE, self.world.name]
         self.world.mode("better", "a change")
         write(self.world.code, {"dirty.py": "not committed\n", "sub/deep/x": "untracked\n"})
 
@@ -202,7 +202,7 @@ class Snapshot(Deed):
     """A snapshot of the state, the second one: most of it is linked."""
 
     def prepare(self) -> None:
-        self.argv = ["-c", PLAIN % "print('took', state.take_snapshot(station))", SOURCE, self.world.name]
+        self.argv = ["-c", PLAIN % "print('took', state.take_snapshot(context))", SOURCE, self.world.name]
         database = sqlite3.connect(self.world.state / "agent.db")
         database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1);")
         database.close()

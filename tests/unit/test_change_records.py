@@ -20,18 +20,18 @@ class Plain:
         vars(self).update(known)
 
 
-STATION = Plain(config=Plain(change=Plain(prefixes=["feature/"], review="human")))
+CONTEXT = Plain(config=Plain(change=Plain(prefixes=["feature/"], review="human")))
 
 
 @pytest.fixture
 def ledger(tmp_path):
     with Ledger.create(str(tmp_path / "ledger.db")) as made:
-        handle(STATION, made, {"verb": "start", "name": "feature/x", "base": ID, "worktree": "/w", "about": "x"}, AGENT)
+        handle(CONTEXT, made, {"verb": "start", "name": "feature/x", "base": ID, "worktree": "/w", "about": "x"}, AGENT)
         yield made
 
 
 def ask(ledger, verb, author=AGENT, name="feature/x", **more):
-    return handle(STATION, ledger, {"verb": verb, "name": name, **more}, author)
+    return handle(CONTEXT, ledger, {"verb": verb, "name": name, **more}, author)
 
 
 def add_generation(ledger, number, status):
@@ -98,7 +98,7 @@ def test_the_agent_approves_and_confirms_nothing(ledger):
 def test_requests_that_are_refused_change_nothing(ledger, request_):
     before = ledger.all("SELECT * FROM changes")
     with pytest.raises(AgentctlError):
-        handle(STATION, ledger, request_, AGENT)
+        handle(CONTEXT, ledger, request_, AGENT)
     assert ledger.all("SELECT * FROM changes") == before
 
 
