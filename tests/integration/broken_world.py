@@ -21,7 +21,7 @@ from pathlib import Path
 
 from agentctl.changes import adopt
 from agentctl.config import context as contexts
-from agentctl.core.errors import in_words
+from agentctl.core.errors import EXIT_REFUSED, in_words
 from agentctl.core.paths import SYSTEM, USER, AgentPaths
 from agentctl.host import procfs
 from agentctl.ledger.database import Ledger
@@ -171,7 +171,7 @@ class BrokenWorld:
             with Ledger(self.paths.ledger_path) as ledger:
                 requests.submit(ledger, "rollback", "1")
         else:
-            assert status in (0, launch.EXIT_REFUSED), self.log
+            assert status in (0, EXIT_REFUSED), self.log
 
     def recover(self) -> int:
         """Run the one-shot, then what the runner has done beside the relaunched agent; return their status."""

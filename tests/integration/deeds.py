@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from agentctl.config import context as contexts
+from agentctl.core.errors import EXIT_REFUSED
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch
 from agentctl.state import agent_state
@@ -160,7 +161,7 @@ class Begin(Deed):
         write(self.world.code, {"dirty.py": "not committed\n", "sub/deep/x": "untracked\n"})
 
     def is_answered_by(self, again: Ran) -> bool:
-        return again.status == launch.EXIT_REFUSED and "cut off" in again.said  # the launch was on record already
+        return again.status == EXIT_REFUSED and "cut off" in again.said  # the launch was on record already
 
     def check_after(self) -> None:
         super().check_after()
