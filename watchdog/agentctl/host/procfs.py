@@ -8,6 +8,8 @@ import time
 SIGKILL, SIGCONT = 9, 18
 EXEC_SECONDS = 2.0  # so long we wait for a process that is just being given another program
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
+LOCKS_PATH = "/proc/locks"
+SILENT_SECONDS = 30.0  # towards which a watchdog that lives has said something
 SHELLS = (b"sh", b"dash", b"bash", b"zsh", b"ksh", b"mksh", b"busybox", b"fish")
 
 
@@ -196,14 +198,10 @@ def user(pid: int) -> int:
     return -1
 
 
-LOCKS_PATH = "/proc/locks"
-SILENT_SECONDS = 30.0
-
-
 def is_runner(pid: int, name: str) -> bool:
     """Tell whether the process is alive and this agent's runner, no stranger of its number."""
-    words = _read_text(f"/proc/{pid}/cmdline").split("\0")
-    return is_alive(pid) and "runner" in words and name in words
+    line = words(pid)
+    return is_alive(pid) and "runner" in line and name in line
 
 
 def is_watchdog(told: dict, now: float) -> bool:
@@ -213,7 +211,7 @@ def is_watchdog(told: dict, now: float) -> bool:
 
 def command_line(pid: int) -> str:
     """Return a process's words, apart by blanks."""
-    return _read_text(f"/proc/{pid}/cmdline").replace("\0", " ")
+    return " ".join(words(pid))
 
 
 def is_locked(path: str, locks: str) -> bool:
@@ -229,12 +227,4 @@ def is_locked(path: str, locks: str) -> bool:
 
 def read_locks() -> str:
     """Return who holds which lock, as the kernel tells."""
-    return _read_text(LOCKS_PATH)
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+    return _read(LOCKS_PATH).decode("utf-8", "replace")
