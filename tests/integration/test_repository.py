@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.core.errors import AgentctlError, CommandFailed
-from agentctl.ledger import writers
-from agentctl.recovery import policy
+from agentctl.ledger import models, writers
 from agentctl.runner import jobs, launch
 from integration.test_vault import Store
 from integration.world import World, git, make_repository, write
@@ -41,7 +40,7 @@ def roll_back(world: World) -> dict:
             generation["number"],
             at=time.time(),
             boot_id=launch.boot_id(),
-            end=policy.REFUSED,
+            end=models.REFUSED,
             trigger="refused",
             reason="told to",
         )

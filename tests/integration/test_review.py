@@ -15,8 +15,8 @@ import pytest
 from agentctl import rescue
 from agentctl.config.context import Lock
 from agentctl.core.identity import Identity
-from agentctl.ledger import writers
-from agentctl.recovery import policy, requests
+from agentctl.ledger import models, writers
+from agentctl.recovery import requests
 from agentctl.runner import jobs, launch, launch_off_record, runner
 from agentctl.runner.launch_result import LaunchResult
 from agentctl.runtime import status_file
@@ -245,7 +245,7 @@ def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
             self.context, self.ledger = context, ledger
 
         def run(self):
-            return LaunchResult(policy.STOPPED, "stop", "stopped")
+            return LaunchResult(models.STOPPED, "stop", "stopped")
 
         def snapshot_at_stop(self):
             seen.append(self.ledger.last_launch()["end"])
@@ -258,7 +258,7 @@ def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
     finally:  # it blocks what stops it, and every program started after this test would inherit that
         signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    assert seen == [policy.STOPPED]
+    assert seen == [models.STOPPED]
 
 
 def test_no_process_of_the_agent_outlives_its_launch(make):

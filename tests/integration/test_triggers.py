@@ -14,9 +14,8 @@ import time
 
 import pytest
 
-from agentctl.ledger import incidents
+from agentctl.ledger import incidents, models
 from agentctl.ledger.models import Launch
-from agentctl.recovery import policy
 from agentctl.runner import jobs, launch
 from integration.world import ROLLBACK, SOURCE, World, git, write
 from kit import deadline, effort, launches
@@ -94,7 +93,7 @@ def test_several_triggers_at_once(world):
         moves = [
             a
             for a in world.all("SELECT * FROM attempts WHERE incident=?", newest["id"])
-            if a["rung"] not in policy.NO_MOVES
+            if a["rung"] not in models.NO_MOVES
         ]
         assert [(a["target"], a["is_open"]) for a in moves] == [(1, 0)], told
         requests = world.all("SELECT * FROM requests ORDER BY number")

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 
-from agentctl.ledger import writers
+from agentctl.ledger import models, writers
 from agentctl.ledger.database import Ledger
-from agentctl.recovery import policy
 
 
 def see_well(ledger: Ledger, launch_id: str, at: float | None = None) -> float:
@@ -22,12 +21,12 @@ def see_well(ledger: Ledger, launch_id: str, at: float | None = None) -> float:
 
 def fail(ledger: Ledger, launch_id: str, reason: str = "exit status 1") -> None:
     """End a launch as one that crashed."""
-    writers.end_launch(ledger, launch_id, policy.FAILED, at=time.time(), trigger="crash", reason=reason, exit_status=1)
+    writers.end_launch(ledger, launch_id, models.FAILED, at=time.time(), trigger="crash", reason=reason, exit_status=1)
 
 
 def stop(ledger: Ledger, launch_id: str) -> None:
     """End a launch as one that a person stopped."""
-    writers.end_launch(ledger, launch_id, policy.STOPPED, at=time.time(), trigger="stop", reason="stopped")
+    writers.end_launch(ledger, launch_id, models.STOPPED, at=time.time(), trigger="stop", reason="stopped")
 
 
 def set_boot_back(ledger: Ledger, launch_id: str) -> None:
@@ -38,7 +37,7 @@ def set_boot_back(ledger: Ledger, launch_id: str) -> None:
 def cut_off(ledger: Ledger, launch_id: str) -> None:
     """Leave a launch as a machine that went down does: by hand, as no writer takes an end back."""
     set_boot_back(ledger, launch_id)
-    ledger.update("launches", {"id": launch_id}, end=policy.RUNNING, ended_at=None)
+    ledger.update("launches", {"id": launch_id}, end=models.RUNNING, ended_at=None)
 
 
 def shift(ledger: Ledger, seconds: float, *instants: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentctl.ledger import models
 from agentctl.ledger.models import PolicyInput, RollbackLimits
 from agentctl.recovery import policy
 from agentctl.recovery.policy import HALT, NOTHING, RESTART, ROLLBACK, UNDO, decide, refuse_launch
@@ -16,7 +17,7 @@ INCIDENT = row("incidents", id="i")
 CRASHES = ("crash", "crash-at-start", "watchdog", "not-ready", "tmux-killed", "runner-killed")
 AT_ONCE = {  # failures that a plain restart cannot help
     "exit 78": {"trigger": "crash-at-start", "exit_status": 78},
-    "refused": {"trigger": "refused", "end": policy.REFUSED},
+    "refused": {"trigger": "refused", "end": models.REFUSED},
     "check failed": {"trigger": "check-failed"},
 }
 
@@ -49,7 +50,7 @@ def launch(
     number: int,
     trigger: str = "crash",
     *,
-    end: str = policy.FAILED,
+    end: str = models.FAILED,
     exit_status: int | None = 1,
     lived: float = 5.0,
     now: float = NOW,
@@ -89,7 +90,7 @@ def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None,
     )
 
 
-def told(decision: policy.Decision) -> tuple:
+def told(decision: models.Decision) -> tuple:
     return decision.action, decision.rung, decision.target, decision.condemn
 
 
@@ -130,7 +131,7 @@ def test_a_condemned_generation_is_never_restarted(trigger):
 
 def test_a_generation_that_the_ledger_does_not_know():
     assert told(decide(world(launch(9), GOODS))) == (ROLLBACK, LKG, 3, None)
-    assert told(decide(world(launch(9, end=policy.ASKED), GOODS))) == (ROLLBACK, LKG, 3, None)
+    assert told(decide(world(launch(9, end=models.ASKED), GOODS))) == (ROLLBACK, LKG, 3, None)
 
 
 # --- a good one
@@ -237,7 +238,7 @@ def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
     attempts = [attempt(rung, target) for rung, target in tried]
     found = decide(
         world(
-            launch(6, "refused", end=policy.REFUSED), rows, attempts=attempts, limits=RollbackLimits(3, 1800.0, 99, 99)
+            launch(6, "refused", end=models.REFUSED), rows, attempts=attempts, limits=RollbackLimits(3, 1800.0, 99, 99)
         )
     )
     assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
@@ -291,19 +292,19 @@ def test_the_budget_of_rollbacks(limits, recent, is_halted):
 # --- nothing to decide
 
 
-@pytest.mark.parametrize("of", [None, launch(3, "stop", end=policy.STOPPED), launch(3, "reboot", end=policy.REBOOTED)])
+@pytest.mark.parametrize("of", [None, launch(3, "stop", end=models.STOPPED), launch(3, "reboot", end=models.REBOOTED)])
 def test_no_failure_is_no_reason(of):
     assert decide(world(of, GOODS)).action == NOTHING
 
 
 @pytest.mark.parametrize(("paused_until", "expected"), [(NOW + 1, NOTHING), (NOW, RESTART), (NOW - 1, RESTART)])
-@pytest.mark.parametrize("end", [policy.FAILED, policy.LOST])
+@pytest.mark.parametrize("end", [models.FAILED, models.LOST])
 def test_paused_means_watching(paused_until, expected, end):
     assert decide(world(launch(3, end=end), GOODS, paused_until=paused_until)).action == expected
 
 
 def test_a_pause_does_not_keep_down_an_agent_that_restarts_itself():
-    assert decide(world(launch(3, end=policy.ASKED), GOODS, paused_until=NOW + 1)).action == RESTART
+    assert decide(world(launch(3, end=models.ASKED), GOODS, paused_until=NOW + 1)).action == RESTART
 
 
 def test_what_a_human_asked_for_uses_up_no_budget():
@@ -311,7 +312,7 @@ def test_what_a_human_asked_for_uses_up_no_budget():
     assert decide(world(launch(3, "crash"), GOODS, recent=by_hand)).action != HALT
 
 
-@pytest.mark.parametrize("of", [None, launch(3), launch(3, end=policy.ASKED), launch(3, "stop", end=policy.STOPPED)])
+@pytest.mark.parametrize("of", [None, launch(3), launch(3, end=models.ASKED), launch(3, "stop", end=models.STOPPED)])
 def test_halted_stays_halted(of):
     assert told(decide(world(of, GOODS, is_halted=True))) == (HALT, "halted", None, None)
 
@@ -334,13 +335,13 @@ def test_halted_stays_halted(of):
 )
 def test_an_agent_that_restarts_itself(status, tries, asked, lived, expected):
     rows = [*GOODS, generation(4, status, tries=tries)]
-    seen = world(launch(4, "asked", end=policy.ASKED, lived=lived), rows, recent=[attempt("asked", 4)] * asked)
+    seen = world(launch(4, "asked", end=models.ASKED, lived=lived), rows, recent=[attempt("asked", 4)] * asked)
     assert decide(seen).action == expected
 
 
 def test_self_restarts_outside_the_window_or_of_another_generation_are_no_loop():
     recent = [attempt("asked", 3, 1801)] * 5 + [attempt("asked", 2)] * 5
-    assert decide(world(launch(3, "asked", end=policy.ASKED, lived=1), GOODS, recent=recent)).action == RESTART
+    assert decide(world(launch(3, "asked", end=models.ASKED, lived=1), GOODS, recent=recent)).action == RESTART
 
 
 REQUEST = request()
@@ -361,7 +362,7 @@ REQUEST = request()
 @pytest.mark.parametrize("more", [{}, {"is_halted": True}, {"paused_until": NOW + 9}])
 def test_a_human_asks_for_a_rollback(running, target, expected, more):
     asked = request(target=target)
-    found = decide(world(launch(4, "stop", end=policy.STOPPED), [*GOODS, running], request=asked, **more))
+    found = decide(world(launch(4, "stop", end=models.STOPPED), [*GOODS, running], request=asked, **more))
     assert told(found) == expected
     assert found.action == NOTHING or found.reason == "asked for by ann"
 
@@ -438,7 +439,7 @@ class Simulation:
         self.now, self.attempts, self.recent = NOW, [], []
         self.is_halted = False
 
-    def fail(self, number: int, ending: dict, lived: float, seconds: float) -> policy.Decision:
+    def fail(self, number: int, ending: dict, lived: float, seconds: float) -> models.Decision:
         self.now += seconds
         row = next(r for r in self.rows if r["number"] == number)
         refusal = refuse_launch(row, is_halted=self.is_halted, has_intent=False)
@@ -463,11 +464,11 @@ class Simulation:
         self.record(found, failed["end"])
         return found
 
-    def record(self, found: policy.Decision, end: str) -> None:
+    def record(self, found: models.Decision, end: str) -> None:
         if found.action == HALT:
             self.is_halted = True
             return
-        is_asked = end == policy.ASKED and found.action == RESTART
+        is_asked = end == models.ASKED and found.action == RESTART
         done = attempt("asked" if is_asked else found.rung, found.target, 0.0, now=self.now)
         self.recent.append(done)
         if not is_asked:
@@ -488,7 +489,7 @@ ENDINGS = st.sampled_from(
         {"trigger": "cannot-launch"},
         {"trigger": "engine-away"},
         {"trigger": "no-room-for-image"},
-        {"trigger": "asked", "end": policy.ASKED, "exit_status": 0},
+        {"trigger": "asked", "end": models.ASKED, "exit_status": 0},
     ]
 )
 
@@ -566,7 +567,7 @@ def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, 
         running = found.target
         simulation.beat()
     assert simulation.is_halted
-    moves = [a for a in simulation.recent if a["rung"] not in policy.NO_MOVES]
+    moves = [a for a in simulation.recent if a["rung"] not in models.NO_MOVES]
     assert len(moves) <= budget - 1
 
 
@@ -643,11 +644,11 @@ def test_who_wants_to_be_paged_is_launched_without_tries():
 def test_a_promotion_is_done_only_to_a_candidate_and_never_while_halted():
     wish = request("promote", "4", "change feature/x")
     for status, is_halted, expected in (
-        ("candidate", False, policy.PROMOTE),
-        ("candidate", True, policy.NOTHING),
-        ("condemned", False, policy.NOTHING),
-        ("good", False, policy.NOTHING),
+        ("candidate", False, models.PROMOTE),
+        ("candidate", True, models.NOTHING),
+        ("condemned", False, models.NOTHING),
+        ("good", False, models.NOTHING),
     ):
         seen = world(launch(3), [*GOODS, generation(4, status)], request=wish, is_halted=is_halted)
         assert decide(seen).action == expected
-    assert decide(world(launch(3), GOODS, request=wish)).action == policy.NOTHING
+    assert decide(world(launch(3), GOODS, request=wish)).action == models.NOTHING

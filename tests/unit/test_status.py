@@ -13,7 +13,7 @@ from agentctl.cli.status_facts import StatusFacts
 from agentctl.config import toml_file
 from agentctl.config.context import Lock
 from agentctl.host import procfs
-from agentctl.recovery import policy
+from agentctl.ledger import models
 from kit import deadline, rows
 from ledger_builder import ROOT, Home, agentctl
 
@@ -73,7 +73,7 @@ def on_trial(**row):
 DOWN = {"is_runner_alive": False, "is_agent_alive": False, "is_locked": False}
 ENDED = launch(end="stopped", ended_at=NOW - 50)
 INTENT = rows.row("attempts", incident="I", number=1, target=4, rung="last known good", is_open=1)
-CRASHED = launch(end=policy.FAILED, ended_at=NOW - 1, trigger="crash", reason="exit status 1")
+CRASHED = launch(end=models.FAILED, ended_at=NOW - 1, trigger="crash", reason="exit status 1")
 
 
 @pytest.mark.parametrize(

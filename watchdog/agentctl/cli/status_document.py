@@ -5,7 +5,7 @@ The keys are an interface (DESIGN, command line). It renders nothing and reads n
 
 from __future__ import annotations
 
-from ..recovery import policy
+from ..ledger import models
 from . import status_text
 from .status_facts import StatusFacts
 
@@ -87,7 +87,7 @@ def running_launch(facts: StatusFacts) -> dict | None:
         known = {key: live.get(key) for key in ("generation", "started_at", "ready_at")}
         return {"id": live.get("launch_id"), **known}
     launch = facts.launch
-    is_open = launch is not None and launch["end"] == policy.RUNNING
+    is_open = launch is not None and launch["end"] == models.RUNNING
     return launch if is_open and launch["id"] == facts.live.get("launch_id") else None
 
 
@@ -103,7 +103,7 @@ def current_number(facts: StatusFacts) -> int | None:
 
 def last_known_good(facts: StatusFacts) -> int | None:
     """Return the newest blessed generation."""
-    goods = [g for g in facts.generations if g["status"] == "good" and not policy.is_pruned(g)]
+    goods = [g for g in facts.generations if g["status"] == "good" and not models.is_pruned(g)]
     newest = max(goods, key=lambda g: (g["blessed_at"] or 0, g["number"]), default=None)
     return newest and newest["number"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.text import ago, duration, local, wrap
+from ..ledger import models
 from ..recovery import policy
 from .status_facts import StatusFacts
 
@@ -175,10 +176,10 @@ def _why_stopped(facts: StatusFacts) -> str:
     if launch is None:
         return "it was never started"
     told = {
-        policy.RUNNING: "its runner ended without a word",
-        policy.STOPPED: "stopped by a human, or with the machine",
-        policy.REBOOTED: "the machine went down while it ran",
-        policy.ASKED: "it asked to be restarted",
+        models.RUNNING: "its runner ended without a word",
+        models.STOPPED: "stopped by a human, or with the machine",
+        models.REBOOTED: "the machine went down while it ran",
+        models.ASKED: "it asked to be restarted",
     }
     return told.get(launch["end"], f"it failed: {launch['reason'] or launch['trigger']}")
 
@@ -271,8 +272,8 @@ def _when_halted(_facts: StatusFacts, _document: dict) -> list[str]:
 def _when_stopped(facts: StatusFacts, document: dict) -> list[str]:
     if not facts.has_ledger:
         return []
-    end = facts.launch["end"] if facts.launch else policy.STOPPED
-    if end in (policy.STOPPED, policy.REBOOTED):
+    end = facts.launch["end"] if facts.launch else models.STOPPED
+    if end in (models.STOPPED, models.REBOOTED):
         return [f"agentctl start starts generation {document['generation']}"]
     return ["the rollback routine decides what follows; agentctl start has it look at once"]
 
@@ -281,12 +282,12 @@ LONGEST_CHAIN = 200
 BETWEEN_SECONDS = 0.001
 
 
-def world_after_failure(facts: StatusFacts) -> policy.PolicyInput:
+def world_after_failure(facts: StatusFacts) -> models.PolicyInput:
     """Build what the one-shot would see if the agent failed at this moment."""
     settings = facts.config.rollback
-    limits = policy.RollbackLimits.of(settings)
-    failed = {"end": policy.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}
-    return policy.PolicyInput(
+    limits = models.RollbackLimits.of(settings)
+    failed = {"end": models.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}
+    return models.PolicyInput(
         now=facts.now,
         limits=limits,
         launch={**facts.launch, **failed, "ended_at": facts.now},
@@ -298,13 +299,13 @@ def world_after_failure(facts: StatusFacts) -> policy.PolicyInput:
     )
 
 
-def foresee(world: policy.PolicyInput) -> list[policy.Decision]:
+def foresee(world: models.PolicyInput) -> list[models.Decision]:
     """Return what one failure after the other would lead to, up to the first that is no restart."""
-    chain: list[policy.Decision] = []
+    chain: list[models.Decision] = []
     while len(chain) < LONGEST_CHAIN:
         decision = policy.decide(world)
         chain.append(decision)
-        if decision.action != policy.RESTART:
+        if decision.action != models.RESTART:
             break
         attempt = {"at": world.now, "rung": decision.rung, "target": decision.target}
         world.attempts.append(attempt)
@@ -337,10 +338,10 @@ def _left(facts: StatusFacts, restarts: int) -> str:
     return f"{restarts} of {settings.restarts} left in {duration(settings.window)}"
 
 
-def _end(decision: policy.Decision, running: int) -> str:
-    if decision.action == policy.NOTHING:
+def _end(decision: models.Decision, running: int) -> str:
+    if decision.action == models.NOTHING:
         return f"nothing is done ({decision.reason})"
-    if decision.action != policy.ROLLBACK:
+    if decision.action != models.ROLLBACK:
         why = decision.reason.partition("; ")[2]
         return "halted until a human acts" + (f" ({why})" if why else "")
     if decision.without_task:

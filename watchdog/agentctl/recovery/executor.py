@@ -16,11 +16,11 @@ from ..generations import slots
 from ..generations.ignored import ask_ignored, choose_carried
 from ..host import command, disk_space, procfs
 from ..host.journald import Journal
-from ..ledger import incidents, writers
+from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
 from ..state import agent_state
 from ..state.snapshots import manifest, patterns
-from . import brief, evidence, policy
+from . import brief, evidence
 
 ENGINE_PATIENCE_SECONDS = 600.0  # Docker Engine may be updated at this moment; the unit has twice that
 
@@ -48,20 +48,20 @@ class Attempt:
         return cls(context, ledger, row) if row else None
 
     @classmethod
-    def decide(cls, context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision) -> Attempt:
+    def decide(cls, context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> Attempt:
         """Write the decision down: incident, intent and verdict in one transaction."""
         now = time.time()
         request, last = world.request, world.launch
         trigger = f"request:{request['verb']}" if request else (last["trigger"] or last["end"])
-        if trigger == f"request:{policy.OFFLINE}":
-            trigger = policy.OFFLINE
+        if trigger == f"request:{models.OFFLINE}":
+            trigger = models.OFFLINE
         with ledger.transaction():
             if request is not None:
                 _close_superseded(ledger)
                 ledger.set_meta("halted", None)
             incident_id = incidents.open_for(ledger, last, trigger=trigger, reason=decision.reason)
             number = len(ledger.all("SELECT 1 FROM attempts WHERE incident=?", incident_id)) + 1
-            is_open = decision.action != policy.RESTART
+            is_open = decision.action != models.RESTART
             target = decision.target if decision.target is not None else undo_source(ledger)["generation_from"]
             writers.add_attempt(
                 ledger,
@@ -69,7 +69,7 @@ class Attempt:
                 number,
                 at=now,
                 target=target,
-                rung="undo" if decision.action == policy.UNDO else decision.rung,
+                rung="undo" if decision.action == models.UNDO else decision.rung,
                 reason=decision.reason,
                 is_open=is_open,
             )
@@ -88,7 +88,7 @@ class Attempt:
                 writers.condemn(ledger, decision.condemn, at=now, reason=decision.reason)
             if request is not None:
                 writers.answer_request(ledger, request["number"], incident_id)
-            if decision.action == policy.UNDO:
+            if decision.action == models.UNDO:
                 ledger.set_meta(f"undo {incident_id}", undo_source(ledger)["id"])
             if world.failure not in ("", "unknown"):
                 ledger.set_meta("answered", world.failure)

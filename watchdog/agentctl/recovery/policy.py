@@ -11,7 +11,6 @@ from ..ledger.models import (
     ENGINE_AWAY,
     FAILED,
     HALT,
-    LOST,
     NO_MOVES,
     NO_ROOM,
     NOTHING,
@@ -21,45 +20,15 @@ from ..ledger.models import (
     REFUSED,
     RESTART,
     ROLLBACK,
-    RUNNING,
     STOPPED,
     UNDO,
     Decision,
     PolicyInput,
-    RollbackLimits,
-    is_pruned,
 )
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
 EXIT_RESTART = (0, 75)  # unasked: "restart me"
 DAY_SECONDS = 86400.0
-__all__ = [
-    "ASKED",
-    "BY_HAND",
-    "ENGINE_AWAY",
-    "FAILED",
-    "HALT",
-    "LOST",
-    "NOTHING",
-    "NO_MOVES",
-    "NO_ROOM",
-    "OFFLINE",
-    "PROMOTE",
-    "REBOOTED",
-    "REFUSED",
-    "RESTART",
-    "ROLLBACK",
-    "RUNNING",
-    "STOPPED",
-    "UNDO",
-    "Decision",
-    "PolicyInput",
-    "RollbackLimits",
-    "decide",
-    "is_proven",
-    "is_pruned",
-    "refuse_launch",
-]
 
 
 def decide(world: PolicyInput) -> Decision:

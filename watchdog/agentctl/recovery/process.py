@@ -28,7 +28,7 @@ from ..generations import rebuild_ledger
 from ..generations.ignored import ask_ignored
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
-from ..ledger import incidents, writers
+from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
 from . import policy
 from .executor import Attempt, carry_out, why_no_undo
@@ -80,7 +80,7 @@ def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
                 return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
             continue
         last = ledger.last_launch()
-        if last is not None and last["end"] == policy.RUNNING:
+        if last is not None and last["end"] == models.RUNNING:
             _close_cut_off(ledger, last)
         if os.path.exists(context.paths.launching_path):
             _record_unbegun(ledger)
@@ -96,7 +96,7 @@ def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
 
 def carry_on(attempt: Attempt, journal: Journal) -> None:
     """Go on with what was cut off: a promotion has other steps than a rollback."""
-    if attempt.rung == policy.PROMOTE:
+    if attempt.rung == models.PROMOTE:
         from . import promotion
 
         promotion.carry_out(attempt, journal)
@@ -116,11 +116,11 @@ def _record_unbegun(ledger: Ledger) -> None:
     """A runner that was killed before its launch was on record is a failure, though the last one on record is none."""
     last = ledger.last_launch()
     wanted = last["generation"] if last else (ledger.last_known_good() or {}).get("number")
-    if wanted is not None and (last is None or last["end"] in (policy.STOPPED, policy.REBOOTED)):
+    if wanted is not None and (last is None or last["end"] in (models.STOPPED, models.REBOOTED)):
         incidents.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
 
 
-def observe(context: Context, ledger: Ledger) -> policy.PolicyInput:
+def observe(context: Context, ledger: Ledger) -> models.PolicyInput:
     """Read everything a decision needs."""
     now = time.time()
     opened = ledger.open_incident()
@@ -128,9 +128,9 @@ def observe(context: Context, ledger: Ledger) -> policy.PolicyInput:
     reset_at = float(ledger.meta("limits_reset_at") or 0)
     since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
     recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
-    return policy.PolicyInput(
+    return models.PolicyInput(
         now=now,
-        limits=policy.RollbackLimits.of(context.config.rollback),
+        limits=models.RollbackLimits.of(context.config.rollback),
         launch=ledger.last_launch(),
         generations=ledger.generations(),
         incident=opened,
@@ -155,32 +155,32 @@ def _new_failure(ledger: Ledger) -> str:
 
 
 def act(
-    context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal
+    context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal
 ) -> int:
     """Carry a decision out; return the exit status that follows from it."""
-    if decision.action == policy.UNDO and (why_not := why_no_undo(context, ledger)):
-        decision = policy.Decision(policy.NOTHING, why_not)
-    if decision.action == policy.NOTHING:
+    if decision.action == models.UNDO and (why_not := why_no_undo(context, ledger)):
+        decision = models.Decision(models.NOTHING, why_not)
+    if decision.action == models.NOTHING:
         if world.request is None and world.paused_until <= world.now and disk_space.is_called_for(context):
             raise disk_space.no_storage(context, AgentctlError("there was none to record what failed"))
         finish_restart(context, ledger, world, journal)
         return _nothing(ledger, world, decision, journal)
-    if decision.action == policy.HALT:
+    if decision.action == models.HALT:
         if not world.is_halted and world.launch is not None:
             keep_scene(context, ledger, world, decision)
         return _halt(ledger, world, decision, journal)
-    if decision.action == policy.PROMOTE:
+    if decision.action == models.PROMOTE:
         from . import promotion
 
         row = promotion.intend(ledger, world.request, decision.target, decision.reason)
         journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
         promotion.carry_out(Attempt(context, ledger, row), journal)
         return EXIT_RELAUNCH
-    is_asked = world.launch is not None and world.launch["end"] == policy.ASKED and not policy.answers(world)
-    if is_asked and decision.action == policy.RESTART:
+    is_asked = world.launch is not None and world.launch["end"] == models.ASKED and not policy.answers(world)
+    if is_asked and decision.action == models.RESTART:
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
-    is_asked_later = decision.action == policy.RESTART or context.slots.is_inside
+    is_asked_later = decision.action == models.RESTART or context.slots.is_inside
     asked = None if is_asked_later else ask_ignored(context, context.code_dir)
     attempt = Attempt.decide(context, ledger, world, decision)
     attempt.ignored_inquiry = asked
@@ -189,19 +189,19 @@ def act(
         carry_out(attempt, journal)
     except CannotGoOn as error:
         return _halt_where_it_is(attempt, error, journal)
-    if decision.action == policy.RESTART:
+    if decision.action == models.RESTART:
         page_if_asked(context, world)
     return EXIT_RELAUNCH
 
 
-def finish_restart(context: Context, ledger: Ledger, world: policy.PolicyInput, journal: Journal) -> None:
+def finish_restart(context: Context, ledger: Ledger, world: models.PolicyInput, journal: Journal) -> None:
     """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
     given = policy.answers(world)
-    if given and given[-1]["rung"] == policy.RESTART:
+    if given and given[-1]["rung"] == models.RESTART:
         carry_out(Attempt(context, ledger, given[-1]), journal)
 
 
-def page_if_asked(context: Context, world: policy.PolicyInput) -> None:
+def page_if_asked(context: Context, world: models.PolicyInput) -> None:
     """A promotion with --on-failure page wants a human to know of its first failure."""
     running = world.generation(world.launch["generation"]) if world.launch else None
     if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
@@ -211,7 +211,7 @@ def page_if_asked(context: Context, world: policy.PolicyInput) -> None:
     send(context, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
 
 
-def keep_scene(context: Context, ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision) -> None:
+def keep_scene(context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> None:
     """Keep the evidence of what ends halted: nothing else will look at it."""
     incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
     try:
@@ -223,17 +223,17 @@ def keep_scene(context: Context, ledger: Ledger, world: policy.PolicyInput, deci
         return  # halted without its evidence is better than not halted
 
 
-def describe(world: policy.PolicyInput, decision: policy.Decision) -> str:
+def describe(world: models.PolicyInput, decision: models.Decision) -> str:
     """Say a decision in one line for the journal."""
     current = world.launch["generation"] if world.launch else "?"
-    if decision.action == policy.RESTART:
+    if decision.action == models.RESTART:
         return f"restarting generation {decision.target}: {decision.reason}"
-    if decision.action == policy.UNDO:
+    if decision.action == models.UNDO:
         return f"undoing the last rollback: {decision.reason}"
     return f"rolling back {current} -> {decision.target} ({decision.rung}): {decision.reason}"
 
 
-def _nothing(ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal) -> int:
+def _nothing(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal) -> int:
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
         if world.request["verb"] == "promote":
@@ -254,11 +254,11 @@ def _nothing(ledger: Ledger, world: policy.PolicyInput, decision: policy.Decisio
     return EXIT_RELAUNCH if is_wanted or not os.environ.get("MONITOR_UNIT") else EXIT_STAY_DOWN
 
 
-def _is_just_stopped(world: policy.PolicyInput) -> bool:
+def _is_just_stopped(world: models.PolicyInput) -> bool:
     launch = world.launch
     return (
         launch is not None
-        and launch["end"] == policy.STOPPED
+        and launch["end"] == models.STOPPED
         and 0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
     )
 
@@ -272,7 +272,7 @@ def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
         promotion.cancel(ledger, row["change"], why)
 
 
-def _halt(ledger: Ledger, world: policy.PolicyInput, decision: policy.Decision, journal: Journal) -> int:
+def _halt(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal) -> int:
     if not world.is_halted:
         trigger = world.launch["trigger"] if world.launch else "unknown"
         with ledger.transaction():
@@ -304,9 +304,9 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
         journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
         return EXIT_RELAUNCH
     reason = error.message + (f" ({error.hint})" if error.hint else "")
-    return _halt(ledger, observe(attempt.context, ledger), policy.Decision(policy.HALT, reason, rung="halted"), journal)
+    return _halt(ledger, observe(attempt.context, ledger), models.Decision(models.HALT, reason, rung="halted"), journal)
 
 
-def _note_asked(ledger: Ledger, last: dict, decision: policy.Decision) -> None:
+def _note_asked(ledger: Ledger, last: dict, decision: models.Decision) -> None:
     """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
     writers.note_asked(ledger, last["id"], at=time.time(), target=decision.target, reason=decision.reason)

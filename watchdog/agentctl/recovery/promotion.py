@@ -20,9 +20,8 @@ from ..generations.tree_capture import CapturedTree
 from ..ledger import change_records, models, writers
 from ..ledger.database import Ledger
 from ..runner.launch import add_generation
-from . import policy
 
-RUNG = policy.PROMOTE
+RUNG = models.PROMOTE
 FORCED = "forced"  # the source of a generation whose tree was condemned before
 LOCK_WAIT_SECONDS = 600.0
 

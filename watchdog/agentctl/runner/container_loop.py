@@ -10,7 +10,7 @@ import time
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
 from ..host.command import SIGKILL, Running
-from ..recovery import policy
+from ..ledger import models
 from ..runtime.agent_env import build_environment
 from ..runtime.container import container_rules, images
 from ..runtime.container.attached import InnerTmux
@@ -159,7 +159,7 @@ class ContainerLoop(launch_loop.LaunchLoop):
             return
         if facts["State"]["Status"] in ("removing", "dead"):  # a removal kills it first, and takes its time
             self.has_ended, self.was_engine_away = True, False
-            self.ending = LaunchResult(policy.FAILED, "crash", "its container was removed")
+            self.ending = LaunchResult(models.FAILED, "crash", "its container was removed")
             return
         if facts["State"]["Status"] in RUNNING:
             self.was_engine_away = self.is_away_told = self.has_looked_twice = False
@@ -199,7 +199,7 @@ class ContainerLoop(launch_loop.LaunchLoop):
         took = time.monotonic() - began
         in_time = in_time and not killed
         reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
-        self.ending = LaunchResult(policy.STOPPED, "stop", reason)
+        self.ending = LaunchResult(models.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
     def ask_to_end(self) -> None:
@@ -277,8 +277,8 @@ class ContainerLoop(launch_loop.LaunchLoop):
 
     def _complete(self, ending: LaunchResult) -> LaunchResult:
         """An end that came with the engine's is not the agent's fault."""
-        if self.was_engine_away and ending.end in (policy.FAILED, policy.ASKED):  # at its SIGTERM the agent ends with 0
-            ending.end, ending.trigger = policy.FAILED, policy.ENGINE_AWAY
+        if self.was_engine_away and ending.end in (models.FAILED, models.ASKED):  # at its SIGTERM the agent ends with 0
+            ending.end, ending.trigger = models.FAILED, models.ENGINE_AWAY
             ending.reason = f"Docker Engine was away: {ending.reason}"
         return super()._complete(ending)
 
@@ -315,7 +315,7 @@ UNDER = ("AGENT_CODE_DIR", "AGENT_STATE_DIR", "AGENT_TASK_FILE", "AGENT_HISTORY_
 class StoppedEarly(AgentctlError):
     """A stop came while the image was built: no failure."""
 
-    end, trigger = policy.STOPPED, "stop"
+    end, trigger = models.STOPPED, "stop"
 
 
 class BuiltTooLong(AgentctlError):

@@ -12,6 +12,7 @@ import time
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..host import command, disk_space
+from ..ledger import models
 from ..recovery import policy
 from .launch_result import LaunchResult
 
@@ -77,7 +78,7 @@ class Jobs:
         why_not = session.vouch()
         if why_not:
             session.stop()
-            session.ending = LaunchResult(policy.FAILED, "not-as-wanted", why_not)
+            session.ending = LaunchResult(models.FAILED, "not-as-wanted", why_not)
             return
         if facts := session.running_facts():
             session.ledger.add_evidence(session.launch.incident, runs=facts)
@@ -118,7 +119,7 @@ class Jobs:
             return
         session.stop()
         session.ending = LaunchResult(
-            policy.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')"
+            models.FAILED, "not-confirmed", "it was not confirmed in time ('agentctl confirm')"
         )
 
     def _is_unconfirmed(self) -> bool:
@@ -136,7 +137,7 @@ class Jobs:
         if status == 3:
             reason = session.ledger.meta(f"check {session.launch.id}") or "a required check failed"
             session.stop()
-            session.ending = LaunchResult(policy.FAILED, "check-failed", reason)
+            session.ending = LaunchResult(models.FAILED, "check-failed", reason)
             return
         session.journal.warning(f"agentctl: blessing did not work (status {status}); trying again")
         session.loop.set_timer("probation", 10.0, self._check_probation)

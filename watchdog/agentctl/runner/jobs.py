@@ -14,9 +14,8 @@ from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
 from ..host import command, disk_space
 from ..host.command import DEFAULT_PATH
-from ..ledger import incidents, writers
+from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from ..recovery import policy
 from ..state import agent_state
 
 EXIT_CHECK_FAILED = 3
@@ -95,7 +94,7 @@ def promote(context: Context, ledger: Ledger, name: str) -> int:
 def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> None:
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
-    if policy.is_pruned(generation):
+    if models.is_pruned(generation):
         raise AgentctlError(
             f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
             "put its code in place and restart: it becomes a new generation",

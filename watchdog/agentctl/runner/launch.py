@@ -13,7 +13,7 @@ from ..config.context import Context, boot_id, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError, CommandFailed, LaunchRefused, is_no_storage
 from ..generations.tree_capture import CapturedTree
-from ..ledger import writers
+from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.incidents import settle_last_launch
 from ..ledger.models import Launch
@@ -50,7 +50,7 @@ def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
         from ..generations.repair_staging import repair_after_boot
 
         repair_after_boot(context.staging)
-    if last is not None and last["end"] == policy.REBOOTED:
+    if last is not None and last["end"] == models.REBOOTED:
         agent_state.repair_history(context, context.launch_dir(last["id"]))
         agent_state.repair_task(context, "the machine went down while the agent ran")
 
@@ -92,7 +92,7 @@ def _identify(context: Context, ledger: Ledger) -> dict:
             break  # somebody wanted this tree once more, after it was condemned
         if generation["status"] == "condemned":
             return generation
-    held = [g for g in known if not policy.is_pruned(g)]
+    held = [g for g in known if not models.is_pruned(g)]
     for generation in held:
         if generation["commit_id"] == capture.commit:
             return generation
@@ -188,7 +188,7 @@ def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str
         generation["number"],
         at=time.time(),
         boot_id=boot_id(),
-        end=policy.REFUSED,
+        end=models.REFUSED,
         trigger=trigger,
         reason=refusal,
     )
@@ -208,7 +208,7 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     if not refusal:
         return
     last = ledger.last_launch()
-    if last is not None and last["generation"] == generation["number"] and last["end"] == policy.FAILED:
+    if last is not None and last["generation"] == generation["number"] and last["end"] == models.FAILED:
         refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
     _record_refusal(ledger, generation, refusal, trigger)
     raise LaunchRefused(
@@ -237,7 +237,7 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool =
     launch_id, now = new_id(), time.time()
     incident = ledger.open_incident()
     with ledger.transaction():
-        if policy.is_pruned(ledger.generation(generation["number"])):
+        if models.is_pruned(ledger.generation(generation["number"])):
             raise LaunchRefused(f"generation {generation['number']} was pruned at this moment", "it is captured anew")
         if generation["status"] == "candidate":
             writers.set_tries(ledger, generation["number"], generation["tries_left"] - 1)
@@ -269,5 +269,5 @@ def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
         return
     is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None
     before = ledger.generation(last["generation"])
-    if (is_other or last["end"] in (policy.STOPPED, policy.ASKED)) and before and before["status"] == "good":
+    if (is_other or last["end"] in (models.STOPPED, models.ASKED)) and before and before["status"] == "good":
         writers.set_snapshot(ledger, before["number"], snapshot)

@@ -19,9 +19,9 @@ from ..host.journald import Journal
 from ..host.poll_loop import Loop
 from ..host.sd_notify import Notifier, NotifyReceiver
 from ..host.terminal_output import PaneFeed
+from ..ledger import models
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
-from ..recovery import policy
 from ..runtime.agent_env import build_environment, choose_command, keeps_own_sessions
 from ..runtime.status_file import StatusFile
 from ..runtime.tmux import Tmux
@@ -59,7 +59,7 @@ class LaunchLoop:
             self._start_agent()
         except (AgentctlError, OSError) as error:
             hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
-            end, trigger = getattr(error, "end", policy.FAILED), getattr(error, "trigger", "cannot-launch")
+            end, trigger = getattr(error, "end", models.FAILED), getattr(error, "trigger", "cannot-launch")
             self.ending = LaunchResult(end, trigger, f"it could not be started: {error}{hint}")
         try:
             while self.ending is None:
@@ -155,7 +155,7 @@ class LaunchLoop:
     def _on_server_end(self) -> None:
         if procfs.is_alive(self.pane.pane_pid):
             self._kill_agent()
-        self.ending = LaunchResult(policy.FAILED, "tmux-killed", "its tmux server ended")
+        self.ending = LaunchResult(models.FAILED, "tmux-killed", "its tmux server ended")
 
     def _on_signal(self) -> None:
         for number in os.read(self.wakeup, 64):
@@ -170,7 +170,7 @@ class LaunchLoop:
         if self.life.ready_at is not None and self.wedge and self.wedge.is_under_way():
             trigger, reason = "wedged", self.wedge.reason()
         self._abort_agent()
-        self.ending = LaunchResult(policy.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
+        self.ending = LaunchResult(models.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def _abort_agent(self) -> None:
         """SIGABRT to the foreground group for every stack; what it said may be on its way in tmux when it is dead."""
@@ -199,7 +199,7 @@ class LaunchLoop:
         self._kill_agent()
         took = time.monotonic() - began
         reason = f"stopped, saved and ended within {took:.1f}s" if in_time else f"stopped; killed after {took:.1f}s"
-        self.ending = LaunchResult(policy.STOPPED, "stop", reason)
+        self.ending = LaunchResult(models.STOPPED, "stop", reason)
         self.ending.by_agent = self.by_agent
 
     def _wait_for_end(self, limit_seconds: float, pids: list[int] | None = None, told_all_seconds: float = 0.0) -> bool:
@@ -241,7 +241,7 @@ class LaunchLoop:
         self.by_agent = by_agent
         if os.environ.get("AGENTCTL_RUNTIME") == "direct":
             self.stop()
-            self.ending.end, self.ending.trigger, self.ending.reason = policy.ASKED, "asked", "restart asked for"
+            self.ending.end, self.ending.trigger, self.ending.reason = models.ASKED, "asked", "restart asked for"
             return
         from ..runtime.systemd import restart_without_waiting
 

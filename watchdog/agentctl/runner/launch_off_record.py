@@ -11,10 +11,9 @@ from ..core import durable
 from ..core.errors import AgentctlError, LaunchRefused, TooNew, in_words
 from ..generations import rebuild_ledger
 from ..host.journald import Journal
-from ..ledger import writers
+from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
-from ..recovery import policy
 from . import launch
 
 PAUSE_SECONDS = 5.0  # from a launch that failed to the next: nobody counts the failures
@@ -50,7 +49,7 @@ def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]
         raise LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
     warn(f"agentctl: launching what is there, and no rollback until that is mended: {in_words(newer)}")
     last = _last_launch(context)
-    if last is not None and last["end"] not in (policy.STOPPED, policy.ASKED):
+    if last is not None and last["end"] not in (models.STOPPED, models.ASKED):
         time.sleep(max(0.0, min(PAUSE_SECONDS, last["started_at"] + PAUSE_SECONDS - time.time())))
     return begin_off_record(context)
 

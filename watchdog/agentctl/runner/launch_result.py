@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal as signal  # `signal` imports enum, 5 ms on the way to a running agent
 import time
 
+from ..ledger import models
 from ..recovery import policy
 
 NAMED = (
@@ -42,11 +43,11 @@ def judge_exit(status: int | None, number: int | None, *, is_ready: bool, lived_
     """Tell what the end of the agent's process means, by its exit status or the signal that killed it."""
     when = f"after {lived_seconds:.1f}s" + ("" if is_ready else ", before it was ready")
     if status in policy.EXIT_RESTART and is_ready:
-        return LaunchResult(policy.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
+        return LaunchResult(models.ASKED, "asked", f"exit status {status} unasked: restart me", exit_status=status)
     trigger = "crash" if is_ready else "crash-at-start"
     if number:
         name = SIGNAL_NAMES.get(number, f"signal {number}")
-        return LaunchResult(policy.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
+        return LaunchResult(models.FAILED, trigger, f"killed by {name} {when}", exit_signal=number)
     if status is None:
-        return LaunchResult(policy.FAILED, trigger, f"ended {when}; its status could not be read")
-    return LaunchResult(policy.FAILED, trigger, f"exit status {status} {when}", exit_status=status)
+        return LaunchResult(models.FAILED, trigger, f"ended {when}; its status could not be read")
+    return LaunchResult(models.FAILED, trigger, f"exit status {status} {when}", exit_status=status)

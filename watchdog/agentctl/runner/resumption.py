@@ -8,9 +8,9 @@ import time
 from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError, CommandFailed
+from ..ledger import models
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
-from ..recovery import policy
 from ..state import agent_state
 from ..state.snapshots.patterns import Patterns, fixed_folder
 from . import heartbeat
@@ -62,7 +62,7 @@ def is_unresumable(earlier: list[dict], generation: dict) -> bool:
         for row in earlier[:2]
         if row["generation"] == generation["number"]
         and row["exit_status"]
-        and row["end"] == policy.FAILED
+        and row["end"] == models.FAILED
         and row["trigger"] == "crash-at-start"
     ]
     return generation["status"] == "good" and len(ends) == 2
@@ -96,10 +96,10 @@ def compose(last: dict | None, incident: dict | None, brief_path: str, pending: 
 
 
 def _why(last: dict) -> str:
-    if last["end"] == policy.REBOOTED:
+    if last["end"] == models.REBOOTED:
         return "the machine went down while you ran"
-    if last["end"] in (policy.STOPPED, policy.ASKED):
-        return "a restart was asked for" if last["end"] == policy.ASKED else "you were stopped and started again"
+    if last["end"] in (models.STOPPED, models.ASKED):
+        return "a restart was asked for" if last["end"] == models.ASKED else "you were stopped and started again"
     reason = last["reason"] or last["trigger"] or "you ended"
     return reason[:LONGEST_REASON].rstrip(". ")
 

@@ -19,10 +19,9 @@ from ..generations import rebuild_ledger
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
-from ..ledger import incidents, writers
+from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
-from ..recovery import policy
 from . import launch, launch_off_record
 from .launch_loop import STOP_SIGNALS, LaunchLoop
 from .launch_result import LaunchResult
@@ -90,7 +89,7 @@ def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
         journal.warning(f"agentctl: the watchdog's copy of the tree lacks what git could not take: {left_out}")
     session = _session_of(context)(context, ledger, begun, notifier, journal)
     ending = session.run()
-    was_stopped = ending.end == policy.STOPPED
+    was_stopped = ending.end == models.STOPPED
     _blame(ledger, begun, ending)
     disk_space.with_room(context, lambda: _record(context, ledger, begun, ending, journal), journal.warning)
     if was_stopped:
@@ -122,9 +121,9 @@ def _session_of(context: Context) -> type[LaunchLoop]:
 def _blame(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
     """A stop on the way to a rollback that the watchdog asked for is a failure: the agent was offline."""
     request = ledger.next_request()
-    is_blamed = request is not None and (request["verb"], request["target"]) == (policy.OFFLINE, begun.id)
-    if is_blamed and ending.end == policy.STOPPED:
-        ending.end, ending.trigger, ending.reason = policy.FAILED, policy.OFFLINE, request["reason"]
+    is_blamed = request is not None and (request["verb"], request["target"]) == (models.OFFLINE, begun.id)
+    if is_blamed and ending.end == models.STOPPED:
+        ending.end, ending.trigger, ending.reason = models.FAILED, models.OFFLINE, request["reason"]
 
 
 def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
@@ -135,7 +134,7 @@ def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
         raise
     except (AgentctlError, OSError, sqlite3.Error) as error:
         last, is_waited_for = ledger.last_launch(), isinstance(error, disk_space.NoStorage)
-        if last is not None and (last["end"] != policy.STOPPED or is_waited_for):
+        if last is not None and (last["end"] != models.STOPPED or is_waited_for):
             _record_unlaunched(ledger, last["generation"], error)
         raise
 
@@ -150,9 +149,9 @@ def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> Non
 
 def exit_status(ending: LaunchResult) -> int:
     """Translate how the agent ended into the unit's exit status, truthfully."""
-    if ending.end == policy.STOPPED:
+    if ending.end == models.STOPPED:
         return 0
-    if ending.end == policy.ASKED:
+    if ending.end == models.ASKED:
         return EXIT_ASKED
     if ending.exit_signal:
         return 128 + ending.exit_signal
@@ -161,7 +160,7 @@ def exit_status(ending: LaunchResult) -> int:
 
 def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResult, journal: Journal) -> None:
     """Write how it ended: the evidence first, then the line that makes it count."""
-    if ending.end not in (policy.STOPPED, policy.ASKED):
+    if ending.end not in (models.STOPPED, models.ASKED):
         keep_evidence(context, begun, ending)
     with ledger.transaction():
         _refund(ledger, begun, ending)
@@ -183,8 +182,8 @@ def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResul
 def _refund(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
     """A stop by a human or a reboot is no failure of the agent's, so it does not use up a trial's try."""
     generation = ledger.generation(begun.generation["number"])
-    is_stop = ending.end == policy.STOPPED and not ending.by_agent
-    is_of_engine = ending.trigger in (policy.ENGINE_AWAY, policy.NO_ROOM)
+    is_stop = ending.end == models.STOPPED and not ending.by_agent
+    is_of_engine = ending.trigger in (models.ENGINE_AWAY, models.NO_ROOM)
     if (is_stop or is_of_engine) and generation["status"] == "candidate":
         writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
 

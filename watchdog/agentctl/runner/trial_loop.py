@@ -14,10 +14,9 @@ from ..core.identity import find_identity
 from ..core.paths import AgentPaths
 from ..host import command
 from ..host.journald import Journal
-from ..ledger import writers
+from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
-from ..recovery import policy
 from ..runtime.sandbox import bring_state, take_state
 from .container_loop import ContainerLoop
 from .launch_loop import LaunchLoop
@@ -49,7 +48,7 @@ def hold(context: Context, plan: dict, teller: TrialReport, make) -> int:
         os.makedirs(folder, mode=mode, exist_ok=True)
     trial = make(Ledger.create(context.paths.ledger_path))
     ending = trial.run()
-    ok = trial.has_held and ending.end == policy.STOPPED
+    ok = trial.has_held and ending.end == models.STOPPED
     why = "" if ok else trial.complaint or ending.reason
     teller.tell(
         ok=ok,
@@ -143,7 +142,7 @@ class Trial(LaunchLoop):
     def _smoke_failed(self, how: str) -> None:
         self.complaint = f"the smoke check {how}: {' '.join(self.plan['smoke'])}"
         self.stop()
-        self.ending.end, self.ending.trigger = policy.FAILED, "smoke"
+        self.ending.end, self.ending.trigger = models.FAILED, "smoke"
 
     def _end_well(self) -> None:
         self.has_held = True
@@ -158,7 +157,7 @@ class Trial(LaunchLoop):
     def restart(self, by_agent: bool) -> None:
         """A candidate that wants to be restarted does not hold."""
         self.stop()
-        self.ending = LaunchResult(policy.ASKED, "asked", "it asked to be restarted")
+        self.ending = LaunchResult(models.ASKED, "asked", "it asked to be restarted")
 
     def _close(self) -> None:
         super()._close()

@@ -7,7 +7,7 @@ import time
 
 from ..core.errors import CommandFailed
 from ..host import procfs
-from ..recovery import policy
+from ..ledger import models
 from . import resumption
 from .launch_result import LaunchResult
 
@@ -46,7 +46,7 @@ class Wedge:
         if not self.is_under_way() or TERMINATE not in self.taken:
             return ending
         return LaunchResult(
-            policy.FAILED,
+            models.FAILED,
             "wedged",
             f"{self.reason()}; SIGTERM ended it",
             exit_status=ending.exit_status,

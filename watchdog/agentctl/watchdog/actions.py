@@ -12,8 +12,8 @@ import time
 from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
-from ..ledger import writers
-from ..recovery import policy, requests
+from ..ledger import models, writers
+from ..recovery import requests
 from ..runtime import runner_client, systemd
 from ..state import task
 from . import observation
@@ -73,8 +73,8 @@ def ask_offline(context: Context, launch: dict, reason: str) -> None:
         if last is None or last["id"] != launch["id"]:
             return
         waiting = ledger.next_request()
-        if last["end"] == policy.RUNNING and waiting is None:
-            writers.add_request(ledger, policy.OFFLINE, launch["id"], at=time.time(), author="watchdog", reason=reason)
+        if last["end"] == models.RUNNING and waiting is None:
+            writers.add_request(ledger, models.OFFLINE, launch["id"], at=time.time(), author="watchdog", reason=reason)
     start_recovery(context)
 
 

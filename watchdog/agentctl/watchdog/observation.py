@@ -8,8 +8,8 @@ import time
 from ..config.context import Context, boot_id
 from ..core.errors import AgentctlError
 from ..host import procfs
+from ..ledger import models
 from ..ledger.database import sqlite3
-from ..recovery import policy
 from ..runtime import runner_client, status_file
 from . import availability
 
@@ -86,12 +86,12 @@ def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
         return False, f"halted: {seen.halted}"
     if launch is None:
         return False, seen.problem or "it was never started"
-    if launch["end"] == policy.STOPPED:
+    if launch["end"] == models.STOPPED:
         return False, "stopped by hand"
     is_of_other_boot = launch["boot_id"] != boot_id() and not seen.is_runner_alive
-    if launch["end"] == policy.REBOOTED or (launch["end"] == policy.RUNNING and is_of_other_boot):
+    if launch["end"] == models.REBOOTED or (launch["end"] == models.RUNNING and is_of_other_boot):
         return False, "not started since the machine came up"
-    if launch["end"] == policy.RUNNING and launch["ready_at"] is None and seen.is_runner_alive:
+    if launch["end"] == models.RUNNING and launch["ready_at"] is None and seen.is_runner_alive:
         limit = context.config.agent.ready_timeout + START_MARGIN_SECONDS
         if time.time() - launch["started_at"] < limit:
             return True, "it is starting"
@@ -100,7 +100,7 @@ def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
 
 def is_process_gone(seen: Seen) -> bool | None:
     """Tell whether the agent's process has ended; None where nothing is known of it."""
-    if seen.launch is not None and seen.launch["end"] != policy.RUNNING:
+    if seen.launch is not None and seen.launch["end"] != models.RUNNING:
         return True
     pid = seen.live.get("pid") if seen.is_live_of_launch else None
     return None if not pid else not procfs.is_alive(pid)
