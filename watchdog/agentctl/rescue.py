@@ -346,6 +346,11 @@ def say(text: str) -> None:
     print(f"agentctl rescue: {text}", flush=True)
 
 
+# -- waiting ---------------------------------------------------------------------------------------
+# Wait for a disk that is full or read-only: tell once, look now and then, change nothing.
+# For the rescue: standard library only, none of our other modules.
+
+
 TOLD_SECONDS = 3600  # one alert an hour for a disk that stays full
 LOOK_SECONDS = 5.0
 TRY_SECONDS = 600

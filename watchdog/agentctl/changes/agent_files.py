@@ -1,4 +1,8 @@
-"""What `init` leaves with the agent: the gate as a pre-commit hook, and the protocol for changing itself."""
+"""What `init` leaves with the agent: the gate as a pre-commit hook, and the protocol for changing itself.
+
+Nothing that is there already is replaced, and `git status` stays as clean as it was: the hook is git's own place for
+it, the document is named in `.git/info/exclude`. To be called as the agent's user.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +74,10 @@ def _write_hook(code_dir: str, name: str, config_path: str, ctl: str, variables:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+# -- protocol --------------------------------------------------------------------------------------
+# The protocol that an agent follows to change itself, as a document: short, exact, every command in it is tested.
 
 
 FILE_NAME = "SELF_MODIFICATION.md"

@@ -1,4 +1,8 @@
-"""The story of `change check`: the gate (syntax, linter, tests) on what is committed on a branch or staged."""
+"""The story of `change check`: the gate (syntax, linter, tests) on what is committed on a branch or staged.
+
+Every program has a limit and ends with all its children, also those that left its process group; none of them
+sees the running agent (its state folder, its sockets, its token).
+"""
 
 from __future__ import annotations
 
@@ -166,6 +170,11 @@ def _tail(fd: int) -> str:
     return os.pread(fd, SHOWN_BYTES, max(0, size - SHOWN_BYTES)).decode("utf-8", "replace")
 
 
+# -- check -----------------------------------------------------------------------------------------
+# The story of `change check`: run the gate on what is committed on a branch, or on what is staged, and tell.
+# The verdict counts for exactly the tree it was found on; a commit made with --no-verify has none.
+
+
 SAID_IN_RECORD = 300
 # Where linters look for their settings, exported with the staged files.
 SETTINGS_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg", "tox.ini", ".flake8", ".pylintrc",
@@ -274,6 +283,12 @@ def choose_python(settings: dict, folder: str, env: dict) -> str:
     places = [os.path.join(base, word) for base in (folder, settings["code"])] if "/" in word else []
     found = next((path for path in places if os.access(path, os.X_OK)), None)
     return found or (shutil.which(word, path=env["PATH"]) if word and "/" not in word else None) or sys.executable
+
+
+# -- syntax ----------------------------------------------------------------------------------------
+# Is it the language it claims to be? Real parsers, nothing is executed: Python, shell, JSON, TOML, JavaScript.
+# Python is read by the agent's own interpreter, whose grammar is the one that counts. What nobody here can read is
+# left alone and counted, not guessed at.
 
 
 LIMIT_SECONDS = 120

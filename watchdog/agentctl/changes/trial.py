@@ -193,6 +193,11 @@ def _end(running: command.Running) -> None:
     os.waitpid(running.pid, 0)
 
 
+# -- container try ---------------------------------------------------------------------------------
+# `change try` of an agent in a container: the candidate's image, folders for the copies, a process that may ask the
+# engine. What the agent's user may write is made by the agent's user.
+
+
 def is_wanted(changes) -> bool:
     """Tell whether the agent is in a container; raise AgentctlError for who may not talk to the engine."""
     context = changes.context

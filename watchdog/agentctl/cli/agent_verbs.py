@@ -155,6 +155,11 @@ def _wait(is_done, what: str) -> None:
         time.sleep(0.05)
 
 
+# -- contained -------------------------------------------------------------------------------------
+# The verbs inside an agent's container, where there is no ledger: `supervise` (its entry), `status`, `attach`.
+# The other verbs are the agent's own, over the runner's API, or somebody's outside.
+
+
 WORK_INSIDE = ("restart", "hook", "protocol")
 
 
@@ -218,6 +223,10 @@ def _attach(*, is_read_only: bool) -> int:
     return 0
 
 
+# -- supervise -------------------------------------------------------------------------------------
+# `agentctl supervise`: run the agent in the foreground, without systemd.
+
+
 @click.command()
 @click.pass_context
 def supervise(ctx):
@@ -228,6 +237,10 @@ def supervise(ctx):
     sys.exit(foreground.Supervisor(context, ctx.obj.name, lambda text: click.echo(text, err=True)).run())
 
 
+# -- watchdog --------------------------------------------------------------------------------------
+# `agentctl watchdog`: serve the API, the history and the page, and watch, in the foreground.
+
+
 @click.command()
 @click.pass_context
 def watchdog(ctx):
@@ -236,6 +249,11 @@ def watchdog(ctx):
     from .invocation import check_name
 
     ctx.exit(daemon.main(check_name(ctx.obj.name)))
+
+
+# -- logs ------------------------------------------------------------------------------------------
+# `agentctl logs`: the journal of all units of an agent, merged; without systemd the kept file.
+# journalctl does the work. Refuses filters that a plain file cannot answer.
 
 
 JOURNALCTL = "/usr/bin/journalctl"

@@ -241,6 +241,10 @@ def promote(ctx, change, force, confirm, on_failure, wait):
     say(ctx, row, promoted(row))
 
 
+# -- change text -----------------------------------------------------------------------------------
+# Words for people about changes. Pure but for asking what comes next.
+
+
 def next_in_words(changes, name: str) -> str:
     """Say what comes next for an open change; a repository that cannot be read says so itself."""
     try:
@@ -356,6 +360,10 @@ def promoted(row: dict) -> list[str]:
         within = text.duration(wish["confirm_seconds"])
         lines.append(f"it is rolled back unless 'agentctl confirm' comes within {within}")
     return [*lines, "next: agentctl status; agentctl change list"]
+
+
+# -- confirm ---------------------------------------------------------------------------------------
+# `agentctl confirm`: the promoted version is to stay.
 
 
 @click.command()

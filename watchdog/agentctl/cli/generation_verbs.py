@@ -118,6 +118,10 @@ def _show(data: bytes) -> None:
         click.get_binary_stream("stdout").write(data)
 
 
+# -- prune -----------------------------------------------------------------------------------------
+# `agentctl prune`: what of the past is over its budget, what freeing it would bring, and with `--yes` doing it.
+
+
 @click.command()
 @click.option("--yes", is_flag=True, help="Do it.")
 @click.option("--bring-back", metavar="ID", help="Write an archived tree into the folder --to.")

@@ -18,6 +18,12 @@ def hook(event):
     send([event] if event else [])
 
 
+# -- hook event ------------------------------------------------------------------------------------
+# What an agent's own hook says, passed on to its runner as a sign of life.
+# Runs at every step of the agent, so it goes without click. It never fails and prints nothing: a hook that does
+# either gets in the agent's way.
+
+
 MOST_BYTES = 1 << 20  # a tool's whole answer may be in it; what is longer is still a sign of life
 
 

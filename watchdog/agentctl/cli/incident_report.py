@@ -1,4 +1,7 @@
-"""The report about an incident in plain words: what ran and happened, the decision, the cost. Pure."""
+"""The report about an incident in plain words: what ran and happened, the decision, the cost. Pure.
+
+It invents nothing: what the evidence does not hold is not told.
+"""
 
 from __future__ import annotations
 
@@ -124,6 +127,10 @@ def _decision(attempt: dict) -> str:
     return f"{attempt['number']}. {what}, because: {attempt['reason']}."
 
 
+# -- story end -------------------------------------------------------------------------------------
+# The end of an incident's report: the cost, what was kept, what was restored, what to do next. Pure.
+
+
 def undone(known: Known) -> list[str]:
     """Say where it came from, and what its task had left to do; what it had changed is laid out below."""
     came_from, pending = known.evidence.get("change") or {}, known.evidence.get("pending") or []
@@ -227,6 +234,10 @@ def next_steps(known: Known) -> list[str]:
     return [*sentences, "agentctl rollback undo returns to before."]
 
 
+# -- story known -----------------------------------------------------------------------------------
+# One incident as the ledger and its evidence have it, made ready to be told. Pure.
+
+
 class Known:
     """One incident: its public form, its launch and generation, what its steps noted."""
 
@@ -261,6 +272,10 @@ def fine(seconds: float | None) -> str:
     if seconds is None:
         return "(not finished)"
     return f"{seconds * 1000:.0f}ms" if seconds < 1 else duration(seconds)
+
+
+# -- story text ------------------------------------------------------------------------------------
+# Lay out the report about an incident: at most 80 columns, nothing a terminal obeys. Pure.
 
 
 SHOWN_LINES = 15

@@ -62,6 +62,10 @@ def outcome(row: dict) -> str:
     return row["outcome"] or "open"
 
 
+# -- why -------------------------------------------------------------------------------------------
+# `agentctl why [INCIDENT]`: one incident with its evidence; `incident_report` finds the words. Reads only.
+
+
 @click.command()
 @click.argument("incident", default="")
 @click.pass_context

@@ -119,6 +119,10 @@ def _own_path() -> str:
     return beside if os.access(beside, os.X_OK) else shutil.which("agentctl") or beside
 
 
+# -- install ---------------------------------------------------------------------------------------
+# `agentctl install` and `uninstall`: the units of an agent.
+
+
 @click.command()
 @click.option("--user", "as_user", is_flag=True, help="Units of the user manager (the default unless root).")
 @click.option("--no-watchdog", is_flag=True, help="Without the watchdog's unit: systemd alone watches.")
@@ -165,6 +169,10 @@ def uninstall(ctx, as_json):
         return
     for path in removed:
         click.echo(f"removed {path}")
+
+
+# -- presets ---------------------------------------------------------------------------------------
+# `agentctl presets`: what is known of the agents people run, to start one with `init --preset NAME`.
 
 
 @click.group(invoke_without_command=True)
@@ -221,6 +229,10 @@ def _facts(one) -> dict:
         "settings": one.settings,
         "path": one.path,
     }
+
+
+# -- protocol --------------------------------------------------------------------------------------
+# `agentctl protocol`: how an agent changes itself. Needs no agent.
 
 
 @click.command()

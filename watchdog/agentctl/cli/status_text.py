@@ -120,6 +120,11 @@ def _incident(incident: dict | None, now: float) -> str:
     return f"{when}: {incident['trigger']}{move}: {outcome}{seconds} (agentctl why)"
 
 
+# -- status next -----------------------------------------------------------------------------------
+# Say why an agent is not well and what happens next, in whole sentences. Pure.
+# The future is not guessed: it comes from the settings, the ledger and the policy.
+
+
 STALE_FACTOR = 2.0  # systemd acts at the limit itself; twice that means that nobody has acted
 LONGEST_PAUSE_SECONDS = 90 * 86400.0  # what is said to last longer has no end in mind
 
@@ -276,6 +281,10 @@ def _when_stopped(facts: StatusFacts, document: dict) -> list[str]:
     if end in (models.STOPPED, models.REBOOTED):
         return [f"agentctl start starts generation {document['generation']}"]
     return ["the rollback routine decides what follows; agentctl start has it look at once"]
+
+
+# -- forecast --------------------------------------------------------------------------------------
+# Say what would follow a failure now, by asking the policy itself. Pure: it guesses nothing.
 
 
 LONGEST_CHAIN = 200

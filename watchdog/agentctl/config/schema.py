@@ -1,4 +1,8 @@
-"""The settings: each described once, and what contradicts what. Pure."""
+"""The settings: each described once, and what contradicts what. Pure.
+
+Validation, sample, reference and `config set` all come from this table. Pure: reads no file, no
+clock and no environment, and never guesses what a wrong value was meant to be.
+"""
 
 from __future__ import annotations
 
@@ -275,6 +279,10 @@ def _did_you_mean(word: str, known, prefix: str = "") -> str:
     near = difflib.get_close_matches(word[:80], list(known), 1)
     listed = known if len(known) < len(BY_KEY) else SECTIONS
     return f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(listed)}"
+
+
+# -- contradictions --------------------------------------------------------------------------------
+# What is wrong between settings that are each right. Pure: reads no file, no clock and no environment.
 
 
 def find(values: dict):

@@ -1,4 +1,8 @@
-"""Say what a value may be: a kind checks it, and says in words what is allowed. Pure."""
+"""Say what a value may be: a kind checks it, and says in words what is allowed. Pure.
+
+`check` turns what the file says into what the program uses, `reads` tells how `config set`
+understands its argument. Refuses a wrong value (Unfit) and never guesses what it was meant to be.
+"""
 
 from __future__ import annotations
 
@@ -295,6 +299,10 @@ PREFIXES = Listed(
 )
 LINES = Listed(Text("line", "a line of text", lambda text: text), "lines of text")
 COMMANDS = Listed(Argv(may_be_empty=False), 'commands, such as [["python3", "check.py"]]', "toml")
+
+
+# -- engine kinds ----------------------------------------------------------------------------------
+# What the settings of the runtime `compose` have to look like. Pure.
 
 
 LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"

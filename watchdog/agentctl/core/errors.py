@@ -1,8 +1,12 @@
-"""What can go wrong, in words for a person: what failed, on what, why, then a hint."""
+"""What can go wrong, in words for a person: what failed, on what, why, then a hint.
+
+Whatever fails raises these; only `cli` prints them. Nothing here prints or logs.
+"""
 
 from __future__ import annotations
 
 EXIT_DONE = 0
+EXIT_RELAUNCH = 0  # of the recovery process: OnSuccess= starts the agent
 EXIT_FAILED = 1  # a failure we foresaw and explained
 EXIT_USAGE = 2
 EXIT_NOT_WELL = 3  # status, doctor
@@ -10,7 +14,6 @@ EXIT_LOCK_HELD = 4
 EXIT_REFUSED = 65  # a launch that must not be: straight to OnFailure=
 EXIT_BUG = 70
 EXIT_NO_STORAGE = 74  # EX_IOERR: the disk is full or read-only, and will not be for ever
-EXIT_RELAUNCH = 0  # OnSuccess= starts the agent
 EXIT_STAY_DOWN = 76  # nothing to do, and nobody wants the agent up
 EXIT_HALTED = 77
 EXIT_INTERRUPTED = 130
@@ -107,6 +110,10 @@ def is_no_storage(error: Exception) -> bool:
     )  # the last: no room beside the ledger
 
 
+# -- mistake ---------------------------------------------------------------------------------------
+# One thing wrong in a configuration, in words.
+
+
 class Mistake:
     """One thing wrong in a configuration: the key, the value found there, what is allowed."""
 
@@ -126,6 +133,10 @@ def shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+# -- the store -------------------------------------------------------------------------------------
+# What goes wrong with the store.
 
 
 class StoreUnavailable(AgentctlError):

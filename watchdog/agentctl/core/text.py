@@ -1,4 +1,8 @@
-"""Text for people and machines: instants, durations, tables within 80 columns, clean text, JSON."""
+"""Text for people and machines: instants, durations, tables within 80 columns, clean text, JSON.
+
+Whatever an agent printed may come back here, so nothing leaves that a terminal would obey.
+Pure, and cheap to import: no `re`, no `textwrap`, no `datetime`.
+"""
 
 from __future__ import annotations
 
@@ -109,6 +113,11 @@ def to_json(value: object) -> str:
 def _instant(key: str, value: object) -> object:
     is_instant = (key == "at" or key.endswith("_at")) and isinstance(value, (int, float))
     return stamp(value) if is_instant and not isinstance(value, bool) else public(value)
+
+
+# -- durations -------------------------------------------------------------------------------------
+# Read and write lengths of time: "1h30m" is 5400 seconds. Pure, and exact to the millisecond.
+# Refuses what does not say one thing only: a number without its unit, a unit twice or out of order.
 
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))

@@ -1,4 +1,7 @@
-"""Damage inside the agent's repository: what fsck rejects goes aside, the vault and the broken `.git` fill in."""
+"""Damage inside the agent's repository: what fsck rejects goes aside, the vault and the broken `.git` fill in.
+
+Works while the agent runs, beside it: nothing that is whole is touched.
+"""
 
 from __future__ import annotations
 
@@ -191,6 +194,11 @@ def _repair_logs(repository: Repository, aside: str) -> list[str]:
     return command.call_as(
         repository.user, repair_git_folder.repair_logs, repository.git_dir, aside, fast_json.dumps(missing)
     ).splitlines()
+
+
+# -- salvage ---------------------------------------------------------------------------------------
+# What a broken `.git` in quarantine still gives: its branches, tags, stashes, settings, worktrees, into the new one.
+# Objects come over as checked packs, so what is rotten stays behind; the broken one is read without its settings.
 
 
 KINDS = ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/notes/")

@@ -1,4 +1,9 @@
-"""The slots: `standby` (last known good, ready to be switched in) and `quarantine`, beside the code or inside it."""
+"""The slots: `standby` (last known good, ready to be switched in) and `quarantine`, beside the code or inside it.
+
+A switch is one `renameat2(RENAME_EXCHANGE)`: 20 us whatever the size, and at every instant the agent's path is
+one complete version. Where that is impossible it is a `Move`, entry by entry, on record. Nothing is deleted here but
+half-made standbys of our own.
+"""
 
 from __future__ import annotations
 
@@ -285,6 +290,10 @@ def _fingerprint(folder: str) -> tuple:
         newest = max(newest, os.lstat(top).st_ctime_ns)
         count += len(folders) + len(files)
     return newest, count
+
+
+# -- carrying --------------------------------------------------------------------------------------
+# Carry entries of the replaced tree over into the good one, by rename. Runs as the agent's user, deletes nothing.
 
 
 def carry_over(old: str, new: str, names: list[str]) -> str:

@@ -1,4 +1,8 @@
-"""Record a work tree as it is, in a scratch repository of the agent's user, whatever lies in it."""
+"""Record a work tree as it is, in a scratch repository of the agent's user, whatever lies in it.
+
+Left out are also untracked files of `LARGEST_BYTES` and more, for git would copy them for minutes: these count as
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -164,6 +168,11 @@ def _is_large(path: str) -> bool:
 def _rewrite(exclude_path: str, names: str) -> None:
     with open(exclude_path, "wb") as file:
         file.writelines(os.fsencode(_as_pattern(name)) + b"\n" for name in fast_json.loads(names))
+
+
+# -- staging ---------------------------------------------------------------------------------------
+# The staging: a scratch repository of the agent's user that hashes the work tree as it is.
+# It does not trust the agent's `.git`: own folder, own index, and no settings but ours.
 
 
 # What git says when the fault is not in the file it reads.

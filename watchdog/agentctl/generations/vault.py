@@ -1,4 +1,9 @@
-"""The vault: a bare repository of ours that holds every generation's commit and tree, and the lock beside it."""
+"""The vault: a bare repository of ours that holds every generation's commit and tree, and the lock beside it.
+
+The agent never writes here. Objects come in as checked packs only, so a forged or rotten object stays outside.
+Refs tell enough to rebuild a lost ledger: `refs/agentctl/g/N` is the captured tree as one commit whose message
+carries the facts, `refs/agentctl/commit/N` the agent's own commit, `refs/agentctl/good/N`, `condemned/N`, `golden`.
+"""
 
 from __future__ import annotations
 
@@ -264,6 +269,10 @@ def create_bare(path: str, user: Identity | None = None) -> None:
     durable.write(f"{path}/info/attributes", BYTES_AS_THEY_ARE.encode())
     if user is not None and not user.is_us:
         os.chown(f"{path}/info", user.uid, user.gid)
+
+
+# -- vault lock ------------------------------------------------------------------------------------
+# The lock beside the vault. Writers share it, so that they never wait for each other.
 
 
 WAIT_SECONDS = 60.0  # it is held alone for the milliseconds of an exchange

@@ -1,4 +1,7 @@
-"""Room on the disk: look before, give up the ballast when it is short, say what is left out."""
+"""Room on the disk: look before, give up the ballast when it is short, say what is left out.
+
+The ballast is one file on each file system we need to write to. It holds nothing, so it is the one thing that may go.
+"""
 
 from __future__ import annotations
 
@@ -115,6 +118,12 @@ def _grow(path: str, size: int) -> None:
         os.unlink(path)
     finally:
         os.close(fd)
+
+
+# -- room ------------------------------------------------------------------------------------------
+# Room on the disk for a launch or a recovery: look before, give up the ballast when it is short, say what is left
+# out.
+# Everything that is done here again was safe to repeat before: a full disk is met like a kill.
 
 
 NEEDED_BYTES = 4 * 1024 * 1024  # the ledger's log, evidence, a launch: what is written in any case

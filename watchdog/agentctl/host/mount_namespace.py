@@ -1,4 +1,8 @@
-"""Mounts: what is mounted where, and a view of the file system of one's own."""
+"""Mounts: what is mounted where, and a view of the file system of one's own.
+
+Needs root, or user namespaces (user_namespaces(7)); where neither is to be had `enter` says so, nothing has changed.
+Programs started in it have no rights over the mounts: what is covered cannot be uncovered.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +80,10 @@ def _libc() -> ctypes.CDLL:
     found = ctypes.CDLL(None, use_errno=True)
     found.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
     return found
+
+
+# -- mounts ----------------------------------------------------------------------------------------
+# What is mounted where, as the kernel tells it: also a part of the same file system (a bind mount).
 
 
 MOUNTS = "/proc/self/mountinfo"

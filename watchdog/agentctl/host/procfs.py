@@ -8,6 +8,10 @@ import time
 SIGKILL, SIGCONT = 9, 18
 EXEC_SECONDS = 2.0  # so long we wait for a process that is just being given another program
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
+# -- aliveness -------------------------------------------------------------------------------------
+# Who is alive and who holds a lock, as /proc tells. It takes no lock, not even for an instant.
+
+
 LOCKS_PATH = "/proc/locks"
 SILENT_SECONDS = 30.0  # towards which a watchdog that lives has said something
 SHELLS = (b"sh", b"dash", b"bash", b"zsh", b"ksh", b"mksh", b"busybox", b"fish")

@@ -1,4 +1,9 @@
-"""What the agent writes on its terminal: from the pane's FIFO, as clean lines, into the journal."""
+"""What the agent writes on its terminal: from the pane's FIFO, as clean lines, into the journal.
+
+Refuses to be a terminal: it keeps one line and its cursor. A program that moves between lines
+comes out as readable pieces, not as a picture; no escape code and no control character but the
+tab ever gets through.
+"""
 
 from __future__ import annotations
 
@@ -213,6 +218,10 @@ def _end_of_plain(text: str, at: int) -> int:
         if (char < " " and char != "\t") or "\x7f" <= char <= "\x9f":
             return at + offset
     return end
+
+
+# -- feed ------------------------------------------------------------------------------------------
+# What the agent writes: from the pane's FIFO, as clean lines, into the journal; the last ones are kept.
 
 
 KEPT_LINES = 400

@@ -1,4 +1,8 @@
-"""Free what is over its budget: look, decide, and let go of one thing at a time, none of them the last copy."""
+"""Free what is over its budget: look, decide, and let go of one thing at a time, none of them the last copy.
+
+It may be killed at any line and run again. A tree leaves its place by one rename, after the vault holds what exists
+nowhere else. The lock of the rollback is held for each of these instants only: a recovery never waits for us.
+"""
 
 from __future__ import annotations
 
@@ -229,6 +233,12 @@ def _copy_vault(plan: PrunePlan, context: Context, ledger: Ledger, say) -> None:
         return
     plan.vault_freed_bytes = total - vault_compaction.measure(context.vault, [])[0]
     ledger.event("prune", f"the vault was copied in {time.monotonic() - began:.1f}s")
+
+
+# -- prune plan ------------------------------------------------------------------------------------
+# What a prune is going to do: what is over its budget, with sizes, and what has to be archived first. Changes
+# nothing.
+# A tree that cannot be looked through, or holds more that exists nowhere else than is allowed, stays, and is named.
 
 
 PLAIN_EVIDENCE = ("evidence.json", "pane.txt", "refs-")  # what is in the ledger too, or can be asked of git

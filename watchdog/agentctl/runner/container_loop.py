@@ -1,4 +1,9 @@
-"""One launch while it lives, in a container: the same judge, the same doors, the same end as in tmux."""
+"""One launch while it lives, in a container: the same judge, the same doors, the same end as in tmux.
+
+The container's entry (`entrypoint`) runs the agent in tmux and passes its signs of life on to our API; what it
+prints is the container's output, which is followed here. Whether the container lives is the engine's word, not the
+entry's.
+"""
 
 from __future__ import annotations
 
@@ -306,6 +311,10 @@ class ContainerLoop(launch_loop.LaunchLoop):
         told = {name: self.launch_env[name] for name in UNDER if name in self.launch_env}
         words = self.place.engine.words_inside(self.container, argv, told["AGENT_CODE_DIR"], told)
         return self.place.engine.start(*words, stdout_fd=null, stderr_fd=null)
+
+
+# -- container launch ------------------------------------------------------------------------------
+# What a container's entry is given: the launch as a file, the contract's variables as they are inside.
 
 
 OF_THE_HOST = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")

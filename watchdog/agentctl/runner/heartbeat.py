@@ -1,4 +1,8 @@
-"""Judge the agent's notifications and its hooks: which is a sign of life, and what systemd is told of it. Pure."""
+"""Judge the agent's notifications and its hooks: which is a sign of life, and what systemd is told of it. Pure.
+
+The runner relays, it never invents: whatever a process of the agent sends, the watchdog can be delayed by
+`longest_wait` at most and never switched off.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +91,12 @@ class Judge:
         since = now - (self.last_counted_at if self.is_ready else self.first_heard_at)
         wanted = min(int(raw[:18]) / 1e6, self.longest_wait_seconds - since)
         return max(0.0, wanted)
+
+
+# -- hook events -----------------------------------------------------------------------------------
+# Read what an agent's own hooks say: busy, idle, or just alive. Pure.
+# Codex, Claude Code, Gemini CLI and Hermes run a command at points of their work and put similar JSON on its standard
+# input. An event that nobody here knows is a sign of life and no more.
 
 
 IDLE, BUSY = "idle", "working"

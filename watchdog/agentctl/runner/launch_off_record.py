@@ -1,4 +1,7 @@
-"""A launch without the ledger, or after a rescue: the agent runs as it is, and nothing on record is lost."""
+"""A launch without the ledger, or after a rescue: the agent runs as it is, and nothing on record is lost.
+
+After a rescue, and beside the records of a newer agentctl. A bare ledger on the runtime folder serves the launch.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,13 @@ def _last_launch(context: Context) -> dict | None:
 
 def _path(context: Context) -> str:
     return f"{context.paths.runtime_dir}/rescue-ledger.db"
+
+
+# -- after rescue ----------------------------------------------------------------------------------
+# The launch after a rescue: the tree is a good one, the recovery process is broken, the agent has to run all the
+# same.
+# The guard does not count here, because what it waits for cannot end. Without a usable ledger a bare one on the
+# runtime folder serves this launch; the real one is left as it is for a human.
 
 
 def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:

@@ -1,4 +1,8 @@
-"""How a relaunched agent goes on: start or resume, its session's id and files, and the message that tells it why."""
+"""How a relaunched agent goes on: start or resume, its session's id and files, and the message that tells it why.
+
+For agents that keep their own sessions (`[resume]`). The message goes in at most once a launch: it is on record
+before it is sent, and a launch that dies is another launch.
+"""
 
 from __future__ import annotations
 
@@ -230,6 +234,11 @@ def with_session(patterns: list[str], session: str) -> list[str]:
 
 def _uses(argv: list[str], word: str) -> bool:
     return any(word in w for w in argv)
+
+
+# -- session store ---------------------------------------------------------------------------------
+# The files in which an agent keeps its own sessions: is there one, and when did it last grow.
+# Patterns are relative to the state folder or begin with `/` or `~/`. It only looks at names, sizes and times.
 
 
 MOST_ENTRIES = 100_000  # a pattern that means a whole disk must not hold up a launch

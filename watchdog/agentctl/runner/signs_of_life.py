@@ -1,4 +1,7 @@
-"""The agent's signs of life in one launch: heard or looked for, judged, and passed on."""
+"""The agent's signs of life in one launch: heard or looked for, judged, and passed on.
+
+They come as notifications, through the API and from probes; one judge decides for all of them.
+"""
 
 from __future__ import annotations
 
@@ -103,6 +106,12 @@ class SignsOfLife:
         self.session.notifier.watchdog_usec(int(wanted * 1e6))
         self.is_extended = True
         self.session.status.write(silent_until_at=time.time() + wanted)
+
+
+# -- probe -----------------------------------------------------------------------------------------
+# Signs of life from agents that do not notify: a file, a command, output, hooks, a health address, time alive.
+# Each source ends in `SignsOfLife.hear`, so that one judge decides for all of them. A probe that hangs is no sign of
+# life.
 
 
 BEAT = {"WATCHDOG": "1"}
@@ -251,6 +260,11 @@ class Probe:
                 os.kill(-self.running.pid, command.SIGKILL)
             except ProcessLookupError:
                 return
+
+
+# -- http look -------------------------------------------------------------------------------------
+# One look at an agent's own health address: GET on loopback, never waiting; any answer 2xx is a sign of life.
+# Driven by the launch's poll loop. No library: `http.client` would cost the runner 60 ms and 5 MiB.
 
 
 MOST_BYTES = 4096

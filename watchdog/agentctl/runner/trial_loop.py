@@ -1,4 +1,7 @@
-"""A candidate on trial: the same loop as in real life, which ends by itself when it has held long enough."""
+"""A candidate on trial: the same loop as in real life, which ends by itself when it has held long enough.
+
+`trial_process` makes its surroundings and has it held here. Its watchdog is its own, and it has no jobs.
+"""
 
 from __future__ import annotations
 
@@ -237,6 +240,12 @@ def _last(lines: list[str]) -> list[str]:
 
 def _since(start: float | None, end: float | None) -> float | None:
     return round(end - start, 2) if start is not None and end is not None else None
+
+
+# -- container trial -------------------------------------------------------------------------------
+# A candidate on trial in a container of its own: the same loop as in real life, in another project, on copies.
+# Who asks for it may talk to the engine, so it does not run as the agent's user; what lies in folders of the agent's
+# is written as the agent's user, and plan, sockets and log are in a folder that is not the agent's.
 
 
 DOWN_SECONDS = 60.0

@@ -1,4 +1,8 @@
-"""Deal with an agent that is busy and gets nowhere, mildest step first, before systemd's limit ends it."""
+"""Deal with an agent that is busy and gets nowhere, mildest step first, before systemd's limit ends it.
+
+Evidence while it is there to be seen, the key that ends its turn, a message that tells it why, SIGTERM so that it can
+save. Each step once for one silence; any progress ends the matter.
+"""
 
 from __future__ import annotations
 
@@ -111,6 +115,11 @@ def describe(pid: int) -> dict:
         "waits_in": waits_in,
         "cpu_seconds": round(ticks / os.sysconf("SC_CLK_TCK"), 2),
     }
+
+
+# -- wedge -----------------------------------------------------------------------------------------
+# What is done, and when, to an agent that is busy and gets nowhere: one step after the other, mildest first. Pure.
+# The last two, killing it and going back, are not here: systemd's limit ends it, and the recovery process decides.
 
 
 EVIDENCE, INTERRUPT, TERMINATE = "evidence", "interrupt", "terminate"

@@ -75,6 +75,13 @@ def has_new_launch(path: str, old_launch: str) -> bool:
     return health.get("launch_id") != old_launch and health.get("phase") != "starting"
 
 
+# -- inside ----------------------------------------------------------------------------------------
+# Find out that we were called from inside an agent, where the agent's own tools took its variables away.
+# A shell tool often starts its commands with next to no environment. The variables of the contract are still those of
+# the process that the runner started, above us. Refuses to look past a process of another user: what an agent says of
+# itself must not lead root anywhere.
+
+
 TELLING = ("AGENT_NAME", "AGENTCTL_SCOPE", "AGENTCTL_ROOT")  # one of them given: the caller says what is meant
 RECALLED = (*TELLING, "AGENT_API_URL", "AGENT_TOKEN_FILE", "AGENT_LAUNCH_ID", "NOTIFY_SOCKET")
 

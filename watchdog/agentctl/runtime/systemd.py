@@ -58,6 +58,11 @@ def act(paths: AgentPaths, verb: str) -> None:
         ) from error
 
 
+# -- install ---------------------------------------------------------------------------------------
+# Install the units: copies of `systemd/`, named after the agent, and a drop-in with what agent.toml says.
+# Uninstalling removes what was installed and nothing of the agent's.
+
+
 UNITS = ("agent.service", "agent-rollback.service", "agent-rescue.service", "agent-prune.service", "agent-prune.timer")
 WATCHDOG = "agent-watchdog.service"
 PARTS = {

@@ -1,4 +1,7 @@
-"""The agent's state before a launch or in a recovery: brought back where it was lost, kept as a snapshot."""
+"""The agent's state before a launch or in a recovery: brought back where it was lost, kept as a snapshot.
+
+What is replaced is kept in the incident's folder.
+"""
 
 from __future__ import annotations
 
@@ -267,6 +270,12 @@ def _set_task_aside(context: Context, kept_dir: str) -> str:
 def _give_to_agent(context: Context, path: str) -> None:
     if context.owner and os.path.exists(path):
         os.chown(path, *context.owner, follow_symlinks=False)
+
+
+# -- present state ---------------------------------------------------------------------------------
+# The state as it is before a launch or a recovery: brought back where it was lost, kept as a snapshot.
+# A folder that was deleted or emptied while the agent ran comes back from the newest snapshot that has it. What is
+# there stays; only what is missing is brought back. A history never gets shorter.
 
 
 LOOKED_AT = 20  # snapshots, the newest first: one that was taken after the loss is as empty

@@ -1,4 +1,10 @@
-"""Repair a damaged or shortened history from its other copies: the union of them all, never less."""
+"""Repair a damaged or shortened history from its other copies: the union of them all, never less.
+
+The file that is replaced is kept, damaged bytes and all. Whole lines go over byte for byte; an
+object without an id is told apart by its bytes, so that a careless writer loses nothing either.
+What is no plain file gives way to a candidate, and is kept; a candidate that cannot be read is
+skipped and named.
+"""
 
 from __future__ import annotations
 
@@ -236,6 +242,11 @@ def _free_name(wanted: str) -> str:
 def _unlink(path: str) -> None:
     if os.path.lexists(path):
         os.unlink(path)
+
+
+# -- history copy ----------------------------------------------------------------------------------
+# The watchdog's copy of the conversation, as the recovery path reads it: plain SQLite, no watchdog needed.
+# Only looks: which messages the agent's own file lacks, and all of them as lines. A copy that cannot be read is none.
 
 
 STORE_VERSION = 1  # of the watchdog's tables

@@ -281,6 +281,11 @@ def _blocks(lines: list[str]) -> tuple[list[str], list[list[str]], list[str]]:
     return head, blocks, tail
 
 
+# -- task rebuild ----------------------------------------------------------------------------------
+# Make a `current_task.md` of its last good version and the newest messages; it says that it is.
+# Refuses nothing: without a version or a message it says what is unknown. Opens no file.
+
+
 REBUILT = "> Rebuilt by agentctl at "
 EARLIER = "### From the last saved version"
 MOST_MESSAGES, MOST_CHARACTERS = 20, 2000  # of a rebuilt context; the history has the rest

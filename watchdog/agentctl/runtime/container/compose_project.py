@@ -155,6 +155,10 @@ def pid_here(facts: dict) -> int:
         return 0
 
 
+# -- evidence --------------------------------------------------------------------------------------
+# What the engine knows of a container that failed, and what differs in the agent's repository. Never in the way.
+
+
 LOG_LINES = 400
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", ".env")
 LARGEST = 1 << 20

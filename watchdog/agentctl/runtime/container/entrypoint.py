@@ -1,4 +1,8 @@
-"""The entry of an agent's container: tmux, output, signs of life outwards, signals inwards. It decides nothing."""
+"""The entry of an agent's container: tmux, output, signs of life outwards, signals inwards. It decides nothing.
+
+No ledger and no rescue state is in here. What is to be started was left by the runner outside (`launch.json`); where
+nobody waits for it, nothing is started. Its exit status is the agent's.
+"""
 
 from __future__ import annotations
 
@@ -146,6 +150,12 @@ def _make_folder() -> None:
         found = os.lstat(FOLDER)
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise AgentctlError(f"{FOLDER} is not ours", "give the container a /tmp of its own") from None
+
+
+# -- telling ---------------------------------------------------------------------------------------
+# Signs of life from inside a container to the runner outside: HTTP, one request at a time, never waiting.
+# A heartbeat that could not be told is replaced by the next one. READY and what else is said only once is told until
+# it was heard.
 
 
 DEADLINE_SECONDS = 5.0

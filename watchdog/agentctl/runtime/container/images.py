@@ -190,6 +190,10 @@ def _said(error: Exception) -> str:
     return getattr(error, "message", "") or str(error)
 
 
+# -- beginning -------------------------------------------------------------------------------------
+# The beginning of an agent in a container: the admin's files, the first image.
+
+
 SHIPPED = ("agentctl.docker", "compose.yaml")
 CONFIG_FILES = (".env", "secret.env")
 

@@ -246,6 +246,11 @@ def _stop_at_our_lack(error: OSError) -> None:
         raise error
 
 
+# -- spot ------------------------------------------------------------------------------------------
+# One name that a snapshot meets: in its live folder, in the new snapshot and in the previous one.
+# Everything goes through the three folders' descriptors; no link is followed and no live file is ever linked.
+
+
 TRIES = 3
 # The kernel's file clock ticks every 10 ms at worst: a younger file may change and keep its times.
 SETTLED_NS = 50_000_000

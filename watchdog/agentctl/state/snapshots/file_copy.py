@@ -1,4 +1,10 @@
-"""Copy one open file into another, by reflink if the file system can; make a batch of copies durable."""
+"""Copy one open file into another, by reflink if the file system can; make a batch of copies durable.
+
+Every copy is checksummed on the way. CRC-32: it is there to find damage, not forgery (the folder
+is ours alone), runs at 3 GB/s and needs no big import; SHA-256 is half as fast and costs 3 ms to
+import. Because the bytes pass through here for it anyway, `copy_file_range` would only add a
+second read.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +112,12 @@ def _reflink(source: int, target: int) -> bool:
     except OSError:
         return False
     return True
+
+
+# -- syncs -----------------------------------------------------------------------------------------
+# Make a batch of files and folders durable: fsync each while they are few, one syncfs when many.
+# syncfs is the faster call on a quiet disk, but it waits for everybody's unwritten data: 300 ms where ten small files
+# took 3, while something else was writing. Past a few dozen files it wins even so.
 
 
 FEW = 32  # descriptors held open; beyond it one syncfs is cheaper

@@ -1,4 +1,10 @@
-"""Bring files of a snapshot back, cut at any instant or not; what is replaced is kept."""
+"""Bring files of a snapshot back, in an order that may be cut at any instant and run again.
+
+First everything that will be replaced or removed is saved (linked, or copied across file systems)
+into `replaced_dir`, then all new files are written beside, and only then are they renamed into
+place. Nothing is deleted, what is saved is never overwritten, what did not change is not touched.
+Nobody else may be writing meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -253,6 +259,12 @@ def _repair_folder(folder: int, name: str, entry: Entry) -> None:
         _attribute(fd, entry)
     finally:
         os.close(fd)
+
+
+# -- saving ----------------------------------------------------------------------------------------
+# Keep what a restore replaces or removes: a second link to it in another folder, or a copy across file systems.
+# It never overwrites: a thing that is already there is recognised, another thing of the same name goes to `tree.2/`,
+# and so on.
 
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

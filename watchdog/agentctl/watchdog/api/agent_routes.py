@@ -66,6 +66,10 @@ AGENT_ROUTES = [
 ]  # fmt: skip
 
 
+# -- control ---------------------------------------------------------------------------------------
+# `/restart`, `/rollback`, `/pause`, `/resume`, `/incidents`, `/generations`: what people and the agent ask for.
+
+
 MOST_TASK = 512 * 1024
 
 
@@ -172,6 +176,10 @@ CONTROL_ROUTES = [
 ]  # fmt: skip
 
 
+# -- health ----------------------------------------------------------------------------------------
+# `/health`: heartbeats, and whether the watchdog itself is well.
+
+
 PHASES = ("working", "waiting", "idle")
 
 
@@ -217,6 +225,10 @@ HEALTH_ROUTES = [
           answers={200: "it counts", 409: "it is of another launch, and does not count"}),
     Route("GET", "/health", health, scope="", summary="Whether the watchdog itself and its store are well"),
 ]  # fmt: skip
+
+
+# -- telling ---------------------------------------------------------------------------------------
+# `/metrics`, `/openapi.json`, `/pane`, `/events`: what the server tells of itself and of the agent.
 
 
 async def measure(call: Call) -> web.Response:

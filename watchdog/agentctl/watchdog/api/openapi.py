@@ -66,6 +66,10 @@ def _kind(text: str) -> dict:
     return {} if "any JSON" in text else dict(KINDS[word])
 
 
+# -- metrics ---------------------------------------------------------------------------------------
+# The metrics, made when they are asked for, from what the server knows anyway.
+
+
 def render(server, agent: str = "") -> tuple[bytes, str]:
     """Return the metrics and their content type; of one agent only, where it is named."""
     from prometheus_client import CollectorRegistry  # 4 MiB that nobody may ever ask for

@@ -148,6 +148,12 @@ def _too_large(limit: int) -> Refused:
     return Refused(413, "too-large", f"the body is larger than {limit} bytes")
 
 
+# -- connections -----------------------------------------------------------------------------------
+# Connections under limits: so many, a head within so many seconds and bytes, an idle one gives way to a new one.
+# aiohttp reads and answers; this closes what takes too long or too much before a request has begun. A client that
+# says nothing costs a place until somebody needs it, and no longer.
+
+
 MOST_CONNECTIONS = 256
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 5.0

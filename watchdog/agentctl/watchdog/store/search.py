@@ -51,6 +51,10 @@ class SearchIndex(ABC):
         return [line for _, line in rows]
 
 
+# -- fts5 ------------------------------------------------------------------------------------------
+# Full text search on SQLite: FTS5 without a copy of the text.
+
+
 class Fts5(SearchIndex):
     """The index as a virtual table."""
 

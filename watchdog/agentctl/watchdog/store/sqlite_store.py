@@ -1,4 +1,8 @@
-"""The store on SQLite: WAL, synchronous=FULL, one writing thread, readers; what a damaged file still gives."""
+"""The store on SQLite: WAL, synchronous=FULL, one writing thread, readers; what a damaged file still gives.
+
+What breaks is kept: a damaged file is set aside under another name and a new one begun; the agent's own file, read
+again from its start, fills it. Refuses a file of a newer version.
+"""
 
 from __future__ import annotations
 
@@ -153,6 +157,10 @@ def _engine(path: str, pool, **more) -> sa.Engine:
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(
         "BEGIN" if pool is QueuePool else "BEGIN IMMEDIATE"))  # fmt: skip
     return engine
+
+
+# -- salvage ---------------------------------------------------------------------------------------
+# Take out of a damaged SQLite file the messages that can still be read. The file itself is not changed.
 
 
 COLUMNS = ("agent", "id", "at", "role", "line")

@@ -89,6 +89,10 @@ events = Table(
 )  # fmt: skip
 
 
+# -- messages --------------------------------------------------------------------------------------
+# Messages as rows: what is kept of one, under which id, and how the text that search looks at is made. Pure.
+
+
 DERIVED = "line-"  # how an id begins that was made of the line
 MOST_TEXT = 100_000  # of one message that search sees
 
