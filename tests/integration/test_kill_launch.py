@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock, find_places
+from agentctl.config.context import Context, Lock, find_paths
 from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
 from agentctl.host.journald import open_journal
@@ -39,7 +39,7 @@ def launch_as_systemd(name: str) -> None:
         try:
             return launch_as_the_runner(name)
         except LaunchRefused as refused:
-            runner.unmark(find_places(name))
+            runner.unmark(find_paths(name))
             print(refused)
     raise AssertionError("no launch in four turns")
 

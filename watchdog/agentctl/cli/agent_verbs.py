@@ -51,12 +51,12 @@ def stop(ctx):
 @click.pass_context
 def restart(ctx, no_wait, as_json):
     """Save, snapshot state, restart; works from inside the agent too."""
-    from ..config.context import find_places
+    from ..config.context import find_paths
     from ..runtime import runner_client
 
     name = ctx.obj.name
     launch_id = os.environ.get("AGENT_LAUNCH_ID", "") if os.environ.get("AGENT_NAME") == name else ""
-    socket = runner_client.socket_inside(name) or find_places(name).api_socket_path
+    socket = runner_client.socket_inside(name) or find_paths(name).api_socket_path
     asked_at = time.time()
     answer = runner_client.ask(socket, "POST", "/restart", {"launch_id": launch_id})
     if not (no_wait or launch_id):  # called from inside, the caller does not live to see the new launch

@@ -39,7 +39,7 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
     from ..config import context as contexts
     from ..config import preset as presets
 
-    paths = contexts.find_places(ctx.obj.name)
+    paths = contexts.find_paths(ctx.obj.name)
     known = presets.find(preset, os.path.dirname(paths.config_dir)) if preset else None
     settings = _lint(os.path.abspath(path)) | _compose(runtime, image, engine, compose_file)
     adopted = adopt.adopt(
@@ -212,9 +212,9 @@ def show(ctx, name, as_json):
 
 def config_folder() -> str:
     """Return the folder of agentctl's own configuration, above those of the agents."""
-    from ..config.context import find_places
+    from ..config.context import find_paths
 
-    return os.path.dirname(find_places("agent").config_dir)
+    return os.path.dirname(find_paths("agent").config_dir)
 
 
 def _facts(one) -> dict:

@@ -19,9 +19,9 @@ class Invocation:
     @property
     def config_path(self) -> str:
         """Where the agent's agent.toml is."""
-        from ..config.context import find_places
+        from ..config.context import find_paths
 
-        return find_places(check_name(self.name)).config_path
+        return find_paths(check_name(self.name)).config_path
 
     def context(self, *, lenient: bool = False):
         """Open the agent; raise AgentctlError if there is none of that name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..config.context import boot_id, find_places
+from ..config.context import boot_id, find_paths
 from ..config.toml_file import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError
@@ -58,7 +58,7 @@ class StatusFacts:
 def gather(name: str, now: float) -> StatusFacts:
     """Read everything that can be read; raise AgentctlError if there is no agent of that name."""
     facts = StatusFacts(name, now)
-    paths = choose_places(name)
+    paths = choose_paths(name)
     if not os.path.exists(paths.config_path):
         if not _ask_runner(facts, paths):
             raise AgentctlError(
@@ -74,9 +74,9 @@ def gather(name: str, now: float) -> StatusFacts:
     return facts
 
 
-def choose_places(name: str) -> AgentPaths:
+def choose_paths(name: str) -> AgentPaths:
     """Find the agent's places; a user without an agent of that name may mean the system's."""
-    paths = find_places(name)
+    paths = find_paths(name)
     is_own = paths.scope == SYSTEM or paths.root or "AGENTCTL_SCOPE" in os.environ
     if is_own or os.path.exists(paths.config_path):
         return paths

@@ -1,4 +1,4 @@
-"""Everything of one agent, opened: its places, settings, user, and the hands that hold its parts.
+"""Everything of one agent, opened: its paths, settings, user, and the hands that hold its parts.
 
 Doors and stories start here. It opens and locks; it decides nothing.
 """
@@ -47,7 +47,7 @@ class Context:
     @classmethod
     def open(cls, name: str, *, lenient: bool = False) -> Context:
         """Open the agent called `name`; `lenient` takes the last valid settings where agent.toml is broken."""
-        paths = find_places(name)
+        paths = find_paths(name)
         if not os.path.exists(paths.config_path):
             raise AgentctlError(
                 f"there is no agent called '{name}' here ({paths.config_path} is missing)",
@@ -155,7 +155,7 @@ class Lock:
         self.release()
 
 
-def find_places(name: str) -> AgentPaths:
+def find_paths(name: str) -> AgentPaths:
     """Find where the agent's things are for whoever calls: root means the system, others themselves."""
     scope = SYSTEM if os.geteuid() == 0 else USER
     scope = os.environ.get("AGENTCTL_SCOPE", scope)

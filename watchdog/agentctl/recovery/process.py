@@ -10,7 +10,7 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from ..config.context import Context, Lock, boot_id, find_places
+from ..config.context import Context, Lock, boot_id, find_paths
 from ..core import fast_json
 from ..core.errors import (
     EXIT_FAILED,
@@ -40,7 +40,7 @@ JUST_STOPPED_SECONDS = 30.0
 
 def main(name: str) -> int:
     """Run the routine for one agent; return its unit's exit status."""
-    journal = open_journal(f"{name}-rollback", find_places(name))
+    journal = open_journal(f"{name}-rollback", find_paths(name))
     try:
         context = Context.open(name, lenient=True)
         paths = context.paths

@@ -11,7 +11,7 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, Lock, find_places
+from ..config.context import Context, Lock, find_paths
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LaunchRefused, LockHeld, TooNew, in_words
 from ..core.paths import AgentPaths
@@ -32,7 +32,7 @@ EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure
 def main(name: str) -> int:
     """Run the agent once, from guard to end; return the unit's exit status."""
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    paths = find_places(name)
+    paths = find_paths(name)
     journal = open_journal(name, paths)
     signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(paths))  # first: who sees the mark may stop us
     mark(paths)

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from ..config.context import Context, Lock, find_places
+from ..config.context import Context, Lock, find_paths
 from ..core.errors import EXIT_DONE, EXIT_LOCK_HELD, AgentctlError, LockHeld, StoreUnavailable, in_words
 from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
@@ -30,7 +30,7 @@ TROUBLE_SECONDS = 5.0
 def main(name: str) -> int:
     """Serve until a signal ends it; return the exit status."""
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    journal = open_journal(f"{name}-watchdog", find_places(name))
+    journal = open_journal(f"{name}-watchdog", find_paths(name))
     try:
         context = Context.open(name, lenient=True)
         os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
