@@ -17,15 +17,15 @@ WRITES = re.compile(rf"\b(INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|DROP TABLE)
 BY_HAND = {
     "integration/crash_world.py": (1, "a world that was copied has other inodes than its notes say"),
     "integration/past.py": (1, "generations that were made long ago"),
-    "integration/test_after_power.py": (2, "lines that a power cut took away"),
-    "integration/test_change_confirm.py": (1, "a deadline, as a clock that was set back shows it"),
-    "integration/test_damaged_ledger.py": (1, "a ledger of a version that there is not yet"),
-    "integration/test_prune.py": (1, "a tree with odd files, as it is without them"),
-    "integration/test_review.py": (1, "damage: a table is gone"),
-    "integration/test_upgrade.py": (3, "a ledger of a version that there is not yet, and back from it"),
+    "integration/generations/test_after_power.py": (2, "lines that a power cut took away"),
+    "integration/changes/test_change_confirm.py": (1, "a deadline, as a clock that was set back shows it"),
+    "integration/ledger/test_damaged_ledger.py": (1, "a ledger of a version that there is not yet"),
+    "integration/retention/test_prune.py": (1, "a tree with odd files, as it is without them"),
+    "integration/recovery/test_review.py": (1, "damage: a table is gone"),
+    "integration/packaging/test_upgrade.py": (3, "a ledger of a version that there is not yet, and back from it"),
     "kit/old_version/__init__.py": (1, "paths of where an old agent lies now, in whatever row they stand"),
     "kit/launches.py": (3, "a launch of another boot, one that the power ended, and a clock that was set"),
-    "unit/test_ledger.py": (6, "`insert` and `update` themselves, and ledgers of older versions"),
+    "unit/ledger/test_database.py": (6, "`insert` and `update` themselves, and ledgers of older versions"),
 }
 
 

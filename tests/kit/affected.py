@@ -17,45 +17,47 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TESTS = CHECKOUT / "tests"
 SOURCE = "watchdog/"
 ALWAYS = ("tests/house/test_architecture.py", "tests/house/test_documents.py", "tests/house/test_measures.py")
-LIFE = ("integration/test_direct.py", "system/test_failures.py")  # a whole life of an agent
+LIFE = ("integration/runtime/test_foreground.py", "system/recovery/test_failures.py")  # a whole life of an agent
 # Where the change is -> tests by name that meet it in another process; the first that fits counts.
 BY_PLACE = {
-    "watchdog/agentctl/watchdog/*": ("integration/test_watchdog*", "integration/test_store*", "system/test_watchdog*"),
-    "watchdog/agentctl/changes/*": ("integration/test_change*", "integration/test_review*", "integration/test_adopt*",
-                                    "integration/test_packaging*", "system/test_change*"),
-    "watchdog/agentctl/retention/*": ("integration/test_prune*",),
+    "watchdog/agentctl/watchdog/*": ("integration/watchdog/*", "system/watchdog/*"),
+    "watchdog/agentctl/changes/*": ("integration/changes/*", "integration/recovery/test_promotion*",
+                                    "integration/recovery/test_review*", "integration/packaging/test_packaging*",
+                                    "system/changes/*"),
+    "watchdog/agentctl/retention/*": ("integration/retention/*",),
     "watchdog/agentctl/runtime/container/*": ("compose/*",),
-    "watchdog/agentctl/runtime/*": (*LIFE, "integration/test_tmux*", "integration/test_packaging*",
-                                    "system/test_units*"),
-    "watchdog/agentctl/presets/*": ("system/test_presets*",),
-    "watchdog/agentctl/state/snapshots/*": ("integration/test_kill_rollback*", "integration/test_lost_state*"),
-    "watchdog/agentctl/state/*": (*LIFE, "integration/test_sessions*", "integration/test_lost_state*"),
-    "watchdog/agentctl/generations/*": (
-        *LIFE, "integration/test_broken*", "integration/test_kill*", "integration/test_vault*",
-        "integration/test_slots*", "integration/test_moving*", "integration/test_fallback*"),
-    "watchdog/agentctl/ledger/*": ("integration/test_damaged*", "integration/test_rebuild*", "integration/test_kill*"),
-    "watchdog/agentctl/recovery/*": (*LIFE, "integration/test_kill_rollback*", "integration/test_triggers*",
-                                     "integration/test_review*", "system/test_interruptions*"),
+    "watchdog/agentctl/runtime/*": (*LIFE, "integration/runtime/*", "integration/packaging/test_packaging*",
+                                    "system/runtime/test_systemd*"),
+    "watchdog/agentctl/presets/*": ("system/presets/test_presets*",),
+    "watchdog/agentctl/state/snapshots/*": ("integration/recovery/test_kill_rollback*", "integration/state/*"),
+    "watchdog/agentctl/state/*": (*LIFE, "integration/runner/test_sessions*", "integration/state/*"),
+    "watchdog/agentctl/generations/*": (*LIFE, "integration/generations/*", "integration/*/test_kill_*"),
+    "watchdog/agentctl/ledger/*": ("integration/ledger/*", "integration/generations/test_rebuild*",
+                                   "integration/*/test_kill_*"),
+    "watchdog/agentctl/recovery/*": (*LIFE, "integration/recovery/test_kill_rollback*",
+                                     "integration/recovery/test_requests*", "integration/recovery/test_review*",
+                                     "system/recovery/test_interruptions*"),
     "watchdog/agentctl/runner/container*": ("compose/*",),
-    "watchdog/agentctl/runner/*": (*LIFE, "integration/test_kill_launch*", "integration/test_after_power*",
-                                   "integration/test_sessions*", "integration/test_tmux*", "integration/test_probes*"),
-    "watchdog/agentctl/host/*": (*LIFE, "integration/test_tmux*", "system/test_machine*"),
-    "watchdog/agentctl/config/*": (*LIFE, "integration/test_adopt*"),
-    "watchdog/agentctl/cli/*": (*LIFE, "system/test_by_hand*"),
-    "watchdog/agentctl/rescue.py": ("system/test_rescue*", "system/test_storage*"),
+    "watchdog/agentctl/runner/*": (*LIFE, "integration/runner/*", "integration/generations/test_after_power*",
+                                   "integration/runtime/test_tmux*"),
+    "watchdog/agentctl/host/*": (*LIFE, "integration/host/*", "integration/runtime/test_tmux*",
+                                 "system/recovery/test_machine*"),
+    "watchdog/agentctl/config/*": (*LIFE, "integration/changes/test_adopt*"),
+    "watchdog/agentctl/cli/*": (*LIFE, "integration/cli/*", "system/cli/*"),
+    "watchdog/agentctl/rescue.py": ("system/test_rescue*", "system/recovery/test_storage*"),
     "watchdog/agentctl/*": LIFE,
-    "systemd/*": (*LIFE, "system/test_units*", "system/test_users*"),
+    "systemd/*": (*LIFE, "system/runtime/*"),
     "packaging/docker/*": ("compose/*",),
-    "packaging/box.py": ("system/test_box*",),
-    "packaging/demo*": ("system/test_demo*", "unit/test_demo*"),
-    "packaging/example_agent/*": ("unit/test_example*", "system/test_real_agent*"),
-    "packaging/test": ("integration/test_commit_hooks*",),
-    "packaging/check_subject": ("integration/test_commit_hooks*",),
-    "packaging/*": ("integration/test_packaging*",),
-    "docs/*": ("unit/test_*docs*", "unit/test_settings*", "unit/test_readme*"),
-    "README.md": ("unit/test_readme*",),
-    ".pre-commit-config.yaml": ("integration/test_commit_hooks*",),
-    "pyproject.toml": ("house/*", "unit/*", "integration/test_packaging*", "integration/test_commit_hooks*"),
+    "packaging/box.py": ("system/packaging/test_box*",),
+    "packaging/demo*": ("system/packaging/test_demo*", "unit/packaging/test_demo*"),
+    "packaging/example_agent/*": ("unit/packaging/test_example*", "system/presets/test_real_agent*"),
+    "packaging/test": ("integration/packaging/test_commit_hooks*",),
+    "packaging/check_subject": ("integration/packaging/test_commit_hooks*",),
+    "packaging/*": ("integration/packaging/test_packaging*",),
+    "docs/*": ("house/test_readme*", "house/test_watchdog_docs*", "unit/cli/*", "unit/config/*"),
+    "README.md": ("house/test_readme*",),
+    ".pre-commit-config.yaml": ("integration/packaging/test_commit_hooks*",),
+    "pyproject.toml": ("house/*", "unit/*", "integration/packaging/*"),
 }  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def needs_of(test: Path) -> set[str]:
 
 
 def _conftests(test: Path) -> list[Path]:
-    return [path for folder in (test.parent, TESTS) if (path := folder / "conftest.py").exists()]
+    return [path for folder in test.parents if (path := folder / "conftest.py").exists() and path.is_relative_to(TESTS)]
 
 
 def _imports(path: Path) -> set[Path]:
@@ -120,7 +122,7 @@ def _file_of(name: str) -> Path | None:
 
 def all_tests() -> list[str]:
     """List every file of tests, as a path below the checkout."""
-    return sorted(str(path.relative_to(CHECKOUT)) for path in TESTS.glob("*/test_*.py"))
+    return sorted(str(path.relative_to(CHECKOUT)) for path in TESTS.rglob("test_*.py"))
 
 
 def main(base: str = "HEAD") -> None:

@@ -10,7 +10,7 @@ from boxes import give_up, new_box
 
 from kit import effort
 
-collect_ignore = [] if effort.NIGHT else ["test_npm_agents.py"]
+collect_ignore = [] if effort.NIGHT else ["presets/test_npm_agents.py"]
 
 
 @pytest.fixture(scope="session", params=boxes.wanted_roots())

@@ -10,7 +10,7 @@ import re
 
 import agent_wheels
 import boxes
-from world import World
+from boxed_world import World
 
 SOURCES = agent_wheels.SOURCES
 WHEELS_INSIDE = "/opt/agent-wheels"

@@ -1,7 +1,7 @@
 """The rollback routine itself is broken: the rescue puts a good tree in place and the agent runs all the same."""
 
 import pytest
-from world import World
+from boxed_world import World
 
 
 @pytest.fixture

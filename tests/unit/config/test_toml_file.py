@@ -1,0 +1,543 @@
+"""agent.toml: reading, the compiled copy, careful editing, and the verbs of `agentctl config`."""
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentctl.cli.config_verbs import group
+from agentctl.config import reference, schema, toml_edit, toml_file
+from agentctl.core import durable
+from agentctl.core.errors import UsageError
+from kit import deadline, modes
+
+ROOT = Path(__file__).parents[3]
+MINIMAL = '[agent]\ncode = "/srv/agent"\ncommand = ["python3", "agent.py"]\n'
+COMMENTED = """\
+# ours
+
+[agent]   # the program
+name = "bob"                 # short
+code = "/srv/agent"
+command = [                  # how it starts
+    "python3",
+    "agent.py",              # the loop
+]
+
+# ---- life ----
+[heartbeat]
+timeout = "30s"    # "60s" was # too long
+# progress = "required"
+
+[state]
+keep = ["history.jsonl", "a#b"]  # stays
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    target = tmp_path / "agent.toml"
+    target.write_text(MINIMAL)
+    return target
+
+
+# --- reading
+
+
+def test_attributes(path):
+    path.write_text(MINIMAL + '[heartbeat]\ntimeout = "5s"\nfrom = "http"\n')
+    loaded = toml_file.load(str(path))
+    assert (loaded.agent.code, loaded.heartbeat.timeout) == ("/srv/agent", 5.0)
+    assert (loaded.heartbeat.from_, loaded.rollback.window) == ("http", 1800.0)
+    assert toml_file.to_dict(loaded)["heartbeat"]["timeout"] == "5s"
+    assert toml_file.to_dict(loaded)["offline"] == {"after": "3m", "grace": "1m"}
+
+
+def test_a_misspelt_attribute_is_no_silent_none(path):
+    with pytest.raises(AttributeError):
+        _ = toml_file.load(str(path)).heartbeat.timout
+
+
+def test_several_mistakes_in_one_error(path):
+    path.write_text('[agent]\nname = "X"\n[heartbeat]\ntimout = "5s"\ntimeout = 5\n')
+    with pytest.raises(toml_file.ConfigError) as caught:
+        toml_file.load(str(path))
+    keys = [mistake.key for mistake in caught.value.mistakes]
+    assert keys == [
+        "heartbeat.timout",
+        "agent.name",
+        "agent.code",
+        "agent.command",
+        "heartbeat.timeout",
+    ]
+    for mistake in caught.value.mistakes:
+        assert str(mistake) in str(caught.value)
+    assert (caught.value.exit_code, str(path) in str(caught.value)) == (1, True)
+
+
+UNPARSABLE = [
+    (b'[agent]\nname = "x\n', "line 2, column"),
+    (b"[agent]\nname = x\n", "line 2, column 8"),
+    (b'[agent]\ncode = "/a"\ncode = "/b"\n', "line 3"),
+    (b"[agent]\n[agent]\n", "twice"),
+    (b'[agent]\nname = "\xff"\n', "not UTF-8 (at line 2, column 9)"),
+    (b"x = " + b"[" * 100_000, "nested too deeply"),
+    (b"x = " + b"9" * 5000, "digits"),
+    (b"#" * (toml_file.LIMIT_BYTES + 1), "larger than"),
+    (b"\0", "line 1"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), UNPARSABLE, ids=[words for _, words in UNPARSABLE])
+def test_unparsable(path, data, words):
+    path.write_bytes(data)
+    with pytest.raises(toml_file.ConfigError) as caught:
+        toml_file.load(str(path))
+    assert words in str(caught.value)
+
+
+def test_unreadable(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("missing", ".", "fifo"):
+        with pytest.raises(toml_file.ConfigError) as caught:
+            toml_file.load(str(tmp_path / name))
+        assert "cannot be read" in str(caught.value)
+
+
+def test_forbidden(path):
+    path.chmod(0)
+    with modes.binding(), pytest.raises(toml_file.ConfigError, match="Permission denied"):
+        toml_file.load(str(path))
+
+
+def test_a_byte_order_mark_is_no_mistake(path):
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert toml_file.load(str(path)).agent.code == "/srv/agent"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
+    target = tmp_path_factory.mktemp("any") / "agent.toml"
+    target.write_bytes(data)
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.load(str(target))
+
+
+# --- the compiled copy
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "compiled.json"
+
+
+@pytest.fixture
+def parses(monkeypatch):
+    """Count how often TOML was parsed."""
+    counted, parse = [], toml_file.parse
+    monkeypatch.setattr(toml_file, "parse", lambda *a: counted.append(1) or parse(*a))
+    return counted
+
+
+def both(path, cache):
+    return toml_file.load_compiled(str(path), str(cache))
+
+
+def test_compiled_once(path, cache, parses):
+    path.write_text(MINIMAL + 'ready = "5s"\n')
+    first, second = both(path, cache), both(path, cache)
+    assert len(parses) == 1
+    assert (first.values, first.given) == (second.values, second.given)
+    assert (second.agent.ready, second.heartbeat.timeout) == (5.0, 60.0)
+    assert toml_file.to_dict(second) == toml_file.to_dict(toml_file.load(str(path)))
+
+
+def test_compiled_again_after_a_change(path, cache, parses):
+    both(path, cache)
+    toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    parses.clear()
+    assert both(path, cache).heartbeat.timeout == 5.0
+    assert both(path, cache).heartbeat.timeout == 5.0
+    assert len(parses) == 1
+
+
+def test_same_size_and_time_but_another_content(path, cache):
+    both(path, cache)
+    before = path.stat()
+    path.write_text(MINIMAL.replace("/srv/agent", "/opt/agent"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert both(path, cache).agent.code == "/opt/agent"
+
+
+def without(name):
+    return lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != name})
+
+
+def with_(**changes):
+    return lambda text: json.dumps(json.loads(text) | changes)
+
+
+def less_one_setting(text):
+    copy = json.loads(text)
+    del copy["values"]["heartbeat.timeout"]
+    return json.dumps(copy)
+
+
+DAMAGE = [lambda _: "", lambda _: "[]", lambda text: text[:50], lambda _: "\0", less_one_setting]
+DAMAGE += [without("stamp"), without("given"), with_(format=0), with_(values=[]), with_(given=5)]
+DAMAGE += [lambda _: "[" * 100_000, with_(stamp=None)]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_copy_is_replaced(path, cache, parses, damage):
+    both(path, cache)
+    whole = cache.read_text()
+    cache.write_text(damage(whole))
+    assert both(path, cache).heartbeat.timeout == 60.0
+    assert len(parses) == 2
+    assert json.loads(cache.read_text()) == json.loads(whole)
+
+
+def test_a_copy_that_others_can_write_is_not_believed(path, cache):
+    both(path, cache)
+    cache.write_text(cache.read_text().replace("/srv/agent", "/evil"))
+    cache.chmod(0o666)
+    assert both(path, cache).agent.code == "/srv/agent"
+
+
+def test_the_copy_is_no_more_readable_than_the_file(path, cache):
+    path.chmod(0o600)
+    both(path, cache)
+    assert cache.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_that_cannot_be_written_is_no_failure(path, tmp_path):
+    assert both(path, tmp_path / "no" / "folder").agent.code == "/srv/agent"
+
+
+def test_no_copy_of_a_broken_file(path, cache):
+    path.write_text("[agent]\n")
+    with pytest.raises(toml_file.ConfigError):
+        both(path, cache)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("breakage", [lambda path: path.write_text("["), os.unlink])
+def test_last_valid(path, cache, breakage):
+    loaded, error = toml_file.load_last_valid(str(path), str(cache))
+    assert (loaded.agent.code, error) == ("/srv/agent", "")
+    breakage(path)
+    loaded, error = toml_file.load_last_valid(str(path), str(cache))
+    assert loaded.agent.code == "/srv/agent"
+    assert "has 1 mistake" in error
+
+
+def test_no_last_valid(path, cache):
+    path.write_text("[")
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.load_last_valid(str(path), str(cache))
+
+
+# --- writing
+
+
+def test_write_says_only_what_is_not_default(path):
+    values = {
+        "agent": {"code": "/a", "command": ["x"], "name": "bob", "branch": "main"},
+        "heartbeat": {"timeout": "1m", "longest_wait": "20m"},
+        "state": {"dir": "/var/lib/agentctl/bob/state"},
+    }
+    toml_file.write(str(path), values)
+    assert tomllib.loads(path.read_text()) == {
+        "agent": {"code": "/a", "command": ["x"], "name": "bob"},
+        "heartbeat": {"longest_wait": "20m"},
+    }
+    assert toml_file.load(str(path)).state.dir == "/var/lib/agentctl/bob/state"
+
+
+def test_write_refuses_mistakes(path):
+    with pytest.raises(toml_file.ConfigError):
+        toml_file.write(str(path), {"agent": {"code": "x"}})
+    assert path.read_text() == MINIMAL
+
+
+def changed_lines(before, after):
+    old, new = before.split("\n"), after.split("\n")
+    return [line for line in old if line not in new], [line for line in new if line not in old]
+
+
+EDITS = [
+    (
+        "heartbeat.timeout",
+        "5s",
+        ['timeout = "30s"    # "60s" was # too long'],
+        ['timeout = "5s"    # "60s" was # too long'],
+    ),
+    (
+        "agent.name",
+        "al",
+        ['name = "bob"                 # short'],
+        ['name = "al"                 # short'],
+    ),
+    (
+        "state.keep",
+        "history.jsonl 'x y'",
+        ['keep = ["history.jsonl", "a#b"]  # stays'],
+        ['keep = ["history.jsonl", "x y"]  # stays'],
+    ),
+    (
+        "state.keep",
+        '["[a]*"]',
+        ['keep = ["history.jsonl", "a#b"]  # stays'],
+        ['keep = ["[a]*"]  # stays'],
+    ),
+    ("heartbeat.progress", "required", [], ['progress = "required"']),
+    ("heartbeat.command", "sh -c 'exit 0'", [], ['command = ["sh", "-c", "exit 0"]']),
+    ("probation.tries", "3", [], ["[probation]", "tries = 3"]),
+    ("probation.required", '[["make"]]', [], ["[probation]", 'required = [["make"]]']),
+    ("agent.environment", '{A = "b"}', [], ['environment = { A = "b" }']),
+    ("agent.ready", "5s", [], ['ready = "5s"']),
+    ("agent.ready", '["test", "-e", "x"]', [], ['ready = ["test", "-e", "x"]']),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize(("key", "text", "gone", "come"), EDITS)
+def test_set_changes_one_line(path, key, text, gone, come, ending):
+    path.write_bytes(COMMENTED.replace("\n", ending).encode())
+    change = toml_edit.set_value(str(path), key, text)
+    raw = path.read_bytes().decode()
+    assert raw.count("\n") == raw.count(ending)
+    assert changed_lines(COMMENTED, raw.replace(ending, "\n")) == (gone, come)
+    section, name = key.split(".")
+    assert tomllib.loads(raw)[section][name] == change.new
+    assert change.kept_path == ""
+    assert os.listdir(path.parent) == ["agent.toml"]
+
+
+def test_a_setting_joins_its_section(path):
+    path.write_text(COMMENTED)
+    toml_edit.set_value(str(path), "heartbeat.from", "http")
+    expected = 'too long\nfrom = "http"\n# progress'
+    assert expected in path.read_text()
+
+
+def test_set_over_several_lines_keeps_the_old_file(path):
+    path.write_text(COMMENTED)
+    change = toml_edit.set_value(str(path), "agent.command", "python3 other.py")
+    assert change.kept_path == f"{path}.before"
+    assert Path(change.kept_path).read_text() == COMMENTED
+    after = path.read_text()
+    assert 'code = "/srv/agent"\ncommand = ["python3", "other.py"]\n\n# ---- life' in after
+
+
+HARD = [
+    'agent = { code = "/srv/agent", command = ["x"] }\nheartbeat = { timeout = "9s" }\n',
+    '["agent"]\ncode = "/srv/agent"\ncommand = ["x"]\n[ "heartbeat" ]\n"timeout" = "9s"',
+    'agent.code = "/srv/agent"\nagent.command = ["x"]\nheartbeat.timeout = "9s"\n',
+    '[agent]\ncode = "/srv/agent"\ncommand = ["""\ntimeout = "9s"\n[heartbeat]\n"""]\n[heartbeat]\ntimeout = """9s"""',
+    (
+        '[agent]\ncode = "/srv/agent"\ncommand = ["x"]\n[agent.environment]\ntimeout = "9s"\n'
+        '[heartbeat]\ntimeout =\t"9s"#\n'
+    ),
+    MINIMAL[:-1],
+    "\ufeff" + MINIMAL,
+]
+
+
+@pytest.mark.parametrize("text", HARD)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("heartbeat.timeout", "5s"), ("agent.environment", '{A = "#"}'), ("offline.grace", "9s")],
+)
+def test_however_it_is_written_only_that_setting_changes(path, text, key, value):
+    path.write_text(text)
+    document = tomllib.loads(text.lstrip("\ufeff"))
+    change = toml_edit.set_value(str(path), key, value)
+    section, name = key.split(".")
+    document.setdefault(section, {})[name] = change.new
+    assert tomllib.loads(path.read_text().lstrip("\ufeff")) == document
+    if change.kept_path:
+        assert Path(change.kept_path).read_text() == text
+
+
+@given(
+    lines=st.lists(st.sampled_from(COMMENTED.split("\n")[10:] + ["[[x", '"""', "'''", "]"]), max_size=9),
+    setting=st.sampled_from(schema.TABLE),
+)
+def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
+    target = tmp_path_factory.mktemp("set") / "agent.toml"
+    text = "\n".join([MINIMAL, *lines])
+    target.write_text(text)
+    try:
+        change = toml_edit.set_value(str(target), setting.key, _as_argument(setting.example))
+    except toml_file.ConfigError:
+        assert target.read_text() == text
+        return
+    before, after = tomllib.loads(text), tomllib.loads(target.read_text())
+    assert after.pop(setting.section) == before.pop(setting.section, {}) | {setting.name: change.new}
+    assert after == before
+
+
+def _as_argument(value):
+    return value if isinstance(value, str) else toml_file.toml(value)
+
+
+@pytest.mark.parametrize("setting", schema.TABLE, ids=lambda setting: setting.key)
+def test_every_setting_can_be_set(path, setting):
+    text = reference.sample()
+    path.write_text(text)
+    toml_edit.set_value(str(path), setting.key, _as_argument(setting.example))
+    assert path.read_text() == text
+
+
+BAD_SETS = [
+    ("heartbeat.timeout", "1h", "must be less than heartbeat.longest_wait"),
+    ("heartbeat.timeout", "60", "must be a duration"),
+    ("probation.tries", "two", "must be a whole number"),
+    ("agent.command", "python3 'agent.py", "must be a command"),
+    ("agent.command", '["python3"', "must be a command"),
+    ("agent.environment", "A=B", "must be a table"),
+    ("agent.name", "\udcff", "must be a name"),
+    ("heartbeat.from", "file", "heartbeat.file"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "words"), BAD_SETS)
+def test_set_refuses_what_would_be_a_mistake(path, key, text, words):
+    with pytest.raises(toml_file.ConfigError, match=words):
+        toml_edit.set_value(str(path), key, text)
+    assert path.read_text() == MINIMAL
+
+
+def test_set_refuses_an_unknown_setting(path):
+    with pytest.raises(UsageError, match=r"did you mean heartbeat\.timeout"):
+        toml_edit.set_value(str(path), "heartbeat.timout", "5s")
+
+
+def test_set_can_mend_the_one_mistake(path):
+    path.write_text(MINIMAL + "[heartbeat]\ntimeout = 1979-05-27\n")
+    change = toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    assert path.read_text() == MINIMAL + '[heartbeat]\ntimeout = "5s"\n'
+    assert toml_file.toml(change.old) == '"1979-05-27"'
+
+
+def test_set_keeps_mode_and_symbolic_link(path, tmp_path):
+    path.chmod(0o640)
+    (tmp_path / "link.toml").symlink_to(path)
+    toml_edit.set_value(str(tmp_path / "link.toml"), "heartbeat.timeout", "5s")
+    assert (tmp_path / "link.toml").is_symlink()
+    assert (path.stat().st_mode & 0o777, toml_file.load(str(path)).heartbeat.timeout) == (0o640, 5.0)
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable.os, "fsync", full)
+    with pytest.raises(OSError):
+        toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    assert (path.read_text(), os.listdir(path.parent)) == (MINIMAL, ["agent.toml"])
+
+
+ADVICE = [
+    ("probation.tries", "3", "at once", "counts at once"),
+    ("agent.command", "x", "restart", "agentctl restart"),
+    ("heartbeat.timeout", "5s", "install", "agentctl install"),
+    ("offline.grace", "5s", "restart", "agent-watchdog.service"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "applies", "words"), ADVICE)
+def test_advice(path, key, text, applies, words):
+    change = toml_edit.set_value(str(path), key, text)
+    assert change.applies == applies
+    assert words in change.advice
+
+
+# --- for people
+
+
+def test_the_sample_is_complete_and_valid(path):
+    path.write_text(reference.sample())
+    assert toml_file.load(str(path)).given.keys() == schema.BY_KEY.keys()
+
+
+def test_the_sample_says_the_defaults(path):
+    path.write_text(reference.sample())
+    sampled = toml_file.load(str(path)).values
+    path.write_text(MINIMAL)
+    assert toml_file.load(str(path)).values == sampled
+
+
+def test_the_committed_reference_is_the_generated_one():
+    """To renew it: PYTHONPATH=watchdog python3 -m agentctl.config.reference > docs/configuration.md"""
+    assert (ROOT / "docs/configuration.md").read_text() == reference.reference_markdown()
+
+
+def run(path, *args, as_json=False):
+    obj = SimpleNamespace(config_path=str(path), name="agent", as_json=as_json)
+    return CliRunner().invoke(group, args, obj=obj)
+
+
+def test_cli_show(path):
+    toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
+    out = run(path, "show").output
+    assert 'timeout = "5s"\n' in out
+    assert 'longest_wait = "15m"  # default\n' in out
+    assert toml_file.check(tomllib.loads(out)).values == toml_file.load(str(path)).values
+    for result in (run(path, "show", "--json"), run(path, "show", as_json=True)):
+        shown = json.loads(result.output)
+        assert shown["heartbeat"]["timeout"] == "5s"
+        assert "heartbeat.from" in shown["defaults"]
+        assert "heartbeat.timeout" not in shown["defaults"]
+
+
+def test_cli_check(path):
+    assert (run(path, "check").exit_code, run(path, "check", "--json").exit_code) == (0, 0)
+    path.write_text("[agent]\n")
+    assert isinstance(run(path, "check").exception, toml_file.ConfigError)
+    result = run(path, "check", "--json")
+    assert result.exit_code == 1
+    assert [m["key"] for m in json.loads(result.output)["mistakes"]] == [
+        "agent.code",
+        "agent.command",
+    ]
+
+
+def test_cli_sample(path):
+    assert run(path, "sample").output == reference.sample()
+    assert len(json.loads(run(path, "sample", "--json").output)) == len(schema.TABLE)
+
+
+def test_cli_set(path):
+    assert "agentctl install" in run(path, "set", "heartbeat.timeout", "5s").output
+    changed = json.loads(run(path, "set", "heartbeat.timeout", "6s", "--json").output)
+    assert (changed["old"], changed["new"], changed["applies"]) == ("5s", "6s", "install")
+    assert isinstance(run(path, "set", "probation.tries", "-1").exception, toml_file.ConfigError)
+    path.write_text(COMMENTED)
+    assert f"{path}.before" in run(path, "set", "agent.command", "python3 other.py").output
+
+
+# --- cost
+
+
+def test_the_import_is_cheap(path, cache):
+    both(path, cache)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from agentctl.config import toml_file as config\n"
+        "config.load_compiled(sys.argv[2], sys.argv[3])\n"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", code, str(ROOT / "watchdog"), str(path), str(cache)]
+    loaded = set(deadline.run(argv, check=True, capture_output=True, text=True).stdout.split())
+    forbidden = {"tomllib", "tomli_w", "dataclasses", "subprocess", "difflib", "shlex", "typing"}
+    assert not loaded & (forbidden | {"pathlib", "logging", "asyncio", "click"})
