@@ -1,38 +1,16 @@
 """`agentctl status`: the phases, is it well, what comes next, and that it prints what it can."""
 
 import copy
-import json
-import os
-import sys
-from pathlib import Path
 
 import pytest
 
-from agentctl.cli import status_document, status_facts, status_quick, status_text
+from agentctl.cli import status_document, status_text
 from agentctl.cli.status_facts import StatusFacts
 from agentctl.config import toml_file
-from agentctl.config.context import Lock
-from agentctl.host import procfs
 from agentctl.ledger import models
-from kit import deadline, rows
-from ledger_builder import ROOT, Home, agentctl
+from kit import rows
 
 NOW = 1_800_000_000.0
-KEYS = {"name", "phase", "generation", "commit", "branch", "last_known_good", "tries_left"} | {
-    "launch_id",
-    "started_at",
-    "last_heartbeat_at",
-    "agent",
-    "last_incident",
-}
-INCIDENT_KEYS = {"id", "trigger", "reason", "from", "to", "outcome", "seconds"}
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    made = Home(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def generation(number, status="good", **row):
@@ -193,159 +171,3 @@ def test_every_phase_renders_within_80_columns():
     ):
         text = status_text.render(status_document.compose(facts(**known)), NOW)
         assert max(map(len, text.split("\n"))) <= 80
-
-
-# --- the real thing: a ledger, processes, the door
-
-
-def test_well(home):
-    home.generation(1, is_golden=1)
-    home.launch(ready_at=home.now - 190)
-    home.live()
-    home.incident(outcome="recovered", ended_at=home.now - 97.5)
-    done = agentctl("status", "--json")
-    document = json.loads(done.stdout)
-    assert done.returncode == 0, done.stderr
-    assert document.keys() >= KEYS
-    assert document["agent"].keys() >= {"pid", "alive"}
-    assert document["last_incident"].keys() >= INCIDENT_KEYS
-    assert document["last_incident"]["seconds"] == pytest.approx(2.5)
-    assert document["started_at"].endswith("Z") and len(document["started_at"]) == 24
-    assert (document["phase"], document["generation_status"]) == ("steady", "golden")
-    assert agentctl("status").stdout.startswith("agent is well: steady\n")
-
-
-@pytest.mark.parametrize("words", [("--json", "status"), ("status", "--json", "--name=agent")])
-def test_options_before_and_after_the_verb(home, words):
-    home.generation(1)
-    assert json.loads(agentctl(*words).stdout)["phase"] == "stopped"
-
-
-def test_click_and_the_quick_way_say_the_same(home):
-    home.generation(1)
-    home.launch(end="stopped", at=home.now - 5)
-    assert status_quick.parse(["status", "--json", "--help"]) is None
-    slow = agentctl("status", "--json", "--json")
-    assert slow.returncode == 3 and json.loads(slow.stdout)["phase"] == "stopped"
-
-
-@pytest.mark.parametrize(
-    ("words", "parsed"),
-    [
-        (["status"], ("agent", False)),
-        (["--name", "bob", "status", "--json"], ("bob", True)),
-        (["status", "-h"], None),
-        (["status", "status"], None),
-        (["status", "--name"], None),
-        ([], None),
-        (["start"], None),
-    ],
-)
-def test_simple_shapes(words, parsed, monkeypatch):
-    monkeypatch.delenv("AGENT_NAME", raising=False)
-    assert status_quick.parse(words) == parsed
-
-
-def test_quick_way_loads_no_click(home):
-    home.generation(1)
-    code = "import sys; from agentctl.cli.main import main; main(['status']); print('click' in sys.modules)"
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}/watchdog"}
-    done = deadline.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.stdout.endswith("False\n")
-
-
-def test_killed_agent_and_killed_runner(home):
-    home.generation(1)
-    home.launch(ready_at=home.now - 190)
-    runner, agent = home.live()
-    agent.kill()
-    deadline.wait(agent)
-    document = json.loads(agentctl("status", "--json").stdout)
-    assert (document["phase"], document["agent"]["alive"]) == ("steady", False)
-    runner.kill()
-    deadline.wait(runner)
-    done = agentctl("status", "--json")
-    assert done.returncode == 3
-    assert json.loads(done.stdout)["phase"] == "stopped"
-
-
-def test_a_stranger_with_the_runners_number_is_no_runner(home):
-    stranger = home.process("something", "else")
-    assert not procfs.is_runner(stranger.pid, "agent")
-    assert not procfs.is_runner(0, "agent")
-    assert procfs.is_runner(home.process("runner", "agent").pid, "agent")
-
-
-def test_held_rollback_lock_means_rolling_back_and_is_not_touched(home):
-    home.generation(1)
-    with Lock(home.paths.rollback_lock_path, "a rollback").take():
-        if not procfs.is_locked(home.paths.rollback_lock_path, procfs.read_locks()):
-            pytest.skip("/proc/locks shows nothing here")
-        found = status_facts.gather("agent", home.now)
-        assert status_document.choose_phase(found) == "rolling-back"
-    assert not status_facts.gather("agent", home.now).is_rolling_back
-
-
-def test_boot_of_another_time_is_not_alive(home):
-    home.generation(1)
-    home.launch(boot="another", ready_at=home.now - 190)
-    home.live()
-    assert json.loads(agentctl("status", "--json").stdout)["phase"] == "stopped"
-
-
-@pytest.mark.parametrize("damage", ["empty", "torn", "garbage", "missing"])
-def test_damaged_ledger_is_said_and_what_runs_is_shown(home, damage):
-    home.generation(1)
-    home.launch(ready_at=home.now - 190)
-    home.live()
-    home.ledger.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    home.ledger.close()
-    path = home.paths.ledger_path
-    for suffix in ("-wal", "-shm"):
-        if os.path.exists(path + suffix):
-            os.unlink(path + suffix)
-    data = Path(path).read_bytes()
-    torn = {
-        "empty": b"",
-        "torn": data[:4096] + os.urandom(len(data) - 4096),
-        "garbage": b"x" * 9000,
-    }
-    if damage == "missing":
-        os.unlink(path)
-    else:
-        Path(path).write_bytes(torn[damage])
-    done = agentctl("status")
-    assert done.returncode == 3, done.stderr
-    assert "problem" in done.stdout and "ledger" in done.stdout
-    assert "running   generation 1" in done.stdout
-    assert max(map(len, done.stdout.split("\n"))) <= 80
-
-
-def test_broken_settings_are_said(home):
-    home.generation(1)
-    Path(home.paths.config_path).write_text("[agent\n")
-    done = agentctl("status", "--json")
-    assert "agent.toml" in json.loads(done.stdout)["problems"][0]["message"]
-
-
-def test_unknown_agent(home):
-    done = agentctl("status", "--name", "nobody")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: there is no agent called 'nobody'")
-    assert "Hint:  agentctl init" in done.stderr
-
-
-def test_a_name_is_no_path(home):
-    assert agentctl("status", "--name", "../../etc").returncode == 2
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_ledger_of_another_user(home, monkeypatch):
-    home.generation(1)
-    home.live()
-    os.chmod(home.root, 0o755)
-    monkeypatch.setattr(status_facts, "_may_read", lambda path: False)
-    found = status_facts.gather("agent", home.now)
-    document = status_document.compose(found)
-    assert not document["well"] and "sudo agentctl" in document["problems"][0]["hint"]
-    assert document["agent"]["alive"]

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentctl.config import schema
-from agentctl.core import text as durations
 
 REQUIRED = {"agent": {"code": "/srv/agent", "command": ["python3", "agent.py"]}}
 
@@ -23,57 +22,6 @@ def mistakes(**sections):
 
 
 # --- durations
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("0s", 0), ("250ms", 0.25), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172800)]
-    + [("1.5s", 1.5), ("0.25h", 900), ("1d2h3m4s5ms", 93784.005), ("1m90s", 150)],
-)
-def test_duration(text, seconds):
-    assert durations.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", " ", "5", "s", "5 s", "5x", "-5s", "+5s", "5S", "30m1h", "1m1m", "1.s", ".5s", "1.2.3s"]
-    + [
-        "0.0001s",
-        "1.5ms",
-        "1e3s",
-        "٣s",
-        "infs",
-        "nan",
-        "9" * 20 + "s",
-        "5s\n",
-        "1_0s",
-        "5sm",
-        "m5",
-    ],
-)
-def test_not_a_duration(text):
-    with pytest.raises(ValueError):
-        durations.parse_duration(text)
-
-
-@given(st.integers(0, 10**12))
-def test_duration_survives_the_round_trip(milliseconds):
-    assert durations.parse_duration(durations.format_duration(milliseconds / 1000)) == (milliseconds / 1000)
-
-
-@given(st.text())
-def test_a_duration_is_read_or_refused_and_nothing_else(text):
-    try:
-        seconds = durations.parse_duration(text)
-    except ValueError:
-        return
-    assert 0 <= seconds == durations.parse_duration(durations.format_duration(seconds))
-
-
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_no_such_duration(seconds):
-    with pytest.raises(ValueError):
-        durations.format_duration(seconds)
 
 
 # --- the table

@@ -62,3 +62,10 @@ def test_the_dead_and_the_kernel_s_have_none(started, no_waiting):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # a zombie
     assert procfs.variables(pid) == {}
     assert procfs.variables(2) == {}
+
+
+def test_a_stranger_with_the_runners_number_is_no_runner(home):
+    stranger = home.process("something", "else")
+    assert not procfs.is_runner(stranger.pid, "agent")
+    assert not procfs.is_runner(0, "agent")
+    assert procfs.is_runner(home.process("runner", "agent").pid, "agent")

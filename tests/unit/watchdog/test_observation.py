@@ -1,17 +1,7 @@
 """One look at an agent: what ends between two glances is not taken for something else."""
 
-import pytest
-
 from agentctl.config.context import Context
 from agentctl.watchdog import observation
-from ledger_builder import Home
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    made = Home(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home, monkeypatch):
