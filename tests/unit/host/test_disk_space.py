@@ -5,7 +5,6 @@ import os
 import pytest
 
 from agentctl import rescue
-from agentctl.core.errors import AgentctlError, is_full_disk, is_no_storage
 from agentctl.host.disk_space import LEAST_BYTES, Ballast, free_bytes, is_read_only
 
 MIB = 1 << 20
@@ -72,17 +71,6 @@ def test_a_folder_that_is_not_there_is_no_hindrance(tmp_path):
     assert free_bytes(str(tmp_path / "nowhere")) > 1 << 40 and not is_read_only(str(tmp_path / "nowhere"))
     assert Ballast([str(tmp_path / "nowhere/ballast")], MIB).give() == 0
     assert LEAST_BYTES < MIB and os.statvfs(tmp_path)
-
-
-@pytest.mark.parametrize(("said", "is_full", "is_none"), [
-    ("OSError: [Errno 28] No space left on device", True, True), ("database or disk is full", True, True),
-    ("fatal: write error. Out of diskspace", True, True), ("Disk quota exceeded", True, True),
-    ("error: could not lock: Read-only file system", False, True),
-    ("attempt to write a readonly database", False, True), ("disk I/O error (SQLITE_IOERR_SHMSIZE)", False, True),
-    ("Input/output error", False, False), ("disk I/O error (SQLITE_IOERR_READ)", False, False),
-])  # fmt: skip
-def test_whose_fault_it_is(said, is_full, is_none):
-    assert (is_full_disk(AgentctlError(said)), is_no_storage(AgentctlError(said))) == (is_full, is_none)
 
 
 @pytest.mark.parametrize(("before", "now", "waited", "is_back"), [
