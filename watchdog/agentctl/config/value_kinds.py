@@ -311,7 +311,7 @@ LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 def _engine(text: str) -> str | None:
     path = text.removeprefix("unix://")
     if path != text:
-        return text if PATH.fit(path) else None
+        return text if path and PATH.fit(path) else None
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     return text if text.startswith("tcp://") and host and port.isdigit() and " " not in host else None
 
