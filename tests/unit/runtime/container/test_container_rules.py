@@ -1,13 +1,11 @@
 """What the runtime `compose` decides: images, variables, what a build begins from, exit statuses, health."""
 
-import json
 import re
 from types import SimpleNamespace
 
 import pytest
 
-from agentctl.cli import main
-from agentctl.runtime.container import compose_project, container_rules, docker, images
+from agentctl.runtime.container import container_rules
 from agentctl.runtime.container.container_rules import BUILD, KNOWN_HERE, SHARED, TAGGED
 from kit.rows import row
 
@@ -84,94 +82,6 @@ def test_how_a_container_ended(code, end):
 ])  # fmt: skip
 def test_a_container_is_well_with_a_fresh_heartbeat_of_its_own_launch(live, launch, is_well):
     assert (container_rules.is_well(live, launch, 100.0) == "") is is_well
-
-
-def test_the_shipped_file_is_filled_in_for_people():
-    text = "a: ${AGENT_UID:-1000}:${AGENT_GID:-1000}\nb: ${AGENT_CODE_DIR:-/x} ${AGENT_CODE_DIR:-/y} ${OTHER:-z}\n"
-    told = images.filled_in(text, {"AGENT_UID": "7", "AGENT_GID": "8", "AGENT_CODE_DIR": "/srv/a"})
-    assert (
-        told == "a: ${AGENT_UID:-7}:${AGENT_GID:-8}\n"
-        "b: ${AGENT_CODE_DIR:-/srv/a} ${AGENT_CODE_DIR:-/srv/a} ${OTHER:-z}\n"
-    )
-
-
-@pytest.mark.parametrize("said", [
-    "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
-    'error during connect: Get "http://x": EOF',
-    "failed to connect to the docker API at unix:///x",
-    "Sending build context to Docker daemon  2.048kB\n\nerror during connect: Post \"http://x/build?q=1\": EOF",
-    "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\nError: failed to start: a",
-    ("Traceback (most recent call last):\n  raise DockerException(\ndocker.errors.DockerException: "
-     "Error while fetching server API version: ('Connection aborted.', ConnectionRefusedError(111, 'refused'))"),
-])  # fmt: skip
-def test_an_engine_that_is_away_is_told_from_one_that_refuses(said):
-    assert docker.is_away(said)
-
-
-@pytest.mark.parametrize("said", [
-    "Error response from daemon: No such container: x",
-    ("\x1b[91mdial tcp 10.0.0.1:443: connect: connection refused\n\x1b[0mThe command '/bin/sh -c go mod download' "
-     "returned a non-zero code: 1"),
-    "The command '/bin/sh -c echo Cannot connect to the Docker daemon; false' returned a non-zero code: 1",
-])  # fmt: skip
-def test_what_a_build_or_a_check_says_is_not_the_engines_word(said):
-    assert not docker.is_away(said)
-
-
-@pytest.mark.parametrize("verb", ["rollback", "change", "generations", "init", "task", "config"])
-def test_what_needs_the_records_says_that_it_is_for_outside(monkeypatch, capfd, verb):
-    monkeypatch.setenv("AGENTCTL_CONTAINER", "/run/agentctl/agent")
-    assert main.main(["--name", "agent", verb, "list"]) == 1
-    said = capfd.readouterr().err
-    assert f"'{verb}' does not work inside" in said and f"outside: agentctl --name agent {verb} list" in said
-
-
-@pytest.mark.parametrize(("live", "status"), [
-    ('{"launch_id": "a", "last_heartbeat_at": 1e12, "generation": 1, "phase": "steady"}', 0),
-    ('{"launch_id": "a", "last_heartbeat_at": 1.0}', 3), ("{torn", 3), ("", 3),
-])  # fmt: skip
-def test_status_inside_reads_what_the_runner_wrote(monkeypatch, capfd, tmp_path, live, status):
-    monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
-    (tmp_path / "launch.json").write_text('{"launch_id": "a", "timeout_seconds": 5}')
-    (tmp_path / "live.json").write_text(live)
-    assert main.main(["status", "--json"]) == status
-    assert json.loads(capfd.readouterr().out)["well"] is (status == 0)
-
-
-def test_a_container_that_nobody_has_started_says_so(monkeypatch, capfd, tmp_path):
-    monkeypatch.setenv("AGENTCTL_CONTAINER", str(tmp_path))
-    assert main.main(["supervise"]) == 65
-    assert "no launch is wanted here" in capfd.readouterr().out
-
-
-def seen_by(tmp_path, **files):
-    code, config = tmp_path / "code", tmp_path / "config"
-    for name, text in files.items():
-        (code / name.replace("__", ".").replace("_", "-")).write_text(text)
-    settings = SimpleNamespace(compose=SimpleNamespace(file=str(config / "compose.yaml")))
-    return SimpleNamespace(config=settings, code_dir=str(code), paths=SimpleNamespace(data_dir=str(tmp_path)))
-
-
-def test_only_what_was_changed_since_adoption_and_does_not_count_is_told(tmp_path):
-    (tmp_path / "code").mkdir()
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/compose.yaml").write_text("services: admin")
-    (tmp_path / "config/.env").write_text("A=1")
-    context = seen_by(tmp_path, compose__yaml="services: own")
-    compose_project.remember_files(context)
-    assert compose_project.strays(context) == ""
-    seen_by(tmp_path, compose__yaml="services: evil")
-    assert (
-        compose_project.strays(context) == "compose.yaml in the agent's repository was changed; it is not used: "
-        f"what counts is in {tmp_path}/config"
-    )
-    seen_by(tmp_path, compose__yaml="services: admin", __env="A=1")
-    assert compose_project.strays(context) == ""
-    seen_by(tmp_path, __env="A=2")
-    (tmp_path / "code/docker-compose.yml").symlink_to("/etc/shadow")
-    assert compose_project.strays(context).startswith(
-        "docker-compose.yml and .env in the agent's repository were changed"
-    )
 
 
 @pytest.mark.parametrize(("name", "image"), [
