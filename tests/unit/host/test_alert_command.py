@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl import rescue
-from agentctl.cli import alert_text
 from agentctl.config.context import Context
 from agentctl.host import alert_command
 from kit import deadline
@@ -24,20 +23,6 @@ def home(tmp_path, monkeypatch):
     made.launch("L1")
     yield made
     made.close()
-
-
-def test_the_story_is_masked(home, capsys):
-    with open(home.paths.config_path, "a") as file:
-        file.write('environment = { SOME_TOKEN = "let-nobody-see" }\n')
-    home.incident(reason="died of let-nobody-see and sk-" + "a" * 20)
-    assert alert_text.main("agent") == 0
-    said = capsys.readouterr().out
-    assert "died of [masked] and [masked]" in said
-
-
-def test_without_an_incident_there_is_no_story(home, capsys):
-    assert (alert_text.main("agent"), capsys.readouterr().out) == (1, "")
-    assert alert_command.report_of("agent") == ""
 
 
 def test_it_goes_out_where_the_story_cannot_be_told(home, tmp_path, monkeypatch):
