@@ -3,7 +3,6 @@
 import pytest
 
 from agentctl.changes import rules
-from agentctl.core.errors import UsageError
 from agentctl.ledger import models
 from kit import rows
 
@@ -40,21 +39,6 @@ def generation(status, **known):
 
 def next_of(a_row, a_facts, review="self", condemned=None):
     return rules.choose_next_verb(a_row, a_facts, review=review, condemned=condemned, main="main")
-
-
-@pytest.mark.parametrize("name", ["feature/x", "hotfix/a-b.c_d", "feature/deep/er", "feature/X9"])
-def test_names_that_are_allowed(name):
-    assert models.check_name(name, PREFIXES) == name
-
-
-@pytest.mark.parametrize("name", [
-    "x", "main", "feature/", "feature/../x", "feature/a b", "feature/.x", "feature/x.lock", "feature/x/", "feature//x",
-    "feature/-x", "feature/" + "x" * 100, "feature/\u00e9", "feature/$(id)", "rescue/x", "feature/x.",
-])  # fmt: skip
-def test_names_that_are_refused(name):
-    with pytest.raises(UsageError) as told:
-        models.check_name(name, PREFIXES)
-    assert told.value.hint
 
 
 @pytest.mark.parametrize(("verb", "a_row", "a_facts"), [
