@@ -19,7 +19,6 @@ from agentctl.ledger import models, writers
 from agentctl.recovery import requests
 from agentctl.runner import jobs, launch, launch_off_record, runner
 from agentctl.runner.launch_result import LaunchResult
-from agentctl.runtime import status_file
 from agentctl.state.snapshots import snapshot
 from integration.world import SOURCE, World, git, write
 from kit import deadline, launches
@@ -275,16 +274,6 @@ def test_no_process_of_the_agent_outlives_its_launch(make):
     world.start()
     world.until_outcome("recovered")
     assert deadline.run(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
-
-
-# --- who is no reason to end the agent
-
-
-def test_a_status_that_cannot_be_written_is_left_out(tmp_path):
-    path = f"{tmp_path}/live.json"
-    os.mkdir(f"{path}.new")
-    status_file.StatusFile(path, "launch", 1, 0.0).write(phase="steady")
-    assert status_file.read(path) == {}
 
 
 # --- the rescue
