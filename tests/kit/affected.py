@@ -38,7 +38,7 @@ BY_PLACE = {
                                      "integration/recovery/test_requests*", "integration/recovery/test_review*",
                                      "system/recovery/test_interruptions*"),
     "watchdog/agentctl/runner/container*": ("compose/*",),
-    "watchdog/agentctl/runner/*": (*LIFE, "integration/runner/*", "integration/generations/test_after_power*",
+    "watchdog/agentctl/runner/*": (*LIFE, "integration/runner/*", "integration/generations/test_repair_staging*",
                                    "integration/runtime/test_tmux*"),
     "watchdog/agentctl/host/*": (*LIFE, "integration/host/*", "integration/runtime/test_tmux*",
                                  "system/recovery/test_machine*"),

@@ -12,7 +12,7 @@ from agentctl.core.errors import AgentctlError
 from agentctl.generations import slots
 from agentctl.generations.slots import Slots, carry_over
 from agentctl.recovery import promotion
-from integration.generations.test_vault import Store, contents
+from integration.vault_store import Store, contents
 from integration.world import git, write
 from kit.manifest import manifest
 

@@ -1,4 +1,4 @@
-"""What power cuts were seen to leave behind, laid by hand: lock files of nobody, empty objects, torn indexes.
+"""What power cuts were seen to leave of the scratch repository, laid by hand: empty objects, torn indexes.
 
 tests/system/recovery/test_power_cuts.py makes the cuts; here each trace of one is met without root.
 """
@@ -10,20 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.core.errors import AgentctlError, CommandFailed
 from agentctl.generations import repair_staging
 from agentctl.ledger import writers
-from agentctl.ledger.database import Ledger
 from agentctl.runner import launch
-from integration.generations.test_vault import Store
-from integration.world import World, git, write
+from integration.world import World, write
 from kit import launches
 from kit.manifest import manifest
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path)
 
 
 @pytest.fixture
@@ -31,29 +23,6 @@ def world(monkeypatch):
     world = World(monkeypatch, {"probation": {"tries": 1}}).adopt()
     yield world
     world.end()
-
-
-# -- refs of the vault ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("left", ["refs/agentctl/good/1.lock", "packed-refs.lock", "packed-refs.new"])
-def test_a_lock_that_nobody_holds_does_not_hinder_the_vault(store, left):
-    made = store.keep()
-    store.vault.update({"refs/agentctl/good/1": made})
-    git(store.vault.path, "pack-refs", "--all")
-    write(store.vault.path, {left: ""})
-    store.vault.update({"refs/agentctl/good/1": None, "refs/agentctl/golden": made})
-    found = store.vault.refs("refs/agentctl/")
-    assert set(found) == {"refs/agentctl/g/1", "refs/agentctl/commit/1", "refs/agentctl/golden"}
-
-
-def test_what_git_refuses_for_another_reason_is_an_error(store):
-    made = store.keep()
-    with pytest.raises(CommandFailed, match="update-ref"):
-        store.vault.update({"refs/agentctl/g/1/below": made})
-
-
-# -- the scratch repository -----------------------------------------------------------------------------------
 
 
 def empty_objects(staging):
@@ -135,41 +104,3 @@ def test_what_is_ignored_comes_along_though_the_index_is_torn(world):
     assert (world.code / "secret.cache").read_text() == "ignored\n"
     assert (world.quarantine(incident) / "tree/new.py").exists()
     assert not (world.code / "new.py").exists()
-
-
-# -- an adoption ----------------------------------------------------------------------------------------------
-
-
-def only_settings(paths):
-    for path in (paths.ledger_path, paths.vault_path, paths.staging_path):
-        os.rename(path, f"{path}.gone")
-
-
-def half_a_vault(paths):
-    os.rename(paths.ledger_path, f"{paths.ledger_path}.gone")
-    os.rename(f"{paths.vault_path}/refs", f"{paths.vault_path}/gone")
-    for name in ("HEAD", "config", "info/attributes"):
-        os.truncate(f"{paths.vault_path}/{name}", 0)
-
-
-def no_generation(paths):
-    with Ledger(paths.ledger_path) as ledger:
-        ledger.db.execute("DELETE FROM generations")  # by hand: the adoption was cut off before its first line
-
-
-@pytest.mark.parametrize("leave", [only_settings, half_a_vault, no_generation])
-def test_an_adoption_that_was_cut_off_is_made_again(world, leave):
-    leave(world.paths)
-    os.unlink(f"{world.context.slots.folder}/standby.json")  # it comes last
-    settings = Path(world.paths.config_path).read_text()
-    world.adopt()
-    with world.ledger() as ledger:
-        assert launch.begin(world.context, ledger).generation["number"] == 1
-    kept = [p for p in Path(world.paths.config_dir).iterdir() if ".cut-off-" in p.name]
-    assert [p.read_text() for p in kept] == [settings]
-
-
-def test_an_adoption_that_lost_its_ledger_is_no_half_one(world):
-    os.rename(world.paths.ledger_path, f"{world.paths.ledger_path}.gone")
-    with pytest.raises(AgentctlError, match="there is an agent called"):
-        world.adopt()
