@@ -106,7 +106,7 @@ def _is_true(path: str, oid: str) -> bool:
     digest, unpacker = _new_digest(len(oid)), zlib.decompressobj()
     try:
         os.chmod(path, 0o444)
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # it may be a FIFO
             while block := file.read(1 << 18):
                 digest.update(unpacker.decompress(block))
     except (OSError, zlib.error):
