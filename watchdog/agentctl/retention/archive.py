@@ -200,7 +200,8 @@ def _disk_bytes(path: str) -> int:
 
 
 def _below(folder: str, error: OSError) -> str:
-    return f"{os.path.relpath(str(error.filename), folder)}: {error.strerror}"
+    name = str(error.filename)  # below the folder's own level `fwalk` knows but the last name
+    return f"{os.path.relpath(name, folder) if os.path.isabs(name) else name}: {error.strerror}"
 
 
 # -- packing ------------------------------------------------------------------------------------------------
