@@ -16,7 +16,7 @@ from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.recovery import requests
-from agentctl.retention import holdings, prune
+from agentctl.retention import prune
 from agentctl.runner import launch
 from agentctl.state import agent_state
 from integration.past import Past
@@ -227,20 +227,6 @@ def test_forgetting_is_only_by_name(make):
     assert "there is no archive" in past.prune("--forget", "nothing", expect=1).stderr
     past.prune("--forget", name)
     assert name not in prune.archives(past.context)
-
-
-def test_what_hard_links_share_is_free_only_together(tmp_path):
-    for name in "abc":
-        (tmp_path / name).mkdir()
-    (tmp_path / "a/one").write_bytes(b"x" * 8192)
-    (tmp_path / "a/two").write_bytes(b"x" * 4096)
-    (tmp_path / "a/outside").write_bytes(b"x" * 4096)
-    os.link(tmp_path / "a/one", tmp_path / "b/one")
-    os.link(tmp_path / "b/one", tmp_path / "c/one")
-    os.link(tmp_path / "a/outside", tmp_path / "elsewhere")
-    sizes = holdings.measure({name: str(tmp_path / name) for name in "abc"})
-    assert sizes.freed({"a"}) == 4096 and sizes.freed({"a", "b"}) == 4096
-    assert sizes.freed({"a", "b", "c"}) == sizes.total() == 4096 + 8192
 
 
 def test_captures_go_on_while_it_prunes(make):
