@@ -15,6 +15,21 @@ def test_every_verb_is_there_and_takes_the_global_options(name):
     assert {"--name", "--json"} <= {text for param in command.params for text in param.opts}
 
 
+def commands_below(command):
+    """Yield a command and all that is below it."""
+    yield command
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from commands_below(below)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_no_two_parameters_have_one_name(name):
+    """Python would warn of it, on the standard error of whoever calls the verb."""
+    for command in commands_below(group.root.get_command(click.Context(group.root), name)):
+        names = {param.name: param.opts for param in command.params}
+        assert len(names) == len({tuple(param.opts) for param in command.params}), command.name
+
+
 def test_an_option_that_a_verb_has_itself_stays_its_own():
     @click.command()
     @click.option("--json", "own")

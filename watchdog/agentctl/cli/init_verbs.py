@@ -195,14 +195,14 @@ def presets(ctx, as_json):
 
 
 @presets.command()
-@click.argument("name")
+@click.argument("wanted", metavar="NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def show(ctx, name, as_json):
+def show(ctx, wanted, as_json):
     """Print one preset: its file, which is also the form of one of your own."""
     from ..config import preset
 
-    found = preset.find(name, config_folder())
+    found = preset.find(wanted, config_folder())
     if as_json or ctx.obj.as_json:
         click.echo(to_json(_facts(found)))
         return
