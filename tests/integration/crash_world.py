@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import LaunchRefused
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
 from agentctl.ledger.models import Launch
@@ -243,7 +243,7 @@ class CrashWorld:
     def begin(self) -> Launch:
         """Launch on paper, as the runner does before anything starts."""
         with Ledger(self.paths.ledger_path) as ledger:
-            return launch.begin(Context.open(self.name), ledger)
+            return launch.begin(AgentContext.open(self.name), ledger)
 
     def fail(self) -> None:
         """A launch that fails at once."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -42,8 +42,8 @@ class Past:
             self.fail(number)
 
     @property
-    def context(self) -> Context:
-        return Context.open(self.world.name)
+    def context(self) -> AgentContext:
+        return AgentContext.open(self.world.name)
 
     def fail(self, number: int) -> str:
         """Launch a bad candidate, let it fail, roll back, relaunch; return the incident's id."""

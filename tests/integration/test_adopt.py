@@ -10,6 +10,7 @@ import pytest
 from agentctl.changes import adopt
 from agentctl.core.errors import AgentctlError
 from agentctl.core.paths import USER, AgentPaths
+from agentctl.generations.vault import Vault
 from agentctl.runner import jobs
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
@@ -198,7 +199,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
     owner = {
         "standby": jobs,
         "take_snapshot": adopt.agent_state,
-        "keep_branches": adopt.Context.open.__globals__["Vault"],
+        "keep_branches": Vault,
     }.get(part, adopt.launch)
     monkeypatch.setattr(owner, part, fail)
     before = manifest(yard.folder)

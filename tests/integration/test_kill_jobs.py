@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock
+from agentctl.config.context import Lock
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import requests
 from agentctl.runner import jobs
@@ -82,7 +83,7 @@ class Rebuild(CrashWorld):
             self.known = ledger.generations()
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with Lock(self.paths.agent_lock_path, "agent").take():
             rebuild_ledger.open_or_rebuild(context, print).close()
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock, find_paths
+from agentctl.config.context import Lock, find_paths
 from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host.journald import open_journal
 from agentctl.ledger.database import Ledger
 from agentctl.runner import runner
@@ -25,7 +26,7 @@ from kit.exploration import explore_and_record
 
 def launch_as_the_runner(name: str) -> None:
     """What the runner does before the agent starts."""
-    context = Context.open(name, lenient=True)
+    context = AgentContext.open(name, lenient=True)
     runner.mark(context.paths)
     with Lock(context.paths.agent_lock_path, "agent").take(), rebuild_ledger.open_or_rebuild(context, print) as ledger:
         runner._begin(context, ledger, open_journal(f"{name}-runner", context.paths))
@@ -128,7 +129,7 @@ class Capture(CrashWorld):
         write(self.code, {**BAD, **{f"many/{n}": str(n) for n in range(20)}})
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         commit, tree, branch = context.repository.look()
         capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
         write(self.paths.data_dir, {"captured": capture.tree})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.generations import worktree
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import change_records
 from agentctl.ledger.change_records import Author
 from agentctl.ledger.database import Ledger
@@ -56,7 +56,7 @@ class Prepare(CrashWorld):
         return promotion.candidate_slot(self.context)
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
             assert promotion.prepare(context, ledger, NAME) == ""
 
@@ -83,7 +83,7 @@ class Promote(Prepare):
 
     def stage(self):
         super().stage()
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
             assert promotion.prepare(context, ledger, NAME) == ""
         self.target = manifest(self.slot.standby)
@@ -121,7 +121,7 @@ class PromoteAfterMainMoved(Prepare):
 
     def stage(self):
         super().stage()
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
             assert promotion.prepare(context, ledger, NAME) == ""
         self.moved = self.world.commit({"other.txt": "meanwhile\n"})

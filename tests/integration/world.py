@@ -28,9 +28,9 @@ SOURCE = str(Path(adopt.__file__).resolve().parents[2])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.runtime.foreground import Supervisor
-sys.exit(Supervisor(Context.open(sys.argv[1]), sys.argv[1], print).run())
+sys.exit(Supervisor(AgentContext.open(sys.argv[1]), sys.argv[1], print).run())
 """
 ROLLBACK = """
 import os, sys

@@ -9,9 +9,9 @@ import os
 import time
 
 from agentctl.agent import Agent
-from agentctl.config.context import Context
 from agentctl.core.errors import AgentctlError, LaunchRefused
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import incidents, models, writers
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -59,8 +59,8 @@ class Story:
 
     # -- what the machine does ------------------------------------------------------------------------------
 
-    def context(self) -> Context:
-        return Context.open(self.world.name, lenient=True)
+    def context(self) -> AgentContext:
+        return AgentContext.open(self.world.name, lenient=True)
 
     def ledger(self) -> Ledger:
         return Ledger(self.world.paths.ledger_path)
@@ -116,7 +116,7 @@ class Story:
         for number in snapshot.list_ids(root):
             assert snapshot.verify(root, number) == [], number
 
-    def check_standby(self, context: Context, ledger: Ledger) -> None:
+    def check_standby(self, context: AgentContext, ledger: Ledger) -> None:
         note = context.slots.standby_note()
         if not note:
             return
@@ -235,7 +235,7 @@ class RollbackThatBuilds(Rollback):
         super().prepare()
         os.rename(self.world.context.slots.folder + "/standby.json", self.world.folder / "no-standby")
 
-    def check_standby(self, context: Context, ledger: Ledger) -> None:
+    def check_standby(self, context: AgentContext, ledger: Ledger) -> None:
         pass
 
     def check_is_rolled_back(self) -> None:

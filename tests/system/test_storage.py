@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import EXIT_NO_STORAGE
 from agentctl.core.paths import USER, AgentPaths
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host import disk_space
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch, resumption
@@ -113,7 +113,7 @@ class StoredWorld(World):
         self.mode("crash", "a bad change")
         write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
         with Ledger(self.paths.ledger_path) as ledger:
-            begun = launch.begin(Context.open(self.name), ledger)
+            begun = launch.begin(AgentContext.open(self.name), ledger)
             launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote", "scratch": os.urandom(unsaved)})
         self.before = manifest(self.code, without=(".git",))

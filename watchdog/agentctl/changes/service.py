@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 
-from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..generations import worktree
+from ..generations.agent_context import AgentContext
 from ..host import command, procfs
 from ..ledger import change_records, models
 from ..ledger.change_records import Author
@@ -25,7 +25,7 @@ from . import rules
 class Changes:
     """The changes of one agent, for whoever calls."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: AgentContext) -> None:
         self.context, self.name = context, context.paths.name
         self.main = context.config.agent.branch
         self.review_mode = context.config.change.review
@@ -145,7 +145,7 @@ class Changes:
         return self.as_agent(worktree.diff, self.context.code_dir, row["name"], self.main, how)
 
 
-def prepare_folder(context: Context) -> str:
+def prepare_folder(context: AgentContext) -> str:
     """Return the folder that holds the worktrees, the agent's own, beside its code; make it where we may."""
     base = context.paths.data_dir if context.slots.is_inside else context.slots.folder
     folder = f"{base}/changes"
@@ -162,7 +162,7 @@ def prepare_folder(context: Context) -> str:
     return folder
 
 
-def snapshot_for(context: Context, ledger, name: str) -> str:
+def snapshot_for(context: AgentContext, ledger, name: str) -> str:
     """Snapshot the state and note it with the change it was taken for; return its id."""
     snapshot = agent_state.take_snapshot(context)
     change_records.set_snapshot(ledger, name, snapshot)

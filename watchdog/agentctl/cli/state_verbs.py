@@ -71,7 +71,7 @@ def edit_task(ctx):
 
 
 MOST_FOUND = 1000
-TEMPLATE = "# Current Task\n\n\n## Conversation Context\n\n\n## Pending Actions\n\n\n## State\n\n"
+TEMPLATE = "# Current Task\n\n\n## Conversation AgentContext\n\n\n## Pending Actions\n\n\n## State\n\n"
 
 
 @click.group()

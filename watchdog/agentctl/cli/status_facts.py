@@ -151,11 +151,11 @@ def _ask_budgets(facts: StatusFacts, paths: AgentPaths, ledger: database.Ledger)
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..config.context import Context
+    from ..generations.agent_context import AgentContext
     from ..retention.holdings import over_budget
 
     with contextlib.suppress(AgentctlError, OSError):
-        facts.over_budget = over_budget(Context(paths, facts.config), ledger, facts.now)
+        facts.over_budget = over_budget(AgentContext(paths, facts.config), ledger, facts.now)
 
 
 def _read_live(facts: StatusFacts, paths: AgentPaths) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
 from ..ledger import writers
 from ..ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
 from ..state.snapshots import snapshot
+from .agent_context import AgentContext
 
 
-def open_or_rebuild(context: Context, say) -> Ledger:
+def open_or_rebuild(context: AgentContext, say) -> Ledger:
     """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so.
 
     Raise TooNew where it, or the vault, is of a newer agentctl: neither is changed then.
@@ -36,7 +36,7 @@ def open_or_rebuild(context: Context, say) -> Ledger:
     return ledger
 
 
-def _look(context: Context) -> tuple[Ledger | None, str]:
+def _look(context: AgentContext) -> tuple[Ledger | None, str]:
     """Open the ledger if it is whole; else return what is wrong. Raise LedgerUnavailable where nobody can tell."""
     try:
         ledger = context.ledger()
@@ -65,7 +65,7 @@ def set_aside(path: str) -> str:
     return kept
 
 
-def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
+def rebuild(context: AgentContext, why: str) -> tuple[Ledger, str]:
     """Make a new ledger that knows what the vault's refs know; return it and the broken one's new name.
 
     It gets its name when it knows all of it, and only then the broken one is moved: there may be no room for a new one.
@@ -91,7 +91,7 @@ def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
     return Ledger(path), kept
 
 
-def _rows(context: Context) -> list[dict]:
+def _rows(context: AgentContext) -> list[dict]:
     refs = context.vault.refs("refs/agentctl/")
     golden = refs.get("refs/agentctl/golden")
     held = [
@@ -119,7 +119,7 @@ def choose_snapshot(row: dict, rows: list[dict], taken: list[tuple[float, str]])
     return before[-1] if before else taken[0][1] if taken else ""
 
 
-def _row(context: Context, number: int, oid: str, refs: dict[str, str]) -> dict:
+def _row(context: AgentContext, number: int, oid: str, refs: dict[str, str]) -> dict:
     shown = context.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
     tree, created, message = shown.split("\n", 2)
     try:

@@ -139,12 +139,12 @@ class NoStorage(AgentctlError):
 
 def folders(context: Context) -> list[str]:
     """Name the folders whose file systems have to take writes: our data, the slots beside the code, the state."""
-    return [context.paths.data_dir, context.slots.folder, context.state_dir]
+    return [context.paths.data_dir, context.slots_dir, context.state_dir]
 
 
 def ballast_of(context: Context) -> Ballast:
     """Return the agent's ballast, there or not."""
-    homes = [home for home in (context.paths.data_dir, context.slots.folder) if _is_ours(home)]
+    homes = [home for home in (context.paths.data_dir, context.slots_dir) if _is_ours(home)]
     return Ballast([f"{home}/ballast" for home in homes], context.config.rollback.ballast)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, boot_id
+from ..config.context import boot_id
 from ..core import fast_json
 from ..core.errors import AgentctlError
 from ..generations import slots
-from ..generations.ignored import ask_ignored, choose_carried
+from ..generations.agent_context import AgentContext
 from ..host import command, disk_space, procfs
 from ..host.journald import Journal
 from ..ledger import incidents, models, writers
@@ -28,7 +28,7 @@ ENGINE_PATIENCE_SECONDS = 600.0  # Docker Engine may be updated at this moment; 
 class Attempt:
     """An attempt on record: its incident, its rung, its target generation."""
 
-    def __init__(self, context: Context, ledger: Ledger, row: dict) -> None:
+    def __init__(self, context: AgentContext, ledger: Ledger, row: dict) -> None:
         self.context, self.ledger = context, ledger
         self.incident, self.number = row["incident"], row["number"]
         self.rung, self.reason = row["rung"], row["reason"]
@@ -42,13 +42,15 @@ class Attempt:
         self.quarantine = context.slots.quarantine_path(self.incident, self.move)
 
     @classmethod
-    def unfinished(cls, context: Context, ledger: Ledger) -> Attempt | None:
+    def unfinished(cls, context: AgentContext, ledger: Ledger) -> Attempt | None:
         """Return the attempt whose intent is still open, if any."""
         row = ledger.open_attempt()
         return cls(context, ledger, row) if row else None
 
     @classmethod
-    def decide(cls, context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> Attempt:
+    def decide(
+        cls, context: AgentContext, ledger: Ledger, world: models.PolicyInput, decision: models.Decision
+    ) -> Attempt:
         """Write the decision down: incident, intent and verdict in one transaction."""
         now = time.time()
         request, last = world.request, world.launch
@@ -132,7 +134,8 @@ class Attempt:
         row = self.ledger.one(
             "SELECT detail FROM steps WHERE incident=? AND attempt=? AND name=?", self.incident, self.number, name
         )
-        return fast_json.loads(row["detail"]) if row and row["detail"] else {}
+        facts = fast_json.loads(row["detail"]) if row and row["detail"] else None
+        return facts if isinstance(facts, dict) else {}
 
 
 def carry_out(attempt: Attempt, journal: Journal) -> None:
@@ -158,7 +161,7 @@ def carry_out(attempt: Attempt, journal: Journal) -> None:
     attempt.step("environment", lambda: build_environment(attempt))
     attempt.step("state", lambda: agent_state.restore(attempt))
     attempt.step("brief", lambda: brief.leave(attempt, diffstat.text()))
-    attempt.step("carry ignored", lambda: carry(attempt, choose_carried(attempt)))
+    attempt.step("carry ignored", lambda: carry_ignored(attempt))
     finish(attempt)
     journal.info(f"agentctl: incident {attempt.incident}: the tree is generation {attempt.target['number']} again")
 
@@ -203,7 +206,7 @@ def ask_again(attempt: Attempt) -> None:
     """Ask of the tree in quarantine; of one that was moved for the first time: its entries left while git looked."""
     if attempt.ignored_inquiry is not None:
         attempt.ignored_inquiry.kill()
-    attempt.ignored_inquiry = ask_ignored(attempt.context, f"{attempt.quarantine}/tree")
+    attempt.ignored_inquiry = slots.ask_ignored(attempt.context.staging, f"{attempt.quarantine}/tree")
 
 
 def make_ready(attempt: Attempt) -> str:
@@ -231,6 +234,14 @@ def carry(attempt: Attempt, names: list[str]) -> str:
     old, new = f"{attempt.quarantine}/tree", attempt.context.code_dir
     blocked = command.call_as(attempt.context.user, slots.carry_over, old, new, names)
     return fast_json.dumps({"moved": len(names), "stayed in quarantine": blocked.splitlines()})
+
+
+def carry_ignored(attempt: Attempt) -> str:
+    """Move what git ignores, in both trees, into the good one."""
+    context, old = attempt.context, f"{attempt.quarantine}/tree"
+    environment = context.config.environment.paths
+    names = slots.choose_carried(context.staging, context.repository, old, attempt.ignored_inquiry, environment)
+    return carry(attempt, names)
 
 
 def put_repository(attempt: Attempt) -> str:
@@ -282,7 +293,7 @@ def undo_source(ledger: Ledger) -> dict:
     return row
 
 
-def why_no_undo(context: Context, ledger: Ledger) -> str:
+def why_no_undo(context: AgentContext, ledger: Ledger) -> str:
     """Say why an undo cannot be carried out, '' if it can: a request that fails half-way would keep the agent down."""
     try:
         source = undo_source(ledger)
@@ -319,7 +330,7 @@ def _is_short_of_room(attempt) -> bool:
     return disk_space.free_bytes(context.paths.data_dir) < data or disk_space.free_bytes(context.slots.folder) < code
 
 
-def _restored_bytes(context: Context, snapshot: str) -> int:
+def _restored_bytes(context: AgentContext, snapshot: str) -> int:
     """Add up what of the state goes back: it is written beside before anything is replaced."""
     if not snapshot:
         return 0

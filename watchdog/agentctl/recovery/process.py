@@ -10,7 +10,7 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from ..config.context import Context, Lock, boot_id, find_paths
+from ..config.context import Lock, boot_id, find_paths
 from ..core import fast_json
 from ..core.errors import (
     EXIT_FAILED,
@@ -25,7 +25,8 @@ from ..core.errors import (
     is_no_storage,
 )
 from ..generations import rebuild_ledger
-from ..generations.ignored import ask_ignored
+from ..generations.agent_context import AgentContext
+from ..generations.slots import ask_ignored
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..ledger import incidents, models, writers
@@ -42,7 +43,7 @@ def main(name: str) -> int:
     """Run the routine for one agent; return its unit's exit status."""
     journal = open_journal(f"{name}-rollback", find_paths(name))
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         paths = context.paths
         # The runner holds the second lock while it lives: having it proves that nothing is launched meanwhile.
         with (
@@ -57,7 +58,7 @@ def main(name: str) -> int:
         return EXIT_NO_STORAGE if is_no_storage(error) else getattr(error, "exit_code", EXIT_FAILED)
 
 
-def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
+def _until_nothing_is_wanted(context: AgentContext, journal: Journal) -> int:
     context.slots.check_mounted()
     try:
         ledger = rebuild_ledger.open_or_rebuild(context, journal.warning)
@@ -120,7 +121,7 @@ def _record_unbegun(ledger: Ledger) -> None:
         incidents.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
 
 
-def observe(context: Context, ledger: Ledger) -> models.PolicyInput:
+def observe(context: AgentContext, ledger: Ledger) -> models.PolicyInput:
     """Read everything a decision needs."""
     now = time.time()
     opened = ledger.open_incident()
@@ -155,7 +156,7 @@ def _new_failure(ledger: Ledger) -> str:
 
 
 def act(
-    context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal
+    context: AgentContext, ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal
 ) -> int:
     """Carry a decision out; return the exit status that follows from it."""
     if decision.action == models.UNDO and (why_not := why_no_undo(context, ledger)):
@@ -181,7 +182,7 @@ def act(
         _note_asked(ledger, world.launch, decision)
         return EXIT_RELAUNCH
     is_asked_later = decision.action == models.RESTART or context.slots.is_inside
-    asked = None if is_asked_later else ask_ignored(context, context.code_dir)
+    asked = None if is_asked_later else ask_ignored(context.staging, context.code_dir)
     attempt = Attempt.decide(context, ledger, world, decision)
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
@@ -194,14 +195,14 @@ def act(
     return EXIT_RELAUNCH
 
 
-def finish_restart(context: Context, ledger: Ledger, world: models.PolicyInput, journal: Journal) -> None:
+def finish_restart(context: AgentContext, ledger: Ledger, world: models.PolicyInput, journal: Journal) -> None:
     """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
     given = policy.answers(world)
     if given and given[-1]["rung"] == models.RESTART:
         carry_out(Attempt(context, ledger, given[-1]), journal)
 
 
-def page_if_asked(context: Context, world: models.PolicyInput) -> None:
+def page_if_asked(context: AgentContext, world: models.PolicyInput) -> None:
     """A promotion with --on-failure page wants a human to know of its first failure."""
     running = world.generation(world.launch["generation"]) if world.launch else None
     if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
@@ -211,7 +212,7 @@ def page_if_asked(context: Context, world: models.PolicyInput) -> None:
     send(context, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
 
 
-def keep_scene(context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> None:
+def keep_scene(context: AgentContext, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> None:
     """Keep the evidence of what ends halted: nothing else will look at it."""
     incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
     try:

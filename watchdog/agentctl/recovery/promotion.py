@@ -12,10 +12,11 @@ import os
 import time
 
 from ..changes import rules
-from ..config.context import Context, Lock, boot_id, new_id
+from ..config.context import Lock, boot_id, new_id
 from ..core import fast_json
 from ..core.errors import CannotBuild, CommandFailed
 from ..generations import slots
+from ..generations.agent_context import AgentContext
 from ..generations.tree_capture import CapturedTree
 from ..ledger import change_records, models, writers
 from ..ledger.database import Ledger
@@ -26,7 +27,7 @@ FORCED = "forced"  # the source of a generation whose tree was condemned before
 LOCK_WAIT_SECONDS = 600.0
 
 
-def prepare(context: Context, ledger: Ledger, name: str) -> str:
+def prepare(context: AgentContext, ledger: Ledger, name: str) -> str:
     """Make the candidate generation and its tree, and write the request down; return '' or why it is refused.
 
     Nothing of the running tree is touched; done twice, it is the same as done once.
@@ -63,7 +64,7 @@ def _put_back(ledger: Ledger, name: str, why: str) -> None:
 # -- before: may it, and what exactly ---------------------------------------------------------------------------
 
 
-def _refusal(context: Context, ledger: Ledger, row: dict) -> str:
+def _refusal(context: AgentContext, ledger: Ledger, row: dict) -> str:
     """Say why the change may not be promoted as it was asked for, '' if it may."""
     wish, main = row["promotion"], context.config.agent.branch
     pending = change_records.list_pending(ledger)
@@ -89,7 +90,7 @@ def _refusal(context: Context, ledger: Ledger, row: dict) -> str:
     return lacks[0].why if lacks else ""
 
 
-def _facts(context: Context, name: str, main: str) -> rules.BranchFacts:
+def _facts(context: AgentContext, name: str, main: str) -> rules.BranchFacts:
     """Read what counts from the repository without trusting its settings; who asked has looked at the worktrees."""
     git = context.repository.git
     words = (f"refs/heads/{name}^{{commit}}", f"refs/heads/{name}^{{tree}}", f"refs/heads/{main}^{{commit}}",
@@ -102,7 +103,7 @@ def _facts(context: Context, name: str, main: str) -> rules.BranchFacts:
                          "live_branch": branch, "live_head": live_head})  # fmt: skip
 
 
-def _generation(context: Context, ledger: Ledger, row: dict) -> dict:
+def _generation(context: AgentContext, ledger: Ledger, row: dict) -> dict:
     """Bring the merge into the vault as a candidate, or find the one that an interrupted run has brought."""
     wish, main = row["promotion"], context.config.agent.branch
     made = ledger.one(
@@ -125,14 +126,14 @@ def _generation(context: Context, ledger: Ledger, row: dict) -> dict:
     return made
 
 
-def _build_image(context: Context, ledger: Ledger, generation: dict) -> None:
+def _build_image(context: AgentContext, ledger: Ledger, generation: dict) -> None:
     """Have the candidate's image while the agent still runs: a build may take minutes."""
     from ..runtime.container import compose_project, images
 
     images.ensure(compose_project.ComposeProject(context), ledger, generation, is_recovery=False)
 
 
-def candidate_slot(context: Context) -> slots.Slots:
+def candidate_slot(context: AgentContext) -> slots.Slots:
     """Return a slot like the standby, beside it: the standby has to stay what a failing candidate goes back to."""
     own = context.slots
     if own.is_inside:  # the code is a mount point: one tree inside it has to do, and a rollback lays its own out
@@ -143,7 +144,7 @@ def candidate_slot(context: Context) -> slots.Slots:
     return slot
 
 
-def prepare_tree(context: Context, generation: dict) -> slots.Slots:
+def prepare_tree(context: AgentContext, generation: dict) -> slots.Slots:
     """Lay out the candidate's tree, unless it stands already."""
     slot = candidate_slot(context)
     with Lock(f"{context.paths.data_dir}/standby.lock", "another standby").take(wait_seconds=LOCK_WAIT_SECONDS):
@@ -200,7 +201,7 @@ def carry_out(attempt, journal) -> None:
     executor.ask_again(attempt)  # now tree and `.git` are where they stay: its info/exclude has a say in it
     attempt.step("repository", lambda: put_repository(attempt))
     attempt.step("environment", lambda: executor.build_environment(attempt))
-    attempt.step("carry ignored", lambda: executor.carry(attempt, executor.choose_carried(attempt)))
+    attempt.step("carry ignored", lambda: executor.carry_ignored(attempt))
     finish(attempt)
     journal.info(f"agentctl: {attempt.reason}: generation {attempt.target['number']} is in place, on probation")
 

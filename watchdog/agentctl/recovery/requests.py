@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 
-from ..config.context import Context
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
+from ..generations.agent_context import AgentContext
 from ..generations.tree_capture import but
 from ..host import command
 from ..ledger import writers
@@ -38,7 +38,7 @@ def author() -> str:
         return f"uid {os.getuid()}"
 
 
-def trigger(context: Context, supervisor: int) -> None:
+def trigger(context: AgentContext, supervisor: int) -> None:
     """Start the one rescue path by whatever runs this agent."""
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
@@ -48,7 +48,7 @@ def trigger(context: Context, supervisor: int) -> None:
         run_directly(context)
 
 
-def run_directly(context: Context) -> None:
+def run_directly(context: AgentContext) -> None:
     """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
     command.run(
         [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", context.paths.name],
@@ -92,7 +92,7 @@ def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:
         time.sleep(0.02)
 
 
-def plan(context: Context, ledger: Ledger, target: str) -> dict:
+def plan(context: AgentContext, ledger: Ledger, target: str) -> dict:
     """Say what a rollback would do and what it would take away, doing nothing."""
     world = process.observe(context, ledger)
     current = world.launch["generation"] if world.launch else None
@@ -109,14 +109,14 @@ def plan(context: Context, ledger: Ledger, target: str) -> dict:
     }  # fmt: skip
 
 
-def _commits(context: Context, good: str, head: str) -> list[str]:
+def _commits(context: AgentContext, good: str, head: str) -> list[str]:
     if not (good and head):
         return []
     listed = context.repository.git.run("log", "--format=%h %s", "-n", "50", f"{good}..{head}", check=False)
     return listed.text.splitlines() if listed.status == 0 else []
 
 
-def _uncommitted(context: Context) -> list[str]:
+def _uncommitted(context: AgentContext) -> list[str]:
     """List changed and new files, judged by our own index so that nothing of the agent's runs."""
     git = context.staging.git
     git.run("add", "--all", "--ignore-errors", "--", ".", *but(context.staging.hidden), check=False)

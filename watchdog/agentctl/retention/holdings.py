@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..generations.move_entries import Folder
 from ..ledger.database import Ledger
 from ..recovery.executor import undo_source
@@ -31,7 +31,7 @@ class Needs:
         self.launches: dict[str, str] = {}
 
 
-def find_needs(context: Context, ledger: Ledger) -> Needs:
+def find_needs(context: AgentContext, ledger: Ledger) -> Needs:
     """Ask the ledger what runs, what is open and what an undo would take."""
     needs = Needs()
     opened, newest = ledger.open_incident(), ledger.one("SELECT * FROM incidents ORDER BY at DESC LIMIT 1")
@@ -66,7 +66,7 @@ def _need_incident(needs: Needs, ledger: Ledger, incident: dict, why: str) -> No
         needs.snapshots[step["detail"]] = why
 
 
-def pin_slots(context: Context) -> None:
+def pin_slots(context: AgentContext) -> None:
     """Reach the slots by their descriptor from here on: who may rename what is above them leads us nowhere else.
 
     Raise AgentctlError if what is there is not a folder of ours.
@@ -88,7 +88,7 @@ def pin_slots(context: Context) -> None:
 class Holdings:
     """All that is kept at one moment, by kind."""
 
-    def __init__(self, context: Context, ledger: Ledger) -> None:
+    def __init__(self, context: AgentContext, ledger: Ledger) -> None:
         self.context, self.needs = context, find_needs(context, ledger)
         self.rows = ledger.generations()
         self.paths: dict[str, dict[str, str]] = {
@@ -139,7 +139,7 @@ class Holdings:
         return self.needs.launches.get(name.removeprefix("launches/"), "") or self.needs.incidents.get(name, "")
 
 
-def over_budget(context: Context, ledger: Ledger, now: float) -> dict[str, str]:
+def over_budget(context: AgentContext, ledger: Ledger, now: float) -> dict[str, str]:
     """Say what is over its budget, by kind; from what was measured last, and some days late: a prune may be due."""
     choices = Holdings(context, ledger).choose(now - LATE_SECONDS, remembered_sizes(context))
     told = {kind: f"{len(choice.pruned)} over the budget" for kind, choice in choices.items() if choice.pruned}
@@ -166,13 +166,13 @@ def measure(paths: dict[str, str]) -> Sizes:
     return Sizes(parts.items())
 
 
-def remember_sizes(context: Context, sizes: dict[str, Sizes]) -> None:
+def remember_sizes(context: AgentContext, sizes: dict[str, Sizes]) -> None:
     """Keep what was measured, for whoever has no time to measure."""
     kept = {kind: [[sorted(ids), size] for ids, size in found.parts] for kind, found in sizes.items()}
     durable.write(f"{context.paths.data_dir}/{SIZES_NAME}", fast_json.dumps(kept).encode(), 0o600)
 
 
-def remembered_sizes(context: Context) -> dict[str, Sizes]:
+def remembered_sizes(context: AgentContext) -> dict[str, Sizes]:
     """Return what was measured last; a size that nobody has measured is not in it."""
     try:
         kept = fast_json.loads(durable.read(f"{context.paths.data_dir}/{SIZES_NAME}") or b"{}")

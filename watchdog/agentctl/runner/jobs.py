@@ -9,9 +9,10 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, Lock
+from ..config.context import Lock
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
+from ..generations.agent_context import AgentContext
 from ..host import command, disk_space
 from ..host.command import DEFAULT_PATH
 from ..ledger import incidents, models, writers
@@ -27,7 +28,7 @@ def main(name: str, job: str, *args: str) -> int:
     """Run one job by name; return its exit status."""
     os.nice(10)
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         with context.ledger() as ledger:
             known = {
                 "bless": bless,
@@ -44,7 +45,7 @@ def main(name: str, job: str, *args: str) -> int:
         return EXIT_FAILED
 
 
-def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
+def bless(context: AgentContext, ledger: Ledger, number: str, launch_id: str) -> int:
     """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
     settings = context.config.probation
     complaint = failing_check(context, settings.advisory)
@@ -59,7 +60,7 @@ def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
     return standby(context, ledger, number)
 
 
-def change_snapshot(context: Context, ledger: Ledger, name: str) -> int:
+def change_snapshot(context: AgentContext, ledger: Ledger, name: str) -> int:
     """Snapshot the state at the departure of a change that the agent began."""
     from ..changes import service  # needs what the rescue path must not load
 
@@ -67,7 +68,7 @@ def change_snapshot(context: Context, ledger: Ledger, name: str) -> int:
     return 0
 
 
-def page(context: Context, ledger: Ledger, number: str) -> int:
+def page(context: AgentContext, ledger: Ledger, number: str) -> int:
     """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
     from ..host.alert_command import send
 
@@ -77,7 +78,7 @@ def page(context: Context, ledger: Ledger, number: str) -> int:
     return 0
 
 
-def promote(context: Context, ledger: Ledger, name: str) -> int:
+def promote(context: AgentContext, ledger: Ledger, name: str) -> int:
     """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
     from ..recovery import promotion
 
@@ -91,7 +92,7 @@ def promote(context: Context, ledger: Ledger, name: str) -> int:
     return EXIT_FAILED if why else 0
 
 
-def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> None:
+def make_good(context: AgentContext, ledger: Ledger, number: int, reason: str) -> None:
     """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
     generation = ledger.generation(number)
     if models.is_pruned(generation):
@@ -117,7 +118,7 @@ def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> Non
         ledger.event("bless", f"generation {number} is good: {reason}")
 
 
-def failing_check(context: Context, checks: list[list[str]]) -> str:
+def failing_check(context: AgentContext, checks: list[list[str]]) -> str:
     """Run checks as the agent's user; return the first that fails, in words, or ''."""
     settings = context.config.probation
     for argv in checks:
@@ -138,7 +139,7 @@ def failing_check(context: Context, checks: list[list[str]]) -> str:
     return ""
 
 
-def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> None:
+def _check_inside(context: AgentContext, argv: list[str], limit_seconds: float) -> None:
     """Run a check in the agent's container; raise CommandFailed where it fails there."""
     from ..runtime.container.compose_project import ComposeProject
 
@@ -152,7 +153,7 @@ def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> No
         raise CommandFailed(argv, done.status, done.stdout, done.stderr)
 
 
-def standby(context: Context, ledger: Ledger, number: str) -> int:
+def standby(context: AgentContext, ledger: Ledger, number: str) -> int:
     """Prepare the standby of the last known good generation, unless it stands already."""
     good = ledger.last_known_good()
     if good is None or context.slots.standby_note().get("generation") == good["number"]:
@@ -169,13 +170,13 @@ def standby(context: Context, ledger: Ledger, number: str) -> int:
     return 0
 
 
-def ballast(context: Context, _ledger: Ledger) -> int:
+def ballast(context: AgentContext, _ledger: Ledger) -> int:
     """Make the ballast as large as the settings say and the disk allows."""
     disk_space.ballast_of(context).refill()
     return 0
 
 
-def tell_vault(context: Context, ledger: Ledger) -> None:
+def tell_vault(context: AgentContext, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
     known = context.vault.refs("refs/agentctl/condemned/")
     rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' AND vault_commit<>''")
@@ -199,7 +200,7 @@ def add_journal(ledger: Ledger, incident_id: str) -> None:
     ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
 
 
-def repair(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+def repair(context: AgentContext, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
     """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
     from ..generations import repair_objects
 
@@ -237,7 +238,7 @@ def _launched(ledger: Ledger, attempt: dict) -> dict | None:
     return row if attempt["rung"] != "undo" else None
 
 
-def tell_repaired(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+def tell_repaired(context: AgentContext, ledger: Ledger, attempt: dict, quarantine: str) -> None:
     """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
     try:
         told = repair(context, ledger, attempt, quarantine)
@@ -247,7 +248,7 @@ def tell_repaired(context: Context, ledger: Ledger, attempt: dict, quarantine: s
         ledger.add_evidence(attempt["incident"], repository=told)
 
 
-def save_work(context: Context, ledger: Ledger, incident_id: str) -> int:
+def save_work(context: AgentContext, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(ledger, incident_id)
     tell_vault(context, ledger)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, boot_id, new_id
+from ..config.context import boot_id, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError, CommandFailed, LaunchRefused, is_no_storage
+from ..generations.agent_context import AgentContext
 from ..generations.tree_capture import CapturedTree
 from ..ledger import models, writers
 from ..ledger.database import Ledger
@@ -23,7 +24,7 @@ from ..state import agent_state
 SWITCH_IS_FRESH_SECONDS = 60.0
 
 
-def begin(context: Context, ledger: Ledger, say=print) -> Launch:
+def begin(context: AgentContext, ledger: Ledger, say=print) -> Launch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
     _guard_intent(context, ledger)
@@ -43,7 +44,7 @@ def begin(context: Context, ledger: Ledger, say=print) -> Launch:
     return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
 
 
-def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
+def _repair_after_reboot(context: AgentContext, ledger: Ledger) -> None:
     """A machine that went down took unsaved state along: mend what the agent resumes from."""
     last = ledger.last_run()
     if last is not None and last["boot_id"] != boot_id():
@@ -55,7 +56,7 @@ def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
         agent_state.repair_task(context, "the machine went down while the agent ran")
 
 
-def _take_what_was_given(context: Context) -> None:
+def _take_what_was_given(context: AgentContext) -> None:
     """The task that came with a restart, and what the watchdog has of the conversation and the file has not.
 
     Neither is worth a launch: what goes wrong here is tried again at the next one.
@@ -68,7 +69,7 @@ def _take_what_was_given(context: Context) -> None:
         return
 
 
-def identify(context: Context, ledger: Ledger) -> dict:
+def identify(context: AgentContext, ledger: Ledger) -> dict:
     """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
     try:
         return _identify(context, ledger)
@@ -81,7 +82,7 @@ def identify(context: Context, ledger: Ledger) -> dict:
         return _identify(context, ledger)
 
 
-def _identify(context: Context, ledger: Ledger) -> dict:
+def _identify(context: AgentContext, ledger: Ledger) -> dict:
     commit, tree, branch = context.repository.look()
     branch = branch or context.config.agent.branch
     capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
@@ -114,7 +115,7 @@ def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
 
 
 def add_generation(
-    context: Context,
+    context: AgentContext,
     ledger: Ledger,
     capture: CapturedTree,
     *,
@@ -155,7 +156,7 @@ def add_generation(
     return ledger.generation(number)
 
 
-def _guard_intent(context: Context, ledger: Ledger) -> None:
+def _guard_intent(context: AgentContext, ledger: Ledger) -> None:
     context.slots.check_mounted()
     has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or context.slots.is_moving
     halted = ledger.meta("halted")
@@ -170,7 +171,7 @@ def _guard_intent(context: Context, ledger: Ledger) -> None:
     raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
 
 
-def _guard_tree(context: Context, ledger: Ledger) -> None:
+def _guard_tree(context: AgentContext, ledger: Ledger) -> None:
     """A tree that is gone is a failure on record; where the slots are gone too, it is a file system not mounted."""
     if os.path.isdir(context.code_dir) or not os.path.isdir(context.slots.folder):
         return
@@ -217,7 +218,7 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     )
 
 
-def _take_switch_note(context: Context, ledger: Ledger) -> tuple[dict, str] | None:
+def _take_switch_note(context: AgentContext, ledger: Ledger) -> tuple[dict, str] | None:
     """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
     raw = ledger.meta("switched")
     if not raw:

@@ -9,10 +9,11 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, boot_id, new_id
+from ..config.context import boot_id, new_id
 from ..core import durable
 from ..core.errors import AgentctlError, LaunchRefused, TooNew, in_words
 from ..generations import rebuild_ledger
+from ..generations.agent_context import AgentContext
 from ..host.journald import Journal
 from ..ledger import models, writers
 from ..ledger.database import Ledger
@@ -22,7 +23,7 @@ from . import launch
 PAUSE_SECONDS = 5.0  # from a launch that failed to the next: nobody counts the failures
 
 
-def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
+def begin_off_record(context: AgentContext) -> tuple[Ledger, Launch]:
     """Return a bare ledger and a launch of what is at the agent's path."""
     path = _path(context)
     for suffix in ("", "-wal", "-shm"):
@@ -46,7 +47,7 @@ def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
     return ledger, Launch(launch_id, ledger.generation(0), "", "", now)
 
 
-def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]:
+def begin_beside(context: AgentContext, newer: TooNew, warn) -> tuple[Ledger, Launch]:
     """Begin a launch beside records that are too new for us, after a pause where the last one has just failed."""
     if context.slots.is_moving:
         raise LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
@@ -57,7 +58,7 @@ def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]
     return begin_off_record(context)
 
 
-def leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
+def leave_alone(context: AgentContext, newer: TooNew, journal: Journal) -> None:
     """What the one-shot does beside records that are too new: it ends a switch that is half done, and tells of it."""
     if context.slots.is_moving:
         journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
@@ -72,7 +73,7 @@ def leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
     send(context, f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
 
 
-def _head(context: Context) -> str:
+def _head(context: AgentContext) -> str:
     """Return the commit, '' where the repository does not say: in the middle of a rollback there is none here."""
     try:
         return context.repository.head()[0]
@@ -80,7 +81,7 @@ def _head(context: Context) -> str:
         return ""
 
 
-def _last_launch(context: Context) -> dict | None:
+def _last_launch(context: AgentContext) -> dict | None:
     try:
         with Ledger(_path(context)) as ledger:
             return ledger.last_launch()
@@ -88,7 +89,7 @@ def _last_launch(context: Context) -> dict | None:
         return None
 
 
-def _path(context: Context) -> str:
+def _path(context: AgentContext) -> str:
     return f"{context.paths.runtime_dir}/rescue-ledger.db"
 
 
@@ -99,7 +100,7 @@ def _path(context: Context) -> str:
 # runtime folder serves this launch; the real one is left as it is for a human.
 
 
-def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
+def begin_after_rescue(context: AgentContext, warn) -> tuple[Ledger, Launch]:
     """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
     warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
     try:
@@ -111,7 +112,7 @@ def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
     return begun
 
 
-def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
+def _on_record(context: AgentContext, warn) -> tuple[Ledger, Launch]:
     ledger = rebuild_ledger.open_or_rebuild(context, warn)
     with ledger.transaction():
         writers.end_all(ledger, at=time.time())
@@ -122,7 +123,7 @@ def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
     return ledger, launch.begin(context, ledger)
 
 
-def _put_head(context: Context, generation: dict, warn) -> None:
+def _put_head(context: AgentContext, generation: dict, warn) -> None:
     """Put the branch on the rescued tree's commit; what it was on is kept under a rescue branch."""
     repository, commit = context.repository, generation["commit_id"]
     try:

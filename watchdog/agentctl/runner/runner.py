@@ -11,11 +11,12 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, Lock, find_paths
+from ..config.context import Lock, find_paths
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LaunchRefused, LockHeld, TooNew, in_words
 from ..core.paths import AgentPaths
 from ..generations import rebuild_ledger
+from ..generations.agent_context import AgentContext
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
@@ -37,7 +38,7 @@ def main(name: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(paths))  # first: who sees the mark may stop us
     mark(paths)
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         if context.complaint:
             journal.error(f"agent.toml is broken, going on with the last valid settings: {context.complaint}")
         os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
@@ -75,7 +76,7 @@ def _stop_unbegun(paths: AgentPaths) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
+def _run(context: AgentContext, notifier: Notifier, journal: Journal) -> int:
     if os.path.exists(context.paths.rescued_path):
         ledger, begun = launch_off_record.begin_after_rescue(context, journal.warning)
     else:
@@ -98,7 +99,7 @@ def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
     return exit_status(ending)
 
 
-def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, Launch]:
+def _open_and_begin(context: AgentContext, journal: Journal) -> tuple[Ledger, Launch]:
     """Begin a launch on record; where the records are too new for us, beside them: an agent does not wait for that."""
     try:
         ledger = disk_space.with_room(
@@ -109,7 +110,7 @@ def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, Launch]
     return ledger, _begin(context, ledger, journal)
 
 
-def _session_of(context: Context) -> type[LaunchLoop]:
+def _session_of(context: AgentContext) -> type[LaunchLoop]:
     """A container is another kind of session; nobody else pays for its import."""
     if not context.is_contained:
         return LaunchLoop
@@ -126,7 +127,7 @@ def _blame(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
         ending.end, ending.trigger, ending.reason = models.FAILED, models.OFFLINE, request["reason"]
 
 
-def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
+def _begin(context: AgentContext, ledger: Ledger, journal: Journal) -> Launch:
     """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
     try:
         return disk_space.with_room(context, lambda: launch.begin(context, ledger, journal.warning), journal.warning)
@@ -158,7 +159,7 @@ def exit_status(ending: LaunchResult) -> int:
     return ending.exit_status or 1
 
 
-def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResult, journal: Journal) -> None:
+def _record(context: AgentContext, ledger: Ledger, begun: Launch, ending: LaunchResult, journal: Journal) -> None:
     """Write how it ended: the evidence first, then the line that makes it count."""
     if ending.end not in (models.STOPPED, models.ASKED):
         keep_evidence(context, begun, ending)
@@ -188,7 +189,7 @@ def _refund(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
         writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
 
 
-def keep_evidence(context: Context, begun: Launch, ending: LaunchResult) -> None:
+def keep_evidence(context: AgentContext, begun: Launch, ending: LaunchResult) -> None:
     """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
     folder = context.launch_dir(begun.id)
     try:

@@ -160,7 +160,7 @@ def drop_in(template: str, context: Context) -> str:
         "[Service]",
         "ExecStart=",
     ]
-    if part in ("runner", "rollback") and context.slots.is_mounted:
+    if part in ("runner", "rollback") and context.is_mounted:
         lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(context.code_dir, has_variables=False)}", ""]
     if part in ("runner", "rollback") and context.is_contained:
         lines[2:2] = ["[Unit]", "Wants=docker.service", "After=docker.service", ""]

@@ -9,9 +9,9 @@ import os
 import signal
 import time
 
-from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..ledger import models, writers
 from ..recovery import requests
 from ..runtime import runner_client, systemd
@@ -30,7 +30,7 @@ def check_task(text: str) -> None:
         )
 
 
-def restart(context: Context, given_task: str | None, launch_id: str) -> str:
+def restart(context: AgentContext, given_task: str | None, launch_id: str) -> str:
     """Keep the task for the next launch, then restart the agent, or start it; return the launch that ends."""
     with context.ledger(read_only=True) as ledger:
         halted = ledger.meta("halted")
@@ -50,13 +50,13 @@ def restart(context: Context, given_task: str | None, launch_id: str) -> str:
     return ""
 
 
-def plan(context: Context, target: str) -> dict:
+def plan(context: AgentContext, target: str) -> dict:
     """Tell what a rollback would do."""
     with context.ledger(read_only=True) as ledger:
         return requests.plan(context, ledger, target)
 
 
-def ask_rollback(context: Context, target: str, reason: str) -> int:
+def ask_rollback(context: AgentContext, target: str, reason: str) -> int:
     """Write a rollback down as wanted, and start the rescue path; return the request's number."""
     with context.ledger() as ledger:
         if target and ledger.generation(int(target)) is None:
@@ -66,7 +66,7 @@ def ask_rollback(context: Context, target: str, reason: str) -> int:
     return number
 
 
-def ask_offline(context: Context, launch: dict, reason: str) -> None:
+def ask_offline(context: AgentContext, launch: dict, reason: str) -> None:
     """Write down that the agent was seen offline, and start the rescue path, which decides what follows."""
     with context.ledger() as ledger:
         last = ledger.last_launch()
@@ -78,7 +78,7 @@ def ask_offline(context: Context, launch: dict, reason: str) -> None:
     start_recovery(context)
 
 
-def start_recovery(context: Context) -> None:
+def start_recovery(context: AgentContext) -> None:
     """Start the one rescue path by whatever runs this agent, without waiting for its end."""
     supervisor = observation.supervisor_pid(context)
     if supervisor:
@@ -89,14 +89,14 @@ def start_recovery(context: Context) -> None:
         requests.run_directly(context)
 
 
-def pause(context: Context, until: float | None) -> None:
+def pause(context: AgentContext, until: float | None) -> None:
     """Record a pause with its end, or its end now."""
     with context.ledger() as ledger, ledger.transaction():
         ledger.set_meta("paused_until", None if until is None else str(until))
         ledger.event("pause" if until else "resume", "by the watchdog's API")
 
 
-def generations(context: Context, count: int) -> list[dict]:
+def generations(context: AgentContext, count: int) -> list[dict]:
     """Return the newest generations, newest first."""
     with context.ledger(read_only=True) as ledger:
         rows = ledger.generations()[-count:][::-1]
@@ -105,7 +105,7 @@ def generations(context: Context, count: int) -> list[dict]:
              "status": "golden" if row["is_golden"] else row["status"]} for row in rows]  # fmt: skip
 
 
-def pane(context: Context) -> list[str]:
+def pane(context: AgentContext) -> list[str]:
     """Return the newest lines of the agent's terminal, as its runner has them."""
     try:
         return runner_client.ask(context.paths.api_socket_path, "GET", "/pane", limit_seconds=2.0)["lines"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, boot_id
+from ..config.context import boot_id
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..host import procfs
 from ..ledger import models
 from ..ledger.database import sqlite3
@@ -39,7 +40,7 @@ class Seen:
         return bool(self.live) and self.live.get("launch_id") == self.launch_id
 
 
-def look(context: Context, before: Seen | None = None) -> Seen:
+def look(context: AgentContext, before: Seen | None = None) -> Seen:
     """Read what is needed to judge the agent; a ledger that is as it was `before` is not opened again."""
     seen = Seen()
     live = status_file.read(context.paths.live_status_path)
@@ -66,7 +67,7 @@ def _stamp(path: str) -> tuple:
     return tuple(found)
 
 
-def _read_ledger(context: Context, seen: Seen) -> None:
+def _read_ledger(context: AgentContext, seen: Seen) -> None:
     try:
         with context.ledger(read_only=True) as ledger:
             seen.launch = ledger.last_launch()
@@ -77,7 +78,7 @@ def _read_ledger(context: Context, seen: Seen) -> None:
         seen.problem = f"the ledger cannot be read: {error}"
 
 
-def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
+def why_not_expected(context: AgentContext, seen: Seen) -> tuple[bool, str]:
     """Tell whether somebody is bringing the agent up now, and why it is not expected to be up, '' if it is."""
     launch = seen.launch
     if seen.is_rolling_back or seen.has_intent:
@@ -106,7 +107,7 @@ def is_process_gone(seen: Seen) -> bool | None:
     return None if not pid else not procfs.is_alive(pid)
 
 
-def is_unanswered(context: Context) -> bool:
+def is_unanswered(context: AgentContext) -> bool:
     """Ask the agent's runner whether it is there."""
     try:
         runner_client.ask(context.paths.api_socket_path, "GET", "/health", limit_seconds=PROBE_SECONDS)
@@ -127,7 +128,7 @@ def pressure() -> float:
     return availability.read_pressure(*texts)
 
 
-def supervisor_pid(context: Context) -> int:
+def supervisor_pid(context: AgentContext) -> int:
     """Return the process of the agent's foreground supervisor, 0 if none runs."""
     try:
         with open(context.paths.supervisor_pid_path, encoding="ascii") as file:
