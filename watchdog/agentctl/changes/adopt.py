@@ -9,7 +9,7 @@ import os
 import pwd
 import shutil
 
-from ..config import preset, toml_file
+from ..config import preset, toml_edit
 from ..config.preset import Preset
 from ..core import durable
 from ..core.errors import AgentctlError
@@ -79,7 +79,7 @@ def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> AgentCon
     made.folder(paths.config_dir, 0o755)
     made.folder(paths.data_dir, 0o711)
     _make_state_dir(values["state"]["dir"], paths, values["agent"].get("user"), made)
-    toml_file.write(paths.config_path, values, 0o644)
+    toml_edit.write(paths.config_path, values, 0o644)
     context = AgentContext.open(paths.name)
     made.folder(context.slots.folder, 0o711)
     context.slots.create()

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from ..config.context import boot_id, find_paths
-from ..config.toml_file import Config
+from ..config.sections import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError
 from ..core.paths import SYSTEM, AgentPaths
@@ -85,10 +85,10 @@ def choose_paths(name: str) -> AgentPaths:
 
 
 def _read_config(facts: StatusFacts, paths: AgentPaths) -> None:
-    from ..config import toml_file
+    from ..config.load import load_last_valid
 
     try:
-        facts.config, complaint = toml_file.load_last_valid(paths.config_path, paths.config_cache_path)
+        facts.config, complaint = load_last_valid(paths.config_path, paths.config_cache_path)
     except AgentctlError as error:
         facts.add_problem(error.message, error.hint)
         return

@@ -12,7 +12,8 @@ import time
 from ..core.errors import AgentctlError, LockHeld
 from ..core.identity import find_identity
 from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, AgentPaths, slots_dir_of
-from . import toml_file
+from .load import load_compiled, load_last_valid
+from .sections import Config
 
 TYPE_CHECKING = False  # as in `typing`, which is too much for the recovery path
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 class Context:
     """One agent of this machine: where its things are, its settings, its user."""
 
-    def __init__(self, paths: AgentPaths, config: toml_file.Config, complaint: str = "") -> None:
+    def __init__(self, paths: AgentPaths, config: Config, complaint: str = "") -> None:
         self.paths, self.config = paths, config
         self.complaint = complaint  # what is wrong with agent.toml now, when the last valid one is used
         self.user = find_identity(config.agent.user) if paths.scope == SYSTEM else None
@@ -46,9 +47,9 @@ class Context:
             )
         files = (paths.config_path, paths.config_cache_path)
         if lenient:
-            config, complaint = toml_file.load_last_valid(*files)
+            config, complaint = load_last_valid(*files)
             return cls(paths, config, complaint or "")
-        return cls(paths, toml_file.load_compiled(*files))
+        return cls(paths, load_compiled(*files))
 
     @property
     def is_contained(self) -> bool:

@@ -6,7 +6,7 @@ Entry points open it. It opens; it decides nothing.
 from __future__ import annotations
 
 from ..config.context import Context
-from ..config.toml_file import Config
+from ..config.sections import Config
 from ..core.paths import AgentPaths
 from ..ledger.database import Ledger
 from .agent_repo import Repository

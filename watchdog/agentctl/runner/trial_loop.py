@@ -9,8 +9,9 @@ import _signal as signal
 import os
 import time
 
-from ..config import toml_file
 from ..config.context import Context, boot_id, new_id
+from ..config.load import load_last_valid
+from ..config.sections import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError
 from ..core.identity import find_identity
@@ -29,17 +30,16 @@ TELL_SECONDS = 1.0
 SHOWN_LINES = 15
 
 
-def candidate(name: str, plan: dict, settings: toml_file.Config) -> Context:
+def candidate(name: str, plan: dict, settings: Config) -> Context:
     """Open the candidate as an agent of its own: its worktree is the code, the copy is the state."""
-    values = settings.values
     own = {
         "agent.code": plan["worktree"],
         "state.dir": f"{plan['folder']}/state",
         "state.extra": [],
-        "agent.environment": {**values["agent.environment"], "AGENT_TRIAL": "1"},
+        "agent.environment": {**settings.agent.environment, "AGENT_TRIAL": "1"},
     }
     paths = AgentPaths(f"{name}-trial", plan["scope"], {"AGENTCTL_ROOT": plan["run"]}, os.getuid())
-    return Context(paths, toml_file.Config({**values, **own}, settings.given))
+    return Context(paths, Config({**settings.values, **own}, settings.given))
 
 
 def hold(context: Context, plan: dict, teller: TrialReport, make) -> int:
@@ -255,7 +255,7 @@ def main(name: str, plan: dict, teller: TrialReport) -> int:
     """Run one trial by its plan; return 0 if the candidate held."""
     context = None
     try:
-        given = toml_file.load_last_valid(plan["config"], plan["cache"])[0]
+        given = load_last_valid(plan["config"], plan["cache"])[0]
         user = find_identity(given.agent.user) if plan["scope"] == "system" else None
         command.call_as(user, _copy_state_as_agent, fast_json.dumps(plan))
         context = open_context(name, plan, given)
@@ -277,15 +277,14 @@ def _copy_state_as_agent(plan: str) -> str:
     return ""
 
 
-def open_context(name: str, plan: dict, given: toml_file.Config) -> Context:
+def open_context(name: str, plan: dict, given: Config) -> Context:
     """Open the candidate in a project of its own; inside its container everything has the paths it always has."""
-    values = given.values
     own = {
         "compose.file": plan["file"], "compose.project": plan["project"],
-        "compose.code": values["compose.code"] or values["agent.code"],
-        "compose.state": values["compose.state"] or values["state.dir"],
+        "compose.code": given.compose.code or given.agent.code,
+        "compose.state": given.compose.state or given.state.dir,
     }  # fmt: skip
-    return candidate(name, plan, toml_file.Config({**values, **own}, given.given))
+    return candidate(name, plan, Config({**given.values, **own}, given.given))
 
 
 class ContainerTrial(Trial, ContainerLoop):

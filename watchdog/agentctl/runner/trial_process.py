@@ -11,8 +11,9 @@ import fcntl
 import os
 import sys
 
-from ..config import toml_file
 from ..config.context import Context
+from ..config.load import load_last_valid
+from ..config.sections import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError, in_words
 from ..runtime.sandbox import bring_state, outside, seclude, take_state
@@ -55,11 +56,11 @@ def _verdict_of(teller: TrialReport, work) -> int:
 
 def open_context(name: str, plan: dict, aside: list[str]) -> Context:
     """Open the candidate with what it finds and writes in the copy of its state, and in the folders `aside`."""
-    given = toml_file.load_last_valid(plan["config"], plan["cache"])[0]
+    given = load_last_valid(plan["config"], plan["cache"])[0]
     copy = f"{plan['folder']}/state"
     values = _led_to(given.values, plan["state"].rstrip("/"), copy)
     sessions = {key: _own_sessions(values[key], [copy, *aside]) for key in ("resume.store", "resume.proof")}
-    return candidate(name, plan, toml_file.Config({**values, **sessions}, given.given))
+    return candidate(name, plan, Config({**values, **sessions}, given.given))
 
 
 def _led_to(value, state: str, copy: str):
