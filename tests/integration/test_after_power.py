@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.core.errors import AgentctlError, CommandFailed
-from agentctl.generations import repair_staging
+from agentctl.generations import lifecycle, repair_staging
 from agentctl.ledger import writers
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch
@@ -79,7 +79,7 @@ def nothing_left(staging):
 def test_a_launch_makes_its_scratch_repository_anew(world, leave):
     write(world.code, {"dirty.py": "not committed\n", "more/x": "y"})
     with world.ledger() as ledger:
-        launch.identify(world.context, ledger)
+        lifecycle.identify(world.context, ledger)
         ledger.db.execute("DELETE FROM generations WHERE number=2")  # by hand: no writer removes a line
     world.context.vault.update(dict.fromkeys(world.context.vault.refs("refs/agentctl/g/2")))
     write(world.code, {"dirty.py": "changed once more\n"})

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from agentctl.changes import promote
 from agentctl.config.context import Context
-from agentctl.generations import worktree
+from agentctl.generations import lifecycle, worktree
 from agentctl.ledger import change_records
 from agentctl.ledger.change_records import Author
 from agentctl.ledger.database import Ledger
-from agentctl.recovery import process, promotion
+from agentctl.recovery import process
 from integration.crash_world import CrashWorld, ask
 from integration.world import git, write
 from kit import launches
@@ -53,12 +54,12 @@ class Prepare(CrashWorld):
 
     @property
     def slot(self):
-        return promotion.candidate_slot(self.context)
+        return lifecycle.candidate_slot(self.context)
 
     def act(self):
         context = Context.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
 
     def trees(self):
         slot = Path(self.slot.standby)
@@ -85,7 +86,7 @@ class Promote(Prepare):
         super().stage()
         context = Context.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
         self.target = manifest(self.slot.standby)
 
     def act(self):
@@ -123,7 +124,7 @@ class PromoteAfterMainMoved(Prepare):
         super().stage()
         context = Context.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
         self.moved = self.world.commit({"other.txt": "meanwhile\n"})
 
     def act(self):

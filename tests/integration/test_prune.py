@@ -13,7 +13,7 @@ import pytest
 
 from agentctl.config.context import Lock
 from agentctl.core.errors import LaunchRefused
-from agentctl.generations import rebuild_ledger
+from agentctl.generations import lifecycle, rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.recovery import requests
 from agentctl.retention import holdings, prune
@@ -92,7 +92,7 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
         # By hand: the very tree, without its odd files, which no capture takes without them.
         ledger.update("generations", {"number": 2}, tree=capture.tree)
         assert tree != capture.tree
-        assert launch.identify(past.context, ledger)["number"] == 2
+        assert lifecycle.identify(past.context, ledger)["number"] == 2
         with pytest.raises(LaunchRefused, match="condemned"):
             launch.begin(past.context, ledger)
 
@@ -102,7 +102,7 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
     with past.world.ledger() as ledger:
         for number in (2, 3):
             past.world.commit({"behaviour.py": f"MODE = 'good {number}'\n"})
-            generation = launch.identify(past.context, ledger)
+            generation = lifecycle.identify(past.context, ledger)
             past.context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
             writers.bless(ledger, number, at=float(number) + 1e12, reason="", snapshot="")
             agent_state.take_snapshot(past.context)
@@ -111,7 +111,7 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
         assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
         second = ledger.generation(2)
         git(past.world.code, "reset", "-q", "--hard", second["commit_id"])
-        again = launch.identify(past.context, ledger)
+        again = lifecycle.identify(past.context, ledger)
         assert (again["number"], again["status"], again["tree"]) == (4, "good", second["tree"])
     check(past)
 
@@ -264,7 +264,7 @@ def test_captures_go_on_while_it_prunes(make):
     with past.world.ledger() as ledger:
         while running.poll() is None or number < 3:
             write(past.world.code, {"more.py": f"more {number}\n"})
-            launch.identify(past.context, ledger)
+            lifecycle.identify(past.context, ledger)
             past.context.vault.keep_branches(past.context.repository.git)
             number += 1
     assert running.returncode == 0
@@ -283,5 +283,5 @@ def test_the_scratch_of_captures_does_not_grow_for_ever(make):
     assert len(left) < len(found)
     with past.world.ledger() as ledger:
         write(past.world.code, {"fresh.py": "fresh\n"})
-        assert launch.identify(past.context, ledger)["number"] == 3
+        assert lifecycle.identify(past.context, ledger)["number"] == 3
     check(past)

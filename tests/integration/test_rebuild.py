@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from agentctl.core.errors import AgentctlError
-from agentctl.generations import rebuild_ledger
+from agentctl.generations import lifecycle, rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
-from agentctl.runner import jobs, launch
 from integration.world import SOURCE, World, write
 from kit import deadline, effort
 from kit.line_killer import killed_at
@@ -38,8 +37,8 @@ def world(monkeypatch):
     with world.ledger() as ledger:
         for number in (2, 3, 4):
             write(world.code, {"agent.py": f"print({number})\n"})
-            assert launch.identify(context, ledger)["number"] == number
-        jobs.make_good(context, ledger, 2, "passed its trial")
+            assert lifecycle.identify(context, ledger)["number"] == number
+        lifecycle.make_good(context, ledger, 2, "passed its trial")
         of = {row["number"]: row["vault_commit"] for row in ledger.generations()}
         vault.update({"refs/agentctl/condemned/3": of[3], "refs/agentctl/golden": of[1]})
         writers.condemn(ledger, 3, at=time.time(), reason="it hung")

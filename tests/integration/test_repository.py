@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentctl.core.errors import AgentctlError, CommandFailed
+from agentctl.generations import lifecycle
 from agentctl.ledger import models, writers
 from agentctl.runner import jobs, launch
 from integration.test_vault import Store
@@ -33,7 +34,7 @@ def world(monkeypatch):
 def roll_back(world: World) -> dict:
     """Fail the present tree and run the one-shot; return the incident."""
     with world.ledger() as ledger:
-        generation = launch.identify(world.context, ledger)
+        generation = lifecycle.identify(world.context, ledger)
         writers.add_no_launch(
             ledger,
             launch.new_id(),

@@ -15,9 +15,10 @@ import pytest
 from agentctl import rescue
 from agentctl.config.context import Lock
 from agentctl.core.identity import Identity
+from agentctl.generations import lifecycle
 from agentctl.ledger import models, writers
 from agentctl.recovery import requests
-from agentctl.runner import jobs, launch, launch_off_record, runner
+from agentctl.runner import launch_off_record, runner
 from agentctl.runner.launch_result import LaunchResult
 from agentctl.runtime import status_file
 from agentctl.state.snapshots import snapshot
@@ -195,7 +196,7 @@ def test_blessing_a_generation_that_does_not_run_keeps_its_snapshot(make):
     world.until_beating(2)
     with world.ledger() as ledger:
         own = ledger.generation(1)["snapshot"]
-        jobs.make_good(world.context, ledger, 1, "blessed by hand")
+        lifecycle.make_good(world.context, ledger, 1, "blessed by hand")
         assert ledger.generation(1)["snapshot"] == own
 
 
@@ -317,7 +318,7 @@ def test_the_rescue_takes_no_condemned_generation(make, monkeypatch):
     world.mode("crash")
     vault = world.context.vault
     with world.ledger() as ledger:
-        generation = launch.identify(world.context, ledger)
+        generation = lifecycle.identify(world.context, ledger)
         vault.update(
             {
                 "refs/agentctl/good/2": generation["vault_commit"],

@@ -16,12 +16,12 @@ from ..core import durable
 from ..core.errors import AgentctlError
 from ..core.identity import Identity, find_identity
 from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, AgentPaths, slots_dir_of
+from ..generations import lifecycle
 from ..generations.agent_repo import check_adoptable
 from ..generations.vault import Vault, create_bare
 from ..host.mount_namespace import mount_points
 from ..ledger import writers
 from ..ledger.database import Ledger, LedgerDamaged
-from ..runner import jobs, launch
 from ..state import agent_state
 
 
@@ -96,7 +96,7 @@ def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> Context:
         generation = first_generation(context, ledger)
         if context.is_contained:
             images.first_image(context, ledger, generation, image)
-        jobs.standby(context, ledger, str(generation["number"]))
+        lifecycle.prepare_standby(context, ledger, generation["number"])
     durable.sync_filesystem(paths.data_dir)  # a new repository's own files are synced by nobody else
     return context
 
@@ -105,7 +105,9 @@ def first_generation(context: Context, ledger: Ledger) -> dict:
     """Make what is there now generation 1, good because a human adopted it."""
     commit, branch = context.repository.head()
     capture = context.staging.capture(context.repository.git, commit, branch)
-    generation = launch.add_generation(context, ledger, capture, source="init", status="good", reason="adopted by hand")
+    generation = lifecycle.add_generation(
+        context, ledger, capture, source="init", status="good", reason="adopted by hand"
+    )
     if not context.vault.own_commit(generation):
         raise AgentctlError(
             f"cannot adopt {context.code_dir}: its commit {commit[:12]} is not whole in the repository",

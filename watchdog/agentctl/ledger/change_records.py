@@ -101,9 +101,10 @@ def set_promoted(ledger: Ledger, name: str, at: float) -> None:
     ledger.update("changes", {"name": name}, status=models.PROMOTED, ended_at=at)
 
 
-def put_back(ledger: Ledger, name: str, reason: str) -> None:
-    """Open a change whose promotion came to nothing again."""
-    ledger.update("changes", {"name": name}, status=models.OPEN, reason=reason)
+def put_back(ledger: Ledger, name: str, why: str) -> None:
+    """Open a change again whose promotion came to nothing, with the reason; within a transaction."""
+    ledger.update("changes", {"name": name}, status=models.OPEN, reason=f"not promoted: {why}")
+    ledger.event("change", f"{name}: not promoted: {why}")
 
 
 def _look(ledger: Ledger, name: str, request: dict) -> dict:

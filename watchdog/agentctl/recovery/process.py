@@ -30,7 +30,7 @@ from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from . import policy
+from . import evidence, policy
 from .executor import Attempt, carry_out, why_no_undo
 
 LOCK_WAIT_SECONDS = 120.0
@@ -62,12 +62,10 @@ def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
     try:
         ledger = rebuild_ledger.open_or_rebuild(context, journal.warning)
     except TooNew as error:
-        from ..runner import launch_off_record
-
-        launch_off_record.leave_alone(context, error, journal)
+        _leave_alone(context, error, journal)
         return EXIT_RELAUNCH
     if context.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
-        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
+        _finish_move(context, journal)
     while True:
         attempt = Attempt.unfinished(context, ledger)
         if attempt is not None:
@@ -92,6 +90,20 @@ def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
         status = act(context, ledger, world, policy.decide(world), journal)
         if ledger.next_request() is None:
             return status
+
+
+def _leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
+    """Beside records that are too new for us: end a switch that is half done, and tell of it."""
+    from ..host.alert_command import send_once
+
+    if context.slots.is_moving:
+        _finish_move(context, journal)
+    journal.error(f"agentctl: no rollback is possible, the agent is started again as it is: {in_words(newer)}")
+    send_once(context, "told-newer", f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
+
+
+def _finish_move(context: Context, journal: Journal) -> None:
+    journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
 
 
 def carry_on(attempt: Attempt, journal: Journal) -> None:
@@ -178,7 +190,8 @@ def act(
         return EXIT_RELAUNCH
     is_asked = world.launch is not None and world.launch["end"] == models.ASKED and not policy.answers(world)
     if is_asked and decision.action == models.RESTART:
-        _note_asked(ledger, world.launch, decision)
+        # A self-restart is no incident, but it is counted: a loop of them has to be seen.
+        writers.note_asked(ledger, world.launch["id"], at=time.time(), target=decision.target, reason=decision.reason)
         return EXIT_RELAUNCH
     is_asked_later = decision.action == models.RESTART or context.slots.is_inside
     asked = None if is_asked_later else ask_ignored(context, context.code_dir)
@@ -215,9 +228,7 @@ def keep_scene(context: Context, ledger: Ledger, world: models.PolicyInput, deci
     """Keep the evidence of what ends halted: nothing else will look at it."""
     incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
     try:
-        from .evidence import collect
-
-        facts = collect(context, ledger, incident_id, len(world.attempts) + 1)[0]
+        facts = evidence.collect(context, ledger, incident_id, len(world.attempts) + 1)[0]
         writers.set_evidence(ledger, incident_id, fast_json.dumps(facts))
     except (AgentctlError, OSError, ValueError):
         return  # halted without its evidence is better than not halted
@@ -237,7 +248,9 @@ def _nothing(ledger: Ledger, world: models.PolicyInput, decision: models.Decisio
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
         if world.request["verb"] == "promote":
-            _tell_change(ledger, world.request, decision.reason)
+            from . import promotion
+
+            promotion.put_back(ledger, world.request, decision.reason)
         writers.answer_request(ledger, world.request["number"], decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
@@ -261,15 +274,6 @@ def _is_just_stopped(world: models.PolicyInput) -> bool:
         and launch["end"] == models.STOPPED
         and 0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
     )
-
-
-def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
-    """A promotion that came too late goes back to work."""
-    from . import promotion
-
-    row = ledger.one("SELECT change FROM generations WHERE number=?", request["target"])
-    if row is not None and row["change"]:
-        promotion.cancel(ledger, row["change"], why)
 
 
 def _halt(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal) -> int:
@@ -305,8 +309,3 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
         return EXIT_RELAUNCH
     reason = error.message + (f" ({error.hint})" if error.hint else "")
     return _halt(ledger, observe(attempt.context, ledger), models.Decision(models.HALT, reason, rung="halted"), journal)
-
-
-def _note_asked(ledger: Ledger, last: dict, decision: models.Decision) -> None:
-    """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
-    writers.note_asked(ledger, last["id"], at=time.time(), target=decision.target, reason=decision.reason)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import _sqlite3 as sqlite3
 import os
-import time
 
-from ..config.context import Context, Lock
+from ..config.context import Context
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
+from ..generations import lifecycle
 from ..host import command, disk_space
 from ..host.command import DEFAULT_PATH
-from ..ledger import incidents, models, writers
+from ..ledger import incidents, writers
 from ..ledger.database import Ledger
-from ..state import agent_state
 
 EXIT_CHECK_FAILED = 3
 KEPT = "refs/agentctl/kept/"
@@ -79,7 +78,7 @@ def page(context: Context, ledger: Ledger, number: str) -> int:
 
 def promote(context: Context, ledger: Ledger, name: str) -> int:
     """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
-    from ..recovery import promotion
+    from ..changes import promote as promotion
 
     try:
         why = promotion.prepare(context, ledger, name)
@@ -92,29 +91,21 @@ def promote(context: Context, ledger: Ledger, name: str) -> int:
 
 
 def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> None:
-    """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
-    generation = ledger.generation(number)
-    if models.is_pruned(generation):
-        raise AgentctlError(
-            f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
-            "put its code in place and restart: it becomes a new generation",
-        )
-    damage = context.vault.check([generation["vault_commit"]])
-    if damage:
-        raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
-    last = ledger.last_launch()
-    is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
-    snapshot = agent_state.take_snapshot(context) if is_of_now else generation["snapshot"]
-    context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
-    if f"refs/agentctl/condemned/{number}" in context.vault.refs("refs/agentctl/condemned/"):
-        context.vault.update({f"refs/agentctl/condemned/{number}": None})
+    """Bless a generation and, in a container, the image that it runs in."""
+    lifecycle.make_good(context, ledger, number, reason, mark_image=lambda: _mark_image(context, ledger, number))
+
+
+def _mark_image(context: Context, ledger: Ledger, number: int) -> None:
     if context.is_contained:
         from ..runtime.container import compose_project, images
 
         images.mark_good(compose_project.ComposeProject(context), ledger, number)
-    with ledger.transaction():
-        writers.bless(ledger, number, at=time.time(), reason=reason, snapshot=snapshot)
-        ledger.event("bless", f"generation {number} is good: {reason}")
+
+
+def standby(context: Context, ledger: Ledger, number: str) -> int:
+    """Prepare the standby of the last known good generation."""
+    lifecycle.prepare_standby(context, ledger, int(number))
+    return 0
 
 
 def failing_check(context: Context, checks: list[list[str]]) -> str:
@@ -150,23 +141,6 @@ def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> No
     done = place.engine.run(*words, limit_seconds=limit_seconds, check=False)
     if done.status != 0:  # what failed is the check, not docker
         raise CommandFailed(argv, done.status, done.stdout, done.stderr)
-
-
-def standby(context: Context, ledger: Ledger, number: str) -> int:
-    """Prepare the standby of the last known good generation, unless it stands already."""
-    good = ledger.last_known_good()
-    if good is None or context.slots.standby_note().get("generation") == good["number"]:
-        return 0
-    # The environment can only be copied while the tree it belongs to is the live one.
-    links = list(context.vault.links(good["vault_commit"]))  # the vault has no content of theirs
-    environment = [*context.config.environment.paths, *links] if good["number"] == int(number) else []
-    with Lock(f"{context.paths.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
-        context.slots.prepare(
-            context.vault, good["number"], good["vault_commit"], context.vault.own_commit(good), environment
-        )
-    context.vault.keep_branches(context.repository.git)
-    context.repository.hide()
-    return 0
 
 
 def ballast(context: Context, _ledger: Ledger) -> int:

@@ -11,8 +11,8 @@ import time
 
 from ..config.context import Context, boot_id, new_id
 from ..core import fast_json
-from ..core.errors import AgentctlError, CommandFailed, LaunchRefused, is_no_storage
-from ..generations.tree_capture import CapturedTree
+from ..core.errors import AgentctlError, LaunchRefused
+from ..generations.lifecycle import identify
 from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.incidents import settle_last_launch
@@ -66,93 +66,6 @@ def _take_what_was_given(context: Context) -> None:
             agent_state.complete_history(context, f"{context.paths.incidents_dir}/history-{new_id()}")
     except (AgentctlError, OSError):
         return
-
-
-def identify(context: Context, ledger: Ledger) -> dict:
-    """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
-    try:
-        return _identify(context, ledger)
-    except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
-        if is_no_storage(error):
-            raise
-        from ..generations.repair_staging import renew
-
-        renew(context.staging)
-        return _identify(context, ledger)
-
-
-def _identify(context: Context, ledger: Ledger) -> dict:
-    commit, tree, branch = context.repository.look()
-    branch = branch or context.config.agent.branch
-    capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
-    _note_left_out(ledger, capture.problems)
-    known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
-    for generation in known:
-        if generation["source"] == "forced" and generation["status"] != "condemned":
-            break  # somebody wanted this tree once more, after it was condemned
-        if generation["status"] == "condemned":
-            return generation
-    held = [g for g in known if not models.is_pruned(g)]
-    for generation in held:
-        if generation["commit_id"] == capture.commit:
-            return generation
-    good = next((g for g in (*held, *known) if g["status"] == "good"), None)
-    if good in held and not capture.is_clean:
-        return good  # a good tree over another commit: that commit says nothing of what would run
-    return add_generation(context, ledger, capture, source="capture", same_as=good)
-
-
-def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
-    """What a capture could not take is said when it is new, and known until a capture takes everything."""
-    said = "; ".join(problems)[:2000]
-    if said == (ledger.meta("left_out") or ""):
-        return
-    with ledger.transaction():
-        ledger.set_meta("left_out", said or None)
-        if said:
-            ledger.event("left-out", f"the copy of the tree lacks: {said}")
-
-
-def add_generation(
-    context: Context,
-    ledger: Ledger,
-    capture: CapturedTree,
-    *,
-    source: str,
-    same_as: dict | None = None,
-    status: str = "candidate",
-    reason: str = "",
-) -> dict:
-    """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
-
-    A tree that equals a good one (`same_as`) is good: only the commit around it is new.
-    """
-    number = (ledger.one("SELECT max(number) AS n FROM generations")["n"] or 0) + 1
-    now = time.time()
-    if same_as is not None:
-        status, reason = "good", f"same tree as generation {same_as['number']}"
-    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now, "source": source}
-    message = f"generation {number}\n\n{fast_json.dumps(facts)}\n"
-    made = context.vault.add_generation(number, capture, context.staging, context.repository.git, message)
-    if status == "good":
-        context.vault.update({f"refs/agentctl/good/{number}": made})
-    with ledger.transaction():
-        writers.add_generation(
-            ledger,
-            number,
-            vault_commit=made,
-            commit_id=capture.commit,
-            tree=capture.tree,
-            branch=capture.branch,
-            status=status,
-            source=source,
-            created_at=now,
-            blessed_at=now if status == "good" else None,
-            reason=reason,
-            tries_left=context.config.probation.tries,
-        )
-        ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
-    return ledger.generation(number)
 
 
 def _guard_intent(context: Context, ledger: Ledger) -> None:

@@ -10,10 +10,8 @@ import os
 import time
 
 from ..config.context import Context, boot_id, new_id
-from ..core import durable
 from ..core.errors import AgentctlError, LaunchRefused, TooNew, in_words
-from ..generations import rebuild_ledger
-from ..host.journald import Journal
+from ..generations import lifecycle, rebuild_ledger
 from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.models import Launch
@@ -55,21 +53,6 @@ def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]
     if last is not None and last["end"] not in (models.STOPPED, models.ASKED):
         time.sleep(max(0.0, min(PAUSE_SECONDS, last["started_at"] + PAUSE_SECONDS - time.time())))
     return begin_off_record(context)
-
-
-def leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
-    """What the one-shot does beside records that are too new: it ends a switch that is half done, and tells of it."""
-    if context.slots.is_moving:
-        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
-    journal.error(f"agentctl: no rollback is possible, the agent is started again as it is: {in_words(newer)}")
-    told = f"{context.paths.runtime_dir}/told-newer"  # once in a boot for the same thing
-    if durable.read(told) == newer.message.encode():
-        return
-    os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
-    durable.write(told, newer.message.encode(), 0o600)
-    from ..host.alert_command import send
-
-    send(context, f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
 
 
 def _head(context: Context) -> str:
@@ -118,7 +101,7 @@ def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
         ledger.set_meta("switched", None)
         ledger.set_meta("halted", None)
         ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
-    _put_head(context, launch.identify(context, ledger), warn)
+    _put_head(context, lifecycle.identify(context, ledger), warn)
     return ledger, launch.begin(context, ledger)
 
 
