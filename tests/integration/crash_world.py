@@ -1,4 +1,4 @@
-"""A world at one moment, brought back there again and again, and what DESIGN says must hold in it at every instant.
+"""A world at one moment, brought back there again and again, and what must hold in it at every instant.
 
 Everything is asked from outside: file by file, git's own fsck, a copy of the ledger read by SQLite. What a killed run
 had acknowledged is replayed: its SQL statements, as far as they had been carried out, must give the ledger on disk.

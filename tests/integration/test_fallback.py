@@ -202,7 +202,7 @@ def test_a_cut_in_each_phase_is_gone_on_with(odd, phase):
         odd.check_refused()
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
-    survived("SIGKILL at a line", f"the one-shot while it moves entries ({odd.kind})", 2)
+    survived("SIGKILL at a line", f"the recovery process while it moves entries ({odd.kind})", 2)
 
 
 @pytest.mark.parametrize("phase", PHASES)

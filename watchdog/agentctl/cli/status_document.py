@@ -1,6 +1,6 @@
 """Compose the status of an agent from facts. Pure: the clock is in them, instants stay seconds.
 
-The keys are an interface (DESIGN, command line). It renders nothing and reads nothing.
+The keys are an interface (docs/cli.md). It renders nothing and reads nothing.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class StatusFacts:
         self.over_budget: dict[str, str] = {}  # what of the past `prune` would free, by kind
         self.live: dict = {}
         self.is_runner_alive = self.is_agent_alive = False
-        self.is_locked = False  # a runner, or the one-shot, holds the agent's lock
-        self.is_rolling_back = False  # the one-shot holds its lock
+        self.is_locked = False  # a runner, or the recovery process, holds the agent's lock
+        self.is_rolling_back = False  # the recovery process holds its lock
         self.watchdog: dict = {}  # what the watchdog last said
         self.is_watchdog_alive = False
         vars(self).update(known)

@@ -280,7 +280,7 @@ def _when_stopped(facts: StatusFacts, document: dict) -> list[str]:
     end = facts.launch["end"] if facts.launch else models.STOPPED
     if end in (models.STOPPED, models.REBOOTED):
         return [f"agentctl start starts generation {document['generation']}"]
-    return ["the rollback routine decides what follows; agentctl start has it look at once"]
+    return ["the recovery process decides what follows; agentctl start has it look at once"]
 
 
 # -- forecast --------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ BETWEEN_SECONDS = 0.001
 
 
 def world_after_failure(facts: StatusFacts) -> models.PolicyInput:
-    """Build what the one-shot would see if the agent failed at this moment."""
+    """Build what the recovery process would see if the agent failed at this moment."""
     settings = facts.config.rollback
     limits = models.RollbackLimits.of(settings)
     failed = {"end": models.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}

@@ -152,7 +152,7 @@ TABLE = [
     Setting("offline.after", Duration("1s", "30d"), "3m", RESTART,
             "Silence towards the watchdog after which the agent is offline."),
     Setting("offline.grace", Duration("0s", "1d"), "1m", RESTART,
-            "Time from offline to the watchdog starting the rollback unit."),
+            "Time from offline to the watchdog starting the recovery process."),
     Setting("watchdog.listen", value_kinds.LISTEN, "unix", RESTART,
             "Where the API is served."),
     Setting("compose.engine", value_kinds.ENGINE, "unix:///var/run/docker.sock", RESTART,

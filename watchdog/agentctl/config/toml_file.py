@@ -1,6 +1,6 @@
 """Read, check, keep compiled and write `agent.toml`; the only owner of tomllib and tomli_w.
 
-Refuses a file with any mistake, and names all of them at once. Imported on the rescue path, where
+Refuses a file with any mistake, and names all of them at once. Imported on the recovery path, where
 a compiled copy saves parsing: at the top it imports nothing but os, stat and our own words.
 """
 

@@ -37,7 +37,7 @@ class UsageError(AgentctlError):
 
 
 class LaunchRefused(AgentctlError):
-    """The guard said no; the one-shot decides what follows."""
+    """The guard said no; the recovery process decides what follows."""
 
     exit_code = EXIT_REFUSED
 

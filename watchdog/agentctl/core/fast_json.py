@@ -1,4 +1,4 @@
-"""JSON for the rescue path: the interpreter's own C scanner and encoder, without `json`.
+"""JSON for the recovery path: the interpreter's own C scanner and encoder, without `json`.
 
 `import json` brings in `re` and `enum` for 11 ms, twice on the way from a crash to a running agent.
 Same language, same results; for pretty output or options, doors use `json`.

@@ -234,7 +234,7 @@ def has_hindered(context: Context, launch: dict) -> bool:
 
 
 def is_called_for(context: Context) -> bool:
-    """Tell whether what called the one-shot, without a failure on record, failed for want of room and would again."""
+    """Tell whether what called the recovery process, with no failure on record, lacked room and would again."""
     was_said = os.environ.get("MONITOR_EXIT_STATUS") == str(EXIT_NO_STORAGE)
     return is_used_up(context) or (was_said and _is_little(context))
 

@@ -78,7 +78,7 @@ def condemned_with(ledger: Ledger, tree: str) -> dict | None:
 
 
 def list_pending(ledger: Ledger) -> list[str]:
-    """Name the changes whose promotion waits for the one-shot or is under way there."""
+    """Name the changes whose promotion waits for the recovery process or is under way there."""
     targets = [row["target"] for row in ledger.all("SELECT target FROM requests WHERE incident='' AND verb='promote'")]
     attempt = ledger.open_attempt()
     if attempt is not None and attempt["rung"] == "promote":
@@ -212,7 +212,7 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     """Keep the wish; whether it may be fulfilled is judged anew by who fulfils it."""
     pending = list_pending(ledger)
     if row["name"] in pending:
-        return {"change": load(row)}  # the one-shot goes by what was asked for first
+        return {"change": load(row)}  # the recovery process goes by what was asked for first
     if pending:
         raise AgentctlError(
             f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",

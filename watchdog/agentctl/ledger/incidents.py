@@ -81,7 +81,7 @@ def as_public(ledger: Ledger, row: dict) -> dict:
 
 
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
-    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
+    """Record a launch that we could not even begin: the recovery process tries again, or halts with an alert."""
     now = time.time()
     writers.add_no_launch(
         ledger,
@@ -99,7 +99,7 @@ def settle_last_launch(ledger: Ledger) -> None:
     """Close a launch that no runner closed: the machine went down, or the runner was killed.
 
     Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
-    runner, because that is a failure and the one-shot has not seen it yet.
+    runner, because that is a failure and the recovery process has not seen it yet.
     """
     last = ledger.last_launch()
     if last is None or last["end"] != models.RUNNING:
@@ -115,7 +115,7 @@ def settle_last_launch(ledger: Ledger) -> None:
         )
         return
     close_lost(ledger, last)
-    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+    raise LaunchRefused("the last launch was cut off without a word; the recovery process has to look at it first")
 
 
 def close_lost(ledger: Ledger, last: dict) -> None:

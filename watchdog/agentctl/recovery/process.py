@@ -1,4 +1,4 @@
-"""The rollback routine: the one thing that moves code or state back. Observe, decide, act, record.
+"""The recovery process: the one thing that moves code or state back. Observe, decide, act, record.
 
 It is level-triggered: it re-reads the ledger until nothing is wanted, so it may be started at any time, by anyone,
 twice, or in the middle of its own unfinished work. It never starts the agent; its exit status tells who does.

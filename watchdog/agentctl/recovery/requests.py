@@ -1,6 +1,7 @@
-"""Ask for a rollback: write the request down, start the one rescue path, wait for its outcome.
+"""Ask for a rollback: write the request down, start the recovery process, wait for its outcome.
 
-The request is on disk before anything is started, so it is not lost if the asker dies, and a running one-shot sees it.
+The request is on disk before anything is started, so it is not lost if the asker dies, and a recovery process that
+runs already sees it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def author() -> str:
 
 
 def trigger(context: Context, supervisor: int) -> None:
-    """Start the one rescue path by whatever runs this agent."""
+    """Start the recovery process by whatever runs this agent."""
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
     elif systemd.has_unit(context.paths):
@@ -49,7 +50,7 @@ def trigger(context: Context, supervisor: int) -> None:
 
 
 def run_directly(context: Context) -> None:
-    """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
+    """Run the recovery process as a child of ours and wait for its end: nothing here would start it."""
     command.run(
         [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", context.paths.name],
         env={**os.environ, "AGENTCTL_RUNTIME": "direct"},
@@ -59,7 +60,7 @@ def run_directly(context: Context) -> None:
 
 
 def wait_until_taken(ledger: Ledger, number: int, again) -> str:
-    """Wait until the one-shot has taken the request; return the incident's id or 'nothing-to-do'.
+    """Wait until the recovery process has taken the request; return the incident's id or 'nothing-to-do'.
 
     `again()` triggers it a second time: a start that came while one was ending, its last look done, started none.
     """

@@ -165,7 +165,7 @@ class Jobs:
         self._start(job, self._prepared if job == "promote" else lambda _status: None, name)
 
     def _prepared(self, status: int) -> None:
-        """The request is on disk; the one-shot does it, and stops this agent for it."""
+        """The request is on disk; the recovery process does it, and stops this agent for it."""
         if status != 0:
             return
         try:
@@ -176,7 +176,7 @@ class Jobs:
 
             start_rollback_without_waiting(self.context.paths)
         except AgentctlError as error:
-            self.session.journal.warning(f"agentctl: the one-shot could not be started: {error.message}")
+            self.session.journal.warning(f"agentctl: the recovery process could not be started: {error.message}")
 
     def _look_at_ballast(self) -> None:
         """Make the ballast where there is room for it (again): two system calls now and then."""

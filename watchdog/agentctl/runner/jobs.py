@@ -60,7 +60,7 @@ def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
 
 def change_snapshot(context: Context, ledger: Ledger, name: str) -> int:
     """Snapshot the state at the departure of a change that the agent began."""
-    from ..changes import service  # needs what the rescue path must not load
+    from ..changes import service  # needs what the recovery path must not load
 
     service.snapshot_for(context, ledger, name)
     return 0
@@ -77,7 +77,7 @@ def page(context: Context, ledger: Ledger, number: str) -> int:
 
 
 def promote(context: Context, ledger: Ledger, name: str) -> int:
-    """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
+    """Prepare a promotion that the agent asked for; 0 if the recovery process is to be started for it."""
     from ..changes import promote as promotion
 
     try:

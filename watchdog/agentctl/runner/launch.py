@@ -1,7 +1,7 @@
 """The story before every launch: guard, capture, snapshot, one try spent on disk. Starts nothing.
 
 A tree that is no known generation becomes a candidate; a condemned one, one without tries, or an unfinished
-rollback is refused, and the refusal goes to the one-shot like any failure.
+rollback is refused, and the refusal goes to the recovery process like any failure.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _guard_tree(context: Context, ledger: Ledger) -> None:
     good = ledger.last_known_good()
     if good is not None:
         _record_refusal(ledger, good, reason)
-    raise LaunchRefused(reason, "the one-shot puts the last good one there")
+    raise LaunchRefused(reason, "the recovery process puts the last good one there")
 
 
 def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
@@ -131,7 +131,7 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
 
 
 def _take_switch_note(context: Context, ledger: Ledger) -> tuple[dict, str] | None:
-    """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
+    """Trust what the recovery process has just put in place: scanning it again would cost as much as its size."""
     raw = ledger.meta("switched")
     if not raw:
         return None

@@ -1,7 +1,7 @@
 """One launch while it lives: the agent in its tmux, its doors, its pane, its end. One poll loop, no threads.
 
 It watches and relays. What must be on disk before the start was done by `launch`; what follows an end is decided
-by the one-shot. The loop never waits for anything but its poll.
+by the recovery process. The loop never waits for anything but its poll.
 """
 
 from __future__ import annotations

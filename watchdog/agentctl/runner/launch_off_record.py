@@ -47,7 +47,7 @@ def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
 def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]:
     """Begin a launch beside records that are too new for us, after a pause where the last one has just failed."""
     if context.slots.is_moving:
-        raise LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
+        raise LaunchRefused("a switch of the trees is under way", "the recovery process finishes it")
     warn(f"agentctl: launching what is there, and no rollback until that is mended: {in_words(newer)}")
     last = _last_launch(context)
     if last is not None and last["end"] not in (models.STOPPED, models.ASKED):
@@ -84,7 +84,7 @@ def _path(context: Context) -> str:
 
 def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
     """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
-    warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
+    warn("agentctl: launching after a rescue: the recovery process failed, 'agentctl logs' tells why")
     try:
         begun = _on_record(context, warn)
     except (AgentctlError, OSError, sqlite3.Error) as error:
@@ -100,7 +100,7 @@ def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
         writers.end_all(ledger, at=time.time())
         ledger.set_meta("switched", None)
         ledger.set_meta("halted", None)
-        ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
+        ledger.event("rescued", "the recovery process failed; a good tree was put in place by the rescue")
     _put_head(context, lifecycle.identify(context, ledger), warn)
     return ledger, launch.begin(context, ledger)
 

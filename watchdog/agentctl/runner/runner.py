@@ -59,7 +59,7 @@ def mark(paths: AgentPaths) -> None:
     try:
         os.close(os.open(paths.launching_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError:
-        return  # no folder for it: then there is no unit that would start the one-shot
+        return  # no folder for it: then there is no unit that would start the recovery process
 
 
 def unmark(paths: AgentPaths) -> None:
@@ -140,7 +140,7 @@ def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
 
 
 def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> None:
-    """On a full disk this line may have no room either; the one-shot sees for itself then."""
+    """On a full disk this line may have no room either; the recovery process sees for itself then."""
     try:
         incidents.record_unlaunched(ledger, generation, in_words(error))
     except sqlite3.Error:
@@ -189,7 +189,7 @@ def _refund(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
 
 
 def keep_evidence(context: Context, begun: Launch, ending: LaunchResult) -> None:
-    """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
+    """Leave what the runner alone knows where the recovery process finds it; never stand in the way of the end."""
     folder = context.launch_dir(begun.id)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -14,7 +14,7 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def build_environment(context: Context, launch: Launch, ours: dict[str, str]) -> dict[str, str]:
-    """Build the agent's environment for one launch (DESIGN: the contract with the agent)."""
+    """Build the agent's environment for one launch, as docs/contract.md promises it."""
     settings = context.config
     passed = set(PASSED_ON) | set(settings.agent.pass_environment)
     if context.user is None:

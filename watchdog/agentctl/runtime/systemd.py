@@ -31,12 +31,12 @@ def restart_without_waiting(paths: AgentPaths) -> None:
 
 
 def start_rollback_without_waiting(paths: AgentPaths) -> None:
-    """Start the one-shot from inside the agent's unit, which it stops."""
+    """Start the recovery process from inside the agent's unit, which it stops."""
     run(paths, "start", "--no-block", paths.rollback_unit, limit_seconds=30)
 
 
 def start_rollback(paths: AgentPaths) -> None:
-    """Start the one-shot and wait for its end."""
+    """Start the recovery process and wait for its end."""
     run(paths, "start", paths.rollback_unit, check=False, limit_seconds=1800)
 
 

@@ -1,6 +1,6 @@
 """What the server does to the agent when it is asked: restart, rollback, pause. Blocks; belongs in a thread.
 
-Nothing of the agent's moves here: a rollback is asked of the one rescue path, a restart of the runner.
+Nothing of the agent's moves here: a rollback is asked of the recovery process, a restart of the runner.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def plan(context: Context, target: str) -> dict:
 
 
 def ask_rollback(context: Context, target: str, reason: str) -> int:
-    """Write a rollback down as wanted, and start the rescue path; return the request's number."""
+    """Write a rollback down as wanted, and start the recovery process; return the request's number."""
     with context.ledger() as ledger:
         if target and ledger.generation(int(target)) is None:
             raise AgentctlError(f"there is no generation {target}", "GET /generations")
@@ -67,7 +67,7 @@ def ask_rollback(context: Context, target: str, reason: str) -> int:
 
 
 def ask_offline(context: Context, launch: dict, reason: str) -> None:
-    """Write down that the agent was seen offline, and start the rescue path, which decides what follows."""
+    """Write down that the agent was seen offline, and start the recovery process, which decides what follows."""
     with context.ledger() as ledger:
         last = ledger.last_launch()
         if last is None or last["id"] != launch["id"]:
@@ -79,7 +79,7 @@ def ask_offline(context: Context, launch: dict, reason: str) -> None:
 
 
 def start_recovery(context: Context) -> None:
-    """Start the one rescue path by whatever runs this agent, without waiting for its end."""
+    """Start the recovery process by whatever runs this agent, without waiting for its end."""
     supervisor = observation.supervisor_pid(context)
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)

@@ -1,6 +1,6 @@
 """The watchdog: `agentctl watchdog`, `NAME-watchdog.service`. HTTP API, history, heartbeats, offline detection.
 
-The rescue path works with it dead. This opens everything, serves until it is told to stop, and closes.
+The recovery path works with it dead. This opens everything, serves until it is told to stop, and closes.
 """
 
 from __future__ import annotations

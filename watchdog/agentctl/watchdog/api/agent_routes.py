@@ -94,7 +94,7 @@ async def restart(call: Call) -> tuple[int, dict]:
 
 
 async def rollback(call: Call) -> tuple[int, dict]:
-    """Ask the one rescue path for a rollback, or tell what one would do."""
+    """Ask the recovery process for a rollback, or tell what one would do."""
     body = await call.json()
     target = field(body, "generation", int)
     named = "" if target is None else str(target)
