@@ -13,7 +13,7 @@ from agentctl.ledger import writers
 from agentctl.ledger.database import Ledger
 from kit import deadline, story
 
-# What every incident shows in JSON (DESIGN, the command line).
+# What every incident shows in JSON (docs/cli.md).
 INCIDENT_KEYS = {"id", "at", "trigger", "evidence", "decision", "from", "to", "steps", "outcome", "seconds"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOML = """\

@@ -25,7 +25,7 @@ def of_floor(floor, end, ready):
 
 
 def of_ours(ours, end, ready):
-    """Return the same for one round of agentctl, with the one-shot's steps."""
+    """Return the same for one round of agentctl, with the recovery process's steps."""
     to_monotonic = time.monotonic() - time.time()
     unit, script = unit_times(ours.unit), unit_times(f"{ours.name}-rollback.service")
     incident = ours.last_incident()
@@ -41,10 +41,10 @@ def of_ours(ours, end, ready):
         ("tmux ended, evidence and end recorded", find(journal, " ended: ", end.at, to_monotonic)),
         ("runner ended, systemd knows", unit["ActiveExitTimestampMonotonic"]),
         ("unit failed, no process left", unit["InactiveEnterTimestampMonotonic"]),
-        ("one-shot started", script["ExecMainStartTimestampMonotonic"]),
+        ("recovery process started", script["ExecMainStartTimestampMonotonic"]),
         ("decided", attempt["at"] + to_monotonic),
         *((f"step: {step['name']}", step["ended_at"] + to_monotonic) for step in steps),
-        ("intent closed, one-shot ended", script["ExecMainExitTimestampMonotonic"]),
+        ("intent closed, recovery process ended", script["ExecMainExitTimestampMonotonic"]),
         ("runner started", unit["ExecMainStartTimestampMonotonic"]),
         ("try spent", launch["started_at"] + to_monotonic),
         ("agent's first line (sockets, tmux, python)", started(ours, ready)),

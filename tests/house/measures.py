@@ -58,6 +58,13 @@ def mypy_errors(checkout: Path, cache: Path, *, is_strict: bool) -> list[str]:
     return sorted(line for line in done.stdout.splitlines() if ": error: " in line)
 
 
+def strict_packages(checkout: Path) -> list[str]:
+    """Return the packages that mypy checks as --strict does, also without it: by their folders."""
+    overrides = tomllib.loads((checkout / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    patterns = [pattern for part in overrides if part.get("disallow_untyped_defs") for pattern in part["module"]]
+    return [pattern.removesuffix(".*").replace(".", "/") for pattern in patterns]
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     with open(folder / "lock", "w") as lock:

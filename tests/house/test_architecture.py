@@ -17,7 +17,7 @@ PACKAGE = CHECKOUT / "watchdog" / "agentctl"
 OWNERS = {
     "psutil": {"host.procfs", "cli.status_verbs"}, "sdnotify": {"agent"},
     "tomllib": {"config.toml_file", "changes.checks"},
-    "tomli_w": {"config.toml_file"}, "click": {"cli"}, "git": {"generations.worktree"},
+    "tomli_w": {"config.toml_edit"}, "click": {"cli"}, "git": {"generations.worktree"},
     "sqlalchemy": {"watchdog.store"}, "aiohttp": {"watchdog"}, "prometheus_client": {"watchdog"},
 }  # fmt: skip
 RESCUE_PATH = ("runner.runner", "recovery.process", "runner.jobs")
@@ -115,7 +115,8 @@ def test_the_rescue_path_is_standard_library_and_light(part):
 @pytest.mark.parametrize("name", PURE)
 def test_decisions_are_pure(name):
     """What they are given is all they know: the time, files and settings come as arguments."""
-    assert next(others for found, _, others in ALL if found == name) <= {"__future__", "re"}
+    for_types = {"typing", "collections"}
+    assert next(others for found, _, others in ALL if found == name) <= {"__future__", "re", *for_types}
 
 
 def test_rows_are_made_in_one_place():

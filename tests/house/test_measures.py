@@ -24,6 +24,14 @@ def test_every_measure_has_a_limit() -> None:
     assert [*LIMITS, *measures.ONLY_TOLD] == list(measures.MEASURES)
 
 
+def test_packages_that_passed_mypy_strict_once_always_do() -> None:
+    strict = measures.strict_packages(measures.CHECKOUT)
+    assert set(strict) >= {"agentctl/core", "agentctl/config", "agentctl/ledger", "agentctl/recovery"}
+    errors = measures.mypy_errors(measures.CHECKOUT, measures.cache_folder(), is_strict=True)
+    wrong = [error for error in errors for package in strict if f"{package}/" in error.partition(":")[0]]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package that has only a docstring yet."""

@@ -72,6 +72,6 @@ def test_a_row_has_the_columns_of_the_schema_and_no_other(tmp_path):
         writers.begin_launch(ledger, "L", 1, at=2.0, boot_id="b")
         assert ledger.last_launch() == rows.row("launches", id="L", generation=1, started_at=2.0, boot_id="b")
         for table, columns in rows.COLUMNS.items():
-            assert [info["name"] for info in ledger.all(f"PRAGMA table_info({table})")] == list(columns)
+            assert [info["name"] for info in rows.select(ledger, f"PRAGMA table_info({table})")] == list(columns)
     with pytest.raises(TypeError, match="launches has no nonsense"):
         rows.row("launches", nonsense=1)

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentctl.changes import adopt
-from agentctl.config import context as contexts
 from agentctl.core.errors import EXIT_REFUSED, in_words
 from agentctl.core.paths import SYSTEM, USER, AgentPaths
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host import procfs
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -60,7 +60,7 @@ class BrokenWorld:
         self.subject.make()
         self.paths = AgentPaths(self.name, self.scope, dict(os.environ), os.getuid())
         self._adopt()
-        self.context = contexts.Context.open(self.name)
+        self.context = AgentContext.open(self.name)
         self.subject.add_later()
         self.kept = {}
         self._keep("unlaunched")
@@ -157,7 +157,7 @@ class BrokenWorld:
         return (self.folder / "log").read_text(errors="replace")
 
     def _launch_and_fail(self) -> int:
-        opened = contexts.Context.open(self.name)
+        opened = AgentContext.open(self.name)
         with Ledger(self.paths.ledger_path) as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
@@ -179,16 +179,16 @@ class BrokenWorld:
         return status or self.run(self._save_work)
 
     def _save_work(self) -> int:
-        opened = contexts.Context.open(self.name)
+        opened = AgentContext.open(self.name)
         with Ledger(self.paths.ledger_path) as ledger:
-            return jobs.save_work(opened, ledger, ledger.open_incident()["id"])
+            return jobs.save_work(opened, ledger, ledger.open_incident().id)
 
     # -- what is there --------------------------------------------------------------------------------------
 
     @property
     def incident(self) -> str:
         with Ledger(self.paths.ledger_path) as ledger:
-            return ledger.open_incident()["id"]
+            return ledger.open_incident().id
 
     @property
     def quarantine(self) -> Path:

@@ -1,4 +1,4 @@
-"""A world at one moment, brought back there again and again, and what DESIGN says must hold in it at every instant.
+"""A world at one moment, brought back there again and again, and what must hold in it at every instant.
 
 Everything is asked from outside: file by file, git's own fsck, a copy of the ledger read by SQLite. What a killed run
 had acknowledged is replayed: its SQL statements, as far as they had been carried out, must give the ledger on disk.
@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import LaunchRefused
-from agentctl.ledger import incidents
+from agentctl.generations.agent_context import AgentContext
+from agentctl.ledger import incidents, models
 from agentctl.ledger.database import Ledger
 from agentctl.ledger.models import Launch
 from agentctl.recovery import process
 from agentctl.runner import launch
 from agentctl.state.snapshots import snapshot
 from integration.world import World, git, write
-from kit import deadline, launches
+from kit import deadline, launches, rows
 from kit.acknowledged import Replay
 from kit.line_killer import Run, fast_folder
 from kit.manifest import describe, manifest, missing
@@ -99,7 +99,7 @@ class CrashWorld:
 
     def _check(self, run: Run, is_over: bool) -> None:
         rows = self.replay.check(run.sql)
-        self.check_vault(rows["generations"])
+        self.check_vault([models.Generation.of(row) for row in rows["generations"]])
         self.check_nothing_missing()
         self.check_snapshots()
         self.check_standby(rows["generations"])
@@ -121,13 +121,13 @@ class CrashWorld:
 
     # -- files ------------------------------------------------------------------------------------------------
 
-    def check_vault(self, generations: list[dict]) -> None:
+    def check_vault(self, generations: list[models.Generation]) -> None:
         """I2: every generation the ledger names is whole in the vault, which borrows no object."""
         refs = refs_of(self.vault, "refs/agentctl")
         for generation in generations:
-            names = [f"g/{generation['number']}"] + [f"good/{generation['number']}"] * (generation["status"] == "good")
-            assert all(refs.get(name) == generation["vault_commit"] for name in names), f"I2: {names} of {refs}"
-        seen = (*sorted(manifest(self.vault).items()), *(g["vault_commit"] for g in generations))
+            names = [f"g/{generation.number}"] + [f"good/{generation.number}"] * (generation.status == "good")
+            assert all(refs.get(name) == generation.vault_commit for name in names), f"I2: {names} of {refs}"
+        seen = (*sorted(manifest(self.vault).items()), *(g.vault_commit for g in generations))
         if seen not in self._sound:  # to the byte the same is as sound as it was
             ask(
                 "git",
@@ -137,7 +137,7 @@ class CrashWorld:
                 "--strict",
                 "--no-dangling",
                 "--no-progress",
-                *(g["vault_commit"] for g in generations),
+                *(g.vault_commit for g in generations),
             )
             self._sound.add(seen)
         assert not os.path.exists(f"{self.vault}/objects/info/alternates"), "I2"
@@ -243,7 +243,7 @@ class CrashWorld:
     def begin(self) -> Launch:
         """Launch on paper, as the runner does before anything starts."""
         with Ledger(self.paths.ledger_path) as ledger:
-            return launch.begin(Context.open(self.name), ledger)
+            return launch.begin(AgentContext.open(self.name), ledger)
 
     def fail(self) -> None:
         """A launch that fails at once."""
@@ -256,7 +256,7 @@ class CrashWorld:
         begun = self.begin()
         with Ledger(self.paths.ledger_path) as ledger:
             incidents.recover(ledger, begun, launches.see_well(ledger, begun.id))
-            ended = ledger.all("SELECT kind FROM events WHERE kind='recovered'")
+            ended = rows.select(ledger, "SELECT kind FROM events WHERE kind='recovered'")
             assert len(ended) == 1 and ledger.open_incident() is None, "I5"
 
 

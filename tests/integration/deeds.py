@@ -10,8 +10,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from agentctl.config import context as contexts
 from agentctl.core.errors import EXIT_REFUSED
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch
 from agentctl.state import agent_state
@@ -28,8 +28,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from agentctl.runner import launch; from agentctl.state import agent_state as state
 from agentctl.core.errors import in_words
-from agentctl.config.context import Context
-context = Context.open(sys.argv[2], lenient=True)
+from agentctl.generations.agent_context import AgentContext
+context = AgentContext.open(sys.argv[2], lenient=True)
 try:
     with context.ledger() as ledger:
         %s
@@ -113,7 +113,7 @@ class Deed:
     def fail(self) -> None:
         """Have the last generation's launch end badly."""
         with Ledger(self.world.paths.ledger_path) as ledger:
-            begun = launch.begin(contexts.Context.open(self.world.name), ledger)
+            begun = launch.begin(AgentContext.open(self.world.name), ledger)
             launches.fail(ledger, begun.id)
 
 
@@ -185,7 +185,7 @@ class Bless(Deed):
     def prepare(self) -> None:
         self.world.mode("better", "a change")
         with Ledger(self.world.paths.ledger_path) as ledger:
-            begun = launch.begin(contexts.Context.open(self.world.name), ledger)
+            begun = launch.begin(AgentContext.open(self.world.name), ledger)
         self.argv = [ENTRY, "job", self.world.name, "bless", "2", begun.id]
 
     def check_after(self) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import incidents
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -42,8 +42,8 @@ class Past:
             self.fail(number)
 
     @property
-    def context(self) -> Context:
-        return Context.open(self.world.name)
+    def context(self) -> AgentContext:
+        return AgentContext.open(self.world.name)
 
     def fail(self, number: int) -> str:
         """Launch a bad candidate, let it fail, roll back, relaunch; return the incident's id."""
@@ -121,8 +121,8 @@ class Past:
         context = self.context
         with self.world.ledger() as ledger:
             rows = ledger.generations()
-            must = [g["vault_commit"] for g in rows if g["vault_commit"]]
-            assert ledger.last_known_good()["vault_commit"] in must
+            must = [g.vault_commit for g in rows if g.vault_commit]
+            assert ledger.last_known_good().vault_commit in must
         assert context.vault.check(must) == ""
         for commit in must:
             assert context.vault.git.run("rev-list", "--objects", "--quiet", commit).status == 0
@@ -134,7 +134,7 @@ class Past:
         for id in ids:
             assert snapshot.verify(context.paths.snapshots_dir, id) == []
         with self.world.ledger() as ledger:
-            assert all(g["snapshot"] in ids for g in ledger.generations() if g["snapshot"] and g["vault_commit"])
+            assert all(g.snapshot in ids for g in ledger.generations() if g.snapshot and g.vault_commit)
 
     def check_trees(self) -> None:
         """I3: each tree of before is, whole, in quarantine and live or in an archive (but for what can be rebuilt)."""

@@ -21,16 +21,16 @@ from agentctl.core.paths import SYSTEM, USER, AgentPaths
 from agentctl.host import procfs
 from agentctl.ledger.database import Ledger, LedgerDamaged
 from agentctl.recovery import requests
-from kit import deadline, story
+from kit import deadline, rows, story
 
 HERE = Path(__file__).resolve()
 SOURCE = str(Path(adopt.__file__).resolve().parents[2])
 AGENT = HERE.with_name("breakable_agent.py").read_text()
 SUPERVISE = """
 import sys
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.runtime.foreground import Supervisor
-sys.exit(Supervisor(Context.open(sys.argv[1]), sys.argv[1], print).run())
+sys.exit(Supervisor(AgentContext.open(sys.argv[1]), sys.argv[1], print).run())
 """
 ROLLBACK = """
 import os, sys
@@ -223,7 +223,7 @@ class World:
     def all(self, sql: str, *values: object) -> list[dict]:
         try:
             with self.ledger() as ledger:
-                return ledger.all(sql, *values)
+                return rows.select(ledger, sql, *values)
         except LedgerDamaged:
             return []
 

@@ -1,4 +1,4 @@
-"""Rows of the ledger as dictionaries, for what is given rows and reads no ledger: filled from the schema.
+"""Rows of the ledger as models, for what is given rows and reads no ledger: filled from the schema.
 
 A column that is not in the schema is an error, so no test speaks of a row that the ledger could not hold.
 """
@@ -9,8 +9,9 @@ import ast
 import json
 import sqlite3
 
-from agentctl.ledger import change_records
-from agentctl.ledger.database import MIGRATIONS, SCHEMA
+from agentctl.core.record import Record
+from agentctl.ledger import models
+from agentctl.ledger.database import CHANGE_RECORDS, MIGRATIONS, SCHEMA, Ledger
 
 EMPTY = {"TEXT": "", "INTEGER": 0, "REAL": 0.0}
 
@@ -36,15 +37,31 @@ def _default(kind: str, is_needed: int, default: str | None, is_key: int) -> obj
 COLUMNS = _read_schema()
 
 
-def row(table: str, **known: object) -> dict:
+MODELS: dict[str, type[Record]] = {
+    "generations": models.Generation,
+    "launches": models.Launch,
+    "incidents": models.Incident,
+    "attempts": models.Attempt,
+    "steps": models.StepRecord,
+    "requests": models.Request,
+    "changes": models.ChangeRecord,
+}
+
+
+def row(table: str, **known: object) -> Record:
     """Make a row as the ledger would give it back; raise TypeError for a column that it does not have."""
     unknown = known.keys() - COLUMNS[table].keys()
     if unknown:
         raise TypeError(f"{table} has no {', '.join(sorted(unknown))}")
-    return {**COLUMNS[table], **known}
+    decoded = {name: json.loads(COLUMNS[table][name]) for name in CHANGE_RECORDS} if table == "changes" else {}
+    return MODELS[table](**{**COLUMNS[table], **decoded, **known})
 
 
-def change_row(**known: object) -> dict:
-    """Make a row of a change with its records as dictionaries, as `change_records.load` gives it."""
-    texts = {name: json.dumps(value) if name in change_records.COLUMNS else value for name, value in known.items()}
-    return change_records.load(row("changes", **texts))
+def select(ledger: Ledger, sql: str, *values: object) -> list[dict]:
+    """Return what a query of ours finds in an open ledger: what the product has no question for."""
+    return ledger.db.execute(sql, values).fetchall()
+
+
+def change_row(**known: object) -> models.ChangeRecord:
+    """Make a row of a change."""
+    return row("changes", **known)

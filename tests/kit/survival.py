@@ -17,7 +17,8 @@ INTRODUCTION = """# What was tried, and survived
 
 Written by the test run itself (`packaging/test` and `packaging/test nightly N/M`, with AGENTCTL_SURVIVAL_DOC=1).
 A point is one place at which one fault was injected into the real program; it counts as survived
-when everything DESIGN calls an invariant held at the fault and again after the recovery, and nothing was lost.
+when everything that has to be true at every instant was true at the fault and again after the recovery, and nothing
+was lost.
 """
 MODES = {"gate": "every gate", "nights": "the nights"}
 records: list[dict] = []

@@ -9,9 +9,9 @@ import os
 import time
 
 from agentctl.agent import Agent
-from agentctl.config.context import Context
 from agentctl.core.errors import AgentctlError, LaunchRefused
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import incidents, models, writers
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import process, requests
@@ -19,7 +19,7 @@ from agentctl.runner import jobs, launch
 from agentctl.state import agent_state, history, task
 from agentctl.state.snapshots import snapshot
 from integration.world import World, git, write
-from kit import launches
+from kit import launches, rows
 from kit.manifest import manifest, missing
 
 SETTINGS = {"probation": {"tries": 1}, "environment": {"paths": [".venv"]}}
@@ -59,13 +59,13 @@ class Story:
 
     # -- what the machine does ------------------------------------------------------------------------------
 
-    def context(self) -> Context:
-        return Context.open(self.world.name, lenient=True)
+    def context(self) -> AgentContext:
+        return AgentContext.open(self.world.name, lenient=True)
 
     def ledger(self) -> Ledger:
         return Ledger(self.world.paths.ledger_path)
 
-    def come_up(self) -> models.Launch:
+    def come_up(self) -> models.CurrentLaunch:
         """Launch as the unit would: the runner's beginning, the one-shot where that refuses."""
         os.makedirs(self.world.paths.runtime_dir, exist_ok=True)
         for _ in range(BEFORE_FIRST_BEAT):
@@ -97,7 +97,7 @@ class Story:
         """Leave nothing that is asked for: what comes next is a launch."""
         with self.ledger() as ledger:
             while (request := ledger.next_request()) is not None:
-                writers.answer_request(ledger, request["number"], "nothing-to-do")
+                writers.answer_request(ledger, request.number, "nothing-to-do")
 
     # -- what is always true --------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Story:
         context = self.context()
         with self.ledger() as ledger:
             assert ledger.check() == ""
-            commits = [g["vault_commit"] for g in ledger.generations()]
+            commits = [g.vault_commit for g in ledger.generations()]
             assert ledger.last_known_good() is not None
             self.check_standby(context, ledger)
         assert context.vault.check(commits) == ""
@@ -116,17 +116,17 @@ class Story:
         for number in snapshot.list_ids(root):
             assert snapshot.verify(root, number) == [], number
 
-    def check_standby(self, context: Context, ledger: Ledger) -> None:
+    def check_standby(self, context: AgentContext, ledger: Ledger) -> None:
         note = context.slots.standby_note()
         if not note:
             return
         generation = ledger.generation(note["generation"])
         whole = f"{self.world.folder}/whole-{time.monotonic_ns()}"
         os.mkdir(whole)
-        context.vault.lay_out(generation["vault_commit"], whole)
+        context.vault.lay_out(generation.vault_commit, whole)
         found = manifest(context.slots.standby)
         assert missing(manifest(whole), found) == {}
-        if generation["number"] == 1 and ".venv" in note["environment"]:
+        if generation.number == 1 and ".venv" in note["environment"]:
             assert found[".venv/version"][2] == 3
 
     def check_told_launches(self, told: list) -> None:
@@ -163,7 +163,7 @@ class Rollback(Story):
         for value in recovered:
             assert self.world.one("SELECT outcome FROM incidents WHERE id=?", value)["outcome"] == "recovered"
         begun = self.come_up()
-        assert begun.generation["number"] == 1
+        assert begun.generation.number == 1
         self.check_is_rolled_back()
         self.beat(begun)
         (row,) = self.world.incidents()
@@ -235,7 +235,7 @@ class RollbackThatBuilds(Rollback):
         super().prepare()
         os.rename(self.world.context.slots.folder + "/standby.json", self.world.folder / "no-standby")
 
-    def check_standby(self, context: Context, ledger: Ledger) -> None:
+    def check_standby(self, context: AgentContext, ledger: Ledger) -> None:
         pass
 
     def check_is_rolled_back(self) -> None:
@@ -303,7 +303,7 @@ class Launch(Story):
         live = manifest(self.world.code, without=(".git",))
         assert missing(self.before, live) == {}
         begun = self.come_up()
-        assert begun.generation["number"] == (1 if spent else 2)
+        assert begun.generation.number == (1 if spent else 2)
         numbers = [g["number"] for g in self.world.all("SELECT number FROM generations ORDER BY number")]
         assert numbers == [1, 2], numbers
         if not spent:
@@ -337,7 +337,7 @@ class Bless(Story):
         write(world.code, {f"more/{n}.py": f"# {n}\n" * 200 for n in range(20)})
         world.give()
         begun = self.come_up()
-        assert begun.generation["number"] == 2
+        assert begun.generation.number == 2
 
     def act(self, tell) -> None:
         with self.ledger() as ledger:
@@ -354,7 +354,7 @@ class Bless(Story):
         if ["standby", 2] in told:
             assert self.context().slots.standby_note()["generation"] == 2
         begun = self.come_up()
-        assert begun.generation["number"] == 2
+        assert begun.generation.number == 2
         self.act(lambda value: None)
         assert self.context().slots.standby_note()["generation"] == 2
         self.check_always()
@@ -457,7 +457,7 @@ class Adopt(Story):
         except AgentctlError as error:
             assert "there is an agent called" in error.message, error.message
         self.check_always()
-        assert self.come_up().generation["number"] == 1
+        assert self.come_up().generation.number == 1
         with self.ledger() as ledger:
             jobs.standby(self.context(), ledger, "1")
         self.check_always()
@@ -482,7 +482,7 @@ class Rebuild(Story):
     def check(self, told: list) -> None:
         with rebuild_ledger.open_or_rebuild(self.context(), print) as ledger:
             assert [(g["number"], g["status"]) for g in ledger.generations()] == [(1, "good"), (2, "good")]
-            numbers = [row["number"] for row in ledger.all("SELECT number FROM requests")]
+            numbers = [row["number"] for row in rows.select(ledger, "SELECT number FROM requests")]
         self.answer_requests()
         assert all(value in numbers for what, value in told if what == "event")
         folder = os.path.dirname(self.world.paths.ledger_path)
@@ -492,7 +492,7 @@ class Rebuild(Story):
         with open(f"{folder}/{broken[0]}", "rb") as file:
             assert file.read(4) == b"torn"
         self.check_always()
-        assert self.come_up().generation["number"] == 2
+        assert self.come_up().generation.number == 2
 
 
 STORIES = (Rollback, FailedLaunch, RollbackForAnotherUser, RollbackThatBuilds, Undo, Launch, LaunchForAnotherUser,

@@ -32,7 +32,7 @@ def test_a_broken_routine_is_rescued_once_and_not_for_ever(world):
     assert world.git("status", "--porcelain") == ""
     assert world.git("branch", "--list", "rescue/*")
     assert world.git("cat-file", "-t", bad) == "commit"
-    assert "rollback routine failed" in world.journal(unit=f"{world.name}-rescue.service")
+    assert "recovery process failed" in world.journal(unit=f"{world.name}-rescue.service")
     world.commit("crash-at-import", version="3")
     world.systemctl("restart", world.name, check=False)
     world.wait_until(

@@ -2,7 +2,7 @@
 
 `inside` and `health` are those of an agent's container. No click.
 
-`-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the rescue path.
+`-I -S` keeps everything an agent could plant (PYTHONPATH, user site, .pth files) out of the recovery path.
 """
 
 from __future__ import annotations

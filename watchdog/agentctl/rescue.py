@@ -47,7 +47,7 @@ def main(name: str) -> int:
     try:
         return step_in(settings, data, name, status)
     except OSError as error:
-        alert(settings, name, f"in need of a human: the rollback routine failed, and so did the rescue: {error}")
+        alert(settings, name, f"in need of a human: the recovery process failed, and so did the rescue: {error}")
         return 1
     finally:
         signal.alarm(0)
@@ -55,22 +55,22 @@ def main(name: str) -> int:
 
 def step_in(settings: dict, data: str, name: str, status: str) -> int:
     """Put a good tree in place and start the agent, unless that would be a loop; return the unit's exit status."""
-    say(f"the rollback routine of '{name}' failed (status {status or '?'}); stepping in")
+    say(f"the recovery process of '{name}' failed (status {status or '?'}); stepping in")
     if not (code := find(settings, "agent.code")):
-        alert(settings, name, "in need of a human: the rollback routine failed and the settings cannot be read")
+        alert(settings, name, "in need of a human: the recovery process failed and the settings cannot be read")
         return 1
     if was_cut_off() and not was_here_lately(data, "retried-at"):
         # It was killed, not broken, and is made to go on from wherever it was: that loses less than we would.
         return retry(data, name)
     if was_here_lately(data):
-        alert(settings, name, "in need of a human: the rollback routine fails again and again")
+        alert(settings, name, "in need of a human: the recovery process fails again and again")
         return 1
     give_ballast(data, code.rstrip("/"))
     if (lock := take_lock(f"{data}/agent.lock")) < 0:
-        alert(settings, name, "in need of a human: the rollback routine failed, and something of the agent still runs")
+        alert(settings, name, "in need of a human: the recovery process failed, and something of the agent still runs")
         return 1
     if find(settings, "agent.runtime") == "compose" and (left := end_containers(settings, name)):
-        alert(settings, name, f"in need of a human: the rollback routine failed, and its container may run: {left}")
+        alert(settings, name, f"in need of a human: the recovery process failed, and its container may run: {left}")
         return 1
     if not put_good_tree(data, code.rstrip("/"), find(settings, "agent.slots") or "beside"):
         alert(settings, name, "in need of a human: no good tree could be put in place")
@@ -79,7 +79,7 @@ def step_in(settings: dict, data: str, name: str, status: str) -> int:
     for mark in ("rescued", "rescued-at"):  # the first is for the runner, which takes it away
         with open(f"{data}/{mark}", "w", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
-    alert(settings, name, "running on a rescued tree: the rollback routine failed; look at 'agentctl logs'")
+    alert(settings, name, "running on a rescued tree: the recovery process failed; look at 'agentctl logs'")
     if os.environ.get("AGENTCTL_RUNTIME") == "direct":
         return 0  # the supervisor starts the agent
     scope = ["--user"] if os.geteuid() != 0 else []
@@ -88,11 +88,11 @@ def step_in(settings: dict, data: str, name: str, status: str) -> int:
 
 
 def wait_for_storage(settings: dict, data: str, name: str) -> int:
-    """Tell, wait until the disk takes writes again, then have the rollback routine go on where it was."""
+    """Tell, wait until the disk takes writes again, then have the recovery process go on where it was."""
     homes = (data, find(settings, "agent.code"), find(settings, "state.dir"))
     if not wait(name, homes, lambda what: alert(settings, name, what)):
         return 0
-    say("the disk takes writes again; the rollback routine goes on")
+    say("the disk takes writes again; the recovery process goes on")
     return 0 if os.environ.get("AGENTCTL_RUNTIME") == "direct" else start_rollback(name)
 
 
@@ -125,12 +125,12 @@ def end_containers(settings: dict, name: str) -> str:
 
 
 def was_cut_off() -> bool:
-    """Tell whether the rollback routine was killed rather than failed."""
+    """Tell whether the recovery process was killed rather than failed."""
     return os.environ.get("MONITOR_SERVICE_RESULT", "") in ("signal", "timeout", "oom-kill", "core-dump", "watchdog")
 
 
 def retry(data: str, name: str) -> int:
-    """Start the rollback routine once more."""
+    """Start the recovery process once more."""
     with open(f"{data}/retried-at", "w", encoding="utf-8") as file:
         file.write(f"{time.time()}\n")
     say("it was cut off; starting it again")
@@ -138,7 +138,7 @@ def retry(data: str, name: str) -> int:
 
 
 def start_rollback(name: str) -> int:
-    """Start the rollback routine, which starts the agent."""
+    """Start the recovery process, which starts the agent."""
     scope = ["--user"] if os.geteuid() != 0 else []
     return subprocess.run(
         ["systemctl", *scope, "start", "--no-block", f"{name}-rollback.service"], check=False
@@ -394,7 +394,7 @@ def free(folder: str) -> int:
 
 
 def is_up(name: str) -> bool:
-    """Tell whether somebody has started the agent, or the rollback routine, meanwhile."""
+    """Tell whether somebody has started the agent, or the recovery process, meanwhile."""
     if os.environ.get("AGENTCTL_RUNTIME") == "direct":
         return False
     scope = ["--user"] if os.geteuid() != 0 else []

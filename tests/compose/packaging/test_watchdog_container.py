@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from compose.compose_world import OWNER, ComposeWorld, assert_back
 from compose.images import AGENT, DOCKER, WATCHDOG
 
@@ -37,7 +37,7 @@ class ContainedWorld(ComposeWorld):
         calls = [["init", *init], *(["config", "set", *pair] for pair in self.wanted())]
         script = " && ".join(shlex.join(["agentctl", "--name", self.name, *words]) for words in calls)
         self.compose("run", "--rm", "-T", "--entrypoint", "sh", "watchdog", "-ec", script)
-        self.context = Context.open(self.name)
+        self.context = AgentContext.open(self.name)
         return self
 
     def wanted(self) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ import pytest
 from agentctl.changes import adopt
 from agentctl.core.errors import AgentctlError
 from agentctl.core.paths import USER, AgentPaths
-from agentctl.runner import jobs
+from agentctl.generations import lifecycle
+from agentctl.generations.vault import Vault
 from integration.world import git, make_repository, write
 from kit.manifest import manifest
 
@@ -190,16 +191,15 @@ def test_two_agents_on_one_repository(yard):
         assert manifest(yard.folder) == before
 
 
-@pytest.mark.parametrize("part", ["standby", "take_snapshot", "add_generation", "keep_branches"])
+@pytest.mark.parametrize("part", ["prepare_standby", "take_snapshot", "add_generation", "keep_branches"])
 def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     owner = {
-        "standby": jobs,
         "take_snapshot": adopt.agent_state,
-        "keep_branches": adopt.Context.open.__globals__["Vault"],
-    }.get(part, adopt.launch)
+        "keep_branches": Vault,
+    }.get(part, lifecycle)
     monkeypatch.setattr(owner, part, fail)
     before = manifest(yard.folder)
     with pytest.raises(OSError, match="No space"):
@@ -213,7 +213,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(yard, monkeypatch, part):
 
 def test_state_that_was_there_survives_a_failure(yard, monkeypatch):
     write(yard.folder, {"state/history.jsonl": "{}\n"})
-    monkeypatch.setattr(jobs, "standby", lambda *_: 1 / 0)
+    monkeypatch.setattr(lifecycle, "prepare_standby", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         yard.adopt(state_dir=str(yard.folder / "state"))
     assert (yard.folder / "state/history.jsonl").read_text() == "{}\n"
@@ -230,9 +230,9 @@ def test_an_adoption_touches_no_file_of_the_repository(tmp_path, monkeypatch, br
     assert context.config.agent.branch == branch
     with context.ledger() as ledger:
         (row,) = ledger.generations()
-        assert (row["number"], row["status"], row["branch"]) == (1, "good", branch)
-        assert row["commit_id"] == git(yard.code, "rev-parse", "HEAD") and row["snapshot"]
-    assert context.vault.check([row["vault_commit"]]) == ""
+        assert (row.number, row.status, row.branch) == (1, "good", branch)
+        assert row.commit_id == git(yard.code, "rev-parse", "HEAD") and row.snapshot
+    assert context.vault.check([row.vault_commit]) == ""
     assert context.slots.standby_note()["generation"] == 1
     standby = manifest(context.slots.standby)
     assert {

@@ -70,7 +70,7 @@ def test_a_deadline_that_passed_while_the_machine_was_down_counts_at_the_launch(
     world = promoted_and_stopped(make)
     with world.ledger() as ledger:
         writers.set_deadline(ledger, 2, time.time() - 1)
-        launches.cut_off(ledger, ledger.last_launch()["id"])
+        launches.cut_off(ledger, ledger.last_launch().id)
     world.start()
     incident = world.until_outcome("recovered")
     assert incident["trigger"] == "not-confirmed" and world.status_of(2) == "condemned"
@@ -81,7 +81,7 @@ def test_a_clock_that_was_set_back_does_not_lift_the_deadline(make):
     """Seen from a clock that is ten years behind, the deadline is ten years away."""
     world = promoted_and_stopped(make)
     with world.ledger() as ledger:
-        wish = json.loads(ledger.change("feature/x")["promotion"])
+        wish = ledger.change("feature/x").promotion
         # By hand: what is asked for is not changed any more once it is in place.
         ledger.update("changes", {"name": "feature/x"}, promotion=json.dumps({**wish, "confirm_seconds": 2}))
         writers.set_deadline(ledger, 2, time.time() + 10 * 365 * 86400)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from agentctl.changes import adopt
-from agentctl.config import context as contexts
 from agentctl.core.errors import EXIT_NO_STORAGE, AgentctlError, LaunchRefused
+from agentctl.generations.agent_context import AgentContext
 from agentctl.recovery import requests
 from agentctl.runner import launch
 from integration.world import SOURCE, World, git, write
@@ -99,7 +99,7 @@ class Odd(World):
                 "deep.cache/more/y": "ignored\n",
             },
         )
-        opened = contexts.Context.open(self.name)
+        opened = AgentContext.open(self.name)
         with self.ledger() as ledger:
             begun = launch.begin(opened, ledger)
             launches.fail(ledger, begun.id)
@@ -135,7 +135,7 @@ class Odd(World):
     def check_refused(self) -> None:
         """I6: nothing is launched while the agent's path is no version."""
         with self.ledger() as ledger, pytest.raises(LaunchRefused):
-            launch.begin(contexts.Context.open(self.name), ledger)
+            launch.begin(AgentContext.open(self.name), ledger)
 
     def end(self) -> None:
         super().end()
@@ -165,9 +165,9 @@ def test_a_whole_rollback_and_its_undo(odd):
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
     with odd.ledger() as ledger:
-        opened = contexts.Context.open(odd.name)
+        opened = AgentContext.open(odd.name)
         begun = launch.begin(opened, ledger)
-        assert begun.generation["number"] == 1
+        assert begun.generation.number == 1
         launches.see_well(ledger, begun.id)
         launches.stop(ledger, begun.id)
         requests.submit(ledger, "undo", "")
@@ -202,7 +202,7 @@ def test_a_cut_in_each_phase_is_gone_on_with(odd, phase):
         odd.check_refused()
     assert odd.rollback_once() == 0, odd.log
     odd.check_rolled_back()
-    survived("SIGKILL at a line", f"the one-shot while it moves entries ({odd.kind})", 2)
+    survived("SIGKILL at a line", f"the recovery process while it moves entries ({odd.kind})", 2)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -258,7 +258,7 @@ def test_nothing_is_launched_or_moved_while_nothing_is_mounted(odd):
     odd.fail()
     mounts.release(odd.code)
     with odd.ledger() as ledger, pytest.raises(AgentctlError, match="nothing is mounted"):
-        launch.begin(contexts.Context.open(odd.name), ledger)
+        launch.begin(AgentContext.open(odd.name), ledger)
     assert odd.rollback_once() == 1
     done = odd.run(RESCUE, odd.name)
     assert done.returncode == 1 and "nothing is mounted" in done.stdout

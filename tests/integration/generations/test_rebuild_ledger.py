@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from agentctl.core.errors import AgentctlError
-from agentctl.generations import rebuild_ledger
+from agentctl.generations import lifecycle, rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
-from agentctl.runner import jobs, launch
 from integration.world import SOURCE, World, write
 from kit import deadline, effort
 from kit.line_killer import killed_at
@@ -38,9 +37,9 @@ def world(monkeypatch):
     with world.ledger() as ledger:
         for number in (2, 3, 4):
             write(world.code, {"agent.py": f"print({number})\n"})
-            assert launch.identify(context, ledger)["number"] == number
-        jobs.make_good(context, ledger, 2, "passed its trial")
-        of = {row["number"]: row["vault_commit"] for row in ledger.generations()}
+            assert lifecycle.identify(context, ledger).number == number
+        lifecycle.make_good(context, ledger, 2, "passed its trial")
+        of = {row.number: row.vault_commit for row in ledger.generations()}
         vault.update({"refs/agentctl/condemned/3": of[3], "refs/agentctl/golden": of[1]})
         writers.condemn(ledger, 3, at=time.time(), reason="it hung")
         writers.set_golden(ledger, 1)
@@ -51,15 +50,15 @@ def world(monkeypatch):
 def facts(ledger: Ledger) -> list[tuple]:
     return [
         (
-            g["number"],
-            g["status"],
-            g["is_golden"],
-            g["vault_commit"],
-            g["commit_id"],
-            g["tree"],
-            g["branch"],
-            g["source"],
-            round(g["created_at"], 3),
+            g.number,
+            g.status,
+            g.is_golden,
+            g.vault_commit,
+            g.commit_id,
+            g.tree,
+            g.branch,
+            g.source,
+            round(g.created_at, 3),
         )
         for g in ledger.generations()
     ]
@@ -101,9 +100,9 @@ def test_what_the_vault_knows_comes_back(world, damage):
     with rebuild_ledger.open_or_rebuild(world.context, said.append) as ledger:
         assert facts(ledger) == before
         assert ledger.check() == "" and ledger.meta("rebuilt_at")
-        assert ledger.last_known_good()["number"] == 2
-        assert all(row["snapshot"] for row in ledger.generations() if row["status"] == "good")
-        assert all(row["tries_left"] > 0 for row in ledger.generations() if row["status"] == "candidate")
+        assert ledger.last_known_good().number == 2
+        assert all(row.snapshot for row in ledger.generations() if row.status == "good")
+        assert all(row.tries_left > 0 for row in ledger.generations() if row.status == "candidate")
     assert len(said) == 1 and "damaged" in said[0]
     kept = [p for p in Path(path).parent.glob("ledger.db.broken-*") if not p.name.endswith(("-wal", "-shm"))]
     assert [p.read_bytes() for p in kept] == ([] if harmed is None else [harmed])
@@ -141,7 +140,7 @@ def test_a_torn_log_costs_no_line_that_was_in_the_file(world, keep):
     with open(f"{path}-wal", "r+b") as file:
         file.truncate(keep)
     with rebuild_ledger.open_or_rebuild(world.context, pytest.fail) as ledger:
-        assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
+        assert [row.number for row in ledger.generations()] == [1, 2, 3, 4]
         ledger.set_meta("goes", "on")
 
 
@@ -175,7 +174,7 @@ def test_the_log_of_a_lost_ledger_does_not_get_into_the_new_one(world):
     wal = Path(f"{path}-wal").read_bytes()
     with rebuild_ledger.open_or_rebuild(world.context, lambda _: None) as ledger:
         assert ledger.check() == "" and ledger.meta("late") is None
-        assert [row["number"] for row in ledger.generations()] == [1, 2, 3, 4]
+        assert [row.number for row in ledger.generations()] == [1, 2, 3, 4]
     kept = next(Path(path).parent.glob("ledger.db.broken-*-wal"))
     assert kept.read_bytes() == wal
 

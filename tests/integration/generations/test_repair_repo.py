@@ -34,7 +34,7 @@ def roll_back(world: World) -> dict:
         writers.add_no_launch(
             ledger,
             launch.new_id(),
-            generation["number"],
+            generation.number,
             at=time.time(),
             boot_id=launch.boot_id(),
             end=models.REFUSED,

@@ -61,7 +61,7 @@ def test_a_launch_makes_its_scratch_repository_anew(world, leave):
 def captured(world, generation) -> dict:
     out = world.folder / "out"
     out.mkdir()
-    world.context.vault.lay_out(generation["vault_commit"], str(out))
+    world.context.vault.lay_out(generation.vault_commit, str(out))
     return manifest(out)
 
 
@@ -79,7 +79,7 @@ def test_after_a_boot_an_index_that_is_not_what_was_written_is_not_believed(worl
     index.write_bytes(data)
     with world.ledger() as ledger:
         begun = launch.begin(world.context, ledger)
-    assert begun.generation["number"] == 2
+    assert begun.generation.number == 2
     assert captured(world, begun.generation) == manifest(world.code, without=(".git",))
 
 

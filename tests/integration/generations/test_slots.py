@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl.core.errors import AgentctlError
-from agentctl.generations import slots
+from agentctl.generations import lifecycle, slots
 from agentctl.generations.slots import Slots, carry_over
-from agentctl.recovery import promotion
 from integration.vault_store import Store, contents
 from integration.world import git, write
 from kit.manifest import manifest
@@ -55,7 +54,7 @@ def test_prepare_is_exact_and_can_be_done_again(place):
 
 def test_a_candidate_and_the_good_one_are_made_at_once(place):
     """A person's promotion lays its tree out, in a process that no rollback ends or waits for."""
-    slot = promotion.candidate_slot(SimpleNamespace(slots=place.slots))
+    slot = lifecycle.candidate_slot(SimpleNamespace(slots=place.slots))
     candidate = place.keep()
 
     class Interrupted:

@@ -12,9 +12,9 @@ from zlib import crc32
 import pytest
 
 from agentctl import rescue
-from agentctl.config.context import Context
 from agentctl.core.errors import TooNew
 from agentctl.core.paths import USER, AgentPaths
+from agentctl.generations.agent_context import AgentContext
 from agentctl.generations.vault import Vault
 from agentctl.ledger import database
 from agentctl.recovery import process
@@ -43,7 +43,7 @@ class Taken(Changing):
         self.name, self.branch, self.owner = old_version.NAME, "main", ""
         self.code, self.state = self.folder / "code", self.folder / "state"
         self.paths = AgentPaths(self.name, USER, dict(os.environ), os.getuid())
-        self.context = Context.open(self.name)
+        self.context = AgentContext.open(self.name)
 
     def says(self, verb: str):
         """Return what this version says where the old one said `self.said[verb]`."""

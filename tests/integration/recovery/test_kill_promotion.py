@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
-from agentctl.generations import worktree
+from agentctl.changes import promote
+from agentctl.generations import lifecycle, worktree
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import change_records
 from agentctl.ledger.change_records import Author
 from agentctl.ledger.database import Ledger
-from agentctl.recovery import process, promotion
+from agentctl.recovery import process
 from integration.crash_world import CrashWorld, ask
 from integration.world import git, write
 from kit import launches
@@ -53,12 +54,12 @@ class Prepare(CrashWorld):
 
     @property
     def slot(self):
-        return promotion.candidate_slot(self.context)
+        return lifecycle.candidate_slot(self.context)
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
 
     def trees(self):
         slot = Path(self.slot.standby)
@@ -83,9 +84,9 @@ class Promote(Prepare):
 
     def stage(self):
         super().stage()
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
         self.target = manifest(self.slot.standby)
 
     def act(self):
@@ -113,7 +114,7 @@ class Promote(Prepare):
         (change,) = rows["changes"]
         assert change["status"] == "promoted" and rows["generations"][1]["confirm_by"] > time.time()
         begun = self.begin()
-        assert begun.generation["number"] == 2 and begun.snapshot
+        assert begun.generation.number == 2 and begun.snapshot
 
 
 class PromoteAfterMainMoved(Prepare):
@@ -121,9 +122,9 @@ class PromoteAfterMainMoved(Prepare):
 
     def stage(self):
         super().stage()
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with context.ledger() as ledger:
-            assert promotion.prepare(context, ledger, NAME) == ""
+            assert promote.prepare(context, ledger, NAME) == ""
         self.moved = self.world.commit({"other.txt": "meanwhile\n"})
 
     def act(self):

@@ -97,7 +97,7 @@ class Restart(CrashWorld):
         assert {(a["rung"], a["target"], a["is_open"]) for a in rows["attempts"]} <= {("restart", 2, 0)}
         if is_over:
             assert rows["attempts"] and "go on" in (self.world.state / "current_task.md").read_text()
-            assert self.begin().generation["number"] == 2
+            assert self.begin().generation.number == 2
 
 
 class Undo(CrashWorld):
@@ -114,7 +114,7 @@ class Undo(CrashWorld):
         one_shot(self.name)
         self.recovered()
         with Ledger(self.paths.ledger_path) as ledger:
-            launches.stop(ledger, ledger.last_launch()["id"])
+            launches.stop(ledger, ledger.last_launch().id)
             requests.submit(ledger, "undo")
 
     def act(self):
@@ -134,7 +134,7 @@ class Undo(CrashWorld):
             assert git(self.code, "rev-parse", "HEAD", "main").split() == [self.bad] * 2
             assert "dirty.py" in git(self.code, "status", "--porcelain")
             begun = self.begin()
-            assert begun.generation["number"] == 2
+            assert begun.generation.number == 2
 
 
 class SaveWork(CrashWorld):
@@ -149,7 +149,7 @@ class SaveWork(CrashWorld):
         one_shot(self.name)
         self.begin()
         with Ledger(self.paths.ledger_path) as ledger:
-            self.incident = ledger.open_incident()["id"]
+            self.incident = ledger.open_incident().id
         self.head = self.world.head()
 
     def act(self):

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
+from agentctl.changes import promote
 from agentctl.config.context import Lock
 from agentctl.core.paths import ENTRY_PATH
 from agentctl.ledger import incidents
-from agentctl.recovery import promotion
 from integration.changing import making
 from kit import deadline
 
@@ -27,8 +27,8 @@ def test_two_at_once_the_second_is_told_and_waits_for_nothing(make):
         world.make_ready(name, {f"{name[8:]}.txt": "new\n"})
         world.wish_for(name)
     with world.ledger() as ledger:
-        assert promotion.prepare(world.context, ledger, "feature/one") == ""
-        assert promotion.prepare(world.context, ledger, "feature/two") == "change 'feature/one' is being promoted"
+        assert promote.prepare(world.context, ledger, "feature/one") == ""
+        assert promote.prepare(world.context, ledger, "feature/two") == "change 'feature/one' is being promoted"
     assert world.change("feature/two")["state"] == "open"
     assert "change 'feature/one' is being promoted" in world.refuses("change", "promote", "feature/two")
     world.ctl("change", "promote", "feature/one")
@@ -43,7 +43,7 @@ def test_what_is_given_up_while_it_is_prepared_is_not_put_in_place(make):
 
     def prepare():
         with world.ledger() as ledger:
-            said.append(promotion.prepare(world.context, ledger, "feature/x"))
+            said.append(promote.prepare(world.context, ledger, "feature/x"))
 
     preparing = threading.Thread(target=prepare)
     with Lock(f"{world.paths.data_dir}/standby.lock", "a standby").take():
@@ -74,5 +74,5 @@ def test_what_fails_while_it_is_prepared_is_seen_to_first(make):
     world.wish_for()
     with world.ledger() as ledger:
         incident_id = incidents.open_for(ledger, None, trigger="crash", reason="it fell down")
-        assert promotion.prepare(world.context, ledger, "feature/x") == f"incident {incident_id} is not over"
+        assert promote.prepare(world.context, ledger, "feature/x") == f"incident {incident_id} is not over"
     assert world.change()["state"] == "open"

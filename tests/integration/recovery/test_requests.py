@@ -104,4 +104,4 @@ def test_several_triggers_at_once(world):
         assert beat(world).incident == newest["id"], told
         assert git(world.code, "show", f"rescue/{newest['id']}:dirty.py") == f"not committed {number}", told
         assert [i["outcome"] for i in world.incidents()] == ["recovered"] * number, told
-    survived("several triggers at once", "one-shots and requests as processes", ROUNDS)
+    survived("several triggers at once", "recoveries and requests as processes", ROUNDS)

@@ -15,9 +15,10 @@ import pytest
 from agentctl import rescue
 from agentctl.config.context import Lock
 from agentctl.core.identity import Identity
+from agentctl.generations import lifecycle
 from agentctl.ledger import models, writers
 from agentctl.recovery import requests
-from agentctl.runner import jobs, launch, launch_off_record, runner
+from agentctl.runner import launch_off_record, runner
 from agentctl.runner.launch_result import LaunchResult
 from agentctl.state.snapshots import snapshot
 from integration.world import SOURCE, World, git, write
@@ -193,9 +194,9 @@ def test_blessing_a_generation_that_does_not_run_keeps_its_snapshot(make):
     world.start()
     world.until_beating(2)
     with world.ledger() as ledger:
-        own = ledger.generation(1)["snapshot"]
-        jobs.make_good(world.context, ledger, 1, "blessed by hand")
-        assert ledger.generation(1)["snapshot"] == own
+        own = ledger.generation(1).snapshot
+        lifecycle.make_good(world.context, ledger, 1, "blessed by hand")
+        assert ledger.generation(1).snapshot == own
 
 
 def test_a_folder_that_is_no_snapshot_of_ours_stops_no_launch(make):
@@ -247,7 +248,7 @@ def test_a_stop_is_on_record_before_its_snapshot(make, monkeypatch):
             return LaunchResult(models.STOPPED, "stop", "stopped")
 
         def snapshot_at_stop(self):
-            seen.append(self.ledger.last_launch()["end"])
+            seen.append(self.ledger.last_launch().end)
 
     monkeypatch.setattr(runner, "LaunchLoop", Stopped)
     os.makedirs(world.paths.runtime_dir)
@@ -306,11 +307,11 @@ def test_the_rescue_takes_no_condemned_generation(make, monkeypatch):
     world.mode("crash")
     vault = world.context.vault
     with world.ledger() as ledger:
-        generation = launch.identify(world.context, ledger)
+        generation = lifecycle.identify(world.context, ledger)
         vault.update(
             {
-                "refs/agentctl/good/2": generation["vault_commit"],
-                "refs/agentctl/condemned/2": generation["vault_commit"],
+                "refs/agentctl/good/2": generation.vault_commit,
+                "refs/agentctl/condemned/2": generation.vault_commit,
             }
         )
     shutil.rmtree(world.context.slots.standby)
@@ -326,7 +327,7 @@ def test_a_ledger_without_its_tables_does_not_stop_the_launch_after_a_rescue(mak
     Path(world.paths.rescued_path).write_text("")
     ledger, begun = launch_off_record.begin_after_rescue(world.context, print)
     with ledger:
-        assert begun.generation["status"] == "good"
+        assert begun.generation.status == "good"
     assert not os.path.exists(world.paths.rescued_path)
 
 
@@ -347,7 +348,7 @@ def test_a_standby_is_closed_to_the_agent_while_it_is_made(make, monkeypatch):
     monkeypatch.setattr(slots, "owner", Identity(65534, 65534, [65534], "nobody", "/"))
     with world.ledger() as ledger:
         good = ledger.last_known_good()
-    slots.prepare(world.context.vault, 1, good["vault_commit"], good["commit_id"], [])
+    slots.prepare(world.context.vault, 1, good.vault_commit, good.commit_id, [])
     assert seen == [(0o700, os.geteuid())]
     assert os.stat(f"{slots.standby}/agent.py").st_uid == 65534
     assert os.stat(slots.standby).st_uid == os.geteuid()

@@ -13,7 +13,7 @@ import pytest
 
 from agentctl.config.context import Lock
 from agentctl.core.errors import LaunchRefused
-from agentctl.generations import rebuild_ledger
+from agentctl.generations import lifecycle, rebuild_ledger
 from agentctl.ledger import writers
 from agentctl.recovery import requests
 from agentctl.retention import prune
@@ -60,9 +60,9 @@ def test_old_things_go_and_nothing_is_lost(make):
     assert sorted(done["archives"])[-2:] == [f"quarantine/{oldest}", f"quarantine/{middle}"]
     check(past)
     with past.world.ledger() as ledger:
-        pruned = [g for g in ledger.generations() if not g["vault_commit"]]
-        assert [g["number"] for g in pruned] == [2, 3] and {g["status"] for g in pruned} == {"condemned"}
-        assert all(g["tree"] and g["reason"] for g in pruned)
+        pruned = [g for g in ledger.generations() if not g.vault_commit]
+        assert [g.number for g in pruned] == [2, 3] and {g.status for g in pruned} == {"condemned"}
+        assert all(g.tree and g.reason for g in pruned)
     assert "nothing is over its budget" in past.prune().stdout
     assert "nothing was pruned" in past.prune("--yes").stdout
     check(past)
@@ -80,19 +80,19 @@ def test_a_bad_tree_stays_known_also_to_a_rebuilt_ledger(make):
     past.prune("--yes")
     with past.world.ledger() as ledger:
         lines = ledger.generations()
-        (bad,) = [g for g in lines if not g["vault_commit"]]
+        (bad,) = [g for g in lines if not g.vault_commit]
     assert "refs/agentctl/g/2" not in past.context.vault.refs("refs/agentctl/")
     os.unlink(past.world.paths.ledger_path)
     with rebuild_ledger.open_or_rebuild(past.context, lambda _: None) as ledger:
-        assert ledger.generation(2) == {**bad, "is_golden": 0}
+        assert ledger.generation(2) == bad.replace(is_golden=0)
         past.world.commit({"behaviour.py": "MODE = 'bad 0'\n"}, "again")
-        tree = ledger.generation(2)["tree"]
+        tree = ledger.generation(2).tree
         commit, _, branch = past.context.repository.look()
         capture = past.context.staging.capture(past.context.repository.git, commit, branch)
         # By hand: the very tree, without its odd files, which no capture takes without them.
         ledger.update("generations", {"number": 2}, tree=capture.tree)
         assert tree != capture.tree
-        assert launch.identify(past.context, ledger)["number"] == 2
+        assert lifecycle.identify(past.context, ledger).number == 2
         with pytest.raises(LaunchRefused, match="condemned"):
             launch.begin(past.context, ledger)
 
@@ -102,17 +102,17 @@ def test_a_pruned_good_tree_that_comes_back_is_captured_anew(make):
     with past.world.ledger() as ledger:
         for number in (2, 3):
             past.world.commit({"behaviour.py": f"MODE = 'good {number}'\n"})
-            generation = launch.identify(past.context, ledger)
-            past.context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
+            generation = lifecycle.identify(past.context, ledger)
+            past.context.vault.update({f"refs/agentctl/good/{number}": generation.vault_commit})
             writers.bless(ledger, number, at=float(number) + 1e12, reason="", snapshot="")
             agent_state.take_snapshot(past.context)
     past.age(400).prune("--yes")
     with past.world.ledger() as ledger:
-        assert [g["vault_commit"] == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
+        assert [g.vault_commit == "" for g in ledger.generations()] == [False, True, False]  # 1 is the standby
         second = ledger.generation(2)
-        git(past.world.code, "reset", "-q", "--hard", second["commit_id"])
-        again = launch.identify(past.context, ledger)
-        assert (again["number"], again["status"], again["tree"]) == (4, "good", second["tree"])
+        git(past.world.code, "reset", "-q", "--hard", second.commit_id)
+        again = lifecycle.identify(past.context, ledger)
+        assert (again.number, again.status, again.tree) == (4, "good", second.tree)
     check(past)
 
 
@@ -250,7 +250,7 @@ def test_captures_go_on_while_it_prunes(make):
     with past.world.ledger() as ledger:
         while running.poll() is None or number < 3:
             write(past.world.code, {"more.py": f"more {number}\n"})
-            launch.identify(past.context, ledger)
+            lifecycle.identify(past.context, ledger)
             past.context.vault.keep_branches(past.context.repository.git)
             number += 1
     assert running.returncode == 0
@@ -269,5 +269,5 @@ def test_the_scratch_of_captures_does_not_grow_for_ever(make):
     assert len(left) < len(found)
     with past.world.ledger() as ledger:
         write(past.world.code, {"fresh.py": "fresh\n"})
-        assert launch.identify(past.context, ledger)["number"] == 3
+        assert lifecycle.identify(past.context, ledger).number == 3
     check(past)

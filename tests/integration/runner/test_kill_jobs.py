@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock
+from agentctl.config.context import Lock
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger.database import Ledger
 from agentctl.recovery import requests
 from agentctl.runner import jobs
 from integration.crash_world import BAD, CrashWorld, ask, one_shot
 from integration.world import write
+from kit import rows
 from kit.acknowledged import rows_of
 from kit.exploration import explore_and_record
 from kit.manifest import manifest
@@ -59,7 +61,7 @@ class Standby(CrashWorld):
 
     def recover(self):
         with Ledger(self.paths.ledger_path) as ledger:
-            if not ledger.all("SELECT * FROM requests"):
+            if not rows.select(ledger, "SELECT * FROM requests"):
                 requests.submit(ledger, "rollback", "1")
         one_shot(self.name)
 
@@ -82,7 +84,7 @@ class Rebuild(CrashWorld):
             self.known = ledger.generations()
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         with Lock(self.paths.agent_lock_path, "agent").take():
             rebuild_ledger.open_or_rebuild(context, print).close()
 

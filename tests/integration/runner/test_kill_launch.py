@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context, Lock, find_paths
+from agentctl.config.context import Lock, find_paths
 from agentctl.core.errors import LaunchRefused
 from agentctl.generations import rebuild_ledger
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host.journald import open_journal
 from agentctl.ledger.database import Ledger
 from agentctl.runner import runner
@@ -25,7 +26,7 @@ from kit.exploration import explore_and_record
 
 def launch_as_the_runner(name: str) -> None:
     """What the runner does before the agent starts."""
-    context = Context.open(name, lenient=True)
+    context = AgentContext.open(name, lenient=True)
     runner.mark(context.paths)
     with Lock(context.paths.agent_lock_path, "agent").take(), rebuild_ledger.open_or_rebuild(context, print) as ledger:
         runner._begin(context, ledger, open_journal(f"{name}-runner", context.paths))
@@ -53,7 +54,7 @@ class Launch(CrashWorld):
         self.begin()
         with Ledger(self.paths.ledger_path) as ledger:
             last = ledger.last_launch()
-            launches.stop(ledger, last["id"])
+            launches.stop(ledger, last.id)
         self.world.mode("healthy-2", "a change")
         write(self.code, BAD)
         write(self.world.state, {"config/plan.json": "a new plan", "more": "more"})
@@ -105,7 +106,7 @@ class LaunchAfterReboot(Launch):
             "current_task.md": "# Current Task\ngo on\n\n## Pending Actions\n- [ ] more\n"})  # fmt: skip
         with Ledger(self.paths.ledger_path) as ledger:
             agent_state.take_snapshot(self.context)
-            launches.cut_off(ledger, ledger.last_launch()["id"])
+            launches.cut_off(ledger, ledger.last_launch().id)
         write(self.world.state, {"history.jsonl": '{"id": "1", "role": "user", "content": "message 1"}\n'
                                  '{"id": "9", "role": "user", "content": "message 9"}\n{"id": "10", "ro'})  # fmt: skip
         (self.world.state / "current_task.md").unlink()
@@ -128,7 +129,7 @@ class Capture(CrashWorld):
         write(self.code, {**BAD, **{f"many/{n}": str(n) for n in range(20)}})
 
     def act(self):
-        context = Context.open(self.name)
+        context = AgentContext.open(self.name)
         commit, tree, branch = context.repository.look()
         capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
         write(self.paths.data_dir, {"captured": capture.tree})

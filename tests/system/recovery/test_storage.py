@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import EXIT_NO_STORAGE
 from agentctl.core.paths import USER, AgentPaths
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host import disk_space
 from agentctl.ledger.database import Ledger
 from agentctl.runner import launch, resumption
 from agentctl.state.snapshots import snapshot
 from integration.world import World, git, wait_until, write
-from kit import deadline, effort, launches
+from kit import deadline, effort, launches, rows
 from kit.manifest import manifest, missing
 from kit.mounts import users
 from kit.survival import survived
@@ -113,7 +113,7 @@ class StoredWorld(World):
         self.mode("crash", "a bad change")
         write(self.code, {"dirty.py": "not committed\n", "notes.cache": "ignored\n", "sub/deep/x": "untracked\n"})
         with Ledger(self.paths.ledger_path) as ledger:
-            begun = launch.begin(Context.open(self.name), ledger)
+            begun = launch.begin(AgentContext.open(self.name), ledger)
             launches.fail(ledger, begun.id)
         write(self.state, {"config/plan.json": "what the bad version wrote", "scratch": os.urandom(unsaved)})
         self.before = manifest(self.code, without=(".git",))
@@ -126,7 +126,7 @@ class StoredWorld(World):
     def check_kept(self) -> None:
         assert "".join(self.history()[:50]) == HISTORY
         with Ledger(self.paths.ledger_path, read_only=True) as ledger:
-            assert [ledger.one("SELECT id FROM launches WHERE id=?", row["id"]) for row in self.rows] == [
+            assert [rows.select(ledger, "SELECT id FROM launches WHERE id=?", row["id"])[0] for row in self.rows] == [
                 {"id": row["id"]} for row in self.rows
             ]
         ids = snapshot.list_ids(self.paths.snapshots_dir)

@@ -25,7 +25,7 @@ def facts(**known):
         "live_head": "d" * 40,
         "live_dirty": [],
     }
-    return rules.BranchFacts(plain | known)
+    return rules.BranchFacts(**(plain | known))
 
 
 def row(**known):

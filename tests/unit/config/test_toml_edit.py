@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentctl.config import reference, schema, toml_edit, toml_file
 from agentctl.core import durable
-from agentctl.core.errors import UsageError
+from agentctl.core.errors import ConfigError, UsageError
 from unit.toml_samples import COMMENTED, MINIMAL
 
 
@@ -124,7 +124,7 @@ def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
     target.write_text(text)
     try:
         change = toml_edit.set_value(str(target), setting.key, _as_argument(setting.example))
-    except toml_file.ConfigError:
+    except ConfigError:
         assert target.read_text() == text
         return
     before, after = tomllib.loads(text), tomllib.loads(target.read_text())
@@ -133,7 +133,7 @@ def test_set_never_touches_another_setting(tmp_path_factory, lines, setting):
 
 
 def _as_argument(value):
-    return value if isinstance(value, str) else toml_file.toml(value)
+    return value if isinstance(value, str) else toml_edit.toml(value)
 
 
 @pytest.mark.parametrize("setting", schema.TABLE, ids=lambda setting: setting.key)
@@ -158,7 +158,7 @@ BAD_SETS = [
 
 @pytest.mark.parametrize(("key", "text", "words"), BAD_SETS)
 def test_set_refuses_what_would_be_a_mistake(path, key, text, words):
-    with pytest.raises(toml_file.ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words):
         toml_edit.set_value(str(path), key, text)
     assert path.read_text() == MINIMAL
 
@@ -172,7 +172,7 @@ def test_set_can_mend_the_one_mistake(path):
     path.write_text(MINIMAL + "[heartbeat]\ntimeout = 1979-05-27\n")
     change = toml_edit.set_value(str(path), "heartbeat.timeout", "5s")
     assert path.read_text() == MINIMAL + '[heartbeat]\ntimeout = "5s"\n'
-    assert toml_file.toml(change.old) == '"1979-05-27"'
+    assert toml_edit.toml(change.old) == '"1979-05-27"'
 
 
 def test_set_keeps_mode_and_symbolic_link(path, tmp_path):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl import rescue
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.host import alert_command
 from kit import deadline
 from ledger_builder import Home
@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
 
 def test_it_goes_out_where_the_story_cannot_be_told(home, tmp_path, monkeypatch):
     monkeypatch.setattr(alert_command, "ENTRY_PATH", "/nonexistent.py")
-    context = Context.open("agent")
+    context = AgentContext.open("agent")
     out = tmp_path / "out"
     rollback = SimpleNamespace(alert=["sh", "-c", f"cat >{out}"])
     alert_command.send(SimpleNamespace(paths=context.paths, config=SimpleNamespace(rollback=rollback)), "halted")
@@ -67,7 +67,7 @@ def test_the_webhook_of_the_manual_is_told(home, tmp_path, webhook, monkeypatch)
     argv = tomllib.loads(shown.replace("/etc/agentctl/webhook", str(address)))["rollback"]["alert"]
     assert str(address) in argv
     home.incident(reason="died of it")
-    context = Context.open("agent")
+    context = AgentContext.open("agent")
     rollback = SimpleNamespace(alert=argv)
     alert_command.send(SimpleNamespace(paths=context.paths, config=SimpleNamespace(rollback=rollback)), "halted")
     [(path, said)] = webhook.posted
@@ -83,7 +83,7 @@ def test_the_command_has_the_event_as_a_variable(home, tmp_path, sender):
     else:
         rollback = SimpleNamespace(alert=argv)
         alert_command.send(
-            SimpleNamespace(paths=Context.open("agent").paths, config=SimpleNamespace(rollback=rollback)),
+            SimpleNamespace(paths=AgentContext.open("agent").paths, config=SimpleNamespace(rollback=rollback)),
             "in need of a human",
         )
     assert out.read_text().startswith("agentctl: agent 'agent' is in need of a human\n")

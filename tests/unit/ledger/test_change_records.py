@@ -8,6 +8,7 @@ from agentctl.core.errors import AgentctlError
 from agentctl.ledger import change_records, writers
 from agentctl.ledger.change_records import Author, handle
 from agentctl.ledger.database import Ledger
+from kit import rows
 
 AGENT, HUMAN = Author("bot", is_agent=True), Author("ann", is_agent=False)
 ID, TREE = "a" * 40, "b" * 40
@@ -54,7 +55,7 @@ def test_a_record_is_stamped_with_who_wrote_it(ledger):
     facts = {"commit": ID, "tree": TREE, "ok": True, "by": "somebody else", "at": 0, "by_agent": False}
     row = ask(ledger, "check", facts=facts)["change"]
     assert (row["checked"]["by"], row["checked"]["by_agent"]) == ("bot", True) and row["checked"]["at"] > 1e9
-    assert ledger.all("SELECT text FROM events WHERE kind='change' AND text LIKE '%checked%bot%'")
+    assert rows.select(ledger, "SELECT text FROM events WHERE kind='change' AND text LIKE '%checked%bot%'")
 
 
 def test_the_agent_approves_and_confirms_nothing(ledger):
@@ -96,10 +97,10 @@ def test_the_agent_approves_and_confirms_nothing(ledger):
      "confirm_seconds": True},
 ])  # fmt: skip
 def test_requests_that_are_refused_change_nothing(ledger, request_):
-    before = ledger.all("SELECT * FROM changes")
+    before = rows.select(ledger, "SELECT * FROM changes")
     with pytest.raises(AgentctlError):
         handle(CONTEXT, ledger, request_, AGENT)
-    assert ledger.all("SELECT * FROM changes") == before
+    assert rows.select(ledger, "SELECT * FROM changes") == before
 
 
 def ask_for_switch(ledger):
@@ -122,7 +123,7 @@ def test_what_was_asked_for_first_stands_until_it_is_done(ledger):
 
 def test_a_promotion_that_was_cut_off_can_be_given_up(ledger):
     ask(ledger, "promote", commit=ID, tree=TREE, main=ID, merge=ID)
-    assert ledger.change("feature/x")["status"] == "promoting"
+    assert ledger.change("feature/x").status == "promoting"
     ask_for_switch(ledger)
     with pytest.raises(AgentctlError, match="being promoted"):
         ask(ledger, "abandon")

@@ -14,7 +14,7 @@ import pytest
 
 from agentctl.ledger import database, writers
 from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
-from kit import deadline
+from kit import deadline, rows
 from kit.line_killer import killed_at
 from kit.survival import survived
 
@@ -65,14 +65,14 @@ def test_create_is_all_or_nothing(path):
 def test_create_is_for_us_alone_and_waits_for_the_disk(path):
     with Ledger.create(path) as ledger:
         assert os.stat(path).st_mode & 0o777 == 0o600
-        assert ledger.one("PRAGMA journal_mode") == {"journal_mode": "wal"}
-        assert ledger.one("PRAGMA synchronous") == {"synchronous": 2}
+        assert rows.select(ledger, "PRAGMA journal_mode")[0] == {"journal_mode": "wal"}
+        assert rows.select(ledger, "PRAGMA synchronous")[0] == {"synchronous": 2}
 
 
 def test_rows_go_in_and_come_out(path):
     with Ledger.create(path) as ledger:
         number = ledger.insert("requests", at=1.0, verb="rollback", target="", author="ann", reason="")
-        assert ledger.next_request()["number"] == number
+        assert ledger.next_request().number == number
         assert ledger.update("requests", {"number": number}, incident="x") == 1
         assert ledger.update("requests", {"number": 99}, incident="x") == 0
         assert ledger.next_request() is None
@@ -90,7 +90,7 @@ def test_a_transaction_is_whole_or_not_there(path):
             ledger.set_meta("a", "1")
             ledger.event("x", "y")
             raise RuntimeError
-        assert ledger.meta("a") is None and ledger.all("SELECT * FROM events") == []
+        assert ledger.meta("a") is None and rows.select(ledger, "SELECT * FROM events") == []
         with ledger.transaction():
             ledger.set_meta("a", "1")
             with Ledger(path, read_only=True) as other:
@@ -139,10 +139,10 @@ def evidence_of(ledger, generations):
 def test_what_the_stories_ask(path):
     with Ledger.create(path) as ledger:
         evidence_of(ledger, [(1, 5.0), (2, 9.0), (3, 9.0), (4, 7.0)])
-        assert ledger.last_known_good()["number"] == 3
+        assert ledger.last_known_good().number == 3
         for name, at in (("b", 2.0), ("a", 2.0), ("c", 1.0)):
             writers.begin_launch(ledger, name, 1, at=at, boot_id="")
-        assert ledger.last_launch()["id"] == "c"  # the last line, whatever the clock said
+        assert ledger.last_launch().id == "c"  # the last line, whatever the clock said
         writers.open_incident(ledger, "i", at=1.0, trigger="t", reason="r")
         ledger.add_evidence("i", one=1)
         ledger.add_evidence("i", two=2, one=3)
@@ -263,7 +263,7 @@ def test_a_killed_writer_loses_no_acknowledged_line(path):
         acknowledged = max(int(line) for line in said if line.endswith("\n"))
         with Ledger(path) as ledger:
             assert ledger.check() == ""
-            found = [int(row["text"]) for row in ledger.all("SELECT text FROM events ORDER BY number")]
+            found = [int(row["text"]) for row in rows.select(ledger, "SELECT text FROM events ORDER BY number")]
             assert found[:acknowledged] == list(range(1, acknowledged + 1))
             assert len(found) <= acknowledged + 1
             assert int(ledger.meta("last") or 0) in (len(found) // 3 * 3, acknowledged // 3 * 3)
@@ -290,10 +290,10 @@ def test_an_older_ledger_is_read_as_it_is_and_written_as_a_new_one(path):
     make_old(path)
     with Ledger(path, read_only=True) as ledger:
         assert ledger.version == 1 and ledger.changes() == [] and ledger.change("x") is None
-        assert "change" not in ledger.generation(1)
+        assert ledger.generation(1).change == ""
     with Ledger(path) as ledger:
         assert ledger.meta("version") == str(database.VERSION) and ledger.changes() == []
-        assert ledger.generation(1)["on_failure"] == "" and ledger.generation(1)["confirm_by"] is None
+        assert ledger.generation(1).on_failure == "" and ledger.generation(1).confirm_by is None
 
 
 def test_a_ledger_from_before_images_gets_a_place_for_them(path):
@@ -305,11 +305,11 @@ def test_a_ledger_from_before_images_gets_a_place_for_them(path):
     connection.commit()
     connection.close()
     with Ledger(path, read_only=True) as ledger:
-        assert ledger.version == 2 and "image" not in ledger.generation(1) and ledger.changes() == []
+        assert ledger.version == 2 and ledger.generation(1).image == "" and ledger.changes() == []
     with Ledger(path) as ledger:
-        assert (ledger.version, ledger.generation(1)["image"], ledger.generation(1)["image_inputs"]) == (3, "", "")
+        assert (ledger.version, ledger.generation(1).image, ledger.generation(1).image_inputs) == (3, "", "")
         writers.set_image(ledger, 1, "sha256:1", "")
-        assert ledger.last_known_good()["image"] == "sha256:1" and ledger.check() == ""
+        assert ledger.last_known_good().image == "sha256:1" and ledger.check() == ""
 
 
 def test_a_migration_is_all_or_nothing(path):
@@ -324,7 +324,7 @@ def test_a_migration_is_all_or_nothing(path):
         with Ledger(path, read_only=True) as ledger:
             seen.add(ledger.version)
         with Ledger(path) as ledger:
-            assert ledger.generation(1)["status"] == "good" and ledger.changes() == [] and ledger.check() == ""
+            assert ledger.generation(1).status == "good" and ledger.changes() == [] and ledger.check() == ""
         if not was_killed:
             break
         line += 1

@@ -31,13 +31,16 @@ def test_where_no_prefix_is_allowed_no_name_is():
 
 
 def test_the_bounds_are_those_of_the_settings():
-    bounds = models.RollbackLimits.of(SimpleNamespace(restarts=1, window=2.5, attempts=3, per_day=4))
+    bounds = models.RollbackLimits.of_settings(SimpleNamespace(restarts=1, window=2.5, attempts=3, per_day=4))
     assert (bounds.restarts, bounds.window_seconds, bounds.attempts, bounds.per_day) == (1, 2.5, 3, 4)
 
 
 def test_a_decision_reads_as_what_is_done_and_why():
-    decision = models.Decision(models.ROLLBACK, "no tries left", rung="last known good", target=3, condemn=4)
-    assert repr(decision) == "Decision(rollback, 'last known good', target=3, condemn=4: no tries left)"
+    decision = models.Decision(
+        action=models.ROLLBACK, reason="no tries left", rung="last known good", target=3, condemn=4
+    )
+    told = repr(decision)
+    assert told.startswith("Decision(action='rollback', reason='no tries left', rung='last known good', target=3")
 
 
 def test_the_words_for_how_a_launch_ends_are_different_and_only_one_that_runs_has_none():

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.recovery import brief
+from kit.rows import change_row
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def compose(home):
     def write(evidence=None, diffstat="", change=None, pending=()):
         home.incident("I", evidence)
         attempt = SimpleNamespace(
-            context=Context.open("agent"), ledger=home.ledger, incident="I", rung="last known good",
+            context=AgentContext.open("agent"), ledger=home.ledger, incident="I", rung="last known good",
             reason="exit status 1; no tries left", target=home.ledger.generation(1), rescue_branch="rescue/I",
             quarantine="/slots/quarantine/I",
         )  # fmt: skip
@@ -59,7 +60,7 @@ def test_what_was_undone_and_what_is_unfinished_is_listed(compose):
 
 
 def test_of_a_change_it_says_where_it_goes_on(compose):
-    change = {"name": "feature/x", "about": "faster", "worktree": "/trees/x", "snapshot": ""}
+    change = change_row(name="feature/x", about="faster", worktree="/trees/x")
     text = compose(change=change)
     assert "it was the change `feature/x` (faster)" in text and "snapshot none" in text
     assert "`agentctl change check feature/x`" in text and "git diff" not in text

@@ -22,6 +22,10 @@ AT_ONCE = {  # failures that a plain restart cannot help
 }
 
 
+def limits_of(restarts: int, window: float, attempts: int, per_day: int) -> RollbackLimits:
+    return RollbackLimits(restarts=restarts, window_seconds=window, attempts=attempts, per_day=per_day)
+
+
 def generation(
     number: int,
     status: str = "good",
@@ -30,7 +34,7 @@ def generation(
     golden: bool = False,
     blessed_at: float | None = None,
     on_failure: str = "",
-) -> dict:
+) -> models.Generation:
     if blessed_at is None and status == "good":
         blessed_at = float(number)
     return row(
@@ -54,7 +58,7 @@ def launch(
     exit_status: int | None = 1,
     lived: float = 5.0,
     now: float = NOW,
-) -> dict:
+) -> models.Launch:
     return row(
         "launches",
         id="l",
@@ -69,18 +73,20 @@ def launch(
     )
 
 
-def attempt(rung: str, target: int, ago: float = 1.0, *, now: float = NOW) -> dict:
+def attempt(rung: str, target: int, ago: float = 1.0, *, now: float = NOW) -> models.Attempt:
     return row("attempts", incident="i", rung=rung, target=target, at=now - ago)
 
 
-def request(verb: str = "rollback", target: str = "", reason: str = "") -> dict:
+def request(verb: str = "rollback", target: str = "", reason: str = "") -> models.Request:
     return row("requests", number=1, verb=verb, target=target, author="ann", reason=reason)
 
 
-def world(of: dict | None, generations: list[dict], *, attempts=(), recent=None, limits=None, **more) -> PolicyInput:
+def world(
+    of: models.Launch | None, generations: list[models.Generation], *, attempts=(), recent=None, limits=None, **more
+) -> PolicyInput:
     return PolicyInput(
         now=NOW,
-        limits=limits or RollbackLimits(3, 1800.0, 4, 10),
+        limits=limits or limits_of(3, 1800.0, 4, 10),
         launch=of,
         generations=generations,
         incident=INCIDENT if attempts else None,
@@ -237,9 +243,7 @@ def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
     ]
     attempts = [attempt(rung, target) for rung, target in tried]
     found = decide(
-        world(
-            launch(6, "refused", end=models.REFUSED), rows, attempts=attempts, limits=RollbackLimits(3, 1800.0, 99, 99)
-        )
+        world(launch(6, "refused", end=models.REFUSED), rows, attempts=attempts, limits=limits_of(3, 1800.0, 99, 99))
     )
     assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
     assert found.without_task == (found.rung == "golden without the task")
@@ -274,13 +278,13 @@ def test_nothing_to_go_back_to():
 @pytest.mark.parametrize(
     ("limits", "recent", "is_halted"),
     [
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
-        (RollbackLimits(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
+        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
+        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
+        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
+        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
+        (limits_of(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
+        (limits_of(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
     ],
 )
 def test_the_budget_of_rollbacks(limits, recent, is_halted):
@@ -434,21 +438,21 @@ def test_a_trial_is_proven(facts, expected):
 class Simulation:
     """An agent that fails after every decision, and a ledger as rows."""
 
-    def __init__(self, rows: list[dict], limits: RollbackLimits) -> None:
+    def __init__(self, rows: list[models.Generation], limits: RollbackLimits) -> None:
         self.rows, self.limits = rows, limits
         self.now, self.attempts, self.recent = NOW, [], []
         self.is_halted = False
 
     def fail(self, number: int, ending: dict, lived: float, seconds: float) -> models.Decision:
         self.now += seconds
-        row = next(r for r in self.rows if r["number"] == number)
+        row = next(r for r in self.rows if r.number == number)
         refusal = refuse_launch(row, is_halted=self.is_halted, has_intent=False)
         if refusal:
             ending = AT_ONCE["refused"]
-        elif row["status"] == "candidate":
-            row["tries_left"] -= 1
+        elif row.status == "candidate":
+            self.change(row.number, tries_left=row.tries_left - 1)
         failed = launch(number, **ending, lived=lived, now=self.now)
-        recent = [a for a in self.recent if a["at"] > self.now - policy.DAY_SECONDS]
+        recent = [a for a in self.recent if a.at > self.now - policy.DAY_SECONDS]
         found = decide(
             PolicyInput(
                 now=self.now,
@@ -461,7 +465,7 @@ class Simulation:
                 is_halted=self.is_halted,
             )
         )
-        self.record(found, failed["end"])
+        self.record(found, failed.end)
         return found
 
     def record(self, found: models.Decision, end: str) -> None:
@@ -473,9 +477,11 @@ class Simulation:
         self.recent.append(done)
         if not is_asked:
             self.attempts.append(done)
-        for known in self.rows:
-            if known["number"] == found.condemn:
-                known["status"] = "condemned"
+        if found.condemn is not None:
+            self.change(found.condemn, status="condemned")
+
+    def change(self, number: int, **facts: object) -> None:
+        self.rows = [row.replace(**facts) if row.number == number else row for row in self.rows]
 
     def beat(self) -> None:
         """A heartbeat ends the incident; the next failure opens another one."""
@@ -514,7 +520,7 @@ def generations(draw):
 
 
 LIMITS = st.builds(
-    RollbackLimits,
+    limits_of,
     st.integers(0, 4),
     st.sampled_from([1.0, 60.0, 1800.0, 86400.0]),
     st.integers(1, 5),
@@ -526,14 +532,14 @@ LIMITS = st.builds(
 @given(rows=generations(), limits=LIMITS, data=st.data())
 def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limits, data):
     simulation = Simulation(rows, limits)
-    running = rows[-1]["number"]
+    running = rows[-1].number
     # A self-restart is bounded by its window, everything else whatever the time between.
-    tries = sum(max(0, row["tries_left"]) for row in rows)
+    tries = sum(max(0, row.tries_left) for row in rows)
     bound = tries + (len(rows) + 4) * (2 * limits.restarts + 3)
     for _ in range(bound):
         ending = data.draw(ENDINGS)
         seconds = 0.01 if ending["trigger"] == "asked" else data.draw(st.sampled_from([0.01, 5.0, 700.0, 40_000.0]))
-        if any(a["rung"] == "asked" for a in simulation.recent):
+        if any(a.rung == "asked" for a in simulation.recent):
             seconds = 0.0001
         found = simulation.fail(running, ending, lived=1.0, seconds=seconds)
         if found.action == HALT:
@@ -541,11 +547,11 @@ def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limi
         assert found.action in (RESTART, ROLLBACK)
         running = found.target
     assert simulation.is_halted, "no end"
-    moves = [(a["rung"], a["target"]) for a in simulation.attempts if a["rung"] != "restart"]
+    moves = [(a.rung, a.target) for a in simulation.attempts if a.rung != "restart"]
     assert len(moves) == len(set(moves))
     targets = [target for rung, target in moves if rung != "golden without the task"]
     assert len(targets) == len(set(targets))
-    golden = next((row["number"] for row in rows if row["is_golden"]), 0)
+    golden = next((row.number for row in rows if row.is_golden), 0)
     assert all(target >= golden for _, target in moves)
     for _ in range(3):  # halted: never relaunched afterwards, whatever ends and however long it takes
         assert simulation.fail(running, data.draw(ENDINGS), lived=1.0, seconds=1e6).action == HALT
@@ -555,11 +561,11 @@ def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limi
 @given(rows=generations(), limits=LIMITS, data=st.data())
 def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, data):
     """Every launch recovers for a moment, so every incident is a new one: the budgets end it."""
-    limits = RollbackLimits(limits.restarts, 86400.0, limits.attempts, limits.per_day)
+    limits = limits.replace(window_seconds=86400.0)
     simulation = Simulation(rows, limits)
-    running = rows[-1]["number"]
+    running = rows[-1].number
     budget = min(limits.attempts, limits.per_day) + 1
-    tries = sum(max(0, row["tries_left"]) for row in rows)
+    tries = sum(max(0, row.tries_left) for row in rows)
     for _ in range(tries + budget + 2 * len(rows) * (limits.restarts + 1)):
         found = simulation.fail(running, data.draw(ENDINGS), lived=1.0, seconds=0.5)
         if found.action == HALT:
@@ -567,7 +573,7 @@ def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, 
         running = found.target
         simulation.beat()
     assert simulation.is_halted
-    moves = [a for a in simulation.recent if a["rung"] not in models.NO_MOVES]
+    moves = [a for a in simulation.recent if a.rung not in models.NO_MOVES]
     assert len(moves) <= budget - 1
 
 

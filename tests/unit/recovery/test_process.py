@@ -1,8 +1,11 @@
 """What the recovery process sees before it decides: attempts that count, requests, the failure that called it."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from agentctl.config.context import Context
+from agentctl.core.errors import TooNew
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import models, writers
 from agentctl.recovery import process
 
@@ -13,7 +16,7 @@ DAY = 86400.0
 def observe(home, monkeypatch):
     for name in ("MONITOR_SERVICE_RESULT", "MONITOR_INVOCATION_ID"):
         monkeypatch.delenv(name, raising=False)
-    return lambda: process.observe(Context.open("agent"), home.ledger)
+    return lambda: process.observe(AgentContext.open("agent"), home.ledger)
 
 
 def test_of_an_agent_that_was_never_started_nothing_is_known(observe):
@@ -82,15 +85,24 @@ def test_which_failure_called_us_and_is_not_answered_yet(
 @pytest.mark.parametrize(
     ("decision", "line"),
     [
-        (models.Decision(models.RESTART, "it hung", target=2), "restarting generation 2: it hung"),
-        (models.Decision(models.UNDO, "by hand", target=3), "undoing the last rollback: by hand"),
-        (models.Decision(models.ROLLBACK, "it hung", rung="last known good", target=1),
+        (models.Decision(action=models.RESTART, reason="it hung", target=2), "restarting generation 2: it hung"),
+        (models.Decision(action=models.UNDO, reason="by hand", target=3), "undoing the last rollback: by hand"),
+        (models.Decision(action=models.ROLLBACK, reason="it hung", rung="last known good", target=1),
          "rolling back 2 -> 1 (last known good): it hung"),
     ],
 )  # fmt: skip
 def test_a_decision_is_one_line_of_the_journal(home, observe, decision, line):
-    assert process.describe(observe(), models.Decision(models.ROLLBACK, "x", rung="r", target=1)).startswith(
-        "rolling back ?"
-    )
+    assert process.describe(
+        observe(), models.Decision(action=models.ROLLBACK, reason="x", rung="r", target=1)
+    ).startswith("rolling back ?")
     home.launch("L1", 2, end="failed")
     assert process.describe(observe(), decision) == line
+
+
+def test_what_cannot_be_rolled_back_is_told_once(home, monkeypatch):
+    sent, said = [], []
+    monkeypatch.setattr("agentctl.host.alert_command.send", lambda context, what: sent.append(what))
+    journal = SimpleNamespace(error=said.append, warning=said.append)
+    for version in (9, 9, 10):
+        process._leave_alone(AgentContext.open("agent"), TooNew("ledger", version, 1), journal)
+    assert len(said) == 3 and len(sent) == 2 and "version 9" in sent[0] and "version 10" in sent[1]

@@ -134,11 +134,11 @@ def test_golden_last_known_good_and_what_runs_never_go(described, budget, runnin
     ]
     running %= len(rows)
     guards = guard_generations(rows, {running: "it runs"}, budget.newest)
-    items = [Item(str(r["number"]), NOW - 900 * DAY, guards.get(r["number"], "")) for r in rows]
+    items = [Item(str(r.number), NOW - 900 * DAY, guards.get(r.number, "")) for r in rows]
     gone = {int(item.id) for item, _, _ in choose_pruned(items, budget, NOW).pruned}
-    good = [r["number"] for r in rows if r["status"] == "good"]
+    good = [r.number for r in rows if r.status == "good"]
     assert running not in gone
-    assert not any(rows[n]["is_golden"] or (rows[n]["status"] == "candidate" and rows[n]["tries_left"]) for n in gone)
+    assert not any(rows[n].is_golden or (rows[n].status == "candidate" and rows[n].tries_left) for n in gone)
     assert not good or max(good) not in gone
     assert not set(good[-budget.newest :]) & gone
 

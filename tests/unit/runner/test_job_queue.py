@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import models, writers
-from agentctl.ledger.models import Launch
+from agentctl.ledger.models import CurrentLaunch
 from agentctl.runner.job_queue import SAVE_TRIES, Jobs
 
 
@@ -16,7 +16,12 @@ class Session:
     def __init__(self, home, status, incident):
         home.generation(1, status)
         home.launch("L1", 1)
-        self.ledger, self.launch = home.ledger, Launch("L1", home.ledger.generation(1), "", incident, 5.0)
+        self.ledger, self.launch = (
+            home.ledger,
+            CurrentLaunch(
+                id="L1", generation=home.ledger.generation(1), snapshot="", incident=incident, started_at=5.0
+            ),
+        )
         self.timers, self.said, self.stopped, self.ending, self.phase = {}, [], 0, None, ""
         self.loop = SimpleNamespace(set_timer=lambda name, seconds, call: self.timers.update({name: (seconds, call)}))
         self.life = SimpleNamespace(first_beat_at=None, ready_at=None)
@@ -45,7 +50,7 @@ def make(home, monkeypatch):
     """Make a queue whose jobs are only noted in `queue.started`; `queue.over(job, status)` ends one."""
 
     def build(status="candidate", incident=""):
-        queue = Jobs(Context.open("agent"), Session(home, status, incident))
+        queue = Jobs(AgentContext.open("agent"), Session(home, status, incident))
         queue.started, ends = [], {}
 
         def start(job, done, *words):

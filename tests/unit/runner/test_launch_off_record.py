@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import LaunchRefused, TooNew
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import models, writers
 from agentctl.runner import launch_off_record
 
@@ -14,7 +14,7 @@ NEWER = TooNew("ledger", 9, 1)
 
 @pytest.fixture
 def context(home):
-    return Context.open("agent")
+    return AgentContext.open("agent")
 
 
 def begin(context):
@@ -53,12 +53,3 @@ def test_in_the_middle_of_a_switch_nothing_is_launched(context):
     context.slots = SimpleNamespace(is_moving=True)
     with pytest.raises(LaunchRefused, match="a switch of the trees is under way"):
         begin(context)
-
-
-def test_what_cannot_be_rolled_back_is_told_once(home, context, monkeypatch):
-    sent, said = [], []
-    monkeypatch.setattr("agentctl.host.alert_command.send", lambda context, what: sent.append(what))
-    journal = SimpleNamespace(error=said.append, warning=said.append)
-    for newer in (NEWER, NEWER, TooNew("ledger", 10, 1)):
-        launch_off_record.leave_alone(context, newer, journal)
-    assert len(said) == 3 and len(sent) == 2 and "version 9" in sent[0] and "version 10" in sent[1]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl.ledger import models
-from agentctl.ledger.models import Launch
+from agentctl.ledger.models import CurrentLaunch
 from agentctl.runner import runner
 from agentctl.runner.launch_result import LaunchResult
 
@@ -44,7 +44,7 @@ def test_what_is_no_failure_of_the_candidate_s_costs_no_try(home, ask, status, e
     ending = LaunchResult(end, trigger, "it ended")
     ending.by_agent = by_agent
     context = SimpleNamespace(launch_dir=lambda launch: str(home.root / launch))
-    begun = Launch("L1", home.ledger.generation(1), "", "", 5.0)
+    begun = CurrentLaunch(id="L1", generation=home.ledger.generation(1), snapshot="", incident="", started_at=5.0)
     runner._record(context, home.ledger, begun, ending, SimpleNamespace(info=lambda text: None))
     assert ask("SELECT tries_left FROM generations") == [(tries,)]
     assert ask("SELECT end, trigger FROM launches") == [(end, trigger)]

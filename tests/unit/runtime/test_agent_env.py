@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl.config.context import Context
-from agentctl.ledger.models import Launch
+from agentctl.ledger.models import CurrentLaunch
 from agentctl.runtime import agent_env
 
 OURS = {"PATH": "/own", "LANG": "C.UTF-8", "HOME": "/home/me", "USER": "me", "PYTHONPATH": "/ours", "SECRET": "no",
@@ -20,7 +20,9 @@ def context(home):
 @pytest.fixture
 def build(home, context):
     home.generation(3)
-    launch = Launch("L1", home.ledger.generation(3), "000003", "", 5.0)
+    launch = CurrentLaunch(
+        id="L1", generation=home.ledger.generation(3), snapshot="000003", incident="", started_at=5.0
+    )
     return lambda ours=OURS: agent_env.build_environment(context, launch, dict(ours))
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from agentctl.config.context import Context
 from agentctl.core.errors import AgentctlError
+from agentctl.generations.agent_context import AgentContext
 from agentctl.watchdog import actions
+from kit.rows import row
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def context(home):
     home.generation(1, is_golden=True)
     home.generation(2)
     home.launch("L1", 2)
-    return Context.open("agent")
+    return AgentContext.open("agent")
 
 
 @pytest.fixture
@@ -41,17 +42,17 @@ def test_one_to_what_is_not_there_is_refused(home, context, started, requests):
 
 
 def test_offline_is_asked_once_and_only_of_the_launch_that_runs(home, context, started, requests):
-    actions.ask_offline(context, {"id": "L0"}, "silent")
+    actions.ask_offline(context, row("launches", id="L0"), "silent")
     assert requests() == [] and started == []
     for _ in range(2):
-        actions.ask_offline(context, {"id": "L1"}, "silent")
-    assert [row[1:3] for row in requests()] == [("offline", "L1")]
+        actions.ask_offline(context, row("launches", id="L1"), "silent")
+    assert [asked[1:3] for asked in requests()] == [("offline", "L1")]
     assert len(started) == 2, "what was written down may still have to be started"
 
 
 def test_one_that_has_ended_is_not_offline(home, context, started, requests):
     home.launch("L2", 2, end="stopped")
-    actions.ask_offline(context, {"id": "L2"}, "silent")
+    actions.ask_offline(context, row("launches", id="L2"), "silent")
     assert requests() == [] and started == [context]
 
 
@@ -64,7 +65,7 @@ def test_a_pause_has_an_end_and_can_be_ended(home, context):
 
 def test_the_newest_generations_come_first(context):
     shown = actions.generations(context, 1) + actions.generations(context, 10)
-    assert [(row["number"], row["status"]) for row in shown] == [(2, "good"), (2, "good"), (1, "golden")]
+    assert [(one["number"], one["status"]) for one in shown] == [(2, "good"), (2, "good"), (1, "golden")]
     assert shown[0]["commit"].startswith("02") and "commit_id" not in shown[0]
 
 

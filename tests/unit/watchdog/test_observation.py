@@ -1,6 +1,6 @@
 """One look at an agent: what ends between two glances is not taken for something else."""
 
-from agentctl.config.context import Context
+from agentctl.generations.agent_context import AgentContext
 from agentctl.watchdog import observation
 
 
@@ -15,7 +15,7 @@ def test_a_runner_that_ends_during_the_look_is_not_a_machine_that_went_down(home
         monkeypatch.setattr(observation.procfs, "is_runner", lambda pid, name: False)
 
     monkeypatch.setattr(observation, "_read_ledger", ends_while_it_is_read)
-    context = Context.open("agent")
+    context = AgentContext.open("agent")
     seen = observation.look(context)
     assert observation.why_not_expected(context, seen) == (False, "")
     seen = observation.look(context, seen)

@@ -9,19 +9,20 @@ import os
 import pwd
 import shutil
 
-from ..config import preset, toml_file
-from ..config.context import Context
+from ..config import preset, toml_edit
 from ..config.preset import Preset
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..core.identity import Identity, find_identity
 from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, AgentPaths, slots_dir_of
+from ..generations import lifecycle
+from ..generations.agent_context import AgentContext
 from ..generations.agent_repo import check_adoptable
 from ..generations.vault import Vault, create_bare
 from ..host.mount_namespace import mount_points
 from ..ledger import writers
 from ..ledger.database import Ledger, LedgerDamaged
-from ..runner import jobs, launch
+from ..ledger.models import Generation
 from ..state import agent_state
 
 
@@ -36,7 +37,7 @@ def adopt(
     settings: dict | None = None,
     preset: Preset | None = None,
     image: str = "",
-) -> Context:
+) -> AgentContext:
     """Adopt the repository at `code_dir`; raise AgentctlError, with nothing left behind, when it cannot be.
 
     `settings` are by section; those of a `preset` stand where they say nothing. `image` is one that is there already,
@@ -75,12 +76,12 @@ def _with_preset(known: dict[str, dict], argv: list[str], settings: dict) -> tup
     return argv, merged
 
 
-def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> Context:
+def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> AgentContext:
     made.folder(paths.config_dir, 0o755)
     made.folder(paths.data_dir, 0o711)
     _make_state_dir(values["state"]["dir"], paths, values["agent"].get("user"), made)
-    toml_file.write(paths.config_path, values, 0o644)
-    context = Context.open(paths.name)
+    toml_edit.write(paths.config_path, values, 0o644)
+    context = AgentContext.open(paths.name)
     made.folder(context.slots.folder, 0o711)
     context.slots.create()
     made.folder(paths.snapshots_dir, 0o700)
@@ -96,23 +97,25 @@ def _build(paths: AgentPaths, values: dict, made: _Made, image: str) -> Context:
         generation = first_generation(context, ledger)
         if context.is_contained:
             images.first_image(context, ledger, generation, image)
-        jobs.standby(context, ledger, str(generation["number"]))
+        lifecycle.prepare_standby(context, ledger, generation.number)
     durable.sync_filesystem(paths.data_dir)  # a new repository's own files are synced by nobody else
     return context
 
 
-def first_generation(context: Context, ledger: Ledger) -> dict:
+def first_generation(context: AgentContext, ledger: Ledger) -> Generation:
     """Make what is there now generation 1, good because a human adopted it."""
     commit, branch = context.repository.head()
     capture = context.staging.capture(context.repository.git, commit, branch)
-    generation = launch.add_generation(context, ledger, capture, source="init", status="good", reason="adopted by hand")
+    generation = lifecycle.add_generation(
+        context, ledger, capture, source="init", status="good", reason="adopted by hand"
+    )
     if not context.vault.own_commit(generation):
         raise AgentctlError(
             f"cannot adopt {context.code_dir}: its commit {commit[:12]} is not whole in the repository",
             f"'git -C {context.code_dir} fsck --full' tells what is missing; adopt a fresh clone",
         )
     snapshot = agent_state.take_snapshot(context)
-    writers.set_snapshot(ledger, generation["number"], snapshot)
+    writers.set_snapshot(ledger, generation.number, snapshot)
     context.vault.keep_branches(context.repository.git)
     return generation
 
@@ -255,7 +258,7 @@ def _values(paths, code_dir, argv, branch, owner, state_dir, settings) -> dict:
     return values
 
 
-def note(context: Context) -> list[str]:
+def note(context: AgentContext) -> list[str]:
     """Say what a new user should know after an adoption."""
     lines = [f"adopted {context.code_dir} as '{context.paths.name}'; settings: {context.paths.config_path}"]
     if context.user is not None and context.user.uid == 0:

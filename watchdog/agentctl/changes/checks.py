@@ -17,6 +17,7 @@ import time
 from ..core.errors import AgentctlError, CommandFailed
 from ..generations import worktree
 from ..host import command, procfs
+from ..ledger.models import ChangeRecord
 from . import rules
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -181,7 +182,7 @@ SETTINGS_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg", "tox
                   "mypy.ini")  # fmt: skip
 
 
-def run(changes, row: dict, say) -> dict:
+def run(changes, row: ChangeRecord, say) -> dict:
     """Check a change, keep the verdict, and return it; `say` is told of every part as it ends."""
     facts, _ = changes.look(row)
     lacks = [
@@ -190,14 +191,14 @@ def run(changes, row: dict, say) -> dict:
         if lack.verb in ("start", "commit")
     ]
     if lacks:
-        raise AgentctlError(f"cannot check '{row['name']}': {lacks[0].why}", lacks[0].command)
-    log = log_path(changes, row["name"], "check")
-    answer = changes.as_agent(check_worktree, _settings(changes), row["worktree"], log, changes.main, say)
+        raise AgentctlError(f"cannot check '{row.name}': {lacks[0].why}", lacks[0].command)
+    log = log_path(changes, row.name, "check")
+    answer = changes.as_agent(check_worktree, _settings(changes), row.worktree, log, changes.main, say)
     parts = json.loads(answer)
     record = verdict(parts) | {"commit": facts.head, "tree": facts.tree}
     short = [{**part, "said": part["said"][-SAID_IN_RECORD:]} for part in parts]
-    changes.ask("check", row["name"], facts=record | {"parts": short})
-    return record | {"name": row["name"], "parts": parts}
+    changes.ask("check", row.name, facts=record | {"parts": short})
+    return record | {"name": row.name, "parts": parts}
 
 
 def verdict(parts: list[dict]) -> dict:

@@ -5,24 +5,30 @@ Facts come in as the ledger's row and as what git says; nothing here looks at a 
 
 from __future__ import annotations
 
-from ..ledger.models import ABANDONED, PROMOTING
+from ..core.record import Record
+from ..ledger.models import ABANDONED, PROMOTING, ChangeRecord, CondemnedTree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHOWN = 5
 
 
-class BranchFacts:
+class BranchFacts(Record):
     """What is true of a change's branch and worktree now; ids are full commit and tree ids."""
 
-    def __init__(self, known: dict) -> None:
-        self.head, self.tree = known["head"], known["tree"]
-        self.main, self.main_tree = known["main"], known["main_tree"]
-        self.behind: int = known["behind"]  # commits of main that the branch does not have
-        self.ahead: int = known["ahead"]  # commits of the branch that main does not have
-        self.has_worktree: bool = known["has_worktree"]
-        self.dirty: list[str] = known["dirty"]  # what its worktree holds that is in no commit
-        self.live_branch: str = known["live_branch"]  # what the running tree has checked out
-        self.live_head: str = known["live_head"]
-        self.live_dirty: list[str] = known["live_dirty"]
+    head: str
+    tree: str
+    main: str
+    main_tree: str
+    behind: int  # commits of main that the branch does not have
+    ahead: int  # commits of the branch that main does not have
+    has_worktree: bool
+    dirty: list[str]  # what its worktree holds that is in no commit
+    live_branch: str  # what the running tree has checked out
+    live_head: str
+    live_dirty: list[str]
 
 
 class Missing:
@@ -34,20 +40,22 @@ class Missing:
         self.verb, self.why, self.command = verb, why, command
 
 
-def find_lacks(row: dict, facts: BranchFacts, *, review: str, condemned: dict | None, main: str) -> list[Missing]:
+def find_lacks(
+    row: ChangeRecord, facts: BranchFacts, *, review: str, condemned: CondemnedTree | None, main: str
+) -> list[Missing]:
     """List what a change lacks before it may be promoted, in the order in which it is to be mended.
 
-    `row` has the records as dictionaries; `condemned` is the generation that was condemned with this very tree.
+    `condemned` is the generation that was condemned with this very tree.
     """
-    name, where = row["name"], row["worktree"]
+    name, where = row.name, row.worktree
     lacks = [*_lacks_of_branch(row, facts, main)]
     if lacks:
         return lacks
-    lacks += _lacks_of_record("check", row["checked"], facts.tree, f"agentctl change check {name}")
-    lacks += _lacks_of_record("try", row["tried"], facts.tree, f"agentctl change try {name}")
+    lacks += _lacks_of_record("check", row.checked, facts.tree, f"agentctl change check {name}")
+    lacks += _lacks_of_record("try", row.tried, facts.tree, f"agentctl change try {name}")
     if review != "none":
-        lacks += _lacks_of_record("review", row["reviewed"], facts.tree, f"agentctl change review {name}")
-    if review == "human" and row["approved"].get("commit") != facts.head:
+        lacks += _lacks_of_record("review", row.reviewed, facts.tree, f"agentctl change review {name}")
+    if review == "human" and row.approved.get("commit") != facts.head:
         lacks.append(
             Missing(
                 "approve",
@@ -59,7 +67,7 @@ def find_lacks(row: dict, facts: BranchFacts, *, review: str, condemned: dict | 
         lacks.append(
             Missing(
                 "force",
-                f"this very tree was condemned as generation {condemned['number']}: {condemned['reason']}",
+                f"this very tree was condemned as generation {condemned.number}: {condemned.reason}",
                 f"change what failed and commit in {where}; "
                 f"agentctl change promote {name} --force tries the same once more",
             )
@@ -67,10 +75,10 @@ def find_lacks(row: dict, facts: BranchFacts, *, review: str, condemned: dict | 
     return lacks + _lacks_of_live(facts, main)
 
 
-def _lacks_of_branch(row: dict, facts: BranchFacts, main: str) -> list[Missing]:
-    name, where = row["name"], row["worktree"]
-    if row["status"] == ABANDONED:
-        why = f"it was abandoned: {row['reason'] or 'no reason given'}"
+def _lacks_of_branch(row: ChangeRecord, facts: BranchFacts, main: str) -> list[Missing]:
+    name, where = row.name, row.worktree
+    if row.status == ABANDONED:
+        why = f"it was abandoned: {row.reason or 'no reason given'}"
         return [Missing("start", why, f"agentctl change start {name}")]
     if not facts.head:
         return [Missing("start", f"its branch {name} is gone", f"agentctl change abandon {name}, or make it again")]
@@ -119,12 +127,19 @@ def _lacks_of_live(facts: BranchFacts, main: str) -> list[Missing]:
     return []
 
 
-def choose_next_verb(row: dict, facts: BranchFacts, *, review: str, condemned: dict | None, main: str) -> Missing:
+def condemned_in(known: dict[str, Any]) -> CondemnedTree | None:
+    """Return what the records know against the tree that they were asked about."""
+    return CondemnedTree.of(known["condemned"]) if known["condemned"] else None
+
+
+def choose_next_verb(
+    row: ChangeRecord, facts: BranchFacts, *, review: str, condemned: CondemnedTree | None, main: str
+) -> Missing:
     """Return the next thing to do; its verb is `promote` when nothing is missing."""
-    if row["status"] == PROMOTING:
+    if row.status == PROMOTING:
         return Missing("wait", "it is being promoted", "agentctl status")
     lacks = find_lacks(row, facts, review=review, condemned=condemned, main=main)
-    return lacks[0] if lacks else Missing("promote", "nothing is missing", f"agentctl change promote {row['name']}")
+    return lacks[0] if lacks else Missing("promote", "nothing is missing", f"agentctl change promote {row.name}")
 
 
 def listed(names: list[str]) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 
-from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..generations import worktree
+from ..generations.agent_context import AgentContext
 from ..host import command, procfs
 from ..ledger import change_records, models
 from ..ledger.change_records import Author
+from ..ledger.database import Ledger
+from ..ledger.models import ChangeRecord
 from ..recovery.requests import author as name_author
 from ..runtime import runner_client
 from ..state import agent_state, task
@@ -25,7 +27,7 @@ from . import rules
 class Changes:
     """The changes of one agent, for whoever calls."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: AgentContext) -> None:
         self.context, self.name = context, context.paths.name
         self.main = context.config.agent.branch
         self.review_mode = context.config.change.review
@@ -54,13 +56,13 @@ class Changes:
         with self.context.ledger() as ledger:
             return change_records.handle(self.context, ledger, request, self.author)
 
-    def find(self, name: str, folder: str = "") -> dict:
+    def find(self, name: str, folder: str = "") -> ChangeRecord:
         """Return the record of a change; without a name the one whose worktree `folder` is in, or the only open one."""
         if name:
             row = self.ask("look", name)["change"]
             if row is None:
                 raise AgentctlError(f"there is no change '{name}'", self._known())
-            return row
+            return ChangeRecord.of(row)
         rows = self.ask("list")["changes"]
         inside = [r for r in rows if folder and (folder + "/").startswith(r["worktree"] + "/")]
         open_ones = inside or [r for r in rows if r["is_open"]]
@@ -82,18 +84,19 @@ class Changes:
             raise AgentctlError(said["error"], said["hint"])
         return said["answer"]
 
-    def look(self, row: dict) -> tuple[rules.BranchFacts, dict]:
+    def look(self, row: ChangeRecord) -> tuple[rules.BranchFacts, dict]:
         """Return what git says of a change, and what the records say of its tree."""
-        said = self.as_agent(worktree.look, self.context.code_dir, row["name"], self.main, row["worktree"])
-        facts = rules.BranchFacts(json.loads(said))
-        return facts, self.ask("look", row["name"], tree=facts.tree)
+        said = self.as_agent(worktree.look, self.context.code_dir, row.name, self.main, row.worktree)
+        facts = rules.BranchFacts.of(json.loads(said))
+        return facts, self.ask("look", row.name, tree=facts.tree)
 
-    def next_verb(self, row: dict) -> rules.Missing:
+    def next_verb(self, row: ChangeRecord) -> rules.Missing:
         """Return what comes next for a change."""
         facts, known = self.look(row)
-        if row["status"] == models.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
-            row = {**row, "status": models.OPEN}
-        return rules.choose_next_verb(row, facts, review=self.review_mode, condemned=known["condemned"], main=self.main)
+        if row.status == models.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
+            row = row.replace(status=models.OPEN)
+        condemned = rules.condemned_in(known)
+        return rules.choose_next_verb(row, facts, review=self.review_mode, condemned=condemned, main=self.main)
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
@@ -133,19 +136,19 @@ class Changes:
             if row["state"] in ("blessed", "abandoned") and os.path.isdir(row["worktree"]):
                 self.as_agent(worktree.remove_worktree, self.context.code_dir, row["worktree"])
 
-    def abandon(self, row: dict, reason: str) -> dict:
+    def abandon(self, row: ChangeRecord, reason: str) -> dict:
         """Give a change up: its branch and the reason stay, its worktree goes where nothing is only there."""
-        answer = self.ask("abandon", row["name"], reason=reason)["change"]
-        stays = self.as_agent(worktree.remove_worktree, self.context.code_dir, row["worktree"])
-        self.as_agent(tick_in_task, self.context.task_path, row["name"])
+        answer = self.ask("abandon", row.name, reason=reason)["change"]
+        stays = self.as_agent(worktree.remove_worktree, self.context.code_dir, row.worktree)
+        self.as_agent(tick_in_task, self.context.task_path, row.name)
         return {**answer, "worktree_stays": stays}
 
-    def diff(self, row: dict, how: str) -> str:
+    def diff(self, row: ChangeRecord, how: str) -> str:
         """Return what a change changes, as a patch or a summary."""
-        return self.as_agent(worktree.diff, self.context.code_dir, row["name"], self.main, how)
+        return self.as_agent(worktree.diff, self.context.code_dir, row.name, self.main, how)
 
 
-def prepare_folder(context: Context) -> str:
+def prepare_folder(context: AgentContext) -> str:
     """Return the folder that holds the worktrees, the agent's own, beside its code; make it where we may."""
     base = context.paths.data_dir if context.slots.is_inside else context.slots.folder
     folder = f"{base}/changes"
@@ -162,7 +165,7 @@ def prepare_folder(context: Context) -> str:
     return folder
 
 
-def snapshot_for(context: Context, ledger, name: str) -> str:
+def snapshot_for(context: AgentContext, ledger: Ledger, name: str) -> str:
     """Snapshot the state and note it with the change it was taken for; return its id."""
     snapshot = agent_state.take_snapshot(context)
     change_records.set_snapshot(ledger, name, snapshot)

@@ -15,6 +15,7 @@ from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..generations import worktree
 from ..host import command
+from ..ledger.models import ChangeRecord
 from ..runtime.container import images
 from ..runtime.container.compose_project import ComposeProject
 from . import checks, rules
@@ -26,18 +27,18 @@ FRESH_SECONDS = 60.0
 MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
 
 
-def run(changes, row: dict, seconds: float | None, say) -> dict:
+def run(changes, row: ChangeRecord, seconds: float | None, say) -> dict:
     """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens."""
     facts, _ = changes.look(row)
     lacks = rules.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
     if early:
-        raise AgentctlError(f"cannot try '{row['name']}': {early[0].why}", early[0].command)
+        raise AgentctlError(f"cannot try '{row.name}': {early[0].why}", early[0].command)
     is_contained = is_wanted(changes)
     folder, plan = f"{prepare_folder(changes.context)}/.trials", _plan(changes, row, facts.head, seconds)
     made = json.loads(changes.as_agent(make_ready, folder, plan, _tools(changes)))
     if made["complaint"]:
-        raise AgentctlError(f"cannot try '{row['name']}': {made['complaint']}", made["hint"])
+        raise AgentctlError(f"cannot try '{row.name}': {made['complaint']}", made["hint"])
     try:
         if is_contained:
             made = complete(changes, plan, made)
@@ -56,19 +57,19 @@ def run(changes, row: dict, seconds: float | None, say) -> dict:
         "log": plan["log"],
         "lacks": verdict["lacks"],
     }
-    changes.ask("try", row["name"], facts=record)
-    return {**record, "name": row["name"], "lines": verdict.get("lines", [])}
+    changes.ask("try", row.name, facts=record)
+    return {**record, "name": row.name, "lines": verdict.get("lines", [])}
 
 
-def _plan(changes, row: dict, commit: str, seconds: float | None) -> dict:
+def _plan(changes, row: ChangeRecord, commit: str, seconds: float | None) -> dict:
     """What the trial's process has to know: it runs as the agent's user, and asks nobody."""
     context = changes.context
     settings, paths = context.config, context.paths
     in_code = [f"{context.code_dir}/.git", *([context.slots.folder] if context.slots.is_inside else [])]
     return {
-        "worktree": row["worktree"], "commit": commit, "state": context.state_dir, "extra": context.extra_state,
+        "worktree": row.worktree, "commit": commit, "state": context.state_dir, "extra": context.extra_state,
         "code": context.code_dir, "in_code": in_code, "doors": paths.runtime_dir, "generation": 0,
-        "log": log_path(changes, row["name"], "try"), "seconds": seconds or settings.change.try_for,
+        "log": log_path(changes, row.name, "try"), "seconds": seconds or settings.change.try_for,
         "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
         "config": paths.config_path, "cache": paths.config_cache_path, "scope": paths.scope,
     }  # fmt: skip

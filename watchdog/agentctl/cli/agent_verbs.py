@@ -113,14 +113,12 @@ def supervisor_pid(context) -> int:
 def _tell_rollback(context, since: float) -> None:
     """Raise AgentctlError where what was to be started did not hold, and something else runs now."""
     with context.ledger(read_only=True) as ledger:
-        incident = ledger.one(
-            "SELECT * FROM incidents WHERE at>=? AND decision LIKE 'rollback%' ORDER BY at DESC LIMIT 1", since
-        )
+        incident = next((i for i in ledger.incidents() if i.at >= since and i.decision.startswith("rollback")), None)
     if incident is not None:
         raise AgentctlError(
-            f"the restart did not hold: generation {incident['generation_from']} was rolled back "
-            f"to {incident['generation_to']}: {incident['reason']}",
-            f"agentctl why {incident['id']}",
+            f"the restart did not hold: generation {incident.generation_from} was rolled back "
+            f"to {incident.generation_to}: {incident.reason}",
+            f"agentctl why {incident.id}",
         )
 
 

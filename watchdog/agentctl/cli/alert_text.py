@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context
+from ..generations.agent_context import AgentContext
 from ..state import mask
 from . import incident_report
 
@@ -17,7 +17,7 @@ def main(name: str) -> int:
     """Print the story; 1 if there is none."""
     from .incident_verbs import choose, gather
 
-    context = Context.open(name, lenient=True)
+    context = AgentContext.open(name, lenient=True)
     with context.ledger(read_only=True) as ledger:
         row = choose(ledger, "")
         if row is None:

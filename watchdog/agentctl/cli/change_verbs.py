@@ -90,7 +90,7 @@ def diff(ctx, change, stat):
     summary = changes.diff(row, f"--stat={text.WIDTH}")
     patch = "" if stat else changes.diff(row, "--patch")
     if ctx.obj.as_json:
-        click.echo(text.to_json({"name": row["name"], "stat": summary, "diff": None if stat else patch}))
+        click.echo(text.to_json({"name": row.name, "stat": summary, "diff": None if stat else patch}))
     elif not summary:
         click.echo("no difference", err=True)
     elif sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""The verbs of `agentctl.config.toml_file`: show, check, sample, set.
+"""The verbs of `agentctl config`: show, check, sample, set.
 
 Only words and printing: what is right or wrong is decided in `agentctl.config.toml_file`, and a mistake is
 raised to the door that turns errors into exit codes. Refuses to write anything but one setting.
@@ -11,6 +11,7 @@ import json
 import click
 
 from agentctl.config import reference, schema, toml_edit, toml_file
+from agentctl.core.errors import ConfigError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -26,7 +27,7 @@ def group() -> None:
 def show(obj, as_json: bool) -> None:
     """Print every setting as it counts now; a default is marked."""
     config = toml_file.load(obj.config_path)
-    document = toml_file.to_dict(config)
+    document = toml_edit.to_dict(config)
     defaults = [setting.key for setting in schema.TABLE if setting.key not in config.given]
     if as_json or obj.as_json:
         _print_json(document | {"defaults": defaults})
@@ -35,7 +36,7 @@ def show(obj, as_json: bool) -> None:
         click.echo(f"[{section}]")
         for name, value in content.items():
             mark = "  # default" if f"{section}.{name}" in defaults else ""
-            click.echo(f"{name} = {toml_file.toml(value)}{mark}")
+            click.echo(f"{name} = {toml_edit.toml(value)}{mark}")
         click.echo()
 
 
@@ -76,8 +77,8 @@ def set_(obj, key: str, value: str, as_json: bool) -> None:
     if as_json or obj.as_json:
         _print_json(vars(change))
         return
-    old = "its default" if change.old is None else toml_file.toml(change.old)
-    click.echo(f"{change.key}: {old} -> {toml_file.toml(change.new)}; {change.advice}")
+    old = "its default" if change.old is None else toml_edit.toml(change.old)
+    click.echo(f"{change.key}: {old} -> {toml_edit.toml(change.new)}; {change.advice}")
     if change.kept_path:
         click.echo(f"more than one line was replaced; the old file is {change.kept_path}")
 
@@ -85,7 +86,7 @@ def set_(obj, key: str, value: str, as_json: bool) -> None:
 def _mistakes(path: str) -> list[dict[str, object]]:
     try:
         toml_file.load(path)
-    except toml_file.ConfigError as error:
+    except ConfigError as error:
         return [vars(mistake) for mistake in error.mistakes]
     return []
 

@@ -12,7 +12,8 @@ from ..core import text
 from ..core import text as texts
 from ..core.errors import AgentctlError, UsageError
 from ..generations.git import Git
-from ..ledger.models import is_pruned
+from ..ledger.database import Ledger
+from ..ledger.models import Generation
 from ..retention import prune as pruning
 from ..retention.archive import bring_back as write_back
 from ..retention.retention_rules import KINDS, as_size
@@ -28,41 +29,41 @@ def generations(ctx: click.Context) -> None:
     if ctx.obj.as_json:
         click.echo(text.to_json([as_public(row) for row in rows]))
         return
-    running = last["generation"] if last and not last["end"] else None
+    running = last.generation if last and not last.end else None
     for line in as_table(rows, running, time.time()):
         click.echo(line)
 
 
-def as_public(row: dict) -> dict:
+def as_public(row: Generation) -> dict:
     """Return a generation as `generations --json` shows it."""
     return {
-        "number": row["number"],
-        "commit": row["commit_id"],
-        "tree": row["tree"],
+        "number": row.number,
+        "commit": row.commit_id,
+        "tree": row.tree,
         "status": status_of(row),
-        "created_at": row["created_at"],
-        "blessed_at": row["blessed_at"],
-        "condemned_at": row["condemned_at"],
-        "reason": row["reason"],
-        "snapshot": row["snapshot"] or None,
-        "branch": row["branch"],
-        "source": row["source"],
-        "tries_left": row["tries_left"],
-        "pruned": is_pruned(row),
-        "image": row.get("image") or None,
+        "created_at": row.created_at,
+        "blessed_at": row.blessed_at,
+        "condemned_at": row.condemned_at,
+        "reason": row.reason,
+        "snapshot": row.snapshot or None,
+        "branch": row.branch,
+        "source": row.source,
+        "tries_left": row.tries_left,
+        "pruned": row.is_pruned,
+        "image": row.image or None,
     }
 
 
-def as_table(rows: list[dict], running: int | None, now: float) -> list[str]:
+def as_table(rows: list[Generation], running: int | None, now: float) -> list[str]:
     """Return the table for people; `*` marks what runs."""
     cells = [
         [
-            f"{row['number']}{'*' if row['number'] == running else ''}",
-            status_of(row) + (", pruned" if is_pruned(row) else ""),
-            row["commit_id"][:10],
-            text.cut(row["branch"], 16),
-            text.ago(row["created_at"], now),
-            row["reason"],
+            f"{row.number}{'*' if row.number == running else ''}",
+            status_of(row) + (", pruned" if row.is_pruned else ""),
+            row.commit_id[:10],
+            text.cut(row.branch, 16),
+            text.ago(row.created_at, now),
+            row.reason,
         ]
         for row in reversed(rows)
     ]
@@ -90,14 +91,14 @@ def diff(ctx: click.Context, a: int, b: int, stat: bool) -> None:
     _show(summary if stat else patch or summary)
 
 
-def _commit_of(ledger, number: int) -> str:
+def _commit_of(ledger: Ledger, number: int) -> str:
     row = ledger.generation(number)
     if row is None:
-        known = ", ".join(str(g["number"]) for g in ledger.generations()[-10:])
+        known = ", ".join(str(g.number) for g in ledger.generations()[-10:])
         raise AgentctlError(f"there is no generation {number}", f"the newest are {known}; agentctl generations")
-    if is_pruned(row):
+    if row.is_pruned:
         raise AgentctlError(f"generation {number} was pruned: the vault holds its tree no more")
-    return row["vault_commit"]
+    return row.vault_commit
 
 
 def _diff(git: Git, commits: list[str], how: str) -> bytes:

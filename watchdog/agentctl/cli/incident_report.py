@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..core.text import WIDTH, ago, clean, cut, duration, local, wrap
 from ..ledger.incidents import rescue_branch
+from ..ledger.models import Generation, Launch
 
 TRIGGERS = {
     "watchdog": "it went silent",
@@ -61,10 +62,10 @@ def _what_ran(known: Known) -> str:
         return ""
     if known.generation is None:
         return f"Generation {number} ran."
-    commit = known.generation["commit_id"][:12]
-    source = f" (commit {commit} on {known.generation['branch']})" if commit else ""
-    is_its_launch = known.launch is not None and known.launch["generation"] == number
-    since = f" since {local(known.launch['started_at'])}" if is_its_launch else ""
+    commit = known.generation.commit_id[:12]
+    source = f" (commit {commit} on {known.generation.branch})" if commit else ""
+    is_its_launch = known.launch is not None and known.launch.generation == number
+    since = f" since {local(known.launch.started_at)}" if is_its_launch else ""
     return f"Generation {number}{source} ran{since}."
 
 
@@ -244,8 +245,8 @@ class Known:
     def __init__(
         self,
         public: dict,
-        launch: dict | None,
-        generation: dict | None,
+        launch: Launch | None,
+        generation: Generation | None,
         details: dict,
         trees: dict,
         branch: str,

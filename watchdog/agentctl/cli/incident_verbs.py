@@ -11,6 +11,8 @@ import click
 from ..core import text
 from ..core.errors import AgentctlError
 from ..ledger import incidents as incident_rows
+from ..ledger.database import Ledger
+from ..ledger.models import Incident
 from . import incident_report
 from .incident_report import Known
 
@@ -21,7 +23,7 @@ from .incident_report import Known
 def incidents(ctx: click.Context, count: int | None) -> None:
     """List the incidents, newest first."""
     with ctx.obj.context(lenient=True).ledger(read_only=True) as ledger:
-        rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count or -1)
+        rows = ledger.incidents(count or -1)
         if ctx.obj.as_json:
             click.echo(text.to_json([incident_rows.as_public(ledger, row) for row in rows]))
             return
@@ -29,22 +31,22 @@ def incidents(ctx: click.Context, count: int | None) -> None:
         click.echo(line)
 
 
-def as_table(rows: list[dict], now: float) -> list[str]:
+def as_table(rows: list[Incident], now: float) -> list[str]:
     """Return the table for people; the reason stands below each incident."""
     if not rows:
         return ["no incident yet"]
     cells = [
         [
-            row["id"],
-            text.ago(row["at"], now),
-            row["trigger"],
-            move(row["generation_from"], row["generation_to"]),
+            row.id,
+            text.ago(row.at, now),
+            row.trigger,
+            move(row.generation_from, row.generation_to),
             outcome(row),
         ]
         for row in rows
     ]
     header, *lines = text.table(["incident", "when", "trigger", "moved", "outcome"], cells)
-    reasons = [text.cut(f"  {text.one_line(row['reason'])}", text.WIDTH) for row in rows]
+    reasons = [text.cut(f"  {text.one_line(row.reason)}", text.WIDTH) for row in rows]
     return [header, *(text for pair in zip(lines, reasons, strict=True) for text in pair)]
 
 
@@ -55,11 +57,11 @@ def move(source: int | None, target: int | None) -> str:
     return f"{'?' if source is None else source} -> {target}"
 
 
-def outcome(row: dict) -> str:
+def outcome(row: Incident) -> str:
     """Return how it ended, with its seconds where it was recovered from."""
-    if row["outcome"] == "recovered" and row["ended_at"]:
-        return f"recovered {text.duration(row['ended_at'] - row['at'])}"
-    return row["outcome"] or "open"
+    if row.outcome == "recovered" and row.ended_at:
+        return f"recovered {text.duration(row.ended_at - row.at)}"
+    return row.outcome or "open"
 
 
 # -- why -------------------------------------------------------------------------------------------
@@ -88,35 +90,32 @@ def why(ctx: click.Context, incident: str) -> None:
     click.echo("\n".join(incident_report.render(known, time.time())))
 
 
-def choose(ledger, wanted: str) -> dict | None:
+def choose(ledger: Ledger, wanted: str) -> Incident | None:
     """Return the incident that is meant, None if there is none; raise AgentctlError if unknown."""
-    rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC")
+    rows = ledger.incidents()
     if not wanted:
         return rows[0] if rows else None
-    found = [row for row in rows if row["id"].startswith(wanted)]
-    exact = [row for row in found if row["id"] == wanted]
+    found = [row for row in rows if row.id.startswith(wanted)]
+    exact = [row for row in found if row.id == wanted]
     if len(exact or found) == 1:
         return (exact or found)[0]
-    ids = ", ".join(row["id"] for row in (found or rows)[:10]) or "none"
+    ids = ", ".join(row.id for row in (found or rows)[:10]) or "none"
     what = f"'{wanted}' means {len(found)} incidents" if found else f"there is no incident '{wanted}'"
     raise AgentctlError(what, f"{'they are' if found else 'known are'}: {ids}")
 
 
-def gather(context, ledger, row: dict) -> Known:
+def gather(context, ledger: Ledger, row: Incident) -> Known:
     """Read what belongs to an incident: what its steps noted, where its trees are."""
     public = incident_rows.as_public(ledger, row)
-    launch = ledger.one("SELECT * FROM launches WHERE id=?", row["launch"])
-    details = {
-        (step["attempt"], step["name"]): _json(step["detail"])
-        for step in ledger.all("SELECT * FROM steps WHERE incident=?", row["id"])
-    }
+    launch = ledger.launch(row.launch)
+    details = {(step.attempt, step.name): _json(step.detail) for step in ledger.steps(row.id)}
     trees = {}
     for attempt in public["attempts"]:
-        move = incident_rows.count_moves(ledger, row["id"], attempt["number"])
-        tree = f"{context.slots.quarantine_path(row['id'], move)}/tree"
+        move = incident_rows.count_moves(ledger, row.id, attempt["number"])
+        tree = f"{context.slots.quarantine_path(row.id, move)}/tree"
         if attempt["rung"] != "restart" and os.path.isdir(tree):
             trees[attempt["number"]] = tree
-    generation = ledger.generation(row["generation_from"])
+    generation = ledger.generation(row.generation_from)
     return Known(public, launch, generation, details, trees, context.config.agent.branch)
 
 

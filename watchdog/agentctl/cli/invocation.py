@@ -25,9 +25,9 @@ class Invocation:
 
     def context(self, *, lenient: bool = False):
         """Open the agent; raise AgentctlError if there is none of that name."""
-        from ..config.context import Context
+        from ..generations.agent_context import AgentContext
 
-        return Context.open(check_name(self.name), lenient=lenient)
+        return AgentContext.open(check_name(self.name), lenient=lenient)
 
 
 def default_name() -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from ..core.errors import AgentctlError, UsageError
 from ..ledger import writers
-from ..ledger.models import is_pruned
+from ..ledger.database import Ledger
+from ..ledger.models import Generation
+
+if TYPE_CHECKING:
+    from ..generations.agent_context import AgentContext
+    from ..recovery.requests import RollbackPlan
 
 RECOVERY_WAIT_SECONDS = 120.0
 
@@ -29,27 +35,31 @@ def rollback(ctx, target, dry_run, yes, reason, as_json):
     with context.ledger() as ledger:
         verb = "undo" if target == "undo" else "rollback"
         number = "" if verb == "undo" else _check_target(ledger, target)
-        shown = _plan(context, ledger, verb, number)
+        shown, in_words = _plan(context, ledger, verb, number)
         if dry_run:
-            click.echo(json.dumps(shown) if as_json else _describe(shown))
+            click.echo(json.dumps(shown) if as_json else in_words)
             return
         if not (yes or as_json) and sys.stdin.isatty():
-            click.echo(_describe(shown))
+            click.echo(in_words)
             click.confirm("Go on?", abort=True)
         _carry_out(ctx, context, ledger, verb, number, reason, as_json)
 
 
-def _plan(context, ledger, verb: str, number: str) -> dict:
+def _plan(context: AgentContext, ledger: Ledger, verb: str, number: str) -> tuple[dict[str, object], str]:
+    """Return what would be done, as JSON shows it and in words."""
     from ..recovery import requests
-    from ..recovery.executor import undo_source
+    from ..recovery.execution import undo_source
 
     if verb == "undo":
-        source = undo_source(ledger)
-        return {"undo": source["id"], "to": source["generation_from"], "from": source["generation_to"]}
-    return requests.plan(context, ledger, number)
+        undone = undo_source(ledger)
+        told = f"would undo incident {undone.id}: generation {undone.generation_to} -> {undone.generation_from}, "
+        told += "its tree and state as they were; it is on trial again"
+        return {"undo": undone.id, "to": undone.generation_from, "from": undone.generation_to}, told
+    plan = requests.plan(context, ledger, number)
+    return plan.to_json(), _describe(plan)
 
 
-def _carry_out(ctx, context, ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
+def _carry_out(ctx, context, ledger: Ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
     from ..recovery import requests
     from .agent_verbs import supervisor_pid
 
@@ -74,7 +84,7 @@ def _carry_out(ctx, context, ledger, verb: str, number: str, reason: str, as_jso
         ctx.exit(1)
 
 
-def _check_target(ledger, target: str) -> str:
+def _check_target(ledger: Ledger, target: str) -> str:
     if not target:
         return ""
     if not target.isdigit():
@@ -82,35 +92,30 @@ def _check_target(ledger, target: str) -> str:
     row = ledger.generation(int(target))
     if row is None:
         raise AgentctlError(f"there is no generation {target}", "agentctl generations")
-    if row["status"] != "good":
-        good = [str(g["number"]) for g in ledger.generations() if g["status"] == "good"]
+    if row.status != "good":
+        good = [str(g.number) for g in ledger.generations() if g.status == "good"]
         raise AgentctlError(
-            f"cannot roll back to generation {target}: it is {row['status']}, not good",
+            f"cannot roll back to generation {target}: it is {row.status}, not good",
             f"good are: {', '.join(good)}; 'agentctl bless {target}' if it is good after all",
         )
-    if is_pruned(row):
+    if row.is_pruned:
         raise AgentctlError(f"cannot roll back to generation {target}: it was pruned", "agentctl generations")
     return target
 
 
-def _describe(plan: dict) -> str:
-    if "undo" in plan:
-        return (
-            f"would undo incident {plan['undo']}: generation {plan['from']} -> {plan['to']}, "
-            "its tree and state as they were; it is on trial again"
-        )
+def _describe(plan: RollbackPlan) -> str:
     lines = [
-        f"would go from generation {plan['from']} to {plan['to']} (commit {plan['commit'][:12]}):",
-        f"  {plan['branch']} moves from {plan['head'][:12] or '?'} to {plan['commit'][:12]}",
+        f"would go from generation {plan.source} to {plan.to} (commit {plan.commit[:12]}):",
+        f"  {plan.branch} moves from {plan.head[:12] or '?'} to {plan.commit[:12]}",
         (
-            f"  state: {', '.join(plan['restores']) or 'nothing'} back to snapshot {plan['snapshot']}; "
-            f"{', '.join(plan['keeps'])} stays"
+            f"  state: {', '.join(plan.restores) or 'nothing'} back to snapshot {plan.snapshot}; "
+            f"{', '.join(plan.keeps)} stays"
         ),
-        "  standby is ready" if plan["standby_ready"] else "  the tree has to be laid out first",
+        "  standby is ready" if plan.standby_ready else "  the tree has to be laid out first",
     ]
     lines.append("what leaves the running tree (kept on rescue/... and in quarantine):")
-    lines += [f"  commit {c}" for c in plan["commits_undone"]] or ["  no commits"]
-    lines += [f"  uncommitted {n}" for n in plan["uncommitted"][:20]]
+    lines += [f"  commit {c}" for c in plan.commits_undone] or ["  no commits"]
+    lines += [f"  uncommitted {n}" for n in plan.uncommitted[:20]]
     return "\n".join(lines)
 
 
@@ -130,22 +135,20 @@ def _judge(ctx, number: int, status: str, reason: str):
     click.echo(f"generation {number} is {status}")
 
 
-def _condemn(context, ledger, row: dict, reason: str) -> None:
-    others = [
-        g for g in ledger.generations() if g["status"] == "good" and g["number"] != row["number"] and not is_pruned(g)
-    ]
-    if row["is_golden"]:
-        raise AgentctlError(f"generation {row['number']} is golden", "agentctl unpin first")
-    if row["status"] == "good" and not others:
+def _condemn(context, ledger: Ledger, row: Generation, reason: str) -> None:
+    others = [g for g in ledger.generations() if g.status == "good" and g.number != row.number and not g.is_pruned]
+    if row.is_golden:
+        raise AgentctlError(f"generation {row.number} is golden", "agentctl unpin first")
+    if row.status == "good" and not others:
         raise AgentctlError(
-            f"generation {row['number']} is the only good one; nothing would be left to go back to",
+            f"generation {row.number} is the only good one; nothing would be left to go back to",
             "bless another one first",
         )
-    if not is_pruned(row):
-        context.vault.update({f"refs/agentctl/condemned/{row['number']}": row["vault_commit"]})
+    if not row.is_pruned:
+        context.vault.update({f"refs/agentctl/condemned/{row.number}": row.vault_commit})
     with ledger.transaction():
-        writers.condemn(ledger, row["number"], at=time.time(), reason=reason)
-        ledger.event("condemn", f"generation {row['number']}: {reason}")
+        writers.condemn(ledger, row.number, at=time.time(), reason=reason)
+        ledger.event("condemn", f"generation {row.number}: {reason}")
 
 
 @click.command()
@@ -174,7 +177,7 @@ def pin(ctx, number):
     context = ctx.obj.context()
     with context.ledger() as ledger:
         _check_target(ledger, str(number))
-        context.vault.update({"refs/agentctl/golden": ledger.generation(number)["vault_commit"]})
+        context.vault.update({"refs/agentctl/golden": ledger.generation(number).vault_commit})
         with ledger.transaction():
             writers.set_golden(ledger, number)
             ledger.event("pin", f"generation {number} is golden")

@@ -215,7 +215,7 @@ def list_snapshots(ctx, as_json):
     with context.ledger(read_only=True) as ledger:
         used = {}
         for row in ledger.generations():
-            used.setdefault(row["snapshot"], []).append(row["number"])
+            used.setdefault(row.snapshot, []).append(row.number)
     root = context.paths.snapshots_dir
     rows = [
         {"id": i, "at": os.stat(f"{root}/{i}").st_mtime, "generations": used.get(i, [])}

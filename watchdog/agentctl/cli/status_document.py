@@ -1,11 +1,12 @@
 """Compose the status of an agent from facts. Pure: the clock is in them, instants stay seconds.
 
-The keys are an interface (DESIGN, command line). It renders nothing and reads nothing.
+The keys are an interface (docs/cli.md). It renders nothing and reads nothing.
 """
 
 from __future__ import annotations
 
 from ..ledger import models
+from ..ledger.models import Generation, Incident, Launch
 from . import status_text
 from .status_facts import StatusFacts
 
@@ -18,8 +19,8 @@ def compose(facts: StatusFacts) -> dict:
     """Return the document that `status --json` prints."""
     phase = choose_phase(facts)
     running = running_launch(facts)
-    generation = find_generation(facts, current_number(facts)) or {}
-    is_trial = generation.get("status") == "candidate"
+    generation = find_generation(facts, current_number(facts))
+    is_trial = generation is not None and generation.status == "candidate"
     document = {
         "name": facts.name,
         "well": False,
@@ -27,15 +28,15 @@ def compose(facts: StatusFacts) -> dict:
         "because": "",
         "generation": current_number(facts),
         "generation_status": status_of(generation) if generation else None,
-        "commit": generation.get("commit_id") or None,
-        "branch": generation.get("branch") or (facts.config and facts.config.agent.branch),
+        "commit": generation.commit_id or None if generation else None,
+        "branch": (generation and generation.branch) or (facts.config and facts.config.agent.branch),
         "last_known_good": last_known_good(facts),
-        "golden": next((g["number"] for g in facts.generations if g["is_golden"]), None),
-        "tries_left": generation["tries_left"] if is_trial else None,
-        "launch_id": running and running["id"],
-        "started_at": running and running["started_at"],
-        "ready_at": running and running["ready_at"],
-        "stopped_at": None if running or not facts.launch else facts.launch["ended_at"],
+        "golden": next((g.number for g in facts.generations if g.is_golden), None),
+        "tries_left": generation.tries_left if is_trial else None,
+        "launch_id": running and running.id,
+        "started_at": running and running.started_at,
+        "ready_at": running and running.ready_at,
+        "stopped_at": None if running or not facts.launch else facts.launch.ended_at,
         "last_heartbeat_at": _last_heartbeat(facts),
         "heartbeats": facts.live.get("heartbeats", 0) if running else 0,
         "heartbeat_limit_seconds": facts.config and facts.config.heartbeat.timeout,
@@ -71,51 +72,56 @@ def choose_phase(facts: StatusFacts) -> str:
     if not facts.has_ledger:
         told = facts.live.get("phase")
         return told if told in PHASES else STARTING
-    if launch["ready_at"] is None:
+    if launch.ready_at is None:
         return STARTING
-    generation = find_generation(facts, launch["generation"])
-    is_good = generation is not None and generation["status"] == "good"
+    generation = find_generation(facts, launch.generation)
+    is_good = generation is not None and generation.status == "good"
     return STEADY if is_good else PROBATION
 
 
-def running_launch(facts: StatusFacts) -> dict | None:
+def running_launch(facts: StatusFacts) -> Launch | None:
     """Return the launch that runs now; None if none is seen to."""
     if not facts.is_runner_alive:
         return None
     if not facts.has_ledger:
         live = facts.live
-        known = {key: live.get(key) for key in ("generation", "started_at", "ready_at")}
-        return {"id": live.get("launch_id"), **known}
+        return Launch(
+            id=live.get("launch_id") or "",
+            generation=live.get("generation"),
+            started_at=live.get("started_at"),
+            ready_at=live.get("ready_at"),
+            boot_id="",
+        )
     launch = facts.launch
-    is_open = launch is not None and launch["end"] == models.RUNNING
-    return launch if is_open and launch["id"] == facts.live.get("launch_id") else None
+    is_open = launch is not None and launch.end == models.RUNNING
+    return launch if is_open and launch.id == facts.live.get("launch_id") else None
 
 
 def current_number(facts: StatusFacts) -> int | None:
     """Return the generation that runs, or that stands in the agent's path as far as is known."""
     running = running_launch(facts)
     if running is not None:
-        return running["generation"]
+        return running.generation
     if facts.switched is not None:
         return facts.switched
-    return facts.launch["generation"] if facts.launch else last_known_good(facts)
+    return facts.launch.generation if facts.launch else last_known_good(facts)
 
 
 def last_known_good(facts: StatusFacts) -> int | None:
     """Return the newest blessed generation."""
-    goods = [g for g in facts.generations if g["status"] == "good" and not models.is_pruned(g)]
-    newest = max(goods, key=lambda g: (g["blessed_at"] or 0, g["number"]), default=None)
-    return newest and newest["number"]
+    goods = [g for g in facts.generations if g.status == "good" and not g.is_pruned]
+    newest = max(goods, key=lambda g: (g.blessed_at or 0, g.number), default=None)
+    return newest and newest.number
 
 
-def find_generation(facts: StatusFacts, number: int | None) -> dict | None:
+def find_generation(facts: StatusFacts, number: int | None) -> Generation | None:
     """Return a generation's row, None if it is not known."""
-    return next((g for g in facts.generations if g["number"] == number), None)
+    return next((g for g in facts.generations if g.number == number), None)
 
 
-def status_of(generation: dict) -> str:
+def status_of(generation: Generation) -> str:
     """Return what a generation is called for people and in JSON."""
-    return "golden" if generation["is_golden"] else generation["status"]
+    return "golden" if generation.is_golden else generation.status
 
 
 def _last_heartbeat(facts: StatusFacts) -> float | None:
@@ -124,9 +130,9 @@ def _last_heartbeat(facts: StatusFacts) -> float | None:
         return facts.live.get("last_heartbeat_at")
     if facts.launch is None:
         return None
-    is_its = facts.launch["id"] == facts.live.get("launch_id")
+    is_its = facts.launch.id == facts.live.get("launch_id")
     told = facts.live.get("last_heartbeat_at") if is_its else None
-    return told or facts.launch["first_beat_at"]
+    return told or facts.launch.first_beat_at
 
 
 def _watchdog(facts: StatusFacts) -> dict:
@@ -136,16 +142,16 @@ def _watchdog(facts: StatusFacts) -> dict:
     return {"running": facts.is_watchdog_alive, **{key: told.get(key) for key in keys}}
 
 
-def _incident(row: dict) -> dict:
-    ended = row["ended_at"]
+def _incident(row: Incident) -> dict:
+    ended = row.ended_at
     return {
-        "id": row["id"],
-        "at": row["at"],
-        "trigger": row["trigger"],
-        "reason": row["reason"],
-        "from": row["generation_from"],
-        "to": row["generation_to"],
-        "decision": row["decision"],
-        "outcome": row["outcome"] or None,
-        "seconds": round(ended - row["at"], 3) if ended else None,
+        "id": row.id,
+        "at": row.at,
+        "trigger": row.trigger,
+        "reason": row.reason,
+        "from": row.generation_from,
+        "to": row.generation_to,
+        "decision": row.decision,
+        "outcome": row.outcome or None,
+        "seconds": round(ended - row.at, 3) if ended else None,
     }

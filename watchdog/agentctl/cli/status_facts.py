@@ -10,12 +10,13 @@ import contextlib
 import os
 
 from ..config.context import boot_id, find_paths
-from ..config.toml_file import Config
+from ..config.sections import Config
 from ..core import fast_json
 from ..core.errors import AgentctlError
 from ..core.paths import SYSTEM, AgentPaths
 from ..host import procfs
 from ..ledger import database
+from ..ledger.models import Attempt, Generation, Incident, Launch
 from ..recovery.policy import DAY_SECONDS
 from ..runtime import status_file
 
@@ -32,20 +33,20 @@ class StatusFacts:
         self.problems: list[dict[str, str]] = []
         self.config: Config | None = None
         self.has_ledger = False
-        self.generations: list[dict] = []
-        self.launch: dict | None = None
-        self.incident: dict | None = None  # the newest, open or ended
-        self.attempts: list[dict] = []  # of the open incident
-        self.recent: list[dict] = []  # attempts of the last day
-        self.intent: dict | None = None  # the attempt that is decided and not carried out to its end
+        self.generations: list[Generation] = []
+        self.launch: Launch | None = None
+        self.incident: Incident | None = None  # the newest, open or ended
+        self.attempts: list[Attempt] = []  # of the open incident
+        self.recent: list[Attempt] = []  # attempts of the last day
+        self.intent: Attempt | None = None  # the attempt that is decided and not carried out to its end
         self.step = ""  # which step of it is under way
         self.switched: int | None = None  # the generation that a rollback has just put in place
         self.halted, self.paused_until = "", 0.0
         self.over_budget: dict[str, str] = {}  # what of the past `prune` would free, by kind
         self.live: dict = {}
         self.is_runner_alive = self.is_agent_alive = False
-        self.is_locked = False  # a runner, or the one-shot, holds the agent's lock
-        self.is_rolling_back = False  # the one-shot holds its lock
+        self.is_locked = False  # a runner, or the recovery process, holds the agent's lock
+        self.is_rolling_back = False  # the recovery process holds its lock
         self.watchdog: dict = {}  # what the watchdog last said
         self.is_watchdog_alive = False
         vars(self).update(known)
@@ -85,10 +86,10 @@ def choose_paths(name: str) -> AgentPaths:
 
 
 def _read_config(facts: StatusFacts, paths: AgentPaths) -> None:
-    from ..config import toml_file
+    from ..config.load import load_last_valid
 
     try:
-        facts.config, complaint = toml_file.load_last_valid(paths.config_path, paths.config_cache_path)
+        facts.config, complaint = load_last_valid(paths.config_path, paths.config_cache_path)
     except AgentctlError as error:
         facts.add_problem(error.message, error.hint)
         return
@@ -130,20 +131,16 @@ def _ask_ledger(facts: StatusFacts, ledger: database.Ledger) -> None:
     facts.launch = ledger.last_launch()
     facts.halted = ledger.meta("halted") or ""
     facts.paused_until = float(ledger.meta("paused_until") or 0)
-    facts.incident = ledger.one("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT 1")
+    facts.incident = ledger.last_incident()
     facts.intent = ledger.open_attempt()
     if facts.intent is not None:
-        step = ledger.one(
-            "SELECT name FROM steps WHERE incident=? AND attempt=? ORDER BY rowid DESC LIMIT 1",
-            facts.intent["incident"],
-            facts.intent["number"],
-        )
-        facts.step = step["name"] if step else ""
+        begun = [s for s in ledger.steps(facts.intent.incident) if s.attempt == facts.intent.number]
+        facts.step = begun[-1].name if begun else ""
     opened = ledger.open_incident()
     if opened is not None:
-        facts.attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"])
+        facts.attempts = ledger.attempts(opened.id)
     since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
-    facts.recent = ledger.all("SELECT * FROM attempts WHERE at > ? ORDER BY at", since)
+    facts.recent = ledger.attempts_since(since)
     facts.switched = fast_json.loads(ledger.meta("switched") or "{}").get("generation")
 
 
@@ -151,11 +148,11 @@ def _ask_budgets(facts: StatusFacts, paths: AgentPaths, ledger: database.Ledger)
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..config.context import Context
+    from ..generations.agent_context import AgentContext
     from ..retention.holdings import over_budget
 
     with contextlib.suppress(AgentctlError, OSError):
-        facts.over_budget = over_budget(Context(paths, facts.config), ledger, facts.now)
+        facts.over_budget = over_budget(AgentContext(paths, facts.config), ledger, facts.now)
 
 
 def _read_live(facts: StatusFacts, paths: AgentPaths) -> None:
@@ -176,7 +173,7 @@ def _read_live(facts: StatusFacts, paths: AgentPaths) -> None:
     if not facts.has_ledger and _ask_runner(facts, paths):
         return
     facts.live = status_file.read(paths.live_status_path)
-    is_same_boot = facts.launch is None or facts.launch["boot_id"] == boot_id()
+    is_same_boot = facts.launch is None or facts.launch.boot_id == boot_id()
     facts.is_runner_alive = is_same_boot and procfs.is_runner(facts.live.get("runner_pid", 0), facts.name)
     is_contained = "container" in facts.live  # the runner sees its end; its process may be of another world
     facts.is_agent_alive = facts.is_runner_alive and (is_contained or procfs.is_alive(facts.live.get("pid") or 0))

@@ -186,7 +186,7 @@ def _why_stopped(facts: StatusFacts) -> str:
         models.REBOOTED: "the machine went down while it ran",
         models.ASKED: "it asked to be restarted",
     }
-    return told.get(launch["end"], f"it failed: {launch['reason'] or launch['trigger']}")
+    return told.get(launch.end, f"it failed: {launch.reason or launch.trigger}")
 
 
 def sentences(facts: StatusFacts, document: dict) -> list[str]:
@@ -205,8 +205,8 @@ def sentences(facts: StatusFacts, document: dict) -> list[str]:
 
 def _when_running(facts: StatusFacts, _document: dict) -> list[str]:
     waiting = ""
-    if facts.incident is not None and not facts.incident["outcome"]:
-        waiting = f"incident {facts.incident['id']} ends with the first heartbeat"
+    if facts.incident is not None and not facts.incident.outcome:
+        waiting = f"incident {facts.incident.id} ends with the first heartbeat"
     return [waiting, describe(facts)]
 
 
@@ -237,10 +237,10 @@ def _until_good(facts: StatusFacts, document: dict) -> str:
 
 
 def _unless_confirmed(facts: StatusFacts, document: dict) -> str:
-    running = next((g for g in facts.generations if g["number"] == document["generation"]), {})
-    if not running.get("confirm_by"):
+    running = next((g for g in facts.generations if g.number == document["generation"]), None)
+    if running is None or not running.confirm_by:
         return ""
-    return f"it goes back unless 'agentctl confirm' comes by {local(running['confirm_by'])}"
+    return f"it goes back unless 'agentctl confirm' comes by {local(running.confirm_by)}"
 
 
 def _when_starting(facts: StatusFacts, document: dict) -> list[str]:
@@ -259,7 +259,7 @@ def _when_starting(facts: StatusFacts, document: dict) -> list[str]:
 def _when_rolling_back(facts: StatusFacts, _document: dict) -> list[str]:
     if facts.intent is None:
         return ["it is being decided what follows the failure"]
-    target, rung = facts.intent["target"], facts.intent["rung"]
+    target, rung = facts.intent.target, facts.intent.rung
     step = f", step '{facts.step}'" if facts.step else ""
     doing = f"to generation {target} ({rung}){step}; then it is started"
     if facts.is_rolling_back:
@@ -277,10 +277,10 @@ def _when_halted(_facts: StatusFacts, _document: dict) -> list[str]:
 def _when_stopped(facts: StatusFacts, document: dict) -> list[str]:
     if not facts.has_ledger:
         return []
-    end = facts.launch["end"] if facts.launch else models.STOPPED
+    end = facts.launch.end if facts.launch else models.STOPPED
     if end in (models.STOPPED, models.REBOOTED):
         return [f"agentctl start starts generation {document['generation']}"]
-    return ["the rollback routine decides what follows; agentctl start has it look at once"]
+    return ["the recovery process decides what follows; agentctl start has it look at once"]
 
 
 # -- forecast --------------------------------------------------------------------------------------
@@ -292,15 +292,14 @@ BETWEEN_SECONDS = 0.001
 
 
 def world_after_failure(facts: StatusFacts) -> models.PolicyInput:
-    """Build what the one-shot would see if the agent failed at this moment."""
-    settings = facts.config.rollback
-    limits = models.RollbackLimits.of(settings)
-    failed = {"end": models.FAILED, "trigger": "crash", "reason": "a failure", "exit_status": 1}
+    """Build what the recovery process would see if the agent failed at this moment."""
     return models.PolicyInput(
         now=facts.now,
-        limits=limits,
-        launch={**facts.launch, **failed, "ended_at": facts.now},
-        generations=[dict(generation) for generation in facts.generations],
+        limits=models.RollbackLimits.of_settings(facts.config.rollback),
+        launch=facts.launch.replace(
+            end=models.FAILED, trigger="crash", reason="a failure", exit_status=1, ended_at=facts.now
+        ),
+        generations=list(facts.generations),
         incident=None,
         attempts=list(facts.attempts),
         recent=list(facts.recent),
@@ -316,15 +315,26 @@ def foresee(world: models.PolicyInput) -> list[models.Decision]:
         chain.append(decision)
         if decision.action != models.RESTART:
             break
-        attempt = {"at": world.now, "rung": decision.rung, "target": decision.target}
-        world.attempts.append(attempt)
-        world.recent.append(attempt)
-        world.now += BETWEEN_SECONDS  # it is launched, and fails once more
-        world.launch = {**world.launch, "ended_at": world.now}
-        running = world.generation(decision.target)
-        if running["status"] == "candidate":
-            running["tries_left"] -= 1
+        world = _after_failing_again(world, decision)
     return chain
+
+
+def _after_failing_again(world: models.PolicyInput, decision: models.Decision) -> models.PolicyInput:
+    attempt = models.Attempt(
+        incident="", number=0, at=world.now, rung=decision.rung, target=decision.target, reason="", is_open=0
+    )
+    now = world.now + BETWEEN_SECONDS  # it is launched, and fails once more
+    return world.replace(
+        now=now,
+        attempts=[*world.attempts, attempt],
+        recent=[*world.recent, attempt],
+        launch=world.launch.replace(ended_at=now),
+        generations=[_with_a_try_spent(g) if g.number == decision.target else g for g in world.generations],
+    )
+
+
+def _with_a_try_spent(generation: models.Generation) -> models.Generation:
+    return generation.replace(tries_left=generation.tries_left - (generation.status == "candidate"))
 
 
 def describe(facts: StatusFacts) -> str:
@@ -333,15 +343,15 @@ def describe(facts: StatusFacts) -> str:
         return ""
     chain = foresee(world_after_failure(facts))
     restarts, last = len(chain) - 1, chain[-1]
-    end = _end(last, facts.launch["generation"])
+    end = _end(last, facts.launch.generation)
     if not restarts:
         return f"a failure now: {end}"
     return f"a failure now: restart ({_left(facts, restarts)}), then {end}"
 
 
 def _left(facts: StatusFacts, restarts: int) -> str:
-    running = next((g for g in facts.generations if g["number"] == facts.launch["generation"]), None)
-    if running is not None and running["status"] == "candidate":
+    running = next((g for g in facts.generations if g.number == facts.launch.generation), None)
+    if running is not None and running.status == "candidate":
         return "1 try left" if restarts == 1 else f"{restarts} tries left"
     settings = facts.config.rollback
     return f"{restarts} of {settings.restarts} left in {duration(settings.window)}"

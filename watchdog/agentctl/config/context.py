@@ -1,6 +1,6 @@
-"""Everything of one agent, opened: its paths, settings, user, and the hands that hold its parts.
+"""What is known of one agent of this machine: its paths, settings and user; and the locks on it.
 
-Doors and stories start here. It opens and locks; it decides nothing.
+It reads the settings and nothing else. What works on the agent's parts is in `generations.agent_context`.
 """
 
 from __future__ import annotations
@@ -12,40 +12,32 @@ import time
 from ..core.errors import AgentctlError, LockHeld
 from ..core.identity import find_identity
 from ..core.paths import BESIDE, MOUNTED, SLOTS_INSIDE, SYSTEM, USER, AgentPaths, slots_dir_of
-from ..generations.agent_repo import Repository
-from ..generations.slots import Slots
-from ..generations.tree_capture import Staging
-from ..generations.vault import Vault
-from ..ledger import database
-from . import toml_file
+from .load import load_compiled, load_last_valid
+from .sections import Config
+
+TYPE_CHECKING = False  # as in `typing`, which is too much for the recovery path
+if TYPE_CHECKING:
+    from typing import Self
 
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 
 
 class Context:
-    """One agent of this machine."""
+    """One agent of this machine: where its things are, its settings, its user."""
 
-    def __init__(self, paths: AgentPaths, config: toml_file.Config, complaint: str = "") -> None:
+    def __init__(self, paths: AgentPaths, config: Config, complaint: str = "") -> None:
         self.paths, self.config = paths, config
         self.complaint = complaint  # what is wrong with agent.toml now, when the last valid one is used
         self.user = find_identity(config.agent.user) if paths.scope == SYSTEM else None
         self.code_dir = config.agent.code.rstrip("/")
         self.state_dir = config.state.dir.rstrip("/")
-        self.vault = Vault(paths.vault_path)
         where = config.agent.slots
-        hidden = "" if where == BESIDE else SLOTS_INSIDE
-        self.staging = Staging(paths.staging_path, self.code_dir, self.user, hidden)
-        self.repository = Repository(self.code_dir, self.user, hidden)
-        self.slots = Slots(
-            slots_dir_of(self.code_dir, where),
-            self.code_dir,
-            self.user,
-            notes=paths.data_dir if hidden else "",
-            is_mounted=where == MOUNTED,
-        )
+        self.slots_dir = slots_dir_of(self.code_dir, where)
+        self.hidden = "" if where == BESIDE else SLOTS_INSIDE  # our entry in the agent's code
+        self.is_mounted = where == MOUNTED
 
     @classmethod
-    def open(cls, name: str, *, lenient: bool = False) -> Context:
+    def open(cls, name: str, *, lenient: bool = False) -> Self:
         """Open the agent called `name`; `lenient` takes the last valid settings where agent.toml is broken."""
         paths = find_paths(name)
         if not os.path.exists(paths.config_path):
@@ -55,13 +47,9 @@ class Context:
             )
         files = (paths.config_path, paths.config_cache_path)
         if lenient:
-            config, complaint = toml_file.load_last_valid(*files)
+            config, complaint = load_last_valid(*files)
             return cls(paths, config, complaint or "")
-        return cls(paths, toml_file.load_compiled(*files))
-
-    def ledger(self, *, read_only: bool = False) -> database.Ledger:
-        """Open the ledger; raise LedgerDamaged where it needs rebuilding."""
-        return database.Ledger(self.paths.ledger_path, read_only=read_only)
+        return cls(paths, load_compiled(*files))
 
     @property
     def is_contained(self) -> bool:

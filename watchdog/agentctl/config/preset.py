@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from ..core.errors import AgentctlError, Mistake
+from ..core.errors import AgentctlError, ConfigError, Mistake
 from ..core.paths import PACKAGE_DIR
 from . import schema, toml_file
+from .toml_file import Document
 
 OURS = f"{PACKAGE_DIR}/presets"
 LEVELS = ("full", "headless", "documented")
@@ -20,20 +21,23 @@ TEXTS = ("about", "verified", "level", "comes_back", "does_not_come_back", "set_
 class Preset:
     """One preset: its facts for people, and settings by section."""
 
-    def __init__(self, name: str, document: dict, path: str) -> None:
+    def __init__(self, name: str, document: Document, path: str) -> None:
         self.name, self.path = name, path
         self.about, self.verified, self.level, self.comes_back, self.does_not_come_back, self.set_up = (
-            document.get(key, "") for key in TEXTS)  # fmt: skip
-        self.settings: dict[str, dict] = document.get("settings", {})
+            str(document.get(key, "")) for key in TEXTS)  # fmt: skip
+        settings = document.get("settings")
+        self.settings: dict[str, Document] = settings if isinstance(settings, dict) else {}
 
     @property
     def command(self) -> list[str]:
         """The command that starts the agent."""
-        return list(self.settings.get("agent", {}).get("command", []))
+        command = self.settings.get("agent", {}).get("command")
+        return list(command) if isinstance(command, list) else []
 
-    def settings_for(self, state_dir: str, home: str) -> dict[str, dict]:
+    def settings_for(self, state_dir: str, home: str) -> dict[str, Document]:
         """Return the settings with this agent's own folders in them."""
-        return _fill(self.settings, {"{state}": state_dir, "{home}": home})
+        words = {"{state}": state_dir, "{home}": home}
+        return {section: _fill_in(content, words) for section, content in self.settings.items()}
 
 
 def put_command(argv: list[str], command: list[str], resume: list[str]) -> tuple[list[str], list[str]]:
@@ -74,11 +78,11 @@ def read(name: str, path: str) -> Preset:
     document = toml_file.parse(path, toml_file.decode(path, toml_file.read(path)[0]))
     mistakes = _mistakes(document)
     if mistakes:
-        raise toml_file.ConfigError(path, mistakes, "'agentctl presets show generic' is a complete one")
+        raise ConfigError(path, mistakes, "'agentctl presets show generic' is a complete one")
     return Preset(name, document, path)
 
 
-def _mistakes(document: dict) -> list[Mistake]:
+def _mistakes(document: Document) -> list[Mistake]:
     found = [
         Mistake(key, document[key], f"unknown; a preset has {', '.join(TEXTS)} and [settings]")
         for key in document
@@ -94,12 +98,18 @@ def _mistakes(document: dict) -> list[Mistake]:
     content = document.get("settings", {})
     if not isinstance(content, dict):
         return [*found, Mistake("settings", content, "must be a section: [settings.agent]")]
-    example = _fill(content, {"{state}": "/var/lib/agentctl/agent/state", "{home}": "/home/agent"})
-    example["agent"] = {"command": ["agent"], **example.get("agent", {}), "code": "/srv/agent"}
+    example = _fill_in(content, {"{state}": "/var/lib/agentctl/agent/state", "{home}": "/home/agent"})
+    agent = example.get("agent", {})
+    if isinstance(agent, dict):
+        example["agent"] = {"command": ["agent"], **agent, "code": "/srv/agent"}
     return found + schema.validate(example)[1]
 
 
-def _fill(value, words: dict[str, str]):
+def _fill_in(content: Document, words: dict[str, str]) -> Document:
+    return {name: _fill(value, words) for name, value in content.items()}
+
+
+def _fill(value: object, words: dict[str, str]) -> object:
     if isinstance(value, str):
         for word, text in words.items():
             value = value.replace(word, text)
@@ -107,5 +117,5 @@ def _fill(value, words: dict[str, str]):
     if isinstance(value, list):
         return [_fill(item, words) for item in value]
     if isinstance(value, dict):
-        return {key: _fill(item, words) for key, item in value.items()}
+        return _fill_in(value, words)
     return value

@@ -6,7 +6,7 @@ Both come from the table, so they cannot differ from it. Refuses to say anything
 from __future__ import annotations
 
 from . import schema
-from .toml_file import toml
+from .toml_edit import toml
 
 
 def sample() -> str:

@@ -11,6 +11,12 @@ from ..core.text import format_duration
 from . import value_kinds
 from .value_kinds import Argv, Choice, Duration, Listed, Ready, Size, Unfit, Variables, Whole
 
+TYPE_CHECKING = False  # as in `typing`, which is imported for types only
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from .value_kinds import Kind
+
 # --- the table
 
 REQUIRED = None  # no default: the file has to say it
@@ -35,7 +41,9 @@ SECTIONS = {
 class Setting:
     """One line of the table; `applies` is "at once", "restart" or "install"."""
 
-    def __init__(self, key, kind, default, applies, sentence, example=None) -> None:
+    def __init__(
+        self, key: str, kind: Kind, default: object, applies: str, sentence: str, example: object = None
+    ) -> None:
         self.key, self.kind, self.default, self.applies = key, kind, default, applies
         self.section, self.name = key.split(".")
         self.sentence, self.example = sentence, default if example is None else example
@@ -152,7 +160,7 @@ TABLE = [
     Setting("offline.after", Duration("1s", "30d"), "3m", RESTART,
             "Silence towards the watchdog after which the agent is offline."),
     Setting("offline.grace", Duration("0s", "1d"), "1m", RESTART,
-            "Time from offline to the watchdog starting the rollback unit."),
+            "Time from offline to the watchdog starting the recovery process."),
     Setting("watchdog.listen", value_kinds.LISTEN, "unix", RESTART,
             "Where the API is served."),
     Setting("compose.engine", value_kinds.ENGINE, "unix:///var/run/docker.sock", RESTART,
@@ -221,7 +229,7 @@ def default_of(setting: Setting, agent_name: object) -> object:
 # --- validation
 
 
-def validate(document: dict) -> tuple[dict[str, object], list[Mistake]]:
+def validate(document: Mapping[str, object]) -> tuple[dict[str, object], list[Mistake]]:
     """Return every setting's value by key (defaults filled in), and everything that is wrong."""
     values: dict[str, object] = {}
     mistakes = list(_strangers(document))
@@ -238,7 +246,7 @@ def validate(document: dict) -> tuple[dict[str, object], list[Mistake]]:
     return values, mistakes
 
 
-def _value(setting: Setting, section: dict, agent_name: object) -> object:
+def _value(setting: Setting, section: dict[str, object], agent_name: object) -> object:
     if setting.name in section:
         return setting.kind.check(section[setting.name])
     if setting.is_required:
@@ -246,7 +254,7 @@ def _value(setting: Setting, section: dict, agent_name: object) -> object:
     return setting.kind.check(default_of(setting, agent_name or "agent"))
 
 
-def _strangers(document: dict):
+def _strangers(document: Mapping[str, object]) -> Iterator[Mistake]:
     """Yield what the table does not know: sections, settings, settings outside any section."""
     for section, content in document.items():
         if isinstance(content, dict) and section in SECTIONS:
@@ -273,7 +281,7 @@ def unknown(key: str, value: object = None) -> Mistake:
     return Mistake(key, value, "unknown setting" + guess)
 
 
-def _did_you_mean(word: str, known, prefix: str = "") -> str:
+def _did_you_mean(word: str, known: Collection[str], prefix: str = "") -> str:
     import difflib  # only when somebody made a mistake
 
     near = difflib.get_close_matches(word[:80], list(known), 1)
@@ -285,10 +293,10 @@ def _did_you_mean(word: str, known, prefix: str = "") -> str:
 # What is wrong between settings that are each right. Pure: reads no file, no clock and no environment.
 
 
-def find(values: dict):
+def find(values: dict[str, object]) -> Iterator[Mistake]:
     """Yield what is wrong between settings that are each right."""
     timeout, wait = values.get("heartbeat.timeout"), values.get("heartbeat.longest_wait")
-    if timeout is not None and wait is not None and timeout >= wait:
+    if isinstance(timeout, float) and isinstance(wait, float) and timeout >= wait:
         rule = f"must be less than heartbeat.longest_wait ({format_duration(wait)})"
         yield Mistake("heartbeat.timeout", format_duration(timeout), rule)
     source = values.get("heartbeat.from")
@@ -304,7 +312,7 @@ def find(values: dict):
             "agent.ready", "notify", 'must be a time or a command with heartbeat.from = "process", such as "5s"'
         )
     if values.get("resume.message") == "argument" and not any(
-        "{message}" in word for word in values.get("agent.resume_command", ())
+        "{message}" in word for word in _texts(values, "agent.resume_command")
     ):
         yield Mistake(
             "agent.resume_command",
@@ -314,14 +322,19 @@ def find(values: dict):
     if values.get("agent.runtime") == "compose":
         yield from _unreachable(values)
     code, state = values.get("agent.code"), values.get("state.dir")
-    if code and state and (code + "/").startswith(state + "/"):
+    if isinstance(code, str) and isinstance(state, str) and (code + "/").startswith(state + "/"):
         yield Mistake("state.dir", state, f"must not be agent.code ({code}) or hold it")
-    for pattern in values.get("state.restore", ()):
-        if pattern in values.get("state.keep", ()):
+    for pattern in _texts(values, "state.restore"):
+        if pattern in _texts(values, "state.keep"):
             yield Mistake("state.restore", pattern, "is also in state.keep; choose one of them")
 
 
-def _unreachable(values: dict):
+def _texts(values: dict[str, object], key: str) -> list[str]:
+    found = values.get(key)  # missing where it has a mistake of its own
+    return found if isinstance(found, list) else []
+
+
+def _unreachable(values: dict[str, object]) -> Iterator[Mistake]:
     """Yield what cannot work from outside a container."""
     if values.get("heartbeat.url"):
         yield Mistake(

@@ -1,18 +1,72 @@
-"""Change one setting in `agent.toml` and leave every other line, comments included, as it is.
+"""Write `agent.toml`: a new one, or one setting changed and every other line, comments included, left as it is.
 
 Guesses the smallest change of text, and lets parsing prove which guess is right. Refuses to write
-a file that would have a mistake.
+a file that would have a mistake. The only owner of tomli_w.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import stat
+from collections.abc import Iterator, Mapping
 
 from ..core import durable
-from ..core.errors import Mistake, UsageError
+from ..core.errors import AgentctlError, ConfigError, Mistake, UsageError
 from . import schema, toml_file
-from .toml_file import ConfigError, toml
+from .sections import Config
+from .toml_file import Document
+
+# -- a whole file ---------------------------------------------------------------------------------
+
+
+def write(path: str, values: dict[str, dict[str, object]], mode: int = 0o644) -> Config:
+    """Write a file with the required settings and those that differ from their default.
+
+    `values` is by section, as in TOML. Raise ConfigError, and write nothing, if it has mistakes.
+    """
+    config = toml_file.check(values, path)
+    document: dict[str, dict[str, object]] = {}
+    for setting in schema.TABLE:
+        default = schema.default_of(setting, config.values["agent.name"])
+        if setting.is_required or config.values[setting.key] != setting.kind.check(default):
+            document.setdefault(setting.section, {})[setting.name] = config.given[setting.key]
+    durable.write(os.path.realpath(path), render(document), mode)
+    return config
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML on one line."""
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{name} = {toml(item)}" for name, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+
+
+def render(document: Mapping[str, object]) -> bytes:
+    """Return a document as TOML; raise AgentctlError if tomli-w is missing."""
+    try:
+        import tomli_w
+    except ImportError as error:
+        hint = "pip install tomli-w"
+        raise AgentctlError("cannot write TOML: tomli-w is missing", hint) from error
+    return tomli_w.dumps(document).encode()
+
+
+def to_dict(config: Config) -> dict[str, dict[str, object]]:
+    """Return every setting the way the file says or would say it: by section, with units."""
+    document: dict[str, dict[str, object]] = {}
+    for setting in schema.TABLE:
+        default = schema.default_of(setting, config.values["agent.name"])
+        value = config.given.get(setting.key, default)
+        document.setdefault(setting.section, {})[setting.name] = value
+    return document
+
+
+# -- one setting ----------------------------------------------------------------------------------
 
 
 class Change:
@@ -21,7 +75,7 @@ class Change:
     `kept_path` is where the whole old file is, if more than one line had to be replaced.
     """
 
-    def __init__(self, setting, old: object, new: object, kept_path: str) -> None:
+    def __init__(self, setting: schema.Setting, old: object, new: object, kept_path: str) -> None:
         self.key, self.old, self.new = setting.key, old, new
         self.applies, self.kept_path = setting.applies, kept_path
         self.advice = _advice(setting)
@@ -54,7 +108,7 @@ def set_value(path: str, key: str, text: str) -> Change:
     value = _understand(path, setting, text)
     wanted = document | {setting.section: _section(document, setting) | {setting.name: value}}
     toml_file.check(wanted, path)
-    after, is_one_line = _edited(before, wanted, setting, is_new=old is None)
+    after, is_one_line = _edited(before, wanted, setting, toml(value), is_new=old is None)
     mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
     kept_path = "" if is_one_line else f"{path}.before"
     if kept_path:
@@ -63,7 +117,7 @@ def set_value(path: str, key: str, text: str) -> Change:
     return Change(setting, old, value, kept_path)
 
 
-def _section(document: dict, setting: schema.Setting) -> dict:
+def _section(document: Document, setting: schema.Setting) -> Document:
     section = document.get(setting.section)
     return section if isinstance(section, dict) else {}
 
@@ -79,17 +133,14 @@ def _understand(path: str, setting: schema.Setting, text: str) -> object:
             return toml_file.parse(path, "x = " + text)["x"]
         if reads != "words":
             return text
-        import shlex
-
         return shlex.split(text)
     except (ValueError, KeyError, ConfigError) as error:
         mistake = Mistake(setting.key, text, "must be " + setting.kind.allowed)
         raise ConfigError(path, [mistake]) from error
 
 
-def _edited(before: str, wanted: dict, setting, is_new: bool) -> tuple[bytes, bool]:
+def _edited(before: str, wanted: Document, setting: schema.Setting, value: str, *, is_new: bool) -> tuple[bytes, bool]:
     """Return the new text, proven by parsing to differ in this one setting only."""
-    value = toml(wanted[setting.section][setting.name])
     lines = before.split("\n")
     ending = "\r" if lines[0].endswith("\r") else ""
     edits = _insertions if is_new else _replacements
@@ -97,10 +148,10 @@ def _edited(before: str, wanted: dict, setting, is_new: bool) -> tuple[bytes, bo
         after = "\n".join(edited)
         if _parsed(after) == wanted:
             return after.encode(), is_one_line
-    return toml_file.render(wanted), False
+    return render(wanted), False
 
 
-def _parsed(text: str) -> dict | None:
+def _parsed(text: str) -> Document | None:
     try:
         return toml_file.parse("", text)
     except ConfigError:
@@ -110,7 +161,9 @@ def _parsed(text: str) -> dict | None:
 # The two below yield guesses, the smallest change first; `_edited` proves which one is right.
 
 
-def _replacements(lines: list[str], setting: schema.Setting, value: str, ending: str):
+def _replacements(
+    lines: list[str], setting: schema.Setting, value: str, ending: str
+) -> Iterator[tuple[list[str], bool]]:
     for index, line in enumerate(lines):
         head = _assignment(line, setting)
         if head is None:
@@ -121,7 +174,7 @@ def _replacements(lines: list[str], setting: schema.Setting, value: str, ending:
         yield [*lines[:index], head + value + tail, *lines[end:]], is_one_line
 
 
-def _insertions(lines: list[str], setting: schema.Setting, value: str, ending: str):
+def _insertions(lines: list[str], setting: schema.Setting, value: str, ending: str) -> Iterator[tuple[list[str], bool]]:
     new = f"{setting.name} = {value}{ending}"
     for index in _places(lines, setting.section):
         yield [*lines[:index], new, *lines[index:]], True
@@ -157,7 +210,7 @@ def _comment(rest: str) -> str:
     return rest[len(rest.rstrip(" \t")) :]
 
 
-def _places(lines: list[str], section: str):
+def _places(lines: list[str], section: str) -> Iterator[int]:
     """Yield where a line can join a section: after its last setting, right below its head."""
     for head, line in enumerate(lines):
         if line.split("#")[0].strip().replace(" ", "") != f"[{section}]":

@@ -8,6 +8,22 @@ from __future__ import annotations
 
 from ..core.text import parse_duration
 
+TYPE_CHECKING = False  # as in `typing`, which is imported for types only
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal, Protocol
+
+    class Kind(Protocol):
+        """What a setting may be."""
+
+        noun: str
+        reads: str
+        allowed: str
+
+        def check(self, value: object) -> object:
+            """Return what the program uses; raise Unfit if the value will not do."""
+
+
 _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -36,7 +52,7 @@ class Text:
 
     noun, reads = "text", "text"
 
-    def __init__(self, noun: str, allowed: str, fit, may_be_empty: bool = False) -> None:
+    def __init__(self, noun: str, allowed: str, fit: Callable[[str], str | None], may_be_empty: bool = False) -> None:
         self.noun, self.fit, self.may_be_empty = noun, fit, may_be_empty
         self.allowed = allowed + (", or empty" if may_be_empty else "")
 
@@ -56,6 +72,7 @@ class Choice(Text):
     def __init__(self, *words: str) -> None:
         allowed = "one of " + ", ".join(f'"{word}"' for word in words)
         super().__init__("choice", allowed, lambda text: text if text in words else None)
+        self.words = words
 
 
 class Whole:
@@ -104,9 +121,10 @@ class Size:
 
     def check(self, value: object) -> int:
         """Return the bytes; raise Unfit if it is no size, or out of bounds."""
-        digits = value.rstrip("KMGT") if isinstance(value, str) else ""
+        text = value if isinstance(value, str) else ""
+        digits = text.rstrip("KMGT")
         is_number = digits.isascii() and digits.isdigit() and len(digits) <= 3
-        unit = value[len(digits) :] if is_number else "?"
+        unit = text[len(digits) :] if is_number else "?"
         if unit not in ("K", "M", "G", "T") and (unit or int(digits)):
             raise Unfit("must be " + self.allowed)
         return int(digits) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[unit]
@@ -135,18 +153,18 @@ class Argv:
 class Listed:
     """A list in which every item is of one kind."""
 
-    def __init__(self, item, allowed: str, reads: str = "words") -> None:
+    def __init__(self, item: Kind, allowed: str, reads: str = "words") -> None:
         self.item, self.reads = item, reads
         self.noun = f"list of {item.noun}s"
         self.allowed = f"a list of {allowed}"
 
-    def check(self, value: object) -> list:
+    def check(self, value: object) -> list[object]:
         """Return the items cleaned; raise Unfit, which names the first that will not do."""
         if not isinstance(value, list):
             raise Unfit("must be " + self.allowed)
         return [self._check_item(index, item) for index, item in enumerate(value)]
 
-    def _check_item(self, index: int, item: object):
+    def _check_item(self, index: int, item: object) -> object:
         try:
             return self.item.check(item)
         except Unfit as unfit:
@@ -179,7 +197,7 @@ class Ready:
     _alive, _command = Duration("100ms", "1h"), Argv(may_be_empty=False)
     allowed = f'"notify", {_alive.allowed}, or {_command.allowed}'
 
-    def check(self, value: object) -> str | float | list[str]:
+    def check(self, value: object) -> Literal["notify"] | float | list[str]:
         """Return what was chosen; raise Unfit if it is none of the choices."""
         if value == "notify":
             return "notify"
@@ -326,4 +344,4 @@ MAYBE_PATH = Text("path", PATH.allowed, PATH.fit, True)
 MAYBE_NAME = Text("text", NAME.allowed, NAME.fit, True)
 IMAGE = Text("text", 'an image\'s name, such as "python:3.12-slim"', _image, True)
 ENGINE = Text("text", 'an address such as "unix:///var/run/docker.sock" or "tcp://127.0.0.1:2375"', _engine)
-CODE_PATH = Text("path", 'a path relative to agent.code, without ".."', CODE_PATHS.item.fit, True)
+CODE_PATH = Text("path", 'a path relative to agent.code, without ".."', _code_path, True)

@@ -37,7 +37,7 @@ class UsageError(AgentctlError):
 
 
 class LaunchRefused(AgentctlError):
-    """The guard said no; the one-shot decides what follows."""
+    """The guard said no; the recovery process decides what follows."""
 
     exit_code = EXIT_REFUSED
 
@@ -110,8 +110,8 @@ def is_no_storage(error: Exception) -> bool:
     )  # the last: no room beside the ledger
 
 
-# -- mistake ---------------------------------------------------------------------------------------
-# One thing wrong in a configuration, in words.
+# -- mistakes --------------------------------------------------------------------------------------
+# What is wrong in a configuration, in words.
 
 
 class Mistake:
@@ -124,6 +124,17 @@ class Mistake:
         key = self.key if self.key.isprintable() else ascii(self.key)
         found = "" if self.value is None else f" = {shown(self.value)}"
         return f"{key}{found}: {self.allowed}"
+
+
+class ConfigError(AgentctlError):
+    """Everything that is wrong with one configuration, as `mistakes`."""
+
+    def __init__(self, path: str, mistakes: list[Mistake], hint: str = "") -> None:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "".join(f"\n  {mistake}" for mistake in mistakes)
+        hint = hint or "'agentctl config sample' prints every setting with its limits"
+        super().__init__(f"configuration {path} has {count}:{lines}", hint)
+        self.path, self.mistakes = path, mistakes
 
 
 def shown(value: object) -> str:

@@ -1,10 +1,15 @@
-"""JSON for the rescue path: the interpreter's own C scanner and encoder, without `json`.
+"""JSON for the recovery path: the interpreter's own C scanner and encoder, without `json`.
 
 `import json` brings in `re` and `enum` for 11 ms, twice on the way from a crash to a running agent.
 Same language, same results; for pretty output or options, doors use `json`.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False  # as in `typing`, which is too much for the recovery path
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 WHITE = " \t\n\r"
 
@@ -15,7 +20,7 @@ class _Plain:
     strict = True
     object_hook = object_pairs_hook = array_hook = None
     parse_float, parse_int = float, int
-    memo: dict = {}
+    memo: dict[str, str] = {}
 
     @staticmethod
     def parse_constant(name: str) -> float:
@@ -26,11 +31,15 @@ def _refuse(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+quoted: Callable[[str], str]
+_scan: Callable[[str, int], tuple[object, int]]
+_encode: Callable[[object, bool], Iterable[str]]  # beside the value: the depth of indentation, or one shot
 try:
     from _json import encode_basestring_ascii as quoted
     from _json import make_encoder, make_scanner
 
-    _scan = make_scanner(_Plain())
+    _asker: Any = _Plain()  # typeshed asks for a make_scanner, but what counts is that it has the attributes
+    _scan = make_scanner(_asker)
     _encode = make_encoder(None, _refuse, quoted, None, ": ", ", ", False, False, True)
 except (ImportError, AttributeError, TypeError):  # an interpreter without these C parts, or with others
     import json
@@ -60,4 +69,4 @@ def loads(text: str | bytes) -> object:
 
 def dumps(value: object) -> str:
     """Write a value as JSON in ASCII."""
-    return "".join(_encode(value, 0))
+    return "".join(_encode(value, False))

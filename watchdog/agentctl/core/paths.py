@@ -64,7 +64,7 @@ class AgentPaths:
 
     @property
     def rollback_unit(self) -> str:
-        """The unit of the one-shot."""
+        """The unit of the recovery process."""
         return f"{self.name}-rollback.service"
 
     @property
@@ -74,7 +74,7 @@ class AgentPaths:
 
     @property
     def rescue_unit(self) -> str:
-        """The unit that steps in when the one-shot is broken."""
+        """The unit that steps in when the recovery process is broken."""
         return f"{self.name}-rescue.service"
 
     @property

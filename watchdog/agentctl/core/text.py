@@ -111,8 +111,8 @@ def to_json(value: object) -> str:
 
 
 def _instant(key: str, value: object) -> object:
-    is_instant = (key == "at" or key.endswith("_at")) and isinstance(value, (int, float))
-    return stamp(value) if is_instant and not isinstance(value, bool) else public(value)
+    is_instant = (key == "at" or key.endswith("_at")) and not isinstance(value, bool)
+    return stamp(value) if is_instant and isinstance(value, (int, float)) else public(value)
 
 
 # -- durations -------------------------------------------------------------------------------------
@@ -144,7 +144,8 @@ def _milliseconds(number: str, unit: int) -> int:
     whole, point, fraction = number.partition(".")
     if not whole or bool(point) != bool(fraction) or "." in fraction or len(number) > 15:
         raise ValueError(f"not a number: {number!r}")
-    milliseconds, finer = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    scale: int = 10 ** len(fraction)
+    milliseconds, finer = divmod(int(whole + fraction) * unit, scale)
     if finer:
         raise ValueError(f"finer than a millisecond: {number!r}")
     return milliseconds

@@ -1,4 +1,4 @@
-"""The agent's own repository, on the rescue path: read its HEAD, put it back on a good commit, mend or remake it.
+"""The agent's own repository, on the recovery path: read its HEAD, put it back on a good commit, mend or remake it.
 
 Everything runs as the agent's user and trusts nothing it finds: hooks, filters and configuration are neutralised,
 every change is verified, and what is in the way is moved aside, never deleted.

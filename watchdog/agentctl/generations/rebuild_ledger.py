@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
 from ..ledger import writers
 from ..ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
+from ..ledger.models import Generation
 from ..state.snapshots import snapshot
+from .agent_context import AgentContext
 
 
-def open_or_rebuild(context: Context, say) -> Ledger:
+def open_or_rebuild(context: AgentContext, say) -> Ledger:
     """Open the ledger; where it is damaged, keep it aside, rebuild it from the vault, and `say` so.
 
     Raise TooNew where it, or the vault, is of a newer agentctl: neither is changed then.
@@ -36,7 +37,7 @@ def open_or_rebuild(context: Context, say) -> Ledger:
     return ledger
 
 
-def _look(context: Context) -> tuple[Ledger | None, str]:
+def _look(context: AgentContext) -> tuple[Ledger | None, str]:
     """Open the ledger if it is whole; else return what is wrong. Raise LedgerUnavailable where nobody can tell."""
     try:
         ledger = context.ledger()
@@ -65,7 +66,7 @@ def set_aside(path: str) -> str:
     return kept
 
 
-def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
+def rebuild(context: AgentContext, why: str) -> tuple[Ledger, str]:
     """Make a new ledger that knows what the vault's refs know; return it and the broken one's new name.
 
     It gets its name when it knows all of it, and only then the broken one is moved: there may be no room for a new one.
@@ -82,7 +83,7 @@ def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
             os.unlink(leftover)
     with Ledger.create(partial) as ledger, ledger.transaction():
         for row in rows:
-            writers.add_generation(ledger, **row)
+            writers.add_generation(ledger, **row.to_dict())
         ledger.event("ledger-rebuilt", why)
         ledger.set_meta("rebuilt_at", str(time.time()))
     kept = set_aside(path)
@@ -91,35 +92,36 @@ def rebuild(context: Context, why: str) -> tuple[Ledger, str]:
     return Ledger(path), kept
 
 
-def _rows(context: Context) -> list[dict]:
+def _rows(context: AgentContext) -> list[Generation]:
     refs = context.vault.refs("refs/agentctl/")
     golden = refs.get("refs/agentctl/golden")
     held = [
-        {**_row(context, int(ref.rpartition("/")[2]), oid, refs), "is_golden": int(oid == golden)}
+        _row(context, int(ref.rpartition("/")[2]), oid, refs).replace(is_golden=int(oid == golden))
         for ref, oid in sorted(refs.items())
         if ref.startswith("refs/agentctl/g/")
     ]
-    known = {row["number"] for row in held}
-    rows = held + [{**row, "is_golden": 0} for row in context.vault.pruned() if row["number"] not in known]
+    known = {row.number for row in held}
+    pruned = [row.replace(is_golden=0) for row in context.vault.pruned() if row.number not in known]
     root = context.paths.snapshots_dir
     taken = [(os.stat(f"{root}/{i}").st_mtime, i) for i in snapshot.list_ids(root)]
-    for row in held:
-        if row["status"] == "good":
-            row["snapshot"] = choose_snapshot(row, rows, taken)
-    return rows
+    return [_with_snapshot(row, [*held, *pruned], taken) for row in held] + pruned
 
 
-def choose_snapshot(row: dict, rows: list[dict], taken: list[tuple[float, str]]) -> str:
+def _with_snapshot(row: Generation, rows: list[Generation], taken: list[tuple[float, str]]) -> Generation:
+    return row.replace(snapshot=choose_snapshot(row, rows, taken)) if row.status == "good" else row
+
+
+def choose_snapshot(row: Generation, rows: list[Generation], taken: list[tuple[float, str]]) -> str:
     """Choose the state a generation left behind: the last one taken before another came; '' if there is none.
 
     `taken` are (instant, id), oldest first. What was taken later may be what a bad generation made of it.
     """
-    until = min((r["created_at"] for r in rows if r["number"] > row["number"]), default=float("inf"))
+    until = min((r.created_at for r in rows if r.number > row.number), default=float("inf"))
     before = [id for at, id in taken if at < until]
     return before[-1] if before else taken[0][1] if taken else ""
 
 
-def _row(context: Context, number: int, oid: str, refs: dict[str, str]) -> dict:
+def _row(context: AgentContext, number: int, oid: str, refs: dict[str, str]) -> Generation:
     shown = context.vault.git.run("show", "-s", "--format=%T%n%ct%n%B", oid).text
     tree, created, message = shown.split("\n", 2)
     try:
@@ -129,17 +131,16 @@ def _row(context: Context, number: int, oid: str, refs: dict[str, str]) -> dict:
     is_good = f"refs/agentctl/good/{number}" in refs
     is_condemned = f"refs/agentctl/condemned/{number}" in refs
     status = "condemned" if is_condemned else "good" if is_good else "candidate"
-    return {
-        "number": number,
-        "vault_commit": oid,
-        "tree": tree,
-        "commit_id": facts.get("commit") or refs.get(f"refs/agentctl/commit/{number}", ""),
-        "branch": facts.get("branch", ""),
-        "status": status,
-        "source": facts.get("source", "rebuilt"),
-        "created_at": float(facts.get("created_at") or created),
-        "blessed_at": float(created) if status == "good" else None,
-        "reason": "rebuilt from the vault",
-        "tries_left": 1,
-        "snapshot": "",
-    }
+    return Generation(
+        number=number,
+        vault_commit=oid,
+        tree=tree,
+        commit_id=facts.get("commit") or refs.get(f"refs/agentctl/commit/{number}", ""),
+        branch=facts.get("branch", ""),
+        status=status,
+        source=facts.get("source", "rebuilt"),
+        created_at=float(facts.get("created_at") or created),
+        blessed_at=float(created) if status == "good" else None,
+        reason="rebuilt from the vault",
+        tries_left=1,
+    )

@@ -51,9 +51,9 @@ def _head_of(attempt, found: dict, told: str) -> str:
     for oid in (found["head"], found["branch_at"], found["logged"]):
         if oid and not attempt.context.repository.lacks(oid):
             return oid
-    row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
-    source = attempt.ledger.generation(row["generation_from"]) if row["generation_from"] else None
-    return source["commit_id"] if source else ""
+    row = attempt.ledger.incident(attempt.incident)
+    source = attempt.ledger.generation(row.generation_from) if row.generation_from else None
+    return source.commit_id if source else ""
 
 
 def _choose_rescued(attempt, found: dict, head: str, commit: str) -> dict[str, str]:
@@ -143,9 +143,9 @@ def _remake(attempt, branch: str, commit: str) -> None:
         if not branch.startswith(f"{name}/")
     }  # git has no `a` beside `a/b`
     generation = attempt.ledger.last_launch()
-    condemned = attempt.ledger.generation(generation["generation"]) if generation else None
+    condemned = attempt.ledger.generation(generation.generation) if generation else None
     if condemned is not None and attempt.rung != "undo":
-        repository.fetch_from(context.vault.git, [condemned["vault_commit"]])
-        others[attempt.rescue_branch] = condemned["vault_commit"]
+        repository.fetch_from(context.vault.git, [condemned.vault_commit])
+        others[attempt.rescue_branch] = condemned.vault_commit
     repository.put_on(branch, commit, others)
     repository.put_tags({ref: oid for ref, oid in kept.items() if ref.startswith("tags/")})

@@ -17,7 +17,9 @@ from ..core.identity import Identity
 from ..core.paths import SLOTS_INSIDE
 from ..host import command
 from ..host.mount_namespace import mount_points
+from .agent_repo import Repository
 from .move_entries import Folder, is_under_way, relocate
+from .tree_capture import Staging
 from .vault import Vault
 
 RENAME_EXCHANGE = 2
@@ -341,3 +343,47 @@ def _allow_moves(folder: str) -> None:
             os.chmod(folder, mode | 0o700)
     except OSError:
         return
+
+
+# -- what git ignores ------------------------------------------------------------------------------
+# In the replaced tree: asked ahead, and chosen from for the good one.
+
+
+def ask_ignored(staging: Staging, folder: str) -> command.Running | None:
+    """Ask git ahead what it ignores in the old tree: on a large one that takes longer than all the steps together.
+
+    git works from its current folder, so it goes on with the old tree when the trees are exchanged under it. What
+    appears after it has looked stays in quarantine with the rest.
+    """
+    try:
+        return staging.ask_ignored(folder)
+    except (CommandFailed, OSError):  # the tree is gone; then there is nothing to carry over
+        return None
+
+
+def choose_carried(
+    staging: Staging, repository: Repository, old: str, inquiry: command.Running | None, environment: list[str]
+) -> list[str]:
+    """Choose what moves into the good tree: what git ignores there, too, but no environment and no byte code.
+
+    Byte code stays behind because a stale one with a matching time stamp would run the condemned code again.
+    """
+    carried = [
+        name
+        for name in _read_ignored(staging, old, inquiry)
+        if name.rstrip("/") not in environment and "__pycache__" not in name.split("/") and not name.endswith(".pyc")
+    ]
+    return staging.keep_ignored(carried) + repository.inner_worktrees()
+
+
+def _read_ignored(staging: Staging, old: str, inquiry: command.Running | None) -> list[str]:
+    """Return what git ignores; asked again where it failed, because tree and `.git` moved while it looked."""
+    for asked in (inquiry, None):
+        try:
+            return staging.read_ignored(asked or staging.ask_ignored(old), (old, staging.code_dir))
+        except (CommandFailed, OSError):
+            continue
+    from .repair_staging import find_ignored
+
+    # A power cut may have torn the index for good, and `.env` and its like must come along.
+    return find_ignored(staging, old)

@@ -15,6 +15,7 @@ from ..core import durable, fast_json
 from ..core.errors import AgentctlError, CommandFailed, LockHeld, TooNew
 from ..core.identity import Identity
 from ..host import command, procfs
+from ..ledger.models import Generation
 from . import git_folder
 from .git import Git, pipe_pack
 from .tree_capture import CapturedTree, Staging
@@ -182,30 +183,31 @@ class Vault:
         self.check_version()
         return Writing(f"{self.path}.lock", alone)
 
-    def pruned(self) -> list[dict]:
+    def pruned(self) -> list[Generation]:
         """Return the ledger's lines of generations that were pruned: which trees are bad must not be forgotten."""
         if not self.refs(PRUNED):
             return []
         lines = self.git.run("cat-file", "blob", f"{PRUNED}:generations").text.splitlines()
-        return [fast_json.loads(line) for line in lines]
+        known = [fast_json.loads(line) for line in lines]
+        return [Generation.of(facts) for facts in known if isinstance(facts, dict)]
 
-    def prune(self, rows: list[dict]) -> None:
+    def prune(self, rows: list[Generation]) -> None:
         """Let go of generations, and remember their lines; in one transaction."""
         with self.writing():
-            known = {row["number"]: row for row in self.pruned()} | {row["number"]: row for row in rows}
-            text = "".join(fast_json.dumps(known[number]) + "\n" for number in sorted(known))
+            known = {row.number: row for row in self.pruned()} | {row.number: row for row in rows}
+            text = "".join(fast_json.dumps(known[number].to_dict()) + "\n" for number in sorted(known))
             blob = self.git.run("hash-object", "-w", "--stdin", stdin=text.encode()).text
             tree = self.git.run("mktree", stdin=f"100644 blob {blob}\tgenerations\n".encode()).text
             made = self.git.run("commit-tree", tree, stdin=b"generations that were pruned\n").text
             have = self.refs("refs/agentctl/")
-            names = [f"refs/agentctl/{kind}/{row['number']}" for row in rows for kind in OF_A_GENERATION]
+            names = [f"refs/agentctl/{kind}/{row.number}" for row in rows for kind in OF_A_GENERATION]
             self._set_refs({PRUNED: made, **{name: None for name in names if name in have}})
 
-    def own_commit(self, generation: dict) -> str:
+    def own_commit(self, generation: Generation) -> str:
         """Return the agent's own commit of a generation, '' where it was not whole in the agent's repository."""
-        if not generation["commit_id"]:
+        if not generation.commit_id:
             return ""
-        words = ("rev-parse", "--verify", "--quiet", f"refs/agentctl/commit/{generation['number']}")
+        words = ("rev-parse", "--verify", "--quiet", f"refs/agentctl/commit/{generation.number}")
         asked = self.git.run(*words, check=False)
         if asked.status not in (0, 1):  # it was hindered, and did not say that there is none
             asked = self.git.run(*words, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..core import durable
 from ..core.errors import CommandFailed
 from ..core.paths import ENTRY_PATH
 from . import command
@@ -29,6 +30,16 @@ def send(context, what: str) -> None:
         )
     except CommandFailed as error:
         print(f"agentctl: the alert command failed: {error.message}", flush=True)
+
+
+def send_once(context, mark: str, what: str) -> None:
+    """Send it unless it was the last one sent in this boot; `mark` is a file of the runtime folder that remembers."""
+    told = f"{context.paths.runtime_dir}/{mark}"
+    if durable.read(told) == what.encode():
+        return
+    os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
+    durable.write(told, what.encode(), 0o600)
+    send(context, what)
 
 
 def report_of(name: str) -> str:

@@ -11,6 +11,13 @@ import os
 from ..config.context import Context
 from ..core.errors import EXIT_FAILED, EXIT_NO_STORAGE, AgentctlError, is_no_storage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
 SLICES = 4  # so that one full disk does not leave the next one without
 LEAST_BYTES = 256 * 1024  # smaller than this it would help nobody
 SHARE = 8  # of what is free, at most
@@ -139,12 +146,12 @@ class NoStorage(AgentctlError):
 
 def folders(context: Context) -> list[str]:
     """Name the folders whose file systems have to take writes: our data, the slots beside the code, the state."""
-    return [context.paths.data_dir, context.slots.folder, context.state_dir]
+    return [context.paths.data_dir, context.slots_dir, context.state_dir]
 
 
 def ballast_of(context: Context) -> Ballast:
     """Return the agent's ballast, there or not."""
-    homes = [home for home in (context.paths.data_dir, context.slots.folder) if _is_ours(home)]
+    homes = [home for home in (context.paths.data_dir, context.slots_dir) if _is_ours(home)]
     return Ballast([f"{home}/ballast" for home in homes], context.config.rollback.ballast)
 
 
@@ -167,7 +174,7 @@ def look_ahead(context: Context, say) -> bool:
     return True
 
 
-def with_room(context: Context, do, say):
+def with_room(context: Context, do: Callable[[], R], say: Callable[[str], object]) -> R:
     """Do what may be repeated; while the disk is full, give up a slice of the ballast and do it again.
 
     Raise NoStorage when there is none left, or the disk takes no writes at all.
@@ -226,15 +233,15 @@ def takes_no_write(context: Context) -> bool:
     return False
 
 
-def has_hindered(context: Context, launch: dict) -> bool:
-    """Tell whether a launch could not begin for want of room, and there is none yet."""
-    if launch["trigger"] != "cannot-launch":
+def has_hindered(context: Context, *, trigger: str, reason: str) -> bool:
+    """Tell whether a launch that ended so could not begin for want of room, and there is none yet."""
+    if trigger != "cannot-launch":
         return False
-    return is_used_up(context) or (_is_little(context) and is_no_storage(AgentctlError(launch["reason"])))
+    return is_used_up(context) or (_is_little(context) and is_no_storage(AgentctlError(reason)))
 
 
 def is_called_for(context: Context) -> bool:
-    """Tell whether what called the one-shot, without a failure on record, failed for want of room and would again."""
+    """Tell whether what called the recovery process, with no failure on record, lacked room and would again."""
     was_said = os.environ.get("MONITOR_EXIT_STATUS") == str(EXIT_NO_STORAGE)
     return is_used_up(context) or (was_said and _is_little(context))
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import time
 
+from ..config.context import Context
 from ..core import fast_json
 from ..core.errors import AgentctlError
+from ..core.record import Record
 from . import models, writers
 from .database import Ledger
+from .models import ChangeRecord, Generation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RECORDS = {"check": "checked", "try": "tried", "review": "reviewed"}
-COLUMNS = ("checked", "tried", "reviewed", "approved", "promotion")
 LONGEST_RECORD = 12_000  # what the runner takes in one request is 16 KiB
 LONGEST_TEXT = 1000
 MOST_LISTED = 40
@@ -31,7 +37,7 @@ class Author:
         self.name, self.is_agent = name, is_agent
 
 
-def handle(context, ledger: Ledger, request: dict, author: Author) -> dict:
+def handle(context: Context, ledger: Ledger, request: dict[str, Any], author: Author) -> dict[str, Any]:
     """Carry out one request on the records; raise AgentctlError where it is refused."""
     verb = _text(request, "verb", 20)
     if verb == "list":
@@ -67,23 +73,19 @@ def handle(context, ledger: Ledger, request: dict, author: Author) -> dict:
     return doers[verb](ledger, row, request, author)
 
 
-def load(row: dict) -> dict:
-    """Return a row with its records as dictionaries."""
-    return {**row, **{column: fast_json.loads(row[column]) for column in COLUMNS}}
-
-
-def condemned_with(ledger: Ledger, tree: str) -> dict | None:
+def condemned_with(ledger: Ledger, tree: str) -> Generation | None:
     """Return the newest generation that was condemned with this tree, or None."""
-    return ledger.one("SELECT * FROM generations WHERE tree=? AND status='condemned' ORDER BY number DESC", tree)
+    return next((g for g in ledger.generations_of_tree(tree) if g.status == "condemned"), None)
 
 
 def list_pending(ledger: Ledger) -> list[str]:
-    """Name the changes whose promotion waits for the one-shot or is under way there."""
-    targets = [row["target"] for row in ledger.all("SELECT target FROM requests WHERE incident='' AND verb='promote'")]
+    """Name the changes whose promotion waits for the recovery process or is under way there."""
+    targets = [int(request.target) for request in ledger.waiting_requests("promote")]
     attempt = ledger.open_attempt()
-    if attempt is not None and attempt["rung"] == "promote":
-        targets.append(attempt["target"])
-    return [(ledger.generation(int(target)) or {"change": ""})["change"] for target in targets]
+    if attempt is not None and attempt.rung == "promote" and attempt.target is not None:
+        targets.append(attempt.target)
+    found = [ledger.generation(target) for target in targets]
+    return [generation.change if generation else "" for generation in found]
 
 
 def set_snapshot(ledger: Ledger, name: str, snapshot: str) -> None:
@@ -101,31 +103,33 @@ def set_promoted(ledger: Ledger, name: str, at: float) -> None:
     ledger.update("changes", {"name": name}, status=models.PROMOTED, ended_at=at)
 
 
-def put_back(ledger: Ledger, name: str, reason: str) -> None:
-    """Open a change whose promotion came to nothing again."""
-    ledger.update("changes", {"name": name}, status=models.OPEN, reason=reason)
+def put_back(ledger: Ledger, name: str, why: str) -> None:
+    """Open a change again whose promotion came to nothing, with the reason; within a transaction."""
+    ledger.update("changes", {"name": name}, status=models.OPEN, reason=f"not promoted: {why}")
+    ledger.event("change", f"{name}: not promoted: {why}")
 
 
-def _look(ledger: Ledger, name: str, request: dict) -> dict:
+def _look(ledger: Ledger, name: str, request: dict[str, Any]) -> dict[str, Any]:
     row = ledger.change(name)
     tree = request.get("tree")
     condemned = condemned_with(ledger, tree) if isinstance(tree, str) and tree else None
-    known = {key: condemned[key] for key in ("number", "reason", "condemned_at")} if condemned else None
-    generation = ledger.generation(row["generation"]) if row else None
-    shown = {key: generation[key] for key in ("number", "status", "reason", "confirm_by")} if generation else None
+    known = _some(condemned, "number", "reason", "condemned_at") if condemned else None
+    generation = ledger.generation(row.generation) if row else None
+    shown = _some(generation, "number", "status", "reason", "confirm_by") if generation else None
+    opened = ledger.open_incident()
     return {
-        "change": load(row) if row else None,
+        "change": row.to_dict() if row else None,
         "condemned": known,
         "generation": shown,
         "state": models.tell_state(row, generation) if row else None,
-        "is_open": bool(row) and models.is_open(row, generation),
+        "is_open": row is not None and models.is_open(row, generation),
         "pending": name in list_pending(ledger),
-        "incident": (ledger.open_incident() or {}).get("id"),
+        "incident": opened.id if opened else None,
         "halted": ledger.meta("halted") or "",
     }
 
 
-def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
+def _start(ledger: Ledger, name: str, request: dict[str, Any], author: Author) -> dict[str, Any]:
     facts = {"base": _id(request, "base"), "worktree": _text(request, "worktree", 1000)}
     about = _text(request, "about", LONGEST_TEXT)
     row = ledger.change(name)
@@ -141,26 +145,26 @@ def _start(ledger: Ledger, name: str, request: dict, author: Author) -> dict:
                 **facts,
             )
         else:
-            is_done = models.tell_state(row, ledger.generation(row["generation"])) in (models.ABANDONED, "blessed")
-            status = models.OPEN if is_done else row["status"]
+            is_done = models.tell_state(row, ledger.generation(row.generation)) in (models.ABANDONED, "blessed")
+            status = models.OPEN if is_done else row.status
             ledger.update(
                 "changes",
                 {"name": name},
                 status=status,
                 reason="",
                 worktree=facts["worktree"],
-                about=about or row["about"],
+                about=about or row.about,
                 ended_at=None,
             )
         ledger.event("change", f"{name}: started by {author.name}" + (f": {about}" if about else ""))
-    return {"change": load(ledger.change(name))}
+    return {"change": _change(ledger, name)}
 
 
-def _record(ledger: Ledger, row: dict, column: str, request: dict, author: Author) -> dict:
+def _record(ledger: Ledger, row: ChangeRecord, column: str, request: dict[str, Any], author: Author) -> dict[str, Any]:
     """Keep what a check, a trial or a review said of one commit."""
     facts = request.get("facts")
     if not isinstance(facts, dict):
-        raise AgentctlError(f"a record of '{row['name']}' has to be an object", "agentctl change --help")
+        raise AgentctlError(f"a record of '{row.name}' has to be an object", "agentctl change --help")
     record = {
         **facts,
         "commit": _id(facts, "commit"),
@@ -171,60 +175,60 @@ def _record(ledger: Ledger, row: dict, column: str, request: dict, author: Autho
     }
     text = fast_json.dumps(record)
     if len(text) > LONGEST_RECORD:
-        raise AgentctlError(f"a record of '{row['name']}' is longer than {LONGEST_RECORD} characters")
+        raise AgentctlError(f"a record of '{row.name}' is longer than {LONGEST_RECORD} characters")
     verdict = "" if record.get("ok", True) else " (failed)"
     with ledger.transaction():
-        ledger.update("changes", {"name": row["name"]}, **{column: text})
-        ledger.event("change", f"{row['name']}: {column} at {record['commit'][:12]} by {author.name}{verdict}")
-    return {"change": load(ledger.change(row["name"]))}
+        ledger.update("changes", {"name": row.name}, **{column: text})
+        ledger.event("change", f"{row.name}: {column} at {record['commit'][:12]} by {author.name}{verdict}")
+    return {"change": _change(ledger, row.name)}
 
 
-def _approve(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+def _approve(ledger: Ledger, row: ChangeRecord, request: dict[str, Any], author: Author) -> dict[str, Any]:
     if author.is_agent:
         raise AgentctlError(
-            f"cannot approve '{row['name']}': this is the agent itself",
+            f"cannot approve '{row.name}': this is the agent itself",
             "another user has to: sudo agentctl change approve, or outside the agent's session",
         )
-    record = {
+    record: dict[str, Any] = {
         "commit": _id(request, "commit"),
         "at": time.time(),
         "by": author.name,
         "note": _text(request, "note", LONGEST_TEXT),
     }
     with ledger.transaction():
-        ledger.update("changes", {"name": row["name"]}, approved=fast_json.dumps(record))
-        ledger.event("change", f"{row['name']}: {record['commit'][:12]} approved by {author.name}")
-    return {"change": load(ledger.change(row["name"]))}
+        ledger.update("changes", {"name": row.name}, approved=fast_json.dumps(record))
+        ledger.event("change", f"{row.name}: {record['commit'][:12]} approved by {author.name}")
+    return {"change": _change(ledger, row.name)}
 
 
-def _abandon(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+def _abandon(ledger: Ledger, row: ChangeRecord, request: dict[str, Any], author: Author) -> dict[str, Any]:
     reason = _text(request, "reason", LONGEST_TEXT)
-    if row["name"] in list_pending(ledger):
-        raise AgentctlError(f"cannot abandon '{row['name']}': it is being promoted", "agentctl status")
+    if row.name in list_pending(ledger):
+        raise AgentctlError(f"cannot abandon '{row.name}': it is being promoted", "agentctl status")
     with ledger.transaction():
-        ledger.update("changes", {"name": row["name"]}, status=models.ABANDONED, reason=reason, ended_at=time.time())
-        ledger.event("change", f"{row['name']}: abandoned by {author.name}" + (f": {reason}" if reason else ""))
-    return {"change": load(ledger.change(row["name"]))}
+        ledger.update("changes", {"name": row.name}, status=models.ABANDONED, reason=reason, ended_at=time.time())
+        ledger.event("change", f"{row.name}: abandoned by {author.name}" + (f": {reason}" if reason else ""))
+    return {"change": _change(ledger, row.name)}
 
 
-def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
+def _promote(ledger: Ledger, row: ChangeRecord, request: dict[str, Any], author: Author) -> dict[str, Any]:
     """Keep the wish; whether it may be fulfilled is judged anew by who fulfils it."""
     pending = list_pending(ledger)
-    if row["name"] in pending:
-        return {"change": load(row)}  # the one-shot goes by what was asked for first
+    if row.name in pending:
+        return {"change": row.to_dict()}  # the recovery process goes by what was asked for first
     if pending:
         raise AgentctlError(
-            f"cannot promote '{row['name']}': change '{pending[0]}' is being promoted",
-            f"agentctl change promote {row['name']}, when that is in place",
+            f"cannot promote '{row.name}': change '{pending[0]}' is being promoted",
+            f"agentctl change promote {row.name}, when that is in place",
         )
     on_failure, seconds = request.get("on_failure", "rollback"), request.get("confirm_seconds")
     if on_failure not in models.ON_FAILURE:
-        raise AgentctlError(f"cannot promote '{row['name']}' so", f"--on-failure {'|'.join(models.ON_FAILURE)}")
+        raise AgentctlError(f"cannot promote '{row.name}' so", f"--on-failure {'|'.join(models.ON_FAILURE)}")
     if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_CONFIRM_SECONDS):
         raise AgentctlError(
-            f"cannot promote '{row['name']}' so: not a time for its confirmation", "--confirm-within takes up to 30d"
+            f"cannot promote '{row.name}' so: not a time for its confirmation", "--confirm-within takes up to 30d"
         )
-    wish = {key: _id(request, key) for key in IDS}
+    wish: dict[str, Any] = {key: _id(request, key) for key in IDS}
     wish |= {
         "on_failure": on_failure,
         "confirm_seconds": seconds,
@@ -235,47 +239,44 @@ def _promote(ledger: Ledger, row: dict, request: dict, author: Author) -> dict:
     with ledger.transaction():
         ledger.update(
             "changes",
-            {"name": row["name"]},
+            {"name": row.name},
             promotion=fast_json.dumps(wish),
             status=models.PROMOTING,
             reason="",
             ended_at=None,
         )
         forced = " --force" if wish["force"] else ""
-        ledger.event("change", f"{row['name']}: promote {wish['commit'][:12]}{forced} asked for by {author.name}")
-    return {"change": load(ledger.change(row["name"]))}
+        ledger.event("change", f"{row.name}: promote {wish['commit'][:12]}{forced} asked for by {author.name}")
+    return {"change": _change(ledger, row.name)}
 
 
-def _confirm(context, ledger: Ledger, author: Author) -> dict:
+def _confirm(context: Context, ledger: Ledger, author: Author) -> dict[str, Any]:
     """Lift the deadline of what runs; raise AgentctlError if there is none, or it is not the caller's to lift."""
     last = ledger.last_launch()
-    generation = ledger.generation(last["generation"]) if last else None
-    if generation is None or generation["confirm_by"] is None or generation["status"] == "condemned":
+    generation = ledger.generation(last.generation) if last else None
+    if generation is None or generation.confirm_by is None or generation.status == "condemned":
         raise AgentctlError("there is nothing to confirm", "agentctl change list; agentctl status")
     if author.is_agent and context.config.change.review == "human":
         raise AgentctlError(
-            f"cannot confirm generation {generation['number']}: this is the agent itself, and change.review is human",
+            f"cannot confirm generation {generation.number}: this is the agent itself, and change.review is human",
             "somebody else has to: agentctl confirm, outside the agent",
         )
-    if time.time() >= generation["confirm_by"]:
+    if time.time() >= generation.confirm_by:
         raise AgentctlError(
-            f"too late to confirm generation {generation['number']}: its time is over",
+            f"too late to confirm generation {generation.number}: its time is over",
             "agentctl why; agentctl rollback undo brings it back",
         )
     with ledger.transaction():
-        writers.set_deadline(ledger, generation["number"], None)
-        ledger.event("confirm", f"generation {generation['number']} confirmed by {author.name}")
-    return {"generation": generation["number"], "change": generation["change"], "by": author.name}
+        writers.set_deadline(ledger, generation.number, None)
+        ledger.event("confirm", f"generation {generation.number} confirmed by {author.name}")
+    return {"generation": generation.number, "change": generation.change, "by": author.name}
 
 
-def _public(ledger: Ledger, row: dict) -> dict:
+def _public(ledger: Ledger, row: ChangeRecord) -> dict[str, Any]:
     """A change as a list shows it."""
-    generation = ledger.generation(row["generation"])
-    shown = {
-        key: row[key]
-        for key in ("name", "about", "author", "started_at", "worktree", "status", "generation", "ended_at")
-    }
-    reason = generation["reason"] if generation and generation["status"] == "condemned" else row["reason"]
+    generation = ledger.generation(row.generation)
+    shown = _some(row, "name", "about", "author", "started_at", "worktree", "status", "generation", "ended_at")
+    reason = generation.reason if generation and generation.status == "condemned" else row.reason
     return {
         **shown,
         "state": models.tell_state(row, generation),
@@ -284,14 +285,23 @@ def _public(ledger: Ledger, row: dict) -> dict:
     }
 
 
-def _text(request: dict, key: str, longest: int) -> str:
+def _change(ledger: Ledger, name: str) -> dict[str, object] | None:
+    row = ledger.change(name)
+    return row.to_dict() if row else None
+
+
+def _some(row: Record, *names: str) -> dict[str, object]:
+    return {name: getattr(row, name) for name in names}
+
+
+def _text(request: dict[str, Any], key: str, longest: int) -> str:
     value = request.get(key, "")
     if not isinstance(value, str) or len(value) > longest:
         raise AgentctlError(f"'{key}' has to be a text of at most {longest} characters")
     return value
 
 
-def _id(request: dict, key: str) -> str:
+def _id(request: dict[str, Any], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str) or len(value) not in (40, 64) or any(c not in "0123456789abcdef" for c in value):
         raise AgentctlError(f"'{key}' has to be a full object id")

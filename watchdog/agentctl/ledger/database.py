@@ -12,6 +12,14 @@ import time
 
 from ..core import fast_json
 from ..core.errors import AgentctlError, TooNew
+from ..core.record import Record
+from .models import Attempt, ChangeRecord, Generation, Incident, Launch, Request, StepRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    R = TypeVar("R", bound=Record)
 
 REBUILT = "the agent's next start or rollback rebuilds it from the vault and keeps the broken file"
 
@@ -32,6 +40,11 @@ NOT_THE_FILE_S_FAULT = (
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
+TABLES: dict[type[Record], str] = {
+    Generation: "generations", Launch: "launches", Incident: "incidents", Attempt: "attempts", StepRecord: "steps",
+    Request: "requests",
+}  # fmt: skip
+CHANGE_RECORDS = ("checked", "tried", "reviewed", "approved", "promotion")  # columns that hold JSON
 OF_THE_FILE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
@@ -112,7 +125,7 @@ class Ledger:
     def _bring_up_to_date(self) -> int:
         """Add what newer versions have, all of it or nothing; whoever else does it at this moment was first."""
         with self.transaction():
-            for version in range(int(self.meta("version")) + 1, VERSION + 1):
+            for version in range(int(self.meta("version") or 0) + 1, VERSION + 1):
                 for statement in MIGRATIONS[version]:
                     self.db.execute(statement)
             self.set_meta("version", str(VERSION))
@@ -165,19 +178,22 @@ class Ledger:
 
     # -- rows -----------------------------------------------------------------------------------------------
 
-    def all(self, sql: str, *values: object) -> list[dict]:
-        """Return all rows of a query."""
-        return self.db.execute(sql, values).fetchall()
+    def _all(self, made: type[R], rest: str, *values: object) -> list[R]:
+        """Return the rows of a table that `rest` (WHERE, ORDER BY) means, as models."""
+        found = self.db.execute(f"SELECT * FROM {TABLES[made]} {rest}", values).fetchall()
+        return [made(**row) for row in found]
 
-    def one(self, sql: str, *values: object) -> dict | None:
-        """Return the first row of a query, None if there is none."""
-        return self.db.execute(sql, values).fetchone()
+    def _one(self, made: type[R], rest: str, *values: object) -> R | None:
+        """Return the first row of a table that `rest` means, None if there is none."""
+        row = self.db.execute(f"SELECT * FROM {TABLES[made]} {rest}", values).fetchone()
+        return made(**row) if row else None
 
     def insert(self, table: str, **row: object) -> int:
         """Add a row; return its rowid."""
         names = ", ".join(row)
         marks = ", ".join("?" * len(row))
-        return self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())).lastrowid
+        added = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
+        return added.lastrowid or 0
 
     def update(self, table: str, key: dict[str, object], **changes: object) -> int:
         """Change the rows that `key` means; return how many."""
@@ -185,68 +201,148 @@ class Ledger:
         where = " AND ".join(f"{name}=?" for name in key)
         return self.db.execute(f"UPDATE {table} SET {sets} WHERE {where}", (*changes.values(), *key.values())).rowcount
 
-    # -- what the stories ask -------------------------------------------------------------------------------
+    # -- generations and launches ---------------------------------------------------------------------------
 
-    def generation(self, number: int | None) -> dict | None:
+    def generation(self, number: int | None) -> Generation | None:
         """Return a generation, None if there is none of that number."""
-        return self.one("SELECT * FROM generations WHERE number=?", number)
+        return self._one(Generation, "WHERE number=?", number)
 
-    def generations(self) -> list[dict]:
+    def generations(self) -> list[Generation]:
         """Return all generations, oldest first."""
-        return self.all("SELECT * FROM generations ORDER BY number")
+        return self._all(Generation, "ORDER BY number")
 
-    def last_known_good(self) -> dict | None:
+    def newest_number(self) -> int:
+        """Return the number of the newest generation, 0 before the first."""
+        newest = self._one(Generation, "ORDER BY number DESC LIMIT 1")
+        return newest.number if newest else 0
+
+    def generations_of_tree(self, tree: str) -> list[Generation]:
+        """Return the generations of one tree, newest first."""
+        return self._all(Generation, "WHERE tree=? ORDER BY number DESC", tree)
+
+    def last_known_good(self) -> Generation | None:
         """Return the good generation that was blessed last and was not pruned."""
-        return self.one(
-            "SELECT * FROM generations WHERE status='good' AND (vault_commit<>'' OR number=0) "
-            "ORDER BY blessed_at DESC, number DESC LIMIT 1"
+        return self._one(
+            Generation,
+            "WHERE status='good' AND (vault_commit<>'' OR number=0) ORDER BY blessed_at DESC, number DESC LIMIT 1",
         )  # without a commit: pruned
 
-    def last_launch(self) -> dict | None:
+    def launch(self, launch_id: str) -> Launch | None:
+        """Return a launch, None if there is none of that id."""
+        return self._one(Launch, "WHERE id=?", launch_id)
+
+    def last_launch(self) -> Launch | None:
         """Return the newest launch, None before the first."""
-        return self.one("SELECT * FROM launches ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
+        return self._one(Launch, "ORDER BY rowid DESC LIMIT 1")  # a clock may have gone back
 
-    def last_run(self) -> dict | None:
+    def launches_but(self, launch_id: str, count: int) -> list[Launch]:
+        """Return the `count` newest launches without this one, newest first."""
+        return self._all(Launch, "WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT ?", launch_id, count)
+
+    def last_run(self) -> Launch | None:
         """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
-        return self.one(
-            "SELECT * FROM launches WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1"
-        )
+        return self._one(Launch, "WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1")
 
-    def open_incident(self) -> dict | None:
+    # -- incidents, attempts, steps, requests ---------------------------------------------------------------
+
+    def incident(self, incident_id: str) -> Incident | None:
+        """Return an incident, None if there is none of that id."""
+        return self._one(Incident, "WHERE id=?", incident_id)
+
+    def incidents(self, count: int = -1) -> list[Incident]:
+        """Return the `count` newest incidents (all of them), newest first."""
+        return self._all(Incident, "ORDER BY at DESC, rowid DESC LIMIT ?", count)
+
+    def last_incident(self) -> Incident | None:
+        """Return the newest incident, None before the first."""
+        return self._one(Incident, "ORDER BY at DESC, rowid DESC LIMIT 1")
+
+    def open_incident(self) -> Incident | None:
         """Return the incident without an outcome, None if there is none."""
-        return self.one("SELECT * FROM incidents WHERE outcome='' ORDER BY at DESC LIMIT 1")
+        return self._one(Incident, "WHERE outcome='' ORDER BY at DESC LIMIT 1")
 
-    def open_attempt(self) -> dict | None:
-        """The intent: an attempt that was decided and not yet carried out to its end."""
-        return self.one("SELECT * FROM attempts WHERE is_open=1 ORDER BY at DESC LIMIT 1")
-
-    def next_request(self) -> dict | None:
-        """Return the oldest request that no incident has taken up."""
-        return self.one("SELECT * FROM requests WHERE incident='' ORDER BY number LIMIT 1")
-
-    def changes(self) -> list[dict]:
-        """Every change, oldest first; none in a ledger from before there were any."""
-        return self.all("SELECT * FROM changes ORDER BY started_at, rowid") if self.version > 1 else []
-
-    def change(self, name: str) -> dict | None:
-        """Return a change by its name, None if there is none."""
-        return self.one("SELECT * FROM changes WHERE name=?", name) if self.version > 1 else None
-
-    def evidence(self, incident: str) -> dict:
+    def evidence(self, incident: str) -> dict[str, Any]:
         """Return what is known about an incident."""
-        row = self.one("SELECT evidence FROM incidents WHERE id=?", incident)
-        return fast_json.loads(row["evidence"]) if row else {}
+        found = self.incident(incident)
+        known = fast_json.loads(found.evidence) if found else None
+        return known if isinstance(known, dict) else {}
 
     def add_evidence(self, incident: str, **facts: object) -> None:
         """Add facts to what is known about an incident."""
         merged = {**self.evidence(incident), **facts}
         self.update("incidents", {"id": incident}, evidence=fast_json.dumps(merged))
 
+    def attempt(self, incident: str, number: int) -> Attempt | None:
+        """Return one attempt of an incident, None if there is none."""
+        return self._one(Attempt, "WHERE incident=? AND number=?", incident, number)
+
+    def attempts(self, incident: str) -> list[Attempt]:
+        """Return the attempts of an incident, oldest first."""
+        return self._all(Attempt, "WHERE incident=? ORDER BY number", incident)
+
+    def attempts_since(self, since: float) -> list[Attempt]:
+        """Return the attempts after an instant, of any incident, oldest first."""
+        return self._all(Attempt, "WHERE at>? ORDER BY at", since)
+
+    def open_attempt(self) -> Attempt | None:
+        """The intent: an attempt that was decided and not yet carried out to its end."""
+        return self._one(Attempt, "WHERE is_open=1 ORDER BY at DESC LIMIT 1")
+
+    def last_move(self) -> tuple[Attempt, Incident] | None:
+        """Return the attempt that moved code last, with its incident, None before the first."""
+        attempt = self._one(
+            Attempt,
+            "WHERE rung NOT IN ('restart', 'halted', 'asked') AND is_open=0 AND incident IN "
+            "(SELECT id FROM incidents WHERE generation_from IS NOT NULL) ORDER BY at DESC LIMIT 1",
+        )
+        incident = self.incident(attempt.incident) if attempt else None
+        return (attempt, incident) if attempt and incident else None
+
+    def step(self, incident: str, attempt: int, name: str) -> StepRecord | None:
+        """Return a step of an attempt, None if it was not begun."""
+        return self._one(StepRecord, "WHERE incident=? AND attempt=? AND name=?", incident, attempt, name)
+
+    def steps(self, incident: str) -> list[StepRecord]:
+        """Return the steps of an incident in the order of their beginning."""
+        return self._all(StepRecord, "WHERE incident=? ORDER BY attempt, started_at, rowid", incident)
+
+    def request(self, number: int) -> Request | None:
+        """Return a request, None if there is none of that number."""
+        return self._one(Request, "WHERE number=?", number)
+
+    def next_request(self) -> Request | None:
+        """Return the oldest request that no incident has taken up."""
+        return self._one(Request, "WHERE incident='' ORDER BY number LIMIT 1")
+
+    def waiting_requests(self, verb: str) -> list[Request]:
+        """Return the requests of one verb that no incident has taken up, oldest first."""
+        return self._all(Request, "WHERE incident='' AND verb=? ORDER BY number", verb)
+
+    # -- changes --------------------------------------------------------------------------------------------
+
+    def changes(self) -> list[ChangeRecord]:
+        """Every change, oldest first; none in a ledger from before there were any."""
+        if self.version < 2:
+            return []
+        rows = self.db.execute("SELECT * FROM changes ORDER BY started_at, rowid").fetchall()
+        return [_change_of(row) for row in rows]
+
+    def change(self, name: str) -> ChangeRecord | None:
+        """Return a change by its name, None if there is none."""
+        if self.version < 2:
+            return None
+        row = self.db.execute("SELECT * FROM changes WHERE name=?", (name,)).fetchone()
+        return _change_of(row) if row else None
+
+
+def _change_of(row: dict[str, Any]) -> ChangeRecord:
+    return ChangeRecord(**{**row, **{name: fast_json.loads(row[name]) for name in CHANGE_RECORDS}})
+
 
 class Transaction:
     """BEGIN IMMEDIATE ... COMMIT, rolled back when the body raises."""
 
-    def __init__(self, db: object) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
 
     def __enter__(self) -> None:
@@ -287,7 +383,7 @@ def _is_the_file_s_fault(code: int) -> bool:
     return code & 0xFF not in NOT_THE_FILE_S_FAULT
 
 
-def _as_dict(cursor: object, row: tuple) -> dict:
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 

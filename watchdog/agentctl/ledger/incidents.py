@@ -9,37 +9,38 @@ from ..core import fast_json
 from ..core.errors import LaunchRefused
 from . import models, writers
 from .database import Ledger
+from .models import Incident, Launch
 
 
-def open_for(ledger: Ledger, launch: dict | None, *, trigger: str, reason: str) -> str:
+def open_for(ledger: Ledger, launch: Launch | None, *, trigger: str, reason: str) -> str:
     """Open an incident for a launch, or return the one that is still open."""
     current = ledger.open_incident()
     if current is not None:
-        return current["id"]
+        return current.id
     incident_id = new_id()
-    at = launch["ended_at"] if launch and launch["ended_at"] and not trigger.startswith("request") else time.time()
+    at = launch.ended_at if launch and launch.ended_at and not trigger.startswith("request") else time.time()
     writers.open_incident(
         ledger,
         incident_id,
         at=at,
         trigger=trigger,
         reason=reason,
-        launch=launch["id"] if launch else "",
-        generation_from=launch["generation"] if launch else None,
+        launch=launch.id if launch else "",
+        generation_from=launch.generation if launch else None,
     )
     return incident_id
 
 
-def recover(ledger: Ledger, launch: models.Launch, beat_at: float) -> None:
+def recover(ledger: Ledger, launch: models.CurrentLaunch, beat_at: float) -> None:
     """Write `recovered`: the heartbeat came from this launch, so from the target generation, after its start."""
-    end(ledger, launch.incident, "recovered", beat_at, generation_to=launch.generation["number"])
+    end(ledger, launch.incident, "recovered", beat_at, generation_to=launch.generation.number)
 
 
 def end(ledger: Ledger, incident_id: str, outcome: str, at: float, **facts: object) -> None:
     """End an incident once; a second end changes nothing."""
     with ledger.transaction():
-        row = ledger.one("SELECT outcome FROM incidents WHERE id=?", incident_id)
-        if row is None or row["outcome"]:
+        row = ledger.incident(incident_id)
+        if row is None or row.outcome:
             return
         writers.end_incident(ledger, incident_id, outcome, at=at, **facts)
         ledger.event(outcome, f"incident {incident_id}: {outcome}")
@@ -52,36 +53,30 @@ def rescue_branch(incident_id: str, move: int) -> str:
 
 def count_moves(ledger: Ledger, incident_id: str, up_to: int) -> int:
     """Count the attempts of an incident that move code, up to and with attempt number `up_to`."""
-    return ledger.one(
-        "SELECT count(*) AS n FROM attempts WHERE incident=? AND number<=? AND rung<>'restart'", incident_id, up_to
-    )["n"]
+    return sum(1 for a in ledger.attempts(incident_id) if a.number <= up_to and a.rung != models.RESTART)
 
 
-def as_public(ledger: Ledger, row: dict) -> dict:
+def as_public(ledger: Ledger, row: Incident) -> dict[str, object]:
     """Return an incident as `incidents --json` shows it."""
-    steps = ledger.all(
-        "SELECT attempt, name, started_at, ended_at, detail FROM steps WHERE incident=? "
-        "ORDER BY attempt, started_at, rowid",
-        row["id"],
-    )
-    attempts = ledger.all(
-        "SELECT number, at, rung, target, reason FROM attempts WHERE incident=? ORDER BY number", row["id"]
-    )
-    ended = row["ended_at"]
+    attempts = [
+        {"number": a.number, "at": a.at, "rung": a.rung, "target": a.target, "reason": a.reason}
+        for a in ledger.attempts(row.id)
+    ]
+    steps = [
+        {"attempt": s.attempt, "name": s.name, "at": s.started_at,
+         "seconds": round(s.ended_at - s.started_at, 4) if s.ended_at else None}
+        for s in ledger.steps(row.id)
+    ]  # fmt: skip
     return {
-        "id": row["id"], "at": row["at"], "trigger": row["trigger"], "reason": row["reason"],
-        "evidence": fast_json.loads(row["evidence"]), "decision": row["decision"], "from": row["generation_from"],
-        "to": row["generation_to"], "attempts": attempts,
-        "steps": [{"attempt": s["attempt"], "name": s["name"], "at": s["started_at"],
-                   "seconds": round(s["ended_at"] - s["started_at"], 4) if s["ended_at"] else None}
-                  for s in steps],
-        "outcome": row["outcome"] or None, "seconds": round(ended - row["at"], 3) if ended else None,
-        "launch": row["launch"],
+        "id": row.id, "at": row.at, "trigger": row.trigger, "reason": row.reason,
+        "evidence": fast_json.loads(row.evidence), "decision": row.decision, "from": row.generation_from,
+        "to": row.generation_to, "attempts": attempts, "steps": steps, "outcome": row.outcome or None,
+        "seconds": round(row.ended_at - row.at, 3) if row.ended_at else None, "launch": row.launch,
     }  # fmt: skip
 
 
 def record_unlaunched(ledger: Ledger, generation: int, why: str) -> None:
-    """Record a launch that we could not even begin: the one-shot tries again, and halts with an alert if it must."""
+    """Record a launch that we could not even begin: the recovery process tries again, or halts with an alert."""
     now = time.time()
     writers.add_no_launch(
         ledger,
@@ -99,15 +94,15 @@ def settle_last_launch(ledger: Ledger) -> None:
     """Close a launch that no runner closed: the machine went down, or the runner was killed.
 
     Only call this while holding the agent's lock: then no runner is alive. Raise LaunchRefused for a killed
-    runner, because that is a failure and the one-shot has not seen it yet.
+    runner, because that is a failure and the recovery process has not seen it yet.
     """
     last = ledger.last_launch()
-    if last is None or last["end"] != models.RUNNING:
+    if last is None or last.end != models.RUNNING:
         return
-    if last["boot_id"] != boot_id():
+    if last.boot_id != boot_id():
         writers.end_launch(
             ledger,
-            last["id"],
+            last.id,
             models.REBOOTED,
             at=time.time(),
             trigger="reboot",
@@ -115,11 +110,11 @@ def settle_last_launch(ledger: Ledger) -> None:
         )
         return
     close_lost(ledger, last)
-    raise LaunchRefused("the last launch was cut off without a word; the one-shot has to look at it first")
+    raise LaunchRefused("the last launch was cut off without a word; the recovery process has to look at it first")
 
 
-def close_lost(ledger: Ledger, last: dict) -> None:
+def close_lost(ledger: Ledger, last: Launch) -> None:
     """Record that a runner ended without recording why (SIGKILL, out of memory)."""
     writers.end_launch(
-        ledger, last["id"], models.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
+        ledger, last.id, models.LOST, at=time.time(), trigger="runner-killed", reason="the runner was killed"
     )

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from ..core.errors import UsageError
+from ..core.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Literal, TypeAlias
+
+    from ..config.sections import Rollback
+
+    Action: TypeAlias = Literal["nothing-to-do", "restart", "rollback", "undo", "halted", "promote"]
+    GenerationStatus: TypeAlias = Literal["candidate", "good", "condemned", "trial"]
+    LaunchEnd: TypeAlias = Literal["", "stopped", "failed", "asked", "refused", "lost", "rebooted"]
+    ChangeStatus: TypeAlias = Literal["open", "promoting", "promoted", "abandoned"]
+    OnFailure: TypeAlias = Literal["rollback", "freeze", "page"]
 
 # What an attempt does.
-NOTHING, RESTART, ROLLBACK, UNDO, HALT = "nothing-to-do", "restart", "rollback", "undo", "halted"
-PROMOTE = "promote"
+NOTHING: Final = "nothing-to-do"
+RESTART: Final = "restart"
+ROLLBACK: Final = "rollback"
+UNDO: Final = "undo"
+HALT: Final = "halted"
+PROMOTE: Final = "promote"
 
 # How a launch ends.
-RUNNING, STOPPED, FAILED, ASKED, REFUSED, LOST, REBOOTED = (
-    "", "stopped", "failed", "asked", "refused", "lost", "rebooted",
-)  # fmt: skip
+RUNNING: Final = ""
+STOPPED: Final = "stopped"
+FAILED: Final = "failed"
+ASKED: Final = "asked"
+REFUSED: Final = "refused"
+LOST: Final = "lost"
+REBOOTED: Final = "rebooted"
 
 BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use up what automation may do
 OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
@@ -21,97 +42,223 @@ NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where
 PHASES = ("working", "waiting", "idle")  # what an agent says that it does
 
 # Where a change stands, and what is done when a promoted one fails.
-OPEN, PROMOTING, PROMOTED, ABANDONED = "open", "promoting", "promoted", "abandoned"
+OPEN: Final = "open"
+PROMOTING: Final = "promoting"
+PROMOTED: Final = "promoted"
+ABANDONED: Final = "abandoned"
 ON_FAILURE = ("rollback", "freeze", "page")
 
 
-class Launch:
-    """One launch about to happen: its id, its generation's row, and whether it follows a rollback."""
-
-    __slots__ = ("generation", "id", "incident", "snapshot", "started_at")
-
-    def __init__(self, launch_id: str, generation: dict, snapshot: str, incident: str, started_at: float) -> None:
-        self.id, self.generation, self.snapshot = launch_id, generation, snapshot
-        self.incident, self.started_at = incident, started_at
+# -- rows -------------------------------------------------------------------------------------------
+# One class for each table, with its columns; what a newer version added has the default of an older row.
 
 
-class PolicyInput:
-    """What is known when a decision is due; rows as the ledger gives them."""
+class Generation(Record):
+    """One version of the code, as the vault holds it."""
 
-    def __init__(
-        self, *, now: float, limits: RollbackLimits, launch: dict | None, generations: list[dict],
-        incident: dict | None, attempts: list[dict], recent: list[dict], request: dict | None = None,
-        is_halted: bool = False, paused_until: float = 0.0, failure: str = "unknown",
-    ) -> None:  # fmt: skip
-        self.now, self.limits, self.launch, self.generations = now, limits, launch, generations
-        self.incident = incident  # the open one, or None
-        self.attempts = attempts  # the open incident's attempts so far
-        self.recent = recent  # every attempt of the last day, any incident
-        self.request, self.is_halted, self.paused_until = request, is_halted, paused_until
-        self.failure = failure  # the run of the agent whose end called us; '' if a person did, or for a second time
-
-    def generation(self, number: int | None) -> dict | None:
-        """Return the generation's row, or None."""
-        return next((g for g in self.generations if g["number"] == number), None)
+    number: int
+    vault_commit: str  # '' where it is pruned: its line stays, to know the tree again
+    commit_id: str
+    tree: str
+    branch: str
+    status: GenerationStatus
+    source: str
+    created_at: float
+    tries_left: int
+    blessed_at: float | None = None
+    condemned_at: float | None = None
+    reason: str = ""
+    snapshot: str = ""
+    is_golden: int = 0
+    change: str = ""
+    on_failure: OnFailure | Literal[""] = ""
+    confirm_by: float | None = None
+    image: str = ""
+    image_inputs: str = ""
 
     @property
-    def goods(self) -> list[dict]:
+    def is_pruned(self) -> bool:
+        """Tell whether the vault holds it no more."""
+        return self.vault_commit == ""
+
+
+class Launch(Record):
+    """One run of the agent: how it began, and how it ended if it has."""
+
+    id: str
+    generation: int
+    started_at: float
+    boot_id: str
+    snapshot: str = ""
+    incident: str = ""
+    ready_at: float | None = None
+    first_beat_at: float | None = None
+    ended_at: float | None = None
+    end: LaunchEnd = ""
+    trigger: str = ""
+    reason: str = ""
+    exit_status: int | None = None
+    exit_signal: int | None = None
+
+
+class Incident(Record):
+    """One failure, or one wish of a person, and what came of it."""
+
+    id: str
+    at: float
+    trigger: str
+    reason: str
+    launch: str
+    generation_from: int | None = None
+    generation_to: int | None = None
+    decision: str = ""
+    evidence: str = "{}"  # JSON: `Ledger.evidence` reads it
+    outcome: str = ""
+    ended_at: float | None = None
+
+
+class Attempt(Record):
+    """One thing that was tried in an incident; an open one is an intent."""
+
+    incident: str
+    number: int
+    at: float
+    rung: str
+    target: int | None
+    reason: str
+    is_open: int
+
+
+class StepRecord(Record):
+    """One step of an attempt; without an end it was begun and not finished."""
+
+    incident: str
+    attempt: int
+    name: str
+    started_at: float
+    ended_at: float | None = None
+    detail: str = ""
+
+
+class Request(Record):
+    """What somebody wants of the recovery process."""
+
+    number: int
+    at: float
+    verb: str
+    target: str
+    author: str
+    reason: str
+    incident: str = ""
+
+
+class ChangeRecord(Record):
+    """One change: what it is about, and what was recorded of it."""
+
+    name: str
+    about: str
+    author: str
+    started_at: float
+    base: str
+    worktree: str
+    status: ChangeStatus
+    snapshot: str = ""
+    reason: str = ""
+    checked: dict[str, Any]
+    tried: dict[str, Any]
+    reviewed: dict[str, Any]
+    approved: dict[str, Any]
+    promotion: dict[str, Any]
+    generation: int | None = None
+    ended_at: float | None = None
+
+
+class CondemnedTree(Record):
+    """What is known of a tree that is not to be launched again."""
+
+    number: int  # of the generation
+    reason: str
+    condemned_at: float | None
+
+
+# -- what a decision is made of ---------------------------------------------------------------------
+
+
+class CurrentLaunch(Record):
+    """The launch that a runner has begun, with its generation and the incident that it is to end."""
+
+    id: str
+    generation: Generation
+    snapshot: str
+    incident: str  # '' if it follows none
+    started_at: float
+
+
+class PolicyInput(Record):
+    """What is known when a decision is due."""
+
+    now: float
+    limits: RollbackLimits
+    launch: Launch | None
+    generations: list[Generation]
+    incident: Incident | None  # the open one
+    attempts: list[Attempt]  # the open incident's so far
+    recent: list[Attempt]  # of the last day, in any incident
+    request: Request | None = None
+    is_halted: bool = False
+    paused_until: float = 0.0
+    failure: str = "unknown"  # the run of the agent whose end called us; '' if a person did, or for a second time
+
+    def generation(self, number: int | None) -> Generation | None:
+        """Return a generation by its number, or None."""
+        return next((g for g in self.generations if g.number == number), None)
+
+    @property
+    def goods(self) -> list[Generation]:
         """Blessed generations, the last known good first, none below golden."""
         good = sorted(
-            (g for g in self.generations if g["status"] == "good" and not is_pruned(g)),
-            key=lambda g: (g["blessed_at"] or 0, g["number"]),
+            (g for g in self.generations if g.status == "good" and not g.is_pruned),
+            key=lambda g: (g.blessed_at or 0, g.number),
             reverse=True,
         )
         golden = self.golden
-        return [g for g in good if golden is None or g["number"] >= golden["number"]]
+        return [g for g in good if golden is None or g.number >= golden.number]
 
     @property
-    def golden(self) -> dict | None:
+    def golden(self) -> Generation | None:
         """The pinned generation, or None."""
-        return next((g for g in self.generations if g["is_golden"]), None)
+        return next((g for g in self.generations if g.is_golden), None)
 
 
-class RollbackLimits:
+class RollbackLimits(Record):
     """The bounds of `[rollback]`."""
 
-    __slots__ = ("attempts", "per_day", "restarts", "window_seconds")
-
-    def __init__(self, restarts: int, window_seconds: float, attempts: int, per_day: int) -> None:
-        self.restarts, self.window_seconds = restarts, window_seconds
-        self.attempts, self.per_day = attempts, per_day
+    restarts: int
+    window_seconds: float
+    attempts: int
+    per_day: int
 
     @classmethod
-    def of(cls, settings) -> RollbackLimits:
+    def of_settings(cls, settings: Rollback) -> RollbackLimits:
         """Take them from the settings of `[rollback]`."""
-        return cls(settings.restarts, settings.window, settings.attempts, settings.per_day)
+        return cls(
+            restarts=settings.restarts,
+            window_seconds=settings.window,
+            attempts=settings.attempts,
+            per_day=settings.per_day,
+        )
 
 
-class Decision:
-    """What to do: `action`, the rung it stands on, the generation it aims at, and why, in words."""
+class Decision(Record):
+    """What to do, and why in words."""
 
-    __slots__ = ("action", "answered_by", "condemn", "reason", "rung", "target", "without_task")
-
-    def __init__(
-        self,
-        action: str,
-        reason: str,
-        *,
-        rung: str = "",
-        target: int | None = None,
-        condemn: int | None = None,
-        without_task: bool = False,
-        answered_by: str = "",
-    ) -> None:
-        self.action, self.reason, self.rung, self.target = action, reason, rung, target
-        self.condemn, self.without_task, self.answered_by = condemn, without_task, answered_by
-
-    def __repr__(self) -> str:
-        return f"Decision({self.action}, {self.rung!r}, target={self.target}, condemn={self.condemn}: {self.reason})"
-
-
-def is_pruned(generation: dict) -> bool:
-    """Tell whether the vault holds the generation no more: its line stays, to know the tree again."""
-    return generation.get("vault_commit") == ""
+    action: Action
+    reason: str
+    rung: str = ""
+    target: int | None = None  # the generation to launch
+    condemn: int | None = None  # the generation that is not to be launched again
+    without_task: bool = False
+    answered_by: str = ""  # the incident that has done what was asked for
 
 
 def check_name(name: str, prefixes: list[str]) -> str:
@@ -137,17 +284,17 @@ def check_name(name: str, prefixes: list[str]) -> str:
     return name
 
 
-def tell_state(row: dict, generation: dict | None) -> str:
+def tell_state(row: ChangeRecord, generation: Generation | None) -> str:
     """Name where a change stands, in one or two words."""
-    if row["status"] != PROMOTED or generation is None:
-        return row["status"]
-    if generation["status"] == "good":
+    if row.status != PROMOTED or generation is None:
+        return row.status
+    if generation.status == "good":
         return "blessed"
-    if generation["status"] == "condemned":
+    if generation.status == "condemned":
         return "rolled back"
-    return "unconfirmed" if generation.get("confirm_by") else "on probation"
+    return "unconfirmed" if generation.confirm_by else "on probation"
 
 
-def is_open(row: dict, generation: dict | None) -> bool:
+def is_open(row: ChangeRecord, generation: Generation | None) -> bool:
     """Tell whether work on it may go on: one that was rolled back is mended and promoted again."""
     return tell_state(row, generation) in (OPEN, PROMOTING, "rolled back")

@@ -269,7 +269,7 @@ def end_step(ledger: Ledger, incident: str, attempt: int, name: str, *, at: floa
 
 
 def add_request(ledger: Ledger, verb: str, target: str, *, at: float, author: str, reason: str) -> int:
-    """Write down what somebody wants of the one-shot; return its number."""
+    """Write down what somebody wants of the recovery process; return its number."""
     return ledger.insert("requests", at=at, verb=verb, target=target, author=author, reason=reason)
 
 

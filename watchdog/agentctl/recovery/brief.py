@@ -7,13 +7,20 @@ import time
 
 from ..core import durable
 from ..core.errors import AgentctlError
+from ..host import command
+from ..ledger.models import ChangeRecord, Incident
 from ..state import agent_state
+from .execution import Execution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHOWN_LINES = 15
 DIFFSTAT_SECONDS = 2.0
 
 
-def leave(attempt, diffstat: str) -> str:
+def leave(attempt: Execution, diffstat: str) -> str:
     """Write the brief into the state folder; return its path."""
     context = attempt.context
     if attempt.rung == "undo":
@@ -28,19 +35,18 @@ def leave(attempt, diffstat: str) -> str:
     return context.brief_path
 
 
-def _for_people(diffstat: str, change: dict | None, pending: list[str]) -> dict:
+def _for_people(diffstat: str, change: ChangeRecord | None, pending: list[str]) -> dict[str, object]:
     """What the brief says beyond the evidence."""
-    known = {key: change[key] for key in ("name", "about", "worktree", "snapshot")} if change else None
+    known = {key: getattr(change, key) for key in ("name", "about", "worktree", "snapshot")} if change else None
     return {"diffstat": diffstat.splitlines()[-25:], "pending": pending, "change": known}
 
 
-def compose(attempt, diffstat: str, change: dict | None, pending: list[str]) -> str:
+def compose(attempt: Execution, diffstat: str, change: ChangeRecord | None, pending: list[str]) -> str:
     """Write the brief's text from the incident's evidence, the change that was undone, and what is unfinished."""
     ledger = attempt.ledger
-    row = ledger.one("SELECT * FROM incidents WHERE id=?", attempt.incident)
     proof = ledger.evidence(attempt.incident)
     parts = [
-        _head(attempt, row),
+        _head(attempt, ledger.incident(attempt.incident)),
         _why(attempt, proof),
         _undone(diffstat),
         _work(attempt, change),
@@ -49,17 +55,18 @@ def compose(attempt, diffstat: str, change: dict | None, pending: list[str]) -> 
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def _head(attempt, row: dict) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["at"]))
+def _head(attempt: Execution, row: Incident | None) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row.at if row else time.time()))
+    source = row.generation_from if row else "?"
     return (
-        f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {row['generation_from']} was "
-        f"replaced by generation {attempt.target['number']} "
-        f"(commit {attempt.target['commit_id'][:12]}, rung: {attempt.rung}). "
+        f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {source} was "
+        f"replaced by generation {attempt.target.number} "
+        f"(commit {attempt.target.commit_id[:12]}, rung: {attempt.rung}). "
         "Read this first, go on with your task, and delete this file when you have understood it."
     )
 
 
-def _why(attempt, proof: dict) -> str:
+def _why(attempt: Execution, proof: dict[str, Any]) -> str:
     lines = [f"## Why\n\n{attempt.reason}."]
     if proof.get("lived_seconds") is not None:
         lines.append(f"It lived {proof['lived_seconds']:g} seconds. How it ended: {proof.get('exit_class', '?')}.")
@@ -79,11 +86,10 @@ def _undone(diffstat: str) -> str:
 class Diffstat:
     """What the condemned generation changed, asked of the vault while the other steps go on."""
 
-    def __init__(self, attempt) -> None:
-        self._running = None
-        row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
-        source = attempt.ledger.generation(row["generation_from"])
-        if source is None or source["number"] == attempt.target["number"]:
+    def __init__(self, attempt: Execution) -> None:
+        self._running: command.Running | None = None
+        source = attempt.source
+        if source is None or source.number == attempt.target.number:
             return
         try:
             self._running = attempt.context.vault.git.start(
@@ -92,8 +98,8 @@ class Diffstat:
                 "--no-textconv",
                 "--stat=72",
                 "--stat-count=20",
-                attempt.target["vault_commit"],
-                source["vault_commit"],
+                attempt.target.vault_commit,
+                source.vault_commit,
             )
         except AgentctlError:
             return
@@ -108,28 +114,27 @@ class Diffstat:
             return ""
 
 
-def _change_of(attempt) -> dict | None:
+def _change_of(attempt: Execution) -> ChangeRecord | None:
     """Return the change that the undone generation came from, None where it came from none."""
-    row = attempt.ledger.one("SELECT generation_from FROM incidents WHERE id=?", attempt.incident)
-    source = attempt.ledger.generation(row["generation_from"])
-    if source is None or not source.get("change") or source["number"] == attempt.target["number"]:
+    source = attempt.source
+    if source is None or not source.change or source.number == attempt.target.number:
         return None
-    return attempt.ledger.change(source["change"])
+    return attempt.ledger.change(source.change)
 
 
-def _of_change(change: dict | None) -> str:
+def _of_change(change: ChangeRecord | None) -> str:
     """Name the change, and where it goes on."""
     if change is None:
         return ""
-    about = f" ({change['about']})" if change["about"] else ""
+    about = f" ({change.about})" if change.about else ""
     return (
-        f"\n- it was the change `{change['name']}`{about}: its branch is untouched, its worktree is "
-        f"`{change['worktree']}`"
-        f"\n- the state from before it: snapshot {change['snapshot'] or 'none'}"
+        f"\n- it was the change `{change.name}`{about}: its branch is untouched, its worktree is "
+        f"`{change.worktree}`"
+        f"\n- the state from before it: snapshot {change.snapshot or 'none'}"
     )
 
 
-def _work(attempt, change: dict | None) -> str:
+def _work(attempt: Execution, change: ChangeRecord | None) -> str:
     branch = attempt.rescue_branch
     return (
         f"## Where your work is\n\n- branch `{branch}`: your commits, and one commit of what was not committed\n"
@@ -138,14 +143,14 @@ def _work(attempt, change: dict | None) -> str:
     )
 
 
-def _next(attempt, change: dict | None, pending: list[str]) -> str:
+def _next(attempt: Execution, change: ChangeRecord | None, pending: list[str]) -> str:
     text = "## What next\n\n"
     if pending:
         text += "Unfinished in your task:\n\n" + "\n".join(f"- [ ] {p}" for p in pending) + "\n\n"
     if change is not None:
         return text + (
             "Do not promote the same again as it was: the same tree is refused. Find what failed, mend it "
-            f"and commit in `{change['worktree']}`, then `agentctl change check {change['name']}` and so "
+            f"and commit in `{change.worktree}`, then `agentctl change check {change.name}` and so "
             "on; `agentctl change list` says what is missing, `agentctl protocol` how it goes."
         )
     branch = attempt.rescue_branch

@@ -9,7 +9,15 @@ import os
 
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError, is_full_disk
+from ..generations.agent_context import AgentContext
 from ..ledger import writers
+from ..ledger.database import Ledger
+from ..ledger.models import Launch
+from .execution import Execution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHOWN_LINES = 40
 STACK_LINES = 60
@@ -17,7 +25,7 @@ STACK_STARTS = ("Traceback (most recent call last)", "Fatal Python error:", "Cur
                 "panicked at", "Stack trace:", "goroutine ")  # fmt: skip
 
 
-def gather(attempt) -> dict:
+def gather(attempt: Execution) -> dict[str, str]:
     """Collect the evidence into the incident; return the facts later steps need."""
     merged, head, branch = collect(attempt.context, attempt.ledger, attempt.incident, attempt.number)
     text = fast_json.dumps(merged)
@@ -25,7 +33,7 @@ def gather(attempt) -> dict:
     return {"head": head, "branch": branch}
 
 
-def collect(context, ledger, incident: str, number: int) -> tuple[dict, str, str]:
+def collect(context: AgentContext, ledger: Ledger, incident: str, number: int) -> tuple[dict[str, Any], str, str]:
     """Return what is known of the failure together with what was known before, and (commit, branch) of HEAD."""
     last = ledger.last_launch()
     facts = _of_launch(context, last) if last else {}
@@ -60,24 +68,24 @@ def _keep_refs(folder: str, name: str, refs: str) -> str:
     return ""
 
 
-def _of_launch(context, launch: dict) -> dict:
+def _of_launch(context: AgentContext, launch: Launch) -> dict[str, Any]:
     """Read what the runner left of a launch."""
-    folder = context.launch_dir(launch["id"])
+    folder = context.launch_dir(launch.id)
     left = _json(f"{folder}/evidence.json")
     pane = (durable.read(f"{folder}/pane.txt") or b"").decode("utf-8", "replace").rstrip("\n").split("\n")
     lines = [line for line in pane if line]
-    container = {}
+    container: dict[str, Any] = {}
     if context.is_contained:
         from ..runtime.container.compose_project import of_container
 
         container, told = of_container(context, wants_lines=not lines)
         lines = lines or told
-    lived = (launch["ended_at"] or launch["started_at"]) - launch["started_at"]
+    lived = (launch.ended_at or launch.started_at) - launch.started_at
     return {
-        "launch": launch["id"], "trigger": launch["trigger"], "reason": launch["reason"],
-        "exit_status": launch["exit_status"], "exit_signal": launch["exit_signal"],
+        "launch": launch.id, "trigger": launch.trigger, "reason": launch.reason,
+        "exit_status": launch.exit_status, "exit_signal": launch.exit_signal,
         "exit_class": classify(lines, launch), "lived_seconds": round(lived, 3),
-        "ready": launch["ready_at"] is not None, "last_heartbeat_at": left.get("last_beat_at"),
+        "ready": launch.ready_at is not None, "last_heartbeat_at": left.get("last_beat_at"),
         "heartbeats": left.get("beats"), "agent_phase": left.get("phase"), "progress": left.get("progress"),
         "notes": left.get("notes", []), "processes": left.get("processes", []),
         "last_lines": lines[-SHOWN_LINES:], "stack": find_stack(lines),
@@ -86,7 +94,7 @@ def _of_launch(context, launch: dict) -> dict:
     }  # fmt: skip
 
 
-def _of_repository(context) -> tuple[str, str, str]:
+def _of_repository(context: AgentContext) -> tuple[str, str, str]:
     for _ in range(2):  # what it says of HEAD is what the rescue branch is made of
         try:
             return context.repository.survey()
@@ -115,9 +123,9 @@ def _shorten(stack: list[str]) -> list[str]:
     return [*stack[:half], left_out, *stack[-half:]]
 
 
-def classify(lines: list[str], launch: dict) -> str:
+def classify(lines: list[str], launch: Launch) -> str:
     """Name the end in a few words: the exception's line, the signal, the status."""
-    if launch["trigger"] in (
+    if launch.trigger in (
         "watchdog",
         "wedged",
         "offline",
@@ -127,7 +135,7 @@ def classify(lines: list[str], launch: dict) -> str:
         "check-failed",
         "refused",
     ):
-        return launch["trigger"]
+        return launch.trigger
     for line in reversed(lines[-30:]):
         name, colon, _ = line.partition(":")
         if (
@@ -137,12 +145,12 @@ def classify(lines: list[str], launch: dict) -> str:
             and name.endswith(("Error", "Exception", "Interrupt", "Exit"))
         ):
             return line[:200] if colon else name
-    if launch["exit_signal"]:
-        return f"signal {launch['exit_signal']}"
-    return f"exit status {launch['exit_status']}" if launch["exit_status"] is not None else launch["trigger"]
+    if launch.exit_signal:
+        return f"signal {launch.exit_signal}"
+    return f"exit status {launch.exit_status}" if launch.exit_status is not None else launch.trigger
 
 
-def _json(path: str) -> dict:
+def _json(path: str) -> dict[str, Any]:
     try:
         found = fast_json.loads(durable.read(path) or b"{}")
     except ValueError:

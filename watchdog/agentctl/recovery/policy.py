@@ -22,8 +22,12 @@ from ..ledger.models import (
     ROLLBACK,
     STOPPED,
     UNDO,
+    Attempt,
     Decision,
+    Generation,
+    Launch,
     PolicyInput,
+    Request,
 )
 
 EXIT_CONFIG = 78  # EX_CONFIG: a plain restart cannot help
@@ -34,247 +38,250 @@ DAY_SECONDS = 86400.0
 def decide(world: PolicyInput) -> Decision:
     """Choose the next rung from what is known."""
     if world.request is not None:
-        return _decide_request(world)
+        return _decide_request(world, world.request)
     if world.is_halted:
-        return Decision(HALT, "halted until a human acts", rung="halted")
+        return Decision(action=HALT, reason="halted until a human acts", rung="halted")
     launch = world.launch
     given = answers(world)
     if given and world.paused_until <= world.now:
         return _decide_unanswered(world, given)
-    if launch is None or launch["end"] in (STOPPED, REBOOTED):
-        return Decision(NOTHING, "no failure is recorded")
-    if launch["end"] == ASKED:  # no failure, so a pause does not keep the agent down
+    if launch is None or launch.end in (STOPPED, REBOOTED):
+        return Decision(action=NOTHING, reason="no failure is recorded")
+    if launch.end == ASKED:  # no failure, so a pause does not keep the agent down
         return _decide_asked(world, launch)
     if world.paused_until > world.now:
-        return Decision(NOTHING, "paused: watching, not acting")
+        return Decision(action=NOTHING, reason="paused: watching, not acting")
     return _decide_failed(world, launch)
 
 
-def answers(world: PolicyInput) -> list[dict]:
+def answers(world: PolicyInput) -> list[Attempt]:
     """Attempts made after the last launch had ended: it is dealt with, and nothing was launched since."""
-    ended_at = world.launch["ended_at"] if world.launch else None
-    return [a for a in world.recent if ended_at is not None and a["at"] >= ended_at]
+    ended_at = world.launch.ended_at if world.launch else None
+    return [a for a in world.recent if ended_at is not None and a.at >= ended_at]
 
 
-def _decide_unanswered(world: PolicyInput, given: list[dict]) -> Decision:
+def _decide_unanswered(world: PolicyInput, given: list[Attempt]) -> Decision:
     """What was decided was never launched: nothing is known against it, so it is launched, a few times."""
     if not world.failure:  # nobody has tried yet: this is a second trigger for the same failure
-        return Decision(NOTHING, f"it is answered: generation {given[-1]['target']} is to be launched")
-    why = f"generation {given[-1]['target']} was to be launched, and no launch came of it"
+        return Decision(action=NOTHING, reason=f"it is answered: generation {given[-1].target} is to be launched")
+    why = f"generation {given[-1].target} was to be launched, and no launch came of it"
     if len(given) <= world.limits.restarts:
-        return Decision(RESTART, why, rung="restart", target=given[-1]["target"])
+        return Decision(action=RESTART, reason=why, rung="restart", target=given[-1].target)
     return _halt(f"{why}; tried {len(given)} times")
 
 
-def _decide_request(world: PolicyInput) -> Decision:
-    request = world.request
-    if request["verb"] == OFFLINE:
+def _decide_request(world: PolicyInput, request: Request) -> Decision:
+    if request.verb == OFFLINE:
         return _decide_offline(world, request)
-    if request["verb"] == "promote":
+    if request.verb == "promote":
         return _decide_promotion(world, request)
-    if request["verb"] == "undo":
-        return Decision(UNDO, request["reason"] or "undo asked for", rung="by hand")
-    current = world.launch and world.generation(world.launch["generation"])
-    named = request["target"]
+    if request.verb == "undo":
+        return Decision(action=UNDO, reason=request.reason or "undo asked for", rung="by hand")
+    current = world.generation(world.launch.generation) if world.launch else None
+    named = request.target
     target = world.generation(int(named) if named.isdecimal() else None) if named else choose_manual_target(world)
-    reason = request["reason"] or f"asked for by {request['author']}"
+    reason = request.reason or f"asked for by {request.author}"
     if target is None:
-        return Decision(NOTHING, "no other good generation to go back to")
+        return Decision(action=NOTHING, reason="no other good generation to go back to")
     by = _find_standing(world, target)
     if by:
-        return Decision(NOTHING, f"generation {target['number']} was just put in place by {by}", answered_by=by)
-    is_trial = current is not None and current["status"] == "candidate" and current["number"] != target["number"]
+        return Decision(
+            action=NOTHING, reason=f"generation {target.number} was just put in place by {by}", answered_by=by
+        )
+    is_trial = current is not None and current.status == "candidate" and current.number != target.number
     return Decision(
-        ROLLBACK, reason, rung="by hand", target=target["number"], condemn=current["number"] if is_trial else None
+        action=ROLLBACK,
+        reason=reason,
+        rung="by hand",
+        target=target.number,
+        condemn=current.number if current and is_trial else None,
     )
 
 
-def _decide_offline(world: PolicyInput, request: dict) -> Decision:
+def _decide_offline(world: PolicyInput, request: Request) -> Decision:
     """The watchdog saw the agent offline; it was stopped for that, so its end is a failure whatever it says."""
     launch = world.launch
     if world.is_halted:
-        return Decision(NOTHING, "halted until a human acts")
-    if launch is None or launch["id"] != request["target"]:
-        return Decision(NOTHING, "another launch runs since the watchdog saw the agent offline")
+        return Decision(action=NOTHING, reason="halted until a human acts")
+    if launch is None or launch.id != request.target:
+        return Decision(action=NOTHING, reason="another launch runs since the watchdog saw the agent offline")
     if given := answers(world):
-        return Decision(NOTHING, "its end is answered already", answered_by=given[-1]["incident"])
+        return Decision(action=NOTHING, reason="its end is answered already", answered_by=given[-1].incident)
     if world.paused_until > world.now:
-        return Decision(NOTHING, "paused: watching, not acting")
-    return _decide_failed(world, {**launch, "end": FAILED, "trigger": OFFLINE, "reason": request["reason"]})
+        return Decision(action=NOTHING, reason="paused: watching, not acting")
+    return _decide_failed(world, launch.replace(end=FAILED, trigger=OFFLINE, reason=request.reason))
 
 
-def _find_standing(world: PolicyInput, target: dict) -> str:
+def _find_standing(world: PolicyInput, target: Generation) -> str:
     """Return the incident that has just put this very generation in place: a request made meanwhile wants no more."""
-    last = next((a for a in reversed(answers(world)) if a["rung"] not in NO_MOVES), None)
-    return last["incident"] if last and last["target"] == target["number"] and last["rung"] != "undo" else ""
+    last = next((a for a in reversed(answers(world)) if a.rung not in NO_MOVES), None)
+    return last.incident if last and last.target == target.number and last.rung != "undo" else ""
 
 
-def _decide_promotion(world: PolicyInput, request: dict) -> Decision:
+def _decide_promotion(world: PolicyInput, request: Request) -> Decision:
     """A candidate that was made ready is put in place, unless the world has changed since."""
-    target = world.generation(int(request["target"]))
-    if world.is_halted or target is None or target["status"] != "candidate":
-        return Decision(NOTHING, "the agent is halted, or it is no candidate any more")
-    return Decision(PROMOTE, request["reason"], rung="promote", target=target["number"])
+    target = world.generation(int(request.target))
+    if world.is_halted or target is None or target.status != "candidate":
+        return Decision(action=NOTHING, reason="the agent is halted, or it is no candidate any more")
+    return Decision(action=PROMOTE, reason=request.reason, rung="promote", target=target.number)
 
 
-def choose_manual_target(world: PolicyInput) -> dict | None:
+def choose_manual_target(world: PolicyInput) -> Generation | None:
     """What a rollback without a number means: last known good, or the one before where that is running."""
-    current = world.launch["generation"] if world.launch else None
-    return next((g for g in world.goods if g["number"] != current), None)
+    current = world.launch.generation if world.launch else None
+    return next((g for g in world.goods if g.number != current), None)
 
 
-def _decide_asked(world: PolicyInput, launch: dict) -> Decision:
+def _decide_asked(world: PolicyInput, launch: Launch) -> Decision:
     """The agent ended itself to be restarted: no failure, but a trial pays for it with a try."""
-    running = world.generation(launch["generation"])
+    running = world.generation(launch.generation)
     if running is None:
         return _next_rung(world, None, "asked to be restarted, and is no generation that is known")
-    if running["status"] == "candidate" and running["tries_left"] <= 0:
+    if running.status == "candidate" and running.tries_left <= 0:
         return _next_rung(world, running, "restarted itself until no try was left")
     if _asked_in_window(world, running) >= world.limits.restarts and _was_short(launch):
         return _next_rung(world, running, "kept restarting itself right after the start")
-    return Decision(RESTART, "the agent asked to be restarted", rung="restart", target=running["number"])
+    return Decision(action=RESTART, reason="the agent asked to be restarted", rung="restart", target=running.number)
 
 
-def _was_short(launch: dict) -> bool:
+def _was_short(launch: Launch) -> bool:
     """A self-restart within half a minute of being ready is a loop in the making, not a change of code."""
-    began = launch["ready_at"] or launch["started_at"]
-    return (launch["ended_at"] or began) - began < 30.0
+    began = launch.ready_at or launch.started_at
+    return (launch.ended_at or began) - began < 30.0
 
 
-def _decide_failed(world: PolicyInput, launch: dict) -> Decision:
-    running = world.generation(launch["generation"])
-    why = launch["reason"] or launch["trigger"] or "it ended without a word"
+def _decide_failed(world: PolicyInput, launch: Launch) -> Decision:
+    running = world.generation(launch.generation)
+    why = launch.reason or launch.trigger or "it ended without a word"
     if running is None:
         return _next_rung(world, None, why)
-    if launch["trigger"] in ("cannot-launch", ENGINE_AWAY):
+    if launch.trigger in ("cannot-launch", ENGINE_AWAY):
         return _decide_unlaunched(world, running, why)
-    if launch["trigger"] == NO_ROOM:  # what is good has its image already, and need not wait for room
-        decision = _next_rung(world, running, why)
-        decision.condemn = None
-        return decision
-    if launch["end"] == REFUSED or launch["exit_status"] == EXIT_CONFIG or running["status"] == "condemned":
+    if launch.trigger == NO_ROOM:  # what is good has its image already, and need not wait for room
+        return _next_rung(world, running, why).replace(condemn=None)
+    if launch.end == REFUSED or launch.exit_status == EXIT_CONFIG or running.status == "condemned":
         return _next_rung(world, running, why)
-    if launch["trigger"] in ("check-failed", "not-confirmed"):
+    if launch.trigger in ("check-failed", "not-confirmed"):
         return _next_rung(world, running, why)
-    if launch["trigger"] == "wedged" and running["status"] == "good":
+    if launch.trigger == "wedged" and running.status == "good":
         return _decide_wedged(world, running, why)
     if _is_open_rollback(world):
         return _next_rung(world, running, f"{why}, before it was seen well again")
-    if running["status"] == "candidate":
-        if running["tries_left"] > 0 and running.get("on_failure") != "freeze":
-            return Decision(RESTART, why, rung="restart", target=running["number"])
+    if running.status == "candidate":
+        if running.tries_left > 0 and running.on_failure != "freeze":
+            return Decision(action=RESTART, reason=why, rung="restart", target=running.number)
         return _next_rung(world, running, f"{why}; no tries left")
     if _restarts(world, running) < world.limits.restarts:
-        return Decision(RESTART, why, rung="restart", target=running["number"])
+        return Decision(action=RESTART, reason=why, rung="restart", target=running.number)
     return _next_rung(world, running, f"{why}; restarted {world.limits.restarts} times already")
 
 
-def _decide_unlaunched(world: PolicyInput, running: dict, why: str) -> Decision:
+def _decide_unlaunched(world: PolicyInput, running: Generation, why: str) -> Decision:
     """We could not start it (disk full, no tmux): other code would not start either, so code is not moved."""
     if _restarts(world, running) < world.limits.restarts:
-        return Decision(RESTART, why, rung="restart", target=running["number"])
+        return Decision(action=RESTART, reason=why, rung="restart", target=running.number)
     return _halt(f"{why}; tried {world.limits.restarts} times")
 
 
-def _decide_wedged(world: PolicyInput, running: dict, why: str) -> Decision:
+def _decide_wedged(world: PolicyInput, running: Generation, why: str) -> Decision:
     """It works but gets nowhere, on code that was good: whoever it waits for is to blame, so code is not moved."""
     if _restarts(world, running) < world.limits.restarts:
-        return Decision(RESTART, why, rung="restart", target=running["number"])
+        return Decision(action=RESTART, reason=why, rung="restart", target=running.number)
     return _halt(f"{why}; restarted {world.limits.restarts} times already, and its code is as it was when it was good")
 
 
 def _is_open_rollback(world: PolicyInput) -> bool:
     """The last thing done in the open incident was to move code back, and it was not seen well since."""
-    if not world.attempts or world.launch.get("first_beat_at") is not None:
+    if not world.attempts or world.launch is None or world.launch.first_beat_at is not None:
         return False
-    return world.attempts[-1]["rung"] not in ("restart", "")
+    return world.attempts[-1].rung not in ("restart", "")
 
 
-def _restarts(world: PolicyInput, generation: dict) -> int:
+def _restarts(world: PolicyInput, generation: Generation) -> int:
     """Count within the window, and all of the open incident: it has not beaten since, however long a launch takes."""
     since = world.now - world.limits.window_seconds
     opened = sum(1 for a in world.attempts if _is_restart_of(a, generation))
-    return max(opened, sum(1 for a in world.recent if _is_restart_of(a, generation) and a["at"] > since))
+    return max(opened, sum(1 for a in world.recent if _is_restart_of(a, generation) and a.at > since))
 
 
-def _is_restart_of(attempt: dict, generation: dict) -> bool:
-    return attempt["rung"] == "restart" and attempt["target"] == generation["number"]
+def _is_restart_of(attempt: Attempt, generation: Generation) -> bool:
+    return attempt.rung == "restart" and attempt.target == generation.number
 
 
-def _asked_in_window(world: PolicyInput, generation: dict) -> int:
+def _asked_in_window(world: PolicyInput, generation: Generation) -> int:
     since = world.now - world.limits.window_seconds
-    return sum(
-        1 for a in world.recent if a["rung"] == "asked" and a["target"] == generation["number"] and a["at"] > since
-    )
+    return sum(1 for a in world.recent if a.rung == "asked" and a.target == generation.number and a.at > since)
 
 
-def _next_rung(world: PolicyInput, failing: dict | None, why: str) -> Decision:
+def _next_rung(world: PolicyInput, failing: Generation | None, why: str) -> Decision:
     """Go down: the first rung that was not tried in this incident, within the budget, else halted."""
-    if failing is not None and failing["status"] == "candidate" and failing.get("on_failure") in ("freeze", "page"):
+    if failing is not None and failing.status == "candidate" and failing.on_failure in ("freeze", "page"):
         return _stay(world, failing, why)
-    moves = [a for a in world.recent if a["rung"] not in (*NO_MOVES, *BY_HAND)]
-    in_window = sum(1 for a in moves if a["at"] > world.now - world.limits.window_seconds)
+    moves = [a for a in world.recent if a.rung not in (*NO_MOVES, *BY_HAND)]
+    in_window = sum(1 for a in moves if a.at > world.now - world.limits.window_seconds)
     if in_window >= world.limits.attempts:
         return _halt(f"{why}; {in_window} rollbacks within the window, the limit is {world.limits.attempts}")
-    in_day = sum(1 for a in moves if a["at"] > world.now - DAY_SECONDS)
+    in_day = sum(1 for a in moves if a.at > world.now - DAY_SECONDS)
     if in_day >= world.limits.per_day:
         return _halt(f"{why}; {in_day} rollbacks in a day, the limit is {world.limits.per_day}")
-    tried = {(a["rung"], a["target"]) for a in world.attempts}
+    tried = {(a.rung, a.target) for a in world.attempts}
     tried_targets = {target for rung, target in tried if rung != "restart"}
     since = world.now - world.limits.window_seconds
-    if failing is not None and any(a["target"] == failing["number"] and a["at"] > since for a in moves):
-        tried_targets.add(failing["number"])  # it was put back already and beat, and failed again all the same
+    if failing is not None and any(a.target == failing.number and a.at > since for a in moves):
+        tried_targets.add(failing.number)  # it was put back already and beat, and failed again all the same
     for rung, target in _ladder(world):
         if rung == "golden without the task":
-            if (rung, target["number"]) in tried:
+            if (rung, target.number) in tried:
                 continue
-        elif target["number"] in tried_targets:
+        elif target.number in tried_targets:
             continue
-        is_moving = failing is not None and failing["number"] != target["number"]
-        is_condemned = is_moving and failing["status"] in ("candidate", "good") and not failing["is_golden"]
-        condemn = failing["number"] if is_condemned else None
+        condemn = None
+        if failing is not None and failing.number != target.number:
+            condemn = failing.number if failing.status in ("candidate", "good") and not failing.is_golden else None
         return Decision(
-            ROLLBACK,
-            why,
+            action=ROLLBACK,
+            reason=why,
             rung=rung,
-            target=target["number"],
+            target=target.number,
             condemn=condemn,
             without_task=rung == "golden without the task",
         )
     return _halt(f"{why}; nothing is left to go back to")
 
 
-def _stay(world: PolicyInput, failing: dict, why: str) -> Decision:
+def _stay(world: PolicyInput, failing: Generation, why: str) -> Decision:
     """Do what its promotion asked for instead of a rollback: freeze it, or page and try on with it."""
-    if failing["on_failure"] == "page" and _restarts(world, failing) < world.limits.restarts:
-        return Decision(RESTART, why, rung="restart", target=failing["number"])
-    return _halt(f"{why}; not rolled back, as its promotion asked (--on-failure {failing['on_failure']})")
+    if failing.on_failure == "page" and _restarts(world, failing) < world.limits.restarts:
+        return Decision(action=RESTART, reason=why, rung="restart", target=failing.number)
+    return _halt(f"{why}; not rolled back, as its promotion asked (--on-failure {failing.on_failure})")
 
 
-def _ladder(world: PolicyInput) -> list[tuple[str, dict]]:
+def _ladder(world: PolicyInput) -> list[tuple[str, Generation]]:
     goods = world.goods
     ladder = [("last known good" if n == 0 else "older good", g) for n, g in enumerate(goods)]
-    floor = world.golden or (min(goods, key=lambda g: g["number"]) if goods else None)
+    floor = world.golden or (min(goods, key=lambda g: g.number) if goods else None)
     if floor is not None:
         ladder += [("golden", floor), ("golden without the task", floor)]
     return ladder
 
 
 def _halt(why: str) -> Decision:
-    return Decision(HALT, why, rung="halted")
+    return Decision(action=HALT, reason=why, rung="halted")
 
 
-def refuse_launch(generation: dict, *, is_halted: bool, has_intent: bool) -> str:
-    """Return why this generation must not be launched now, or ''. The guard of the runner."""
+def refuse_launch(generation: Generation | None, *, is_halted: bool, has_intent: bool) -> str:
+    """Return why this generation (None: any at all) must not be launched now, or ''. The guard of the runner."""
     if has_intent:
         return "a rollback is under way or was interrupted; it has to end first"
     if is_halted:
         return "halted: stopped until a human acts"
-    if generation["status"] == "condemned":
-        return f"its tree was condemned as generation {generation['number']}: {generation['reason']}"
-    is_spent = generation["status"] == "candidate" and generation["tries_left"] <= 0
-    if is_spent and generation.get("on_failure") != "page":
-        return f"generation {generation['number']} has no tries left"
+    if generation is None:
+        return ""
+    if generation.status == "condemned":
+        return f"its tree was condemned as generation {generation.number}: {generation.reason}"
+    is_spent = generation.status == "candidate" and generation.tries_left <= 0
+    if is_spent and generation.on_failure != "page":
+        return f"generation {generation.number} has no tries left"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The rollback routine: the one thing that moves code or state back. Observe, decide, act, record.
+"""The recovery process: the one thing that moves code or state back. Observe, decide, act, record.
 
 It is level-triggered: it re-reads the ledger until nothing is wanted, so it may be started at any time, by anyone,
 twice, or in the middle of its own unfinished work. It never starts the agent; its exit status tells who does.
@@ -10,7 +10,7 @@ import _sqlite3 as sqlite3  # the package around it imports what is not used her
 import os
 import time
 
-from ..config.context import Context, Lock, boot_id, find_paths
+from ..config.context import Lock, boot_id, find_paths
 from ..core import fast_json
 from ..core.errors import (
     EXIT_FAILED,
@@ -25,13 +25,16 @@ from ..core.errors import (
     is_no_storage,
 )
 from ..generations import rebuild_ledger
-from ..generations.ignored import ask_ignored
+from ..generations.agent_context import AgentContext
+from ..generations.slots import ask_ignored
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from . import policy
-from .executor import Attempt, carry_out, why_no_undo
+from ..ledger.models import Launch
+from . import evidence, policy
+from .execution import Execution
+from .executor import carry_out, why_no_undo
 
 LOCK_WAIT_SECONDS = 120.0
 STOP_WAIT_SECONDS = 60.0
@@ -42,7 +45,7 @@ def main(name: str) -> int:
     """Run the routine for one agent; return its unit's exit status."""
     journal = open_journal(f"{name}-rollback", find_paths(name))
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         paths = context.paths
         # The runner holds the second lock while it lives: having it proves that nothing is launched meanwhile.
         with (
@@ -57,19 +60,17 @@ def main(name: str) -> int:
         return EXIT_NO_STORAGE if is_no_storage(error) else getattr(error, "exit_code", EXIT_FAILED)
 
 
-def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
+def _until_nothing_is_wanted(context: AgentContext, journal: Journal) -> int:
     context.slots.check_mounted()
     try:
         ledger = rebuild_ledger.open_or_rebuild(context, journal.warning)
     except TooNew as error:
-        from ..runner import launch_off_record
-
-        launch_off_record.leave_alone(context, error, journal)
+        _leave_alone(context, error, journal)
         return EXIT_RELAUNCH
     if context.slots.is_moving and ledger.open_attempt() is None:  # of a rescue, or the ledger that knew is lost
-        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
+        _finish_move(context, journal)
     while True:
-        attempt = Attempt.unfinished(context, ledger)
+        attempt = Execution.unfinished(context, ledger)
         if attempt is not None:
             journal.warning(f"agentctl: going on with the interrupted rollback of incident {attempt.incident}")
             try:
@@ -80,21 +81,35 @@ def _until_nothing_is_wanted(context: Context, journal: Journal) -> int:
                 return EXIT_RELAUNCH  # the failure that led here is answered; deciding again would go down a rung
             continue
         last = ledger.last_launch()
-        if last is not None and last["end"] == models.RUNNING:
+        if last is not None and last.end == models.RUNNING:
             _close_cut_off(ledger, last)
         if os.path.exists(context.paths.launching_path):
             _record_unbegun(ledger)
             os.unlink(context.paths.launching_path)
             last = ledger.last_launch()
-        if last is not None and disk_space.has_hindered(context, last):
-            raise disk_space.no_storage(context, AgentctlError(last["reason"]))  # another launch would end the same way
+        if last is not None and disk_space.has_hindered(context, trigger=last.trigger, reason=last.reason):
+            raise disk_space.no_storage(context, AgentctlError(last.reason))  # another launch would end the same way
         world = observe(context, ledger)
         status = act(context, ledger, world, policy.decide(world), journal)
         if ledger.next_request() is None:
             return status
 
 
-def carry_on(attempt: Attempt, journal: Journal) -> None:
+def _leave_alone(context: AgentContext, newer: TooNew, journal: Journal) -> None:
+    """Beside records that are too new for us: end a switch that is half done, and tell of it."""
+    from ..host.alert_command import send_once
+
+    if context.slots.is_moving:
+        _finish_move(context, journal)
+    journal.error(f"agentctl: no rollback is possible, the agent is started again as it is: {in_words(newer)}")
+    send_once(context, "told-newer", f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
+
+
+def _finish_move(context: AgentContext, journal: Journal) -> None:
+    journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
+
+
+def carry_on(attempt: Execution, journal: Journal) -> None:
     """Go on with what was cut off: a promotion has other steps than a rollback."""
     if attempt.rung == models.PROMOTE:
         from . import promotion
@@ -104,9 +119,9 @@ def carry_on(attempt: Attempt, journal: Journal) -> None:
         carry_out(attempt, journal)
 
 
-def _close_cut_off(ledger: Ledger, last: dict) -> None:
+def _close_cut_off(ledger: Ledger, last: Launch) -> None:
     """The agent's lock is ours, so the launch that looks alive is not."""
-    if last["boot_id"] == boot_id():
+    if last.boot_id == boot_id():
         incidents.close_lost(ledger, last)
     else:
         incidents.settle_last_launch(ledger)
@@ -115,22 +130,23 @@ def _close_cut_off(ledger: Ledger, last: dict) -> None:
 def _record_unbegun(ledger: Ledger) -> None:
     """A runner that was killed before its launch was on record is a failure, though the last one on record is none."""
     last = ledger.last_launch()
-    wanted = last["generation"] if last else (ledger.last_known_good() or {}).get("number")
-    if wanted is not None and (last is None or last["end"] in (models.STOPPED, models.REBOOTED)):
+    good = ledger.last_known_good()
+    wanted = last.generation if last else good.number if good else None
+    if wanted is not None and (last is None or last.end in (models.STOPPED, models.REBOOTED)):
         incidents.record_unlaunched(ledger, wanted, "the runner was killed before it had begun")
 
 
-def observe(context: Context, ledger: Ledger) -> models.PolicyInput:
+def observe(context: AgentContext, ledger: Ledger) -> models.PolicyInput:
     """Read everything a decision needs."""
     now = time.time()
     opened = ledger.open_incident()
-    attempts = ledger.all("SELECT * FROM attempts WHERE incident=? ORDER BY number", opened["id"]) if opened else []
+    attempts = ledger.attempts(opened.id) if opened else []
     reset_at = float(ledger.meta("limits_reset_at") or 0)
     since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
-    recent = ledger.all("SELECT * FROM attempts WHERE at > ? AND at <= ? ORDER BY at", since, now)
+    recent = [a for a in ledger.attempts_since(since) if a.at <= now]
     return models.PolicyInput(
         now=now,
-        limits=models.RollbackLimits.of(context.config.rollback),
+        limits=models.RollbackLimits.of_settings(context.config.rollback),
         launch=ledger.last_launch(),
         generations=ledger.generations(),
         incident=opened,
@@ -155,11 +171,11 @@ def _new_failure(ledger: Ledger) -> str:
 
 
 def act(
-    context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal
+    context: AgentContext, ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal
 ) -> int:
     """Carry a decision out; return the exit status that follows from it."""
     if decision.action == models.UNDO and (why_not := why_no_undo(context, ledger)):
-        decision = models.Decision(models.NOTHING, why_not)
+        decision = models.Decision(action=models.NOTHING, reason=why_not)
     if decision.action == models.NOTHING:
         if world.request is None and world.paused_until <= world.now and disk_space.is_called_for(context):
             raise disk_space.no_storage(context, AgentctlError("there was none to record what failed"))
@@ -169,20 +185,21 @@ def act(
         if not world.is_halted and world.launch is not None:
             keep_scene(context, ledger, world, decision)
         return _halt(ledger, world, decision, journal)
-    if decision.action == models.PROMOTE:
+    if decision.action == models.PROMOTE and world.request is not None:
         from . import promotion
 
         row = promotion.intend(ledger, world.request, decision.target, decision.reason)
         journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
-        promotion.carry_out(Attempt(context, ledger, row), journal)
+        promotion.carry_out(Execution(context, ledger, row), journal)
         return EXIT_RELAUNCH
-    is_asked = world.launch is not None and world.launch["end"] == models.ASKED and not policy.answers(world)
-    if is_asked and decision.action == models.RESTART:
-        _note_asked(ledger, world.launch, decision)
+    asked_by = world.launch if world.launch and world.launch.end == models.ASKED else None
+    if asked_by is not None and decision.action == models.RESTART and not policy.answers(world):
+        # A self-restart is no incident, but it is counted: a loop of them has to be seen.
+        writers.note_asked(ledger, asked_by.id, at=time.time(), target=decision.target, reason=decision.reason)
         return EXIT_RELAUNCH
     is_asked_later = decision.action == models.RESTART or context.slots.is_inside
-    asked = None if is_asked_later else ask_ignored(context, context.code_dir)
-    attempt = Attempt.decide(context, ledger, world, decision)
+    asked = None if is_asked_later else ask_ignored(context.staging, context.code_dir)
+    attempt = Execution.decide(context, ledger, world, decision)
     attempt.ignored_inquiry = asked
     journal.info(f"agentctl: incident {attempt.incident}: {describe(world, decision)}")
     try:
@@ -194,30 +211,29 @@ def act(
     return EXIT_RELAUNCH
 
 
-def finish_restart(context: Context, ledger: Ledger, world: models.PolicyInput, journal: Journal) -> None:
+def finish_restart(context: AgentContext, ledger: Ledger, world: models.PolicyInput, journal: Journal) -> None:
     """Do what is left of a restart that was decided and cut off: it has no intent that would be gone on with."""
     given = policy.answers(world)
-    if given and given[-1]["rung"] == models.RESTART:
-        carry_out(Attempt(context, ledger, given[-1]), journal)
+    if given and given[-1].rung == models.RESTART:
+        carry_out(Execution(context, ledger, given[-1]), journal)
 
 
-def page_if_asked(context: Context, world: models.PolicyInput) -> None:
+def page_if_asked(context: AgentContext, world: models.PolicyInput) -> None:
     """A promotion with --on-failure page wants a human to know of its first failure."""
-    running = world.generation(world.launch["generation"]) if world.launch else None
-    if running is None or running.get("on_failure") != "page" or running["status"] != "candidate" or world.attempts:
+    running = world.generation(world.launch.generation) if world.launch else None
+    if running is None or running.on_failure != "page" or running.status != "candidate" or world.attempts:
         return
     from ..host.alert_command import send
 
-    send(context, f"failing on probation (generation {running['number']}) and not rolled back, as asked")
+    send(context, f"failing on probation (generation {running.number}) and not rolled back, as asked")
 
 
-def keep_scene(context: Context, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> None:
+def keep_scene(context: AgentContext, ledger: Ledger, world: models.PolicyInput, decision: models.Decision) -> None:
     """Keep the evidence of what ends halted: nothing else will look at it."""
-    incident_id = incidents.open_for(ledger, world.launch, trigger=world.launch["trigger"], reason=decision.reason)
+    trigger = world.launch.trigger if world.launch else "unknown"
+    incident_id = incidents.open_for(ledger, world.launch, trigger=trigger, reason=decision.reason)
     try:
-        from .evidence import collect
-
-        facts = collect(context, ledger, incident_id, len(world.attempts) + 1)[0]
+        facts = evidence.collect(context, ledger, incident_id, len(world.attempts) + 1)[0]
         writers.set_evidence(ledger, incident_id, fast_json.dumps(facts))
     except (AgentctlError, OSError, ValueError):
         return  # halted without its evidence is better than not halted
@@ -225,7 +241,7 @@ def keep_scene(context: Context, ledger: Ledger, world: models.PolicyInput, deci
 
 def describe(world: models.PolicyInput, decision: models.Decision) -> str:
     """Say a decision in one line for the journal."""
-    current = world.launch["generation"] if world.launch else "?"
+    current = world.launch.generation if world.launch else "?"
     if decision.action == models.RESTART:
         return f"restarting generation {decision.target}: {decision.reason}"
     if decision.action == models.UNDO:
@@ -236,9 +252,11 @@ def describe(world: models.PolicyInput, decision: models.Decision) -> str:
 def _nothing(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal) -> int:
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
-        if world.request["verb"] == "promote":
-            _tell_change(ledger, world.request, decision.reason)
-        writers.answer_request(ledger, world.request["number"], decision.answered_by or "nothing-to-do")
+        if world.request.verb == "promote":
+            from . import promotion
+
+            promotion.put_back(ledger, world.request, decision.reason)
+        writers.answer_request(ledger, world.request.number, decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:
         return EXIT_STAY_DOWN
@@ -256,32 +274,21 @@ def _nothing(ledger: Ledger, world: models.PolicyInput, decision: models.Decisio
 
 def _is_just_stopped(world: models.PolicyInput) -> bool:
     launch = world.launch
-    return (
-        launch is not None
-        and launch["end"] == models.STOPPED
-        and 0 <= world.now - launch["ended_at"] < JUST_STOPPED_SECONDS
-    )
-
-
-def _tell_change(ledger: Ledger, request: dict, why: str) -> None:
-    """A promotion that came too late goes back to work."""
-    from . import promotion
-
-    row = ledger.one("SELECT change FROM generations WHERE number=?", request["target"])
-    if row is not None and row["change"]:
-        promotion.cancel(ledger, row["change"], why)
+    if launch is None or launch.end != models.STOPPED or launch.ended_at is None:
+        return False
+    return 0 <= world.now - launch.ended_at < JUST_STOPPED_SECONDS
 
 
 def _halt(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, journal: Journal) -> int:
     if not world.is_halted:
-        trigger = world.launch["trigger"] if world.launch else "unknown"
+        trigger = world.launch.trigger if world.launch else "unknown"
         with ledger.transaction():
             incident_id = incidents.open_for(ledger, world.launch, trigger=trigger, reason=decision.reason)
             ledger.set_meta("halted", f"{decision.reason} (incident {incident_id})")
             writers.end_incident(ledger, incident_id, "halted", at=time.time(), decision="halted")
             ledger.event("halted", decision.reason)
             if world.request is not None:  # the watchdog's: what it asked for is answered by this
-                writers.answer_request(ledger, world.request["number"], incident_id)
+                writers.answer_request(ledger, world.request.number, incident_id)
     halted = ledger.meta("halted")
     journal.error(f"agentctl: halted: {halted}. 'agentctl why' tells the story.")
     if os.environ.get("MONITOR_UNIT") and ledger.meta("halted_told") == halted:
@@ -290,7 +297,7 @@ def _halt(ledger: Ledger, world: models.PolicyInput, decision: models.Decision, 
     return EXIT_HALTED
 
 
-def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> int:
+def _halt_where_it_is(attempt: Execution, error: CannotGoOn, journal: Journal) -> int:
     """End an attempt before anything was moved: the agent stays down, and nothing of it is touched.
 
     What a human asked for is only not done: what was there before is started again.
@@ -304,9 +311,9 @@ def _halt_where_it_is(attempt: Attempt, error: CannotGoOn, journal: Journal) -> 
         journal.error(f"agentctl: not done, as nothing could be moved: {in_words(error)}")
         return EXIT_RELAUNCH
     reason = error.message + (f" ({error.hint})" if error.hint else "")
-    return _halt(ledger, observe(attempt.context, ledger), models.Decision(models.HALT, reason, rung="halted"), journal)
-
-
-def _note_asked(ledger: Ledger, last: dict, decision: models.Decision) -> None:
-    """A self-restart is no incident, but it is counted: a loop of them has to be seen."""
-    writers.note_asked(ledger, last["id"], at=time.time(), target=decision.target, reason=decision.reason)
+    return _halt(
+        ledger,
+        observe(attempt.context, ledger),
+        models.Decision(action=models.HALT, reason=reason, rung="halted"),
+        journal,
+    )

@@ -1,6 +1,7 @@
-"""Ask for a rollback: write the request down, start the one rescue path, wait for its outcome.
+"""Ask for a rollback: write the request down, start the recovery process, wait for its outcome.
 
-The request is on disk before anything is started, so it is not lost if the asker dies, and a running one-shot sees it.
+The request is on disk before anything is started, so it is not lost if the asker dies, and a recovery process that
+runs already sees it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ import signal
 import sys
 import time
 
-from ..config.context import Context
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
+from ..core.record import Record
+from ..generations.agent_context import AgentContext
 from ..generations.tree_capture import but
 from ..host import command
 from ..ledger import writers
 from ..ledger.database import Ledger
 from ..runtime import systemd
 from . import policy, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    A = TypeVar("A")
 
 WAIT_SECONDS = 300.0
 AGAIN_SECONDS = 3.0
@@ -38,8 +47,8 @@ def author() -> str:
         return f"uid {os.getuid()}"
 
 
-def trigger(context: Context, supervisor: int) -> None:
-    """Start the one rescue path by whatever runs this agent."""
+def trigger(context: AgentContext, supervisor: int) -> None:
+    """Start the recovery process by whatever runs this agent."""
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
     elif systemd.has_unit(context.paths):
@@ -48,8 +57,8 @@ def trigger(context: Context, supervisor: int) -> None:
         run_directly(context)
 
 
-def run_directly(context: Context) -> None:
-    """Run the one-shot as a child of ours and wait for its end: nothing here would start it."""
+def run_directly(context: AgentContext) -> None:
+    """Run the recovery process as a child of ours and wait for its end: nothing here would start it."""
     command.run(
         [sys.executable, "-I", "-S", ENTRY_PATH, "rollback", context.paths.name],
         env={**os.environ, "AGENTCTL_RUNTIME": "direct"},
@@ -58,14 +67,16 @@ def run_directly(context: Context) -> None:
     )
 
 
-def wait_until_taken(ledger: Ledger, number: int, again) -> str:
-    """Wait until the one-shot has taken the request; return the incident's id or 'nothing-to-do'.
+def wait_until_taken(ledger: Ledger, number: int, again: Callable[[], object]) -> str:
+    """Wait until the recovery process has taken the request; return the incident's id or 'nothing-to-do'.
 
     `again()` triggers it a second time: a start that came while one was ending, its last look done, started none.
     """
 
-    def ask():
-        return ledger.one("SELECT incident FROM requests WHERE number=?", number)["incident"]
+    def ask() -> str:
+        request = ledger.request(number)
+        assert request is not None  # no one removes requests
+        return request.incident
 
     deadline = time.monotonic() + AGAIN_SECONDS
     while not ask() and time.monotonic() < deadline:
@@ -77,46 +88,72 @@ def wait_until_taken(ledger: Ledger, number: int, again) -> str:
 
 def wait_until_switched(ledger: Ledger, incident: str) -> None:
     """Wait until no intent of the incident is open."""
-    _poll(
-        lambda: ledger.one("SELECT 1 AS x FROM attempts WHERE incident=? AND is_open=1", incident) is None, "the switch"
-    )
+    _poll(lambda: not any(attempt.is_open for attempt in ledger.attempts(incident)), "the switch")
 
 
 def wait_until_over(ledger: Ledger, incident: str, limit_seconds: float) -> str:
     """Wait for the incident's outcome; return it, '' if it is still open after the limit."""
     deadline = time.monotonic() + limit_seconds
     while True:
-        outcome = ledger.one("SELECT outcome FROM incidents WHERE id=?", incident)["outcome"]
+        found = ledger.incident(incident)
+        outcome = found.outcome if found else ""
         if outcome or time.monotonic() > deadline:
             return outcome
         time.sleep(0.02)
 
 
-def plan(context: Context, ledger: Ledger, target: str) -> dict:
-    """Say what a rollback would do and what it would take away, doing nothing."""
+class RollbackPlan(Record):
+    """What a rollback would do, and what it would take away."""
+
+    source: int | None  # the generation that is launched now
+    to: int
+    commit: str
+    branch: str
+    head: str
+    snapshot: str
+    restores: list[str]
+    keeps: list[str]
+    commits_undone: list[str]
+    uncommitted: list[str]
+    on_branch: str
+    standby_ready: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as `--json` and the API show it."""
+        return {"from" if name == "source" else name: value for name, value in self.to_dict().items()}
+
+
+def plan(context: AgentContext, ledger: Ledger, target: str) -> RollbackPlan:
+    """Say what a rollback would do, doing nothing; raise AgentctlError where there is nothing to go back to."""
     world = process.observe(context, ledger)
-    current = world.launch["generation"] if world.launch else None
     goal = world.generation(int(target)) if target else policy.choose_manual_target(world)
     if goal is None:
         raise AgentctlError("there is no other good generation to go back to", "agentctl generations")
     head, branch = context.repository.head()
-    return {
-        "from": current, "to": goal["number"], "commit": goal["commit_id"], "branch": context.config.agent.branch,
-        "head": head, "snapshot": goal["snapshot"], "restores": context.config.state.restore,
-        "keeps": context.config.state.keep, "commits_undone": _commits(context, goal["commit_id"], head),
-        "uncommitted": _uncommitted(context), "on_branch": branch,
-        "standby_ready": context.slots.standby_note().get("generation") == goal["number"],
-    }  # fmt: skip
+    return RollbackPlan(
+        source=world.launch.generation if world.launch else None,
+        to=goal.number,
+        commit=goal.commit_id,
+        branch=context.config.agent.branch,
+        head=head,
+        snapshot=goal.snapshot,
+        restores=context.config.state.restore,
+        keeps=context.config.state.keep,
+        commits_undone=_commits(context, goal.commit_id, head),
+        uncommitted=_uncommitted(context),
+        on_branch=branch,
+        standby_ready=context.slots.standby_note().get("generation") == goal.number,
+    )
 
 
-def _commits(context: Context, good: str, head: str) -> list[str]:
+def _commits(context: AgentContext, good: str, head: str) -> list[str]:
     if not (good and head):
         return []
     listed = context.repository.git.run("log", "--format=%h %s", "-n", "50", f"{good}..{head}", check=False)
     return listed.text.splitlines() if listed.status == 0 else []
 
 
-def _uncommitted(context: Context) -> list[str]:
+def _uncommitted(context: AgentContext) -> list[str]:
     """List changed and new files, judged by our own index so that nothing of the agent's runs."""
     git = context.staging.git
     git.run("add", "--all", "--ignore-errors", "--", ".", *but(context.staging.hidden), check=False)
@@ -127,14 +164,14 @@ def _uncommitted(context: Context) -> list[str]:
     return sorted(name for oid, name in _entries(listed.stdout, 1) if committed.get(name) != oid)
 
 
-def _entries(raw: bytes, column: int):
+def _entries(raw: bytes, column: int) -> Iterator[tuple[str, str]]:
     for line in raw.decode("utf-8", "replace").split("\0"):
         left, tab, name = line.partition("\t")
         if tab:
             yield left.split()[column], name
 
 
-def _poll(ask, what: str):
+def _poll(ask: Callable[[], A], what: str) -> A:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         answer = ask()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..config.context import Context
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..generations.move_entries import Folder
 from ..ledger.database import Ledger
-from ..recovery.executor import undo_source
+from ..ledger.models import Generation, Incident
+from ..recovery.execution import undo_source
 from ..state.snapshots import snapshot
 from .retention_rules import Budget, Item, PruneChoice, Sizes, choose_pruned, guard_generations, guard_snapshots
 
@@ -31,12 +32,12 @@ class Needs:
         self.launches: dict[str, str] = {}
 
 
-def find_needs(context: Context, ledger: Ledger) -> Needs:
+def find_needs(context: AgentContext, ledger: Ledger) -> Needs:
     """Ask the ledger what runs, what is open and what an undo would take."""
     needs = Needs()
-    opened, newest = ledger.open_incident(), ledger.one("SELECT * FROM incidents ORDER BY at DESC LIMIT 1")
+    opened, newest = ledger.open_incident(), ledger.last_incident()
     if newest is not None:
-        needs.incidents[newest["id"]] = "the newest incident"
+        needs.incidents[newest.id] = "the newest incident"
     if opened is not None:
         _need_incident(needs, ledger, opened, "the open incident")
     with contextlib.suppress(AgentctlError):  # there is none
@@ -49,24 +50,25 @@ def find_needs(context: Context, ledger: Ledger) -> Needs:
         needs.generations[note["generation"]], needs.snapshots[note["snapshot"]] = ("just put in place",) * 2
     last = ledger.last_launch()
     if last is not None:
-        why = "the last launch" if last["end"] else "it runs"
-        needs.generations[last["generation"]], needs.snapshots[last["snapshot"]] = why, why
-        needs.launches[last["id"]] = why
+        why = "the last launch" if last.end else "it runs"
+        needs.generations[last.generation], needs.snapshots[last.snapshot] = why, why
+        needs.launches[last.id] = why
     return needs
 
 
-def _need_incident(needs: Needs, ledger: Ledger, incident: dict, why: str) -> None:
-    needs.incidents[incident["id"]] = why
-    needs.launches[incident["launch"]] = why
-    targets = [row["target"] for row in ledger.all("SELECT target FROM attempts WHERE incident=?", incident["id"])]
-    for number in (incident["generation_from"], incident["generation_to"], *targets):
+def _need_incident(needs: Needs, ledger: Ledger, incident: Incident, why: str) -> None:
+    needs.incidents[incident.id] = why
+    needs.launches[incident.launch] = why
+    targets = [attempt.target for attempt in ledger.attempts(incident.id)]
+    for number in (incident.generation_from, incident.generation_to, *targets):
         if number is not None:
             needs.generations[number] = why
-    for step in ledger.all("SELECT detail FROM steps WHERE incident=? AND name='snapshot'", incident["id"]):
-        needs.snapshots[step["detail"]] = why
+    for step in ledger.steps(incident.id):
+        if step.name == "snapshot":
+            needs.snapshots[step.detail] = why
 
 
-def pin_slots(context: Context) -> None:
+def pin_slots(context: AgentContext) -> None:
     """Reach the slots by their descriptor from here on: who may rename what is above them leads us nowhere else.
 
     Raise AgentctlError if what is there is not a folder of ours.
@@ -88,7 +90,7 @@ def pin_slots(context: Context) -> None:
 class Holdings:
     """All that is kept at one moment, by kind."""
 
-    def __init__(self, context: Context, ledger: Ledger) -> None:
+    def __init__(self, context: AgentContext, ledger: Ledger) -> None:
         self.context, self.needs = context, find_needs(context, ledger)
         self.rows = ledger.generations()
         self.paths: dict[str, dict[str, str]] = {
@@ -112,7 +114,7 @@ class Holdings:
         """List one kind with what guards each; `pruned` are generations that are about to go."""
         if kind == "generations":
             guards = guard_generations(self.held, self.needs.generations, self.context.config.retention.newest)
-            return [Item(str(r["number"]), r["created_at"], guards.get(r["number"], "")) for r in self.held]
+            return [Item(str(r.number), r.created_at, guards.get(r.number, "")) for r in self.held]
         guards = {
             "quarantine": self._guard_tree,
             "evidence": self._guard_evidence,
@@ -121,9 +123,9 @@ class Holdings:
         return [Item(i, at, guards(i) or "") for i, p in self.paths[kind].items() if (at := _made_at(p)) is not None]
 
     @property
-    def held(self) -> list[dict]:
+    def held(self) -> list[Generation]:
         """The generations that the vault holds."""
-        return [row for row in self.rows if row["vault_commit"]]
+        return [row for row in self.rows if row.vault_commit]
 
     def _guard_tree(self, name: str) -> str:
         return next(
@@ -139,7 +141,7 @@ class Holdings:
         return self.needs.launches.get(name.removeprefix("launches/"), "") or self.needs.incidents.get(name, "")
 
 
-def over_budget(context: Context, ledger: Ledger, now: float) -> dict[str, str]:
+def over_budget(context: AgentContext, ledger: Ledger, now: float) -> dict[str, str]:
     """Say what is over its budget, by kind; from what was measured last, and some days late: a prune may be due."""
     choices = Holdings(context, ledger).choose(now - LATE_SECONDS, remembered_sizes(context))
     told = {kind: f"{len(choice.pruned)} over the budget" for kind, choice in choices.items() if choice.pruned}
@@ -166,13 +168,13 @@ def measure(paths: dict[str, str]) -> Sizes:
     return Sizes(parts.items())
 
 
-def remember_sizes(context: Context, sizes: dict[str, Sizes]) -> None:
+def remember_sizes(context: AgentContext, sizes: dict[str, Sizes]) -> None:
     """Keep what was measured, for whoever has no time to measure."""
     kept = {kind: [[sorted(ids), size] for ids, size in found.parts] for kind, found in sizes.items()}
     durable.write(f"{context.paths.data_dir}/{SIZES_NAME}", fast_json.dumps(kept).encode(), 0o600)
 
 
-def remembered_sizes(context: Context) -> dict[str, Sizes]:
+def remembered_sizes(context: AgentContext) -> dict[str, Sizes]:
     """Return what was measured last; a size that nobody has measured is not in it."""
     try:
         kept = fast_json.loads(durable.read(f"{context.paths.data_dir}/{SIZES_NAME}") or b"{}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, Lock
+from ..config.context import Lock
 from ..core.errors import EXIT_FAILED, AgentctlError, LockHeld, in_words
+from ..generations.agent_context import AgentContext
 from ..generations.vault import OF_A_GENERATION
 from ..host import command
 from ..ledger import writers
@@ -28,7 +29,7 @@ def main(name: str) -> int:
     """Prune one agent as its timer asks for; return the unit's exit status."""
     os.nice(10)
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         with context.ledger() as ledger, alone(context):
             refuse_in_the_way(context, ledger)
             plan = make_plan(context, ledger, time.time())
@@ -47,7 +48,7 @@ def in_numbers(plan: PrunePlan) -> str:
     return f"{told}: {retention_rules.as_size(plan.freed_bytes)}" if told else "nothing: nothing is over its budget"
 
 
-def carry_out(context: Context, ledger: Ledger, plan: PrunePlan, say) -> None:
+def carry_out(context: AgentContext, ledger: Ledger, plan: PrunePlan, say) -> None:
     """Do what was planned, step by step; raise LockHeld as soon as a rollback wants to work."""
     refuse_in_the_way(context, ledger)
     clear(context)
@@ -66,17 +67,17 @@ def carry_out(context: Context, ledger: Ledger, plan: PrunePlan, say) -> None:
     _copy_vault(plan, context, ledger, say)
 
 
-def alone(context: Context) -> Lock:
+def alone(context: AgentContext) -> Lock:
     """Take the lock that one prune at a time has; raise LockHeld if another one is at work."""
     return Lock(f"{context.paths.data_dir}/prune.lock", "another prune").take()
 
 
-def archives(context: Context) -> list[str]:
+def archives(context: AgentContext) -> list[str]:
     """List what was archived, as kind/id."""
     return [ref.removeprefix(f"{REF}/") for ref in context.vault.refs(REF)]
 
 
-def find_archive(context: Context, name: str) -> str:
+def find_archive(context: AgentContext, name: str) -> str:
     """Return the ref of an archive, the tree's where only an id is given; raise AgentctlError if there is none."""
     known = archives(context)
     for wanted in (name, f"quarantine/{name}", f"evidence/{name}"):
@@ -85,7 +86,7 @@ def find_archive(context: Context, name: str) -> str:
     raise AgentctlError(f"there is no archive '{name}'", f"there are: {', '.join(known) or 'none'}")
 
 
-def forget(context: Context, ledger: Ledger, name: str) -> str:
+def forget(context: AgentContext, ledger: Ledger, name: str) -> str:
     """Let go of an archive, which may be the last copy: only ever asked for by name."""
     ref = find_archive(context, name)
     refuse_in_the_way(context, ledger)
@@ -94,7 +95,7 @@ def forget(context: Context, ledger: Ledger, name: str) -> str:
     return ref.removeprefix(f"{REF}/")
 
 
-def refuse_in_the_way(context: Context, ledger: Ledger) -> None:
+def refuse_in_the_way(context: AgentContext, ledger: Ledger) -> None:
     """Raise LockHeld while a rollback runs, is asked for or waits to go on."""
     if ledger.open_attempt() is not None or ledger.next_request() is not None:
         raise LockHeld("a rollback is asked for or not finished", "'agentctl status' shows it; prune again after it")
@@ -102,7 +103,7 @@ def refuse_in_the_way(context: Context, ledger: Ledger) -> None:
         return
 
 
-def clear(context: Context) -> None:
+def clear(context: AgentContext) -> None:
     """Remove what was let go of before, by us or by one that was killed."""
     trash = [f"{context.slots.folder}/pruned", f"{context.paths.incidents_dir}/.pruned"]
     root = context.paths.snapshots_dir
@@ -118,7 +119,9 @@ def clear(context: Context) -> None:
 # -- letting go ---------------------------------------------------------------------------------------------
 
 
-def _let_go_of_folder(plan: PrunePlan, context: Context, ledger: Ledger, kind: str, name: str, why: str, say) -> None:
+def _let_go_of_folder(
+    plan: PrunePlan, context: AgentContext, ledger: Ledger, kind: str, name: str, why: str, say
+) -> None:
     """Archive what exists nowhere else, then take the folder out of its place in one rename."""
     folder = plan.held.paths[kind][name]
     mode = os.stat(folder).st_mode & 0o7777
@@ -152,13 +155,13 @@ def _let_go_of_folder(plan: PrunePlan, context: Context, ledger: Ledger, kind: s
     clear(context)
 
 
-def _move_away(folder: str, context: Context, kind: str, name: str) -> None:
+def _move_away(folder: str, context: AgentContext, kind: str, name: str) -> None:
     trash = f"{context.slots.folder}/pruned" if kind == "quarantine" else f"{context.paths.incidents_dir}/.pruned"
     os.makedirs(trash, mode=0o700, exist_ok=True)
     os.rename(folder, f"{trash}/{name.replace('/', '%')}-{os.urandom(3).hex()}")
 
 
-def _let_go_of_generation(plan: PrunePlan, context: Context, ledger: Ledger, number: int, why: str) -> None:
+def _let_go_of_generation(plan: PrunePlan, context: AgentContext, ledger: Ledger, number: int, why: str) -> None:
     """The ledger's line loses its commit first: from then on nobody chooses it, and its refs may go at any time."""
     with _Instant(context, ledger) as held:
         if any(item.guard for item in held.items("generations") if item.id == str(number)):
@@ -169,15 +172,15 @@ def _let_go_of_generation(plan: PrunePlan, context: Context, ledger: Ledger, num
     plan.done.append(("generations", str(number)))
 
 
-def _tidy_refs(context: Context, ledger: Ledger) -> None:
+def _tidy_refs(context: AgentContext, ledger: Ledger) -> None:
     """Delete the refs of every generation whose line says that it is pruned, and keep those lines in the vault."""
-    pruned = ledger.all("SELECT * FROM generations WHERE vault_commit='' ORDER BY number")
+    pruned = [g for g in ledger.generations() if g.is_pruned]
     held = context.vault.refs("refs/agentctl/g/")
-    if any(f"refs/agentctl/g/{row['number']}" in held for row in pruned):
+    if any(f"refs/agentctl/g/{row.number}" in held for row in pruned):
         context.vault.prune(pruned)
 
 
-def _let_go_of_snapshot(plan: PrunePlan, context: Context, ledger: Ledger, name: str, why: str) -> None:
+def _let_go_of_snapshot(plan: PrunePlan, context: AgentContext, ledger: Ledger, name: str, why: str) -> None:
     root = context.paths.snapshots_dir
     with (
         Lock(f"{context.paths.data_dir}/snapshots.lock", "a snapshot").take(wait_seconds=60),
@@ -197,7 +200,7 @@ def _let_go_of_snapshot(plan: PrunePlan, context: Context, ledger: Ledger, name:
 class _Instant:
     """Hold off a rollback for one change, and look again at what is needed."""
 
-    def __init__(self, context: Context, ledger: Ledger) -> None:
+    def __init__(self, context: AgentContext, ledger: Ledger) -> None:
         self.context, self.ledger = context, ledger
         self.lock = Lock(context.paths.rollback_lock_path, "a rollback")
 
@@ -215,15 +218,13 @@ class _Instant:
         self.lock.release()
 
 
-def _copy_vault(plan: PrunePlan, context: Context, ledger: Ledger, say) -> None:
+def _copy_vault(plan: PrunePlan, context: AgentContext, ledger: Ledger, say) -> None:
     """Free what no ref reaches, where that is worth a copy of the rest."""
     total, reached = plan.vault_bytes = vault_compaction.measure(context.vault, [])
     if total - reached <= total // WORTH_A_COPY:
         return
     must_hold = [
-        row["vault_commit"]
-        for row in ledger.generations()
-        if row["vault_commit"] and (row["is_golden"] or row["status"] == "good")
+        row.vault_commit for row in ledger.generations() if row.vault_commit and (row.is_golden or row.status == "good")
     ]
     began = time.monotonic()
     try:
@@ -267,7 +268,7 @@ class PrunePlan:
         return sum(size for key, size in sizes.items() if not self.done or key in self.done) + self.vault_freed_bytes
 
 
-def make_plan(context: Context, ledger: Ledger, now: float) -> PrunePlan:
+def make_plan(context: AgentContext, ledger: Ledger, now: float) -> PrunePlan:
     """Look at everything and decide; changes nothing but the note of what was measured."""
     holdings.pin_slots(context)
     held = Holdings(context, ledger)
@@ -284,14 +285,14 @@ def make_plan(context: Context, ledger: Ledger, now: float) -> PrunePlan:
     return plan
 
 
-def _measure_generations(context: Context, held: Holdings) -> Sizes:
+def _measure_generations(context: AgentContext, held: Holdings) -> Sizes:
     """Measure what each generation brought into the vault; only where the vault is over its size."""
     limit = context.config.retention.generations_size
     total, _ = vault_compaction.measure(context.vault, [])
     if not limit or total <= limit:
         return Sizes()
     refs, before, parts = context.vault.refs("refs/agentctl/"), [], []
-    for number in (row["number"] for row in held.held):
+    for number in (row.number for row in held.held):
         tips = [oid for kind in ("g", "commit") if (oid := refs.get(f"refs/agentctl/{kind}/{number}"))]
         asked = "".join(f"{oid}\n" for oid in tips) + "".join(f"^{oid}\n" for oid in before)
         told = context.vault.git.run("rev-list", "--objects", "--disk-usage", "--stdin", stdin=asked.encode())
@@ -300,7 +301,7 @@ def _measure_generations(context: Context, held: Holdings) -> Sizes:
     return Sizes([*parts, (("the rest of the vault",), max(0, total - sum(size for _, size in parts)))])
 
 
-def _look_into(plan: PrunePlan, context: Context, kind: str, name: str) -> None:
+def _look_into(plan: PrunePlan, context: AgentContext, kind: str, name: str) -> None:
     """Survey a folder that is to go; where it cannot, say so."""
     folder = plan.held.paths[kind][name]
     settings = context.config
@@ -328,7 +329,7 @@ def _look_into(plan: PrunePlan, context: Context, kind: str, name: str) -> None:
     plan.surveys[kind, name] = found
 
 
-def survey(context: Context, kind: str, folder: str) -> archive.Survey:
+def survey(context: AgentContext, kind: str, folder: str) -> archive.Survey:
     """Survey a folder that is to go; evidence of which all is known elsewhere has nothing to archive."""
     if kind == "evidence" and all(n.startswith(PLAIN_EVIDENCE) for n in os.listdir(folder)):
         return archive.Survey(folder)

@@ -6,6 +6,7 @@ Refuses to choose what is guarded or among the newest; where that alone is over 
 from __future__ import annotations
 
 from ..core.text import format_duration
+from ..ledger.models import Generation
 
 KINDS = ("quarantine", "snapshots", "evidence", "generations")
 
@@ -100,24 +101,24 @@ def _excess(budget: Budget, left: int, left_bytes: int) -> str:
     return ""
 
 
-def guard_generations(rows: list[dict], needed: dict[int, str], newest: int) -> dict[int, str]:
+def guard_generations(rows: list[Generation], needed: dict[int, str], newest: int) -> dict[int, str]:
     """Say which generations must stay, and why; `needed` are those that something under way needs."""
-    good = [row for row in rows if row["status"] == "good"]
-    good.sort(key=lambda row: (row["blessed_at"] or 0, row["number"]), reverse=True)
-    guards = {row["number"]: "one of the newest good ones" for row in good[: max(newest, 1)]}
-    guards |= {row["number"]: "on trial" for row in rows if row["status"] == "candidate" and row["tries_left"] > 0}
+    good = [row for row in rows if row.status == "good"]
+    good.sort(key=lambda row: (row.blessed_at or 0, row.number), reverse=True)
+    guards = {row.number: "one of the newest good ones" for row in good[: max(newest, 1)]}
+    guards |= {row.number: "on trial" for row in rows if row.status == "candidate" and row.tries_left > 0}
     guards |= needed
     if good:
-        guards[good[0]["number"]] = "last known good"
-    return guards | {row["number"]: "golden" for row in rows if row["is_golden"]}
+        guards[good[0].number] = "last known good"
+    return guards | {row.number: "golden" for row in rows if row.is_golden}
 
 
-def guard_snapshots(rows: list[dict], needed: dict[str, str], pruned: set[int]) -> dict[str, str]:
+def guard_snapshots(rows: list[Generation], needed: dict[str, str], pruned: set[int]) -> dict[str, str]:
     """Say which snapshots must stay: those that a generation to go back to owns (but for the `pruned`)."""
     owned = {
-        row["snapshot"]: f"the state of generation {row['number']}"
+        row.snapshot: f"the state of generation {row.number}"
         for row in rows
-        if row["snapshot"] and row["status"] != "condemned" and row["number"] not in pruned
+        if row.snapshot and row.status != "condemned" and row.number not in pruned
     }
     return owned | needed
 

@@ -53,7 +53,7 @@ class ContainerLoop(launch_loop.LaunchLoop):
         self.image = self._find_image()
         env = self.launch_env = environment(self.context, self.launch)
         leave(self.context, self.launch.id, self._choose_command(env), env)
-        number, self.began_at = self.launch.generation["number"], time.time()
+        number, self.began_at = self.launch.generation.number, time.time()
         self.container = self.place.up(self.image, number)
         self._check_image(facts := self.place.engine.inspect(self.container))
         self.pane = Pane(pid_here(facts), 0, "")
@@ -64,7 +64,7 @@ class ContainerLoop(launch_loop.LaunchLoop):
         self.notifier.status(f"generation {number}: starting")
         self.journal.info(
             f"agentctl: launch {self.launch.id}, generation {number} "
-            f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]}), "
+            f"({self.launch.generation.status}, {self.launch.generation.commit_id[:12]}), "
             f"container {self.container[:12]} of image {self.image.removeprefix('sha256:')[:12]}"
         )
         self.probe = make_probe(self.context, self)
@@ -83,10 +83,10 @@ class ContainerLoop(launch_loop.LaunchLoop):
 
     def _find_image(self) -> str:
         """A candidate's image is built here if nobody has; one of a good generation is only ever brought back."""
-        generation = self.ledger.generation(self.launch.generation["number"])
+        generation = self.ledger.generation(self.launch.generation.number)
         if generation is None:  # a trial: who asked for it has chosen the image
-            return self.launch.generation["image"]
-        is_recovery = generation["status"] != "candidate"
+            return self.launch.generation.image
+        is_recovery = generation.status != "candidate"
         try:
             return images.ensure(
                 self.place,

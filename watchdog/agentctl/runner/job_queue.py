@@ -38,7 +38,7 @@ class Jobs:
 
     def after_launch(self) -> None:
         """A rollback leaves one thing to do that needs time: commit the condemned work onto its rescue branch."""
-        confirm_by = self.session.launch.generation.get("confirm_by")
+        confirm_by = self.session.launch.generation.confirm_by
         if confirm_by is not None:
             left = min(max(0.0, confirm_by - time.time()), self._time_to_confirm())
             self.session.loop.set_timer("confirm", left, self._look_at_confirmation)
@@ -47,19 +47,17 @@ class Jobs:
 
     def _time_to_confirm(self) -> float:
         """Return what the promotion gave: a clock that was set back, as after a power cut, cannot make it more."""
-        from ..ledger import change_records  # few launches wait to be confirmed
-
-        row = self.session.ledger.change(self.session.launch.generation["change"])
-        return (change_records.load(row)["promotion"].get("confirm_seconds") if row else None) or float("inf")
+        row = self.session.ledger.change(self.session.launch.generation.change)
+        return (row.promotion.get("confirm_seconds") if row else None) or float("inf")
 
     def after_ready(self) -> None:
         """Begin what a launch that is ready leaves to be done beside it."""
         generation = self.session.launch.generation
         self._look_at_ballast()
-        if generation["status"] == "candidate":
+        if generation.status == "candidate":
             self.session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
         elif self.is_work_saved:
-            self._start("standby", lambda _status: None, str(generation["number"]))
+            self._start("standby", lambda _status: None, str(generation.number))
 
     def settle_incident(self) -> None:
         """Write `recovered`, once the first heartbeat is here and the condemned work is saved."""
@@ -84,8 +82,7 @@ class Jobs:
             session.ledger.add_evidence(session.launch.incident, runs=facts)
         recover(session.ledger, session.launch, session.life.first_beat_at)
         session.journal.info(
-            f"agentctl: incident {session.launch.incident}: recovered on generation "
-            f"{session.launch.generation['number']}"
+            f"agentctl: incident {session.launch.incident}: recovered on generation {session.launch.generation.number}"
         )
 
     # -- what ----------------------------------------------------------------------------------------------
@@ -106,16 +103,16 @@ class Jobs:
         if not is_proven or self._is_unconfirmed():
             session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
             return
-        self._start("bless", self._blessed, str(session.launch.generation["number"]), session.launch.id)
+        self._start("bless", self._blessed, str(session.launch.generation.number), session.launch.id)
 
     def _look_at_confirmation(self) -> None:
         """The time is over: what nobody has confirmed goes back, however well it looks."""
         session = self.session
-        generation = session.ledger.generation(session.launch.generation["number"])
-        if generation is None or generation["confirm_by"] is None:
+        generation = session.ledger.generation(session.launch.generation.number)
+        if generation is None or generation.confirm_by is None:
             return
-        if generation["on_failure"] == "page":
-            self._start("page", lambda _status: None, str(generation["number"]))
+        if generation.on_failure == "page":
+            self._start("page", lambda _status: None, str(generation.number))
             return
         session.stop()
         session.ending = LaunchResult(
@@ -123,16 +120,17 @@ class Jobs:
         )
 
     def _is_unconfirmed(self) -> bool:
-        number = self.session.launch.generation["number"]
-        row = self.session.ledger.one("SELECT confirm_by FROM generations WHERE number=?", number)
-        return row is not None and row["confirm_by"] is not None
+        number = self.session.launch.generation.number
+        row = self.session.ledger.generation(number)
+        return row is not None and row.confirm_by is not None
 
     def _blessed(self, status: int) -> None:
         session = self.session
         if status == 0:
-            session.launch.generation = session.ledger.generation(session.launch.generation["number"])
+            blessed = session.ledger.generation(session.launch.generation.number)
+            session.launch = session.launch.replace(generation=blessed)
             session.status.write(phase="steady")
-            session.journal.info(f"agentctl: generation {session.launch.generation['number']} is good now")
+            session.journal.info(f"agentctl: generation {session.launch.generation.number} is good now")
             return
         if status == 3:
             reason = session.ledger.meta(f"check {session.launch.id}") or "a required check failed"
@@ -153,8 +151,8 @@ class Jobs:
             )
         self.is_work_saved = True
         self.settle_incident()
-        if self.session.life.ready_at is not None and self.session.launch.generation["status"] == "good":
-            self._start("standby", lambda _status: None, str(self.session.launch.generation["number"]))
+        if self.session.life.ready_at is not None and self.session.launch.generation.status == "good":
+            self._start("standby", lambda _status: None, str(self.session.launch.generation.number))
 
     def start_for_change(self, job: str, name: str) -> None:
         """Do for the agent what its user may not: snapshot the state, or prepare a promotion."""
@@ -165,7 +163,7 @@ class Jobs:
         self._start(job, self._prepared if job == "promote" else lambda _status: None, name)
 
     def _prepared(self, status: int) -> None:
-        """The request is on disk; the one-shot does it, and stops this agent for it."""
+        """The request is on disk; the recovery process does it, and stops this agent for it."""
         if status != 0:
             return
         try:
@@ -176,7 +174,7 @@ class Jobs:
 
             start_rollback_without_waiting(self.context.paths)
         except AgentctlError as error:
-            self.session.journal.warning(f"agentctl: the one-shot could not be started: {error.message}")
+            self.session.journal.warning(f"agentctl: the recovery process could not be started: {error.message}")
 
     def _look_at_ballast(self) -> None:
         """Make the ballast where there is room for it (again): two system calls now and then."""

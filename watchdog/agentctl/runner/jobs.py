@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import _sqlite3 as sqlite3
 import os
-import time
 
-from ..config.context import Context, Lock
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, AgentctlError, CommandFailed, in_words
+from ..generations import lifecycle
+from ..generations.agent_context import AgentContext
 from ..host import command, disk_space
 from ..host.command import DEFAULT_PATH
 from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from ..state import agent_state
+from ..ledger.models import Attempt, Generation
 
 EXIT_CHECK_FAILED = 3
 KEPT = "refs/agentctl/kept/"
@@ -27,7 +27,7 @@ def main(name: str, job: str, *args: str) -> int:
     """Run one job by name; return its exit status."""
     os.nice(10)
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         with context.ledger() as ledger:
             known = {
                 "bless": bless,
@@ -44,7 +44,7 @@ def main(name: str, job: str, *args: str) -> int:
         return EXIT_FAILED
 
 
-def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
+def bless(context: AgentContext, ledger: Ledger, number: str, launch_id: str) -> int:
     """End a trial well: required checks, a whole vault, a snapshot, then the line that makes it good."""
     settings = context.config.probation
     complaint = failing_check(context, settings.advisory)
@@ -59,15 +59,15 @@ def bless(context: Context, ledger: Ledger, number: str, launch_id: str) -> int:
     return standby(context, ledger, number)
 
 
-def change_snapshot(context: Context, ledger: Ledger, name: str) -> int:
+def change_snapshot(context: AgentContext, ledger: Ledger, name: str) -> int:
     """Snapshot the state at the departure of a change that the agent began."""
-    from ..changes import service  # needs what the rescue path must not load
+    from ..changes import service  # needs what the recovery path must not load
 
     service.snapshot_for(context, ledger, name)
     return 0
 
 
-def page(context: Context, ledger: Ledger, number: str) -> int:
+def page(context: AgentContext, ledger: Ledger, number: str) -> int:
     """Tell a human that a confirmation did not come; who asked to be paged wants it to run on."""
     from ..host.alert_command import send
 
@@ -77,9 +77,9 @@ def page(context: Context, ledger: Ledger, number: str) -> int:
     return 0
 
 
-def promote(context: Context, ledger: Ledger, name: str) -> int:
-    """Prepare a promotion that the agent asked for; 0 if the one-shot is to be started for it."""
-    from ..recovery import promotion
+def promote(context: AgentContext, ledger: Ledger, name: str) -> int:
+    """Prepare a promotion that the agent asked for; 0 if the recovery process is to be started for it."""
+    from ..changes import promote as promotion
 
     try:
         why = promotion.prepare(context, ledger, name)
@@ -91,33 +91,25 @@ def promote(context: Context, ledger: Ledger, name: str) -> int:
     return EXIT_FAILED if why else 0
 
 
-def make_good(context: Context, ledger: Ledger, number: int, reason: str) -> None:
-    """Bless a generation: raise AgentctlError if the vault does not hold it whole."""
-    generation = ledger.generation(number)
-    if models.is_pruned(generation):
-        raise AgentctlError(
-            f"cannot bless generation {number}: it was pruned, the vault holds its tree no more",
-            "put its code in place and restart: it becomes a new generation",
-        )
-    damage = context.vault.check([generation["vault_commit"]])
-    if damage:
-        raise AgentctlError(f"cannot bless generation {number}: the vault is damaged: {damage[:500]}")
-    last = ledger.last_launch()
-    is_of_now = not generation["snapshot"] or (last is not None and last["generation"] == number)
-    snapshot = agent_state.take_snapshot(context) if is_of_now else generation["snapshot"]
-    context.vault.update({f"refs/agentctl/good/{number}": generation["vault_commit"]})
-    if f"refs/agentctl/condemned/{number}" in context.vault.refs("refs/agentctl/condemned/"):
-        context.vault.update({f"refs/agentctl/condemned/{number}": None})
+def make_good(context: AgentContext, ledger: Ledger, number: int, reason: str) -> None:
+    """Bless a generation and, in a container, the image that it runs in."""
+    lifecycle.make_good(context, ledger, number, reason, mark_image=lambda: _mark_image(context, ledger, number))
+
+
+def _mark_image(context: AgentContext, ledger: Ledger, number: int) -> None:
     if context.is_contained:
         from ..runtime.container import compose_project, images
 
         images.mark_good(compose_project.ComposeProject(context), ledger, number)
-    with ledger.transaction():
-        writers.bless(ledger, number, at=time.time(), reason=reason, snapshot=snapshot)
-        ledger.event("bless", f"generation {number} is good: {reason}")
 
 
-def failing_check(context: Context, checks: list[list[str]]) -> str:
+def standby(context: AgentContext, ledger: Ledger, number: str) -> int:
+    """Prepare the standby of the last known good generation."""
+    lifecycle.prepare_standby(context, ledger, int(number))
+    return 0
+
+
+def failing_check(context: AgentContext, checks: list[list[str]]) -> str:
     """Run checks as the agent's user; return the first that fails, in words, or ''."""
     settings = context.config.probation
     for argv in checks:
@@ -138,7 +130,7 @@ def failing_check(context: Context, checks: list[list[str]]) -> str:
     return ""
 
 
-def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> None:
+def _check_inside(context: AgentContext, argv: list[str], limit_seconds: float) -> None:
     """Run a check in the agent's container; raise CommandFailed where it fails there."""
     from ..runtime.container.compose_project import ComposeProject
 
@@ -152,34 +144,17 @@ def _check_inside(context: Context, argv: list[str], limit_seconds: float) -> No
         raise CommandFailed(argv, done.status, done.stdout, done.stderr)
 
 
-def standby(context: Context, ledger: Ledger, number: str) -> int:
-    """Prepare the standby of the last known good generation, unless it stands already."""
-    good = ledger.last_known_good()
-    if good is None or context.slots.standby_note().get("generation") == good["number"]:
-        return 0
-    # The environment can only be copied while the tree it belongs to is the live one.
-    links = list(context.vault.links(good["vault_commit"]))  # the vault has no content of theirs
-    environment = [*context.config.environment.paths, *links] if good["number"] == int(number) else []
-    with Lock(f"{context.paths.data_dir}/standby.lock", "another standby").take(wait_seconds=60):
-        context.slots.prepare(
-            context.vault, good["number"], good["vault_commit"], context.vault.own_commit(good), environment
-        )
-    context.vault.keep_branches(context.repository.git)
-    context.repository.hide()
-    return 0
-
-
-def ballast(context: Context, _ledger: Ledger) -> int:
+def ballast(context: AgentContext, _ledger: Ledger) -> int:
     """Make the ballast as large as the settings say and the disk allows."""
     disk_space.ballast_of(context).refill()
     return 0
 
 
-def tell_vault(context: Context, ledger: Ledger) -> None:
+def tell_vault(context: AgentContext, ledger: Ledger) -> None:
     """Let the vault know which generations are condemned, so that a lost ledger can be rebuilt."""
     known = context.vault.refs("refs/agentctl/condemned/")
-    rows = ledger.all("SELECT number, vault_commit FROM generations WHERE status='condemned' AND vault_commit<>''")
-    wanted = {f"refs/agentctl/condemned/{r['number']}": r["vault_commit"] for r in rows}
+    rows = [g for g in ledger.generations() if g.status == "condemned" and not g.is_pruned]
+    wanted = {f"refs/agentctl/condemned/{r.number}": r.vault_commit for r in rows}
     news = {ref: oid for ref, oid in wanted.items() if ref not in known}
     context.vault.update({**news, **{ref: None for ref in known if ref not in wanted}})
 
@@ -199,7 +174,7 @@ def add_journal(ledger: Ledger, incident_id: str) -> None:
     ledger.add_evidence(incident_id, last_lines=lines, stack=evidence.find_stack(lines))
 
 
-def repair(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> dict:
+def repair(context: AgentContext, ledger: Ledger, attempt: Attempt, quarantine: str) -> dict:
     """Give the repository back what its broken forerunner still had, and what fsck finds missing; tell what it was."""
     from ..generations import repair_objects
 
@@ -207,64 +182,55 @@ def repair(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> 
     branch, aside = context.config.agent.branch, f"{quarantine}/git-state"
     names = sorted(os.listdir(quarantine)) if os.path.isdir(quarantine) else []
     launched = _launched(ledger, attempt)
-    rescue = incidents.rescue_branch(attempt["incident"], 1)
+    rescue = incidents.rescue_branch(attempt.incident, 1)
     for name in names:
         if name.startswith("git-broken"):
             told["salvaged"] = repair_objects.salvage(repository, f"{quarantine}/{name}", aside, branch, rescue)
     damaged = repair_objects.find(repository)
     if damaged:
         known = [oid for ref, oid in context.vault.refs("refs/agentctl/").items() if ref.startswith(KNOWN)]
-        known += [launched["tree"]] if launched else []  # files that were captured, and are gone from its own commit
+        known += [launched.tree] if launched else []  # files that were captured, and are gone from its own commit
         told["damaged"] = damaged
         told["set_aside"] = repair_objects.repair(repository, context.vault.git, list(dict.fromkeys(known)), aside)
         for ref, oid in context.vault.refs(KEPT).items():
             repository.git.run("update-ref", f"refs/{ref.removeprefix(KEPT)}", oid, "0" * len(oid), check=False)
         told["left"] = repair_objects.find(repository)
-    target = ledger.generation(attempt["target"])
-    for path, commit in context.vault.links(target["vault_commit"]).items():
+    target = ledger.generation(attempt.target)
+    for path, commit in context.vault.links(target.vault_commit).items():
         repair_objects.put_submodule(repository, path, commit, rescue)
     if launched:
-        repair_objects.keep_launched(repository, context.vault.git, launched["commit_id"], f"{rescue}-launched")
+        repair_objects.keep_launched(repository, context.vault.git, launched.commit_id, f"{rescue}-launched")
     return told
 
 
-def _launched(ledger: Ledger, attempt: dict) -> dict | None:
+def _launched(ledger: Ledger, attempt: Attempt) -> Generation | None:
     """Find the generation that failed; an undo condemns none."""
-    row = ledger.one(
-        "SELECT g.commit_id, g.tree FROM incidents i JOIN generations g ON g.number = i.generation_from WHERE i.id=?",
-        attempt["incident"],
-    )
-    return row if attempt["rung"] != "undo" else None
+    incident = ledger.incident(attempt.incident)
+    return ledger.generation(incident.generation_from) if incident and attempt.rung != "undo" else None
 
 
-def tell_repaired(context: Context, ledger: Ledger, attempt: dict, quarantine: str) -> None:
+def tell_repaired(context: AgentContext, ledger: Ledger, attempt: Attempt, quarantine: str) -> None:
     """Mend the repository and tell the incident; where that fails, the rest is saved all the same."""
     try:
         told = repair(context, ledger, attempt, quarantine)
     except (AgentctlError, OSError) as error:
         told = {"not mended": str(error)[:1000]}
     if told:
-        ledger.add_evidence(attempt["incident"], repository=told)
+        ledger.add_evidence(attempt.incident, repository=told)
 
 
-def save_work(context: Context, ledger: Ledger, incident_id: str) -> int:
+def save_work(context: AgentContext, ledger: Ledger, incident_id: str) -> int:
     """Commit what the condemned tree held beyond its commit onto `rescue/<incident>`, complete the evidence."""
     add_journal(ledger, incident_id)
     tell_vault(context, ledger)
-    moves = ledger.all("SELECT * FROM attempts WHERE incident=? AND rung<>'restart' ORDER BY number", incident_id)
+    moves = [a for a in ledger.attempts(incident_id) if a.rung != models.RESTART]
     for move, attempt in enumerate(moves, 1):
         tell_repaired(context, ledger, attempt, context.slots.quarantine_path(incident_id, move))
     for move, attempt in enumerate(moves, 1):
         tree = f"{context.slots.quarantine_path(incident_id, move)}/tree"
-        steps = {
-            row["name"]: row["detail"]
-            for row in ledger.all(
-                "SELECT name, detail FROM steps WHERE incident=? AND attempt=? AND detail<>''",
-                incident_id,
-                attempt["number"],
-            )
-        }
-        if attempt["rung"] == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
+        done = [s for s in ledger.steps(incident_id) if s.attempt == attempt.number]
+        steps = {s.name: s.detail for s in done if s.detail}
+        if attempt.rung == "undo" or not os.path.isdir(tree) or "evidence" not in steps:
             continue
         told = fast_json.loads(steps.get("repository", "{}"))
         branch = told.get("rescue_branch") or incidents.rescue_branch(incident_id, move)

@@ -1,7 +1,7 @@
 """The story before every launch: guard, capture, snapshot, one try spent on disk. Starts nothing.
 
 A tree that is no known generation becomes a candidate; a condemned one, one without tries, or an unfinished
-rollback is refused, and the refusal goes to the one-shot like any failure.
+rollback is refused, and the refusal goes to the recovery process like any failure.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, boot_id, new_id
+from ..config.context import boot_id, new_id
 from ..core import fast_json
-from ..core.errors import AgentctlError, CommandFailed, LaunchRefused, is_no_storage
-from ..generations.tree_capture import CapturedTree
+from ..core.errors import AgentctlError, LaunchRefused
+from ..generations.agent_context import AgentContext
+from ..generations.lifecycle import identify, known_generation
 from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.incidents import settle_last_launch
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch, Generation
 from ..recovery import policy
 from ..state import agent_state
 
 SWITCH_IS_FRESH_SECONDS = 60.0
 
 
-def begin(context: Context, ledger: Ledger, say=print) -> Launch:
+def begin(context: AgentContext, ledger: Ledger, say=print) -> CurrentLaunch:
     """Do all that has to be on disk before the agent starts; raise LaunchRefused when it must not."""
     settle_last_launch(ledger)
     _guard_intent(context, ledger)
@@ -40,22 +41,22 @@ def begin(context: Context, ledger: Ledger, say=print) -> Launch:
     if snapshot:
         return _spend(ledger, generation, snapshot)
     snapshot = agent_state.keep_before_launch(context, ledger, say)
-    return _spend(ledger, generation, snapshot or generation["snapshot"], is_of_now=bool(snapshot))
+    return _spend(ledger, generation, snapshot or generation.snapshot, is_of_now=bool(snapshot))
 
 
-def _repair_after_reboot(context: Context, ledger: Ledger) -> None:
+def _repair_after_reboot(context: AgentContext, ledger: Ledger) -> None:
     """A machine that went down took unsaved state along: mend what the agent resumes from."""
     last = ledger.last_run()
-    if last is not None and last["boot_id"] != boot_id():
+    if last is not None and last.boot_id != boot_id():
         from ..generations.repair_staging import repair_after_boot
 
         repair_after_boot(context.staging)
-    if last is not None and last["end"] == models.REBOOTED:
-        agent_state.repair_history(context, context.launch_dir(last["id"]))
+    if last is not None and last.end == models.REBOOTED:
+        agent_state.repair_history(context, context.launch_dir(last.id))
         agent_state.repair_task(context, "the machine went down while the agent ran")
 
 
-def _take_what_was_given(context: Context) -> None:
+def _take_what_was_given(context: AgentContext) -> None:
     """The task that came with a restart, and what the watchdog has of the conversation and the file has not.
 
     Neither is worth a launch: what goes wrong here is tried again at the next one.
@@ -68,98 +69,11 @@ def _take_what_was_given(context: Context) -> None:
         return
 
 
-def identify(context: Context, ledger: Ledger) -> dict:
-    """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
-    try:
-        return _identify(context, ledger)
-    except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
-        if is_no_storage(error):
-            raise
-        from ..generations.repair_staging import renew
-
-        renew(context.staging)
-        return _identify(context, ledger)
-
-
-def _identify(context: Context, ledger: Ledger) -> dict:
-    commit, tree, branch = context.repository.look()
-    branch = branch or context.config.agent.branch
-    capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
-    _note_left_out(ledger, capture.problems)
-    known = ledger.all("SELECT * FROM generations WHERE tree=? ORDER BY number DESC", capture.tree)
-    for generation in known:
-        if generation["source"] == "forced" and generation["status"] != "condemned":
-            break  # somebody wanted this tree once more, after it was condemned
-        if generation["status"] == "condemned":
-            return generation
-    held = [g for g in known if not models.is_pruned(g)]
-    for generation in held:
-        if generation["commit_id"] == capture.commit:
-            return generation
-    good = next((g for g in (*held, *known) if g["status"] == "good"), None)
-    if good in held and not capture.is_clean:
-        return good  # a good tree over another commit: that commit says nothing of what would run
-    return add_generation(context, ledger, capture, source="capture", same_as=good)
-
-
-def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
-    """What a capture could not take is said when it is new, and known until a capture takes everything."""
-    said = "; ".join(problems)[:2000]
-    if said == (ledger.meta("left_out") or ""):
-        return
-    with ledger.transaction():
-        ledger.set_meta("left_out", said or None)
-        if said:
-            ledger.event("left-out", f"the copy of the tree lacks: {said}")
-
-
-def add_generation(
-    context: Context,
-    ledger: Ledger,
-    capture: CapturedTree,
-    *,
-    source: str,
-    same_as: dict | None = None,
-    status: str = "candidate",
-    reason: str = "",
-) -> dict:
-    """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
-
-    A tree that equals a good one (`same_as`) is good: only the commit around it is new.
-    """
-    number = (ledger.one("SELECT max(number) AS n FROM generations")["n"] or 0) + 1
-    now = time.time()
-    if same_as is not None:
-        status, reason = "good", f"same tree as generation {same_as['number']}"
-    facts = {"number": number, "commit": capture.commit, "branch": capture.branch, "created_at": now, "source": source}
-    message = f"generation {number}\n\n{fast_json.dumps(facts)}\n"
-    made = context.vault.add_generation(number, capture, context.staging, context.repository.git, message)
-    if status == "good":
-        context.vault.update({f"refs/agentctl/good/{number}": made})
-    with ledger.transaction():
-        writers.add_generation(
-            ledger,
-            number,
-            vault_commit=made,
-            commit_id=capture.commit,
-            tree=capture.tree,
-            branch=capture.branch,
-            status=status,
-            source=source,
-            created_at=now,
-            blessed_at=now if status == "good" else None,
-            reason=reason,
-            tries_left=context.config.probation.tries,
-        )
-        ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
-    return ledger.generation(number)
-
-
-def _guard_intent(context: Context, ledger: Ledger) -> None:
+def _guard_intent(context: AgentContext, ledger: Ledger) -> None:
     context.slots.check_mounted()
     has_intent = ledger.open_attempt() is not None or ledger.next_request() is not None or context.slots.is_moving
     halted = ledger.meta("halted")
-    refusal = policy.refuse_launch({"status": "", "tries_left": 1}, is_halted=bool(halted), has_intent=has_intent)
+    refusal = policy.refuse_launch(None, is_halted=bool(halted), has_intent=has_intent)
     if not refusal:
         return
     if halted:
@@ -170,7 +84,7 @@ def _guard_intent(context: Context, ledger: Ledger) -> None:
     raise LaunchRefused(refusal, "it continues by itself; 'agentctl status' shows it")
 
 
-def _guard_tree(context: Context, ledger: Ledger) -> None:
+def _guard_tree(context: AgentContext, ledger: Ledger) -> None:
     """A tree that is gone is a failure on record; where the slots are gone too, it is a file system not mounted."""
     if os.path.isdir(context.code_dir) or not os.path.isdir(context.slots.folder):
         return
@@ -178,14 +92,14 @@ def _guard_tree(context: Context, ledger: Ledger) -> None:
     good = ledger.last_known_good()
     if good is not None:
         _record_refusal(ledger, good, reason)
-    raise LaunchRefused(reason, "the one-shot puts the last good one there")
+    raise LaunchRefused(reason, "the recovery process puts the last good one there")
 
 
-def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str = "refused") -> None:
+def _record_refusal(ledger: Ledger, generation: Generation, refusal: str, trigger: str = "refused") -> None:
     writers.add_no_launch(
         ledger,
         new_id(),
-        generation["number"],
+        generation.number,
         at=time.time(),
         boot_id=boot_id(),
         end=models.REFUSED,
@@ -194,13 +108,13 @@ def _record_refusal(ledger: Ledger, generation: dict, refusal: str, trigger: str
     )
 
 
-def is_overdue(generation: dict, now: float) -> bool:
+def is_overdue(generation: Generation, now: float) -> bool:
     """Tell whether its confirmation did not come in time; who asked to be paged only wants to know."""
-    confirm_by = generation["confirm_by"]
-    return confirm_by is not None and now >= confirm_by and generation["on_failure"] != "page"
+    confirm_by = generation.confirm_by
+    return confirm_by is not None and now >= confirm_by and generation.on_failure != "page"
 
 
-def _guard_generation(ledger: Ledger, generation: dict) -> None:
+def _guard_generation(ledger: Ledger, generation: Generation) -> None:
     refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
     trigger = "refused"
     if not refusal and is_overdue(generation, time.time()):
@@ -208,28 +122,31 @@ def _guard_generation(ledger: Ledger, generation: dict) -> None:
     if not refusal:
         return
     last = ledger.last_launch()
-    if last is not None and last["generation"] == generation["number"] and last["end"] == models.FAILED:
-        refusal += f"; before that: {last['reason']}"  # a failure that nobody answered: the brief has to tell of it
+    if last is not None and last.generation == generation.number and last.end == models.FAILED:
+        refusal += f"; before that: {last.reason}"  # a failure that nobody answered: the brief has to tell of it
     _record_refusal(ledger, generation, refusal, trigger)
     raise LaunchRefused(
-        f"not launching generation {generation['number']}: {refusal}",
-        f"'agentctl bless {generation['number']}' if it is good after all",
+        f"not launching generation {generation.number}: {refusal}",
+        f"'agentctl bless {generation.number}' if it is good after all",
     )
 
 
-def _take_switch_note(context: Context, ledger: Ledger) -> tuple[dict, str] | None:
-    """Trust what the one-shot has just put in place: scanning it again would cost as much as its size."""
+def _take_switch_note(context: AgentContext, ledger: Ledger) -> tuple[Generation, str] | None:
+    """Trust what the recovery process has just put in place: scanning it again would cost as much as its size."""
     raw = ledger.meta("switched")
     if not raw:
         return None
     note = fast_json.loads(raw)
+    if not isinstance(note, dict):
+        return None
     is_fresh = note["boot_id"] == boot_id() and 0 <= time.time() - note["at"] < SWITCH_IS_FRESH_SECONDS
     if not is_fresh or note["inode"] != os.stat(context.code_dir).st_ino:
         return None
-    return ledger.generation(note["generation"]), note["snapshot"]
+    generation = ledger.generation(note["generation"])
+    return (generation, note["snapshot"]) if generation else None
 
 
-def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool = False) -> Launch:
+def _spend(ledger: Ledger, generation: Generation, snapshot: str, *, is_of_now: bool = False) -> CurrentLaunch:
     """Spend one try and record the launch, in one transaction, before anything starts.
 
     `is_of_now` says that the snapshot was taken just now; after a rollback it is the one that was restored.
@@ -237,37 +154,43 @@ def _spend(ledger: Ledger, generation: dict, snapshot: str, *, is_of_now: bool =
     launch_id, now = new_id(), time.time()
     incident = ledger.open_incident()
     with ledger.transaction():
-        if models.is_pruned(ledger.generation(generation["number"])):
-            raise LaunchRefused(f"generation {generation['number']} was pruned at this moment", "it is captured anew")
-        if generation["status"] == "candidate":
-            writers.set_tries(ledger, generation["number"], generation["tries_left"] - 1)
+        if known_generation(ledger, generation.number).is_pruned:
+            raise LaunchRefused(f"generation {generation.number} was pruned at this moment", "it is captured anew")
+        if generation.status == "candidate":
+            writers.set_tries(ledger, generation.number, generation.tries_left - 1)
         if is_of_now:
             _keep_snapshot(ledger, generation, snapshot)
         ledger.set_meta("switched", None)
         writers.begin_launch(
             ledger,
             launch_id,
-            generation["number"],
+            generation.number,
             at=now,
             boot_id=boot_id(),
             snapshot=snapshot,
-            incident=incident["id"] if incident else "",
+            incident=incident.id if incident else "",
         )
-    return Launch(launch_id, ledger.generation(generation["number"]), snapshot, incident["id"] if incident else "", now)
+    return CurrentLaunch(
+        id=launch_id,
+        generation=known_generation(ledger, generation.number),
+        snapshot=snapshot,
+        incident=incident.id if incident else "",
+        started_at=now,
+    )
 
 
-def _keep_snapshot(ledger: Ledger, generation: dict, snapshot: str) -> None:
+def _keep_snapshot(ledger: Ledger, generation: Generation, snapshot: str) -> None:
     """A new generation owns the state it started from; so does the good one that left that state behind.
 
     It left it if it ended cleanly, or if it was seen well and other code comes after it: then a crash says nothing
     about its state. One that crashes on unchanged code keeps the older state, for its own may be why.
     """
-    if not generation["snapshot"]:
-        writers.set_snapshot(ledger, generation["number"], snapshot)
+    if not generation.snapshot:
+        writers.set_snapshot(ledger, generation.number, snapshot)
     last = ledger.last_run()
     if last is None:
         return
-    is_other = last["generation"] != generation["number"] and last["first_beat_at"] is not None
-    before = ledger.generation(last["generation"])
-    if (is_other or last["end"] in (models.STOPPED, models.ASKED)) and before and before["status"] == "good":
-        writers.set_snapshot(ledger, before["number"], snapshot)
+    is_other = last.generation != generation.number and last.first_beat_at is not None
+    before = ledger.generation(last.generation)
+    if (is_other or last.end in (models.STOPPED, models.ASKED)) and before and before.status == "good":
+        writers.set_snapshot(ledger, before.number, snapshot)

@@ -1,7 +1,7 @@
 """One launch while it lives: the agent in its tmux, its doors, its pane, its end. One poll loop, no threads.
 
 It watches and relays. What must be on disk before the start was done by `launch`; what follows an end is decided
-by the one-shot. The loop never waits for anything but its poll.
+by the recovery process. The loop never waits for anything but its poll.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..host.sd_notify import Notifier, NotifyReceiver
 from ..host.terminal_output import PaneFeed
 from ..ledger import models
 from ..ledger.database import Ledger
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch
 from ..runtime.agent_env import build_environment, choose_command, keeps_own_sessions
 from ..runtime.status_file import StatusFile
 from ..runtime.tmux import Tmux
@@ -41,7 +41,9 @@ ABORT_GRACE_SECONDS = 2.0  # for faulthandler to write every thread's stack afte
 class LaunchLoop:
     """Runs one launch to its end."""
 
-    def __init__(self, context: Context, ledger: Ledger, launch: Launch, notifier: Notifier, journal: Journal) -> None:
+    def __init__(
+        self, context: Context, ledger: Ledger, launch: CurrentLaunch, notifier: Notifier, journal: Journal
+    ) -> None:
         self.context, self.ledger, self.launch = context, ledger, launch
         self.notifier, self.journal = notifier, journal
         self.ending: LaunchResult | None = None
@@ -82,7 +84,7 @@ class LaunchLoop:
         self.token = self._make_token(paths.token_path)
         self.jobs = Jobs(self.context, self)
         self.status = StatusFile(
-            paths.live_status_path, self.launch.id, self.launch.generation["number"], self.launch.started_at
+            paths.live_status_path, self.launch.id, self.launch.generation.number, self.launch.started_at
         )
 
     def _start_agent(self) -> None:
@@ -95,11 +97,11 @@ class LaunchLoop:
         self.loop.watch_end(self.pane.server_pid, self._on_server_end)
         self.loop.watch_end(self.pane.pane_pid, self._on_agent_end)
         self.status.write(pid=self.pane.pane_pid, phase="starting")
-        number = self.launch.generation["number"]
+        number = self.launch.generation.number
         self.notifier.status(f"generation {number}: starting")
         self.journal.info(
             f"agentctl: launch {self.launch.id}, generation {number} "
-            f"({self.launch.generation['status']}, {self.launch.generation['commit_id'][:12]})"
+            f"({self.launch.generation.status}, {self.launch.generation.commit_id[:12]})"
         )
         self.probe = make_probe(context, self)
         self.jobs.after_launch()

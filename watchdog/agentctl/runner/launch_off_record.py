@@ -9,20 +9,19 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, boot_id, new_id
-from ..core import durable
+from ..config.context import boot_id, new_id
 from ..core.errors import AgentctlError, LaunchRefused, TooNew, in_words
-from ..generations import rebuild_ledger
-from ..host.journald import Journal
+from ..generations import lifecycle, rebuild_ledger
+from ..generations.agent_context import AgentContext
 from ..ledger import models, writers
 from ..ledger.database import Ledger
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch, Generation, Launch
 from . import launch
 
 PAUSE_SECONDS = 5.0  # from a launch that failed to the next: nobody counts the failures
 
 
-def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
+def begin_off_record(context: AgentContext) -> tuple[Ledger, CurrentLaunch]:
     """Return a bare ledger and a launch of what is at the agent's path."""
     path = _path(context)
     for suffix in ("", "-wal", "-shm"):
@@ -43,36 +42,23 @@ def begin_off_record(context: Context) -> tuple[Ledger, Launch]:
         tries_left=1,
     )
     writers.begin_launch(ledger, launch_id, 0, at=now, boot_id=boot_id())
-    return ledger, Launch(launch_id, ledger.generation(0), "", "", now)
+    generation = ledger.generation(0)
+    assert generation is not None
+    return ledger, CurrentLaunch(id=launch_id, generation=generation, snapshot="", incident="", started_at=now)
 
 
-def begin_beside(context: Context, newer: TooNew, warn) -> tuple[Ledger, Launch]:
+def begin_beside(context: AgentContext, newer: TooNew, warn) -> tuple[Ledger, CurrentLaunch]:
     """Begin a launch beside records that are too new for us, after a pause where the last one has just failed."""
     if context.slots.is_moving:
-        raise LaunchRefused("a switch of the trees is under way", "the one-shot finishes it")
+        raise LaunchRefused("a switch of the trees is under way", "the recovery process finishes it")
     warn(f"agentctl: launching what is there, and no rollback until that is mended: {in_words(newer)}")
     last = _last_launch(context)
-    if last is not None and last["end"] not in (models.STOPPED, models.ASKED):
-        time.sleep(max(0.0, min(PAUSE_SECONDS, last["started_at"] + PAUSE_SECONDS - time.time())))
+    if last is not None and last.end not in (models.STOPPED, models.ASKED):
+        time.sleep(max(0.0, min(PAUSE_SECONDS, last.started_at + PAUSE_SECONDS - time.time())))
     return begin_off_record(context)
 
 
-def leave_alone(context: Context, newer: TooNew, journal: Journal) -> None:
-    """What the one-shot does beside records that are too new: it ends a switch that is half done, and tells of it."""
-    if context.slots.is_moving:
-        journal.warning(f"agentctl: finishing a switch that was cut off: {context.slots.finish_move()}")
-    journal.error(f"agentctl: no rollback is possible, the agent is started again as it is: {in_words(newer)}")
-    told = f"{context.paths.runtime_dir}/told-newer"  # once in a boot for the same thing
-    if durable.read(told) == newer.message.encode():
-        return
-    os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
-    durable.write(told, newer.message.encode(), 0o600)
-    from ..host.alert_command import send
-
-    send(context, f"failing, and started again without a rollback: {newer.message}; {newer.hint}")
-
-
-def _head(context: Context) -> str:
+def _head(context: AgentContext) -> str:
     """Return the commit, '' where the repository does not say: in the middle of a rollback there is none here."""
     try:
         return context.repository.head()[0]
@@ -80,7 +66,7 @@ def _head(context: Context) -> str:
         return ""
 
 
-def _last_launch(context: Context) -> dict | None:
+def _last_launch(context: AgentContext) -> Launch | None:
     try:
         with Ledger(_path(context)) as ledger:
             return ledger.last_launch()
@@ -88,7 +74,7 @@ def _last_launch(context: Context) -> dict | None:
         return None
 
 
-def _path(context: Context) -> str:
+def _path(context: AgentContext) -> str:
     return f"{context.paths.runtime_dir}/rescue-ledger.db"
 
 
@@ -99,9 +85,9 @@ def _path(context: Context) -> str:
 # runtime folder serves this launch; the real one is left as it is for a human.
 
 
-def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
+def begin_after_rescue(context: AgentContext, warn) -> tuple[Ledger, CurrentLaunch]:
     """Return a ledger and a launch, whatever state the records are in; take the rescue's mark away."""
-    warn("agentctl: launching after a rescue: the rollback routine failed, 'agentctl logs' tells why")
+    warn("agentctl: launching after a rescue: the recovery process failed, 'agentctl logs' tells why")
     try:
         begun = _on_record(context, warn)
     except (AgentctlError, OSError, sqlite3.Error) as error:
@@ -111,23 +97,23 @@ def begin_after_rescue(context: Context, warn) -> tuple[Ledger, Launch]:
     return begun
 
 
-def _on_record(context: Context, warn) -> tuple[Ledger, Launch]:
+def _on_record(context: AgentContext, warn) -> tuple[Ledger, CurrentLaunch]:
     ledger = rebuild_ledger.open_or_rebuild(context, warn)
     with ledger.transaction():
         writers.end_all(ledger, at=time.time())
         ledger.set_meta("switched", None)
         ledger.set_meta("halted", None)
-        ledger.event("rescued", "the rollback routine failed; a good tree was put in place by the rescue")
-    _put_head(context, launch.identify(context, ledger), warn)
+        ledger.event("rescued", "the recovery process failed; a good tree was put in place by the rescue")
+    _put_head(context, lifecycle.identify(context, ledger), warn)
     return ledger, launch.begin(context, ledger)
 
 
-def _put_head(context: Context, generation: dict, warn) -> None:
+def _put_head(context: AgentContext, generation: Generation, warn) -> None:
     """Put the branch on the rescued tree's commit; what it was on is kept under a rescue branch."""
-    repository, commit = context.repository, generation["commit_id"]
+    repository, commit = context.repository, generation.commit_id
     try:
         head, branch, _ = repository.survey()
-        if generation["status"] != "good" or not head or head == commit:
+        if generation.status != "good" or not head or head == commit:
             return
         repository.put_on(
             context.config.agent.branch,

@@ -14,7 +14,7 @@ from ..core import durable
 from ..core.errors import AgentctlError, CommandFailed
 from ..ledger import models
 from ..ledger.database import Ledger
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch, Generation, Incident, Launch
 from ..state import agent_state
 from ..state.snapshots.patterns import Patterns, fixed_folder
 from . import heartbeat
@@ -36,11 +36,11 @@ class Resumption:
         self.expected = expected  # the session that is resumed, until the agent has told which one it is in
 
 
-def plan(context: Context, ledger: Ledger, launch: Launch) -> Resumption:
+def plan(context: Context, ledger: Ledger, launch: CurrentLaunch) -> Resumption:
     """Choose start or resume, and put the message on record where there is one."""
     settings = context.config
     session = read_session(context)
-    earlier = ledger.all("SELECT * FROM launches WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT 2", launch.id)
+    earlier = ledger.launches_but(launch.id, 2)
     is_resumed = _has_session(context, session) and not _is_in_vain(ledger, launch, earlier)
     if not is_resumed and _uses(settings.agent.command, SESSION):
         session = new_session_id()
@@ -56,7 +56,7 @@ def plan(context: Context, ledger: Ledger, launch: Launch) -> Resumption:
     )
 
 
-def is_unresumable(earlier: list[dict], generation: dict) -> bool:
+def is_unresumable(earlier: list[Launch], generation: Generation) -> bool:
     """Tell whether a good generation was resumed in vain: it ended at its last two starts, so its session is why. Pure.
 
     `earlier` are the launches before this one, newest first.
@@ -64,12 +64,12 @@ def is_unresumable(earlier: list[dict], generation: dict) -> bool:
     ends = [
         row
         for row in earlier[:2]
-        if row["generation"] == generation["number"]
-        and row["exit_status"]
-        and row["end"] == models.FAILED
-        and row["trigger"] == "crash-at-start"
+        if row.generation == generation.number
+        and row.exit_status
+        and row.end == models.FAILED
+        and row.trigger == "crash-at-start"
     ]
-    return generation["status"] == "good" and len(ends) == 2
+    return generation.status == "good" and len(ends) == 2
 
 
 def fill(argv: list[str], session: str, message: str) -> list[str]:
@@ -78,13 +78,13 @@ def fill(argv: list[str], session: str, message: str) -> list[str]:
     return [w.replace(SESSION, session).replace(MESSAGE, message) for w in words]
 
 
-def compose(last: dict | None, incident: dict | None, brief_path: str, pending: list[str]) -> str:
+def compose(last: Launch | None, incident: Incident | None, brief_path: str, pending: list[str]) -> str:
     """Write the message on one line: why it was restarted, what was undone, what is pending. Pure."""
     if last is None:
         return ""
     parts = [f"[agentctl] You were restarted: {_why(last)}."]
-    if incident is not None and incident["generation_to"] is not None and brief_path:
-        before, now = incident["generation_from"], incident["generation_to"]
+    if incident is not None and incident.generation_to is not None and brief_path:
+        before, now = incident.generation_from, incident.generation_to
         moved = (
             "Your state went back to what it was with this code"
             if before == now
@@ -99,26 +99,26 @@ def compose(last: dict | None, incident: dict | None, brief_path: str, pending: 
     return " ".join(" ".join(parts).translate(CONTROLS).split())
 
 
-def _why(last: dict) -> str:
-    if last["end"] == models.REBOOTED:
+def _why(last: Launch) -> str:
+    if last.end == models.REBOOTED:
         return "the machine went down while you ran"
-    if last["end"] in (models.STOPPED, models.ASKED):
-        return "a restart was asked for" if last["end"] == models.ASKED else "you were stopped and started again"
-    reason = last["reason"] or last["trigger"] or "you ended"
+    if last.end in (models.STOPPED, models.ASKED):
+        return "a restart was asked for" if last.end == models.ASKED else "you were stopped and started again"
+    reason = last.reason or last.trigger or "you ended"
     return reason[:LONGEST_REASON].rstrip(". ")
 
 
-def _is_in_vain(ledger: Ledger, launch: Launch, earlier: list[dict]) -> bool:
+def _is_in_vain(ledger: Ledger, launch: CurrentLaunch, earlier: list[Launch]) -> bool:
     """Start instead of resuming where resuming was no use, and where the rung says that the task is not to go on."""
     if launch.incident:
-        last = ledger.one("SELECT rung FROM attempts WHERE incident=? ORDER BY number DESC LIMIT 1", launch.incident)
-        if last is not None and last["rung"] == "golden without the task":
+        attempts = ledger.attempts(launch.incident)
+        if attempts and attempts[-1].rung == "golden without the task":
             return True
     return is_unresumable(earlier, launch.generation)
 
 
-def _facts(context: Context, ledger: Ledger, launch: Launch, earlier: list[dict]) -> tuple:
-    incident = ledger.one("SELECT * FROM incidents WHERE id=?", launch.incident) if launch.incident else None
+def _facts(context: Context, ledger: Ledger, launch: CurrentLaunch, earlier: list[Launch]) -> tuple:
+    incident = ledger.incident(launch.incident) if launch.incident else None
     brief_path = context.brief_path if os.path.exists(context.brief_path) else ""
     return earlier[0] if earlier else None, incident, brief_path, agent_state.pending_actions(context)
 
@@ -174,7 +174,7 @@ def _at_keyboard(session, act, what: str) -> bool:
     return True
 
 
-def record(ledger: Ledger, launch: Launch, message: str) -> None:
+def record(ledger: Ledger, launch: CurrentLaunch, message: str) -> None:
     """Put a message on record, durable, before it is sent."""
     ledger.event("message", f"launch {launch.id}: {message}")
 

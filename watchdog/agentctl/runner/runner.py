@@ -11,17 +11,18 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-from ..config.context import Context, Lock, find_paths
+from ..config.context import Lock, find_paths
 from ..core import fast_json
 from ..core.errors import EXIT_FAILED, EXIT_LOCK_HELD, AgentctlError, LaunchRefused, LockHeld, TooNew, in_words
 from ..core.paths import AgentPaths
 from ..generations import rebuild_ledger
+from ..generations.agent_context import AgentContext
 from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
 from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch
 from . import launch, launch_off_record
 from .launch_loop import STOP_SIGNALS, LaunchLoop
 from .launch_result import LaunchResult
@@ -37,7 +38,7 @@ def main(name: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: _stop_unbegun(paths))  # first: who sees the mark may stop us
     mark(paths)
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         if context.complaint:
             journal.error(f"agent.toml is broken, going on with the last valid settings: {context.complaint}")
         os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
@@ -59,7 +60,7 @@ def mark(paths: AgentPaths) -> None:
     try:
         os.close(os.open(paths.launching_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError:
-        return  # no folder for it: then there is no unit that would start the one-shot
+        return  # no folder for it: then there is no unit that would start the recovery process
 
 
 def unmark(paths: AgentPaths) -> None:
@@ -75,7 +76,7 @@ def _stop_unbegun(paths: AgentPaths) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
+def _run(context: AgentContext, notifier: Notifier, journal: Journal) -> int:
     if os.path.exists(context.paths.rescued_path):
         ledger, begun = launch_off_record.begin_after_rescue(context, journal.warning)
     else:
@@ -83,7 +84,7 @@ def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
         ledger, begun = _open_and_begin(context, journal)
     unmark(context.paths)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
-    journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation["number"]))
+    journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation.number))
     left_out = ledger.meta("left_out")
     if left_out:
         journal.warning(f"agentctl: the watchdog's copy of the tree lacks what git could not take: {left_out}")
@@ -98,7 +99,7 @@ def _run(context: Context, notifier: Notifier, journal: Journal) -> int:
     return exit_status(ending)
 
 
-def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, Launch]:
+def _open_and_begin(context: AgentContext, journal: Journal) -> tuple[Ledger, CurrentLaunch]:
     """Begin a launch on record; where the records are too new for us, beside them: an agent does not wait for that."""
     try:
         ledger = disk_space.with_room(
@@ -109,7 +110,7 @@ def _open_and_begin(context: Context, journal: Journal) -> tuple[Ledger, Launch]
     return ledger, _begin(context, ledger, journal)
 
 
-def _session_of(context: Context) -> type[LaunchLoop]:
+def _session_of(context: AgentContext) -> type[LaunchLoop]:
     """A container is another kind of session; nobody else pays for its import."""
     if not context.is_contained:
         return LaunchLoop
@@ -118,15 +119,15 @@ def _session_of(context: Context) -> type[LaunchLoop]:
     return ContainerLoop
 
 
-def _blame(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
+def _blame(ledger: Ledger, begun: CurrentLaunch, ending: LaunchResult) -> None:
     """A stop on the way to a rollback that the watchdog asked for is a failure: the agent was offline."""
     request = ledger.next_request()
-    is_blamed = request is not None and (request["verb"], request["target"]) == (models.OFFLINE, begun.id)
+    is_blamed = request is not None and (request.verb, request.target) == (models.OFFLINE, begun.id)
     if is_blamed and ending.end == models.STOPPED:
-        ending.end, ending.trigger, ending.reason = models.FAILED, models.OFFLINE, request["reason"]
+        ending.end, ending.trigger, ending.reason = models.FAILED, models.OFFLINE, request.reason
 
 
-def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
+def _begin(context: AgentContext, ledger: Ledger, journal: Journal) -> CurrentLaunch:
     """Begin a launch; what hinders it is put on record, unless a human started it and sees for himself."""
     try:
         return disk_space.with_room(context, lambda: launch.begin(context, ledger, journal.warning), journal.warning)
@@ -134,13 +135,13 @@ def _begin(context: Context, ledger: Ledger, journal: Journal) -> Launch:
         raise
     except (AgentctlError, OSError, sqlite3.Error) as error:
         last, is_waited_for = ledger.last_launch(), isinstance(error, disk_space.NoStorage)
-        if last is not None and (last["end"] != models.STOPPED or is_waited_for):
-            _record_unlaunched(ledger, last["generation"], error)
+        if last is not None and (last.end != models.STOPPED or is_waited_for):
+            _record_unlaunched(ledger, last.generation, error)
         raise
 
 
 def _record_unlaunched(ledger: Ledger, generation: int, error: Exception) -> None:
-    """On a full disk this line may have no room either; the one-shot sees for itself then."""
+    """On a full disk this line may have no room either; the recovery process sees for itself then."""
     try:
         incidents.record_unlaunched(ledger, generation, in_words(error))
     except sqlite3.Error:
@@ -158,7 +159,9 @@ def exit_status(ending: LaunchResult) -> int:
     return ending.exit_status or 1
 
 
-def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResult, journal: Journal) -> None:
+def _record(
+    context: AgentContext, ledger: Ledger, begun: CurrentLaunch, ending: LaunchResult, journal: Journal
+) -> None:
     """Write how it ended: the evidence first, then the line that makes it count."""
     if ending.end not in (models.STOPPED, models.ASKED):
         keep_evidence(context, begun, ending)
@@ -176,20 +179,20 @@ def _record(context: Context, ledger: Ledger, begun: Launch, ending: LaunchResul
             ready_at=ending.ready_at,
             first_beat_at=ending.first_beat_at,
         )
-    journal.info(f"agentctl: generation {begun.generation['number']} ended: {ending.reason}")
+    journal.info(f"agentctl: generation {begun.generation.number} ended: {ending.reason}")
 
 
-def _refund(ledger: Ledger, begun: Launch, ending: LaunchResult) -> None:
+def _refund(ledger: Ledger, begun: CurrentLaunch, ending: LaunchResult) -> None:
     """A stop by a human or a reboot is no failure of the agent's, so it does not use up a trial's try."""
-    generation = ledger.generation(begun.generation["number"])
+    generation = ledger.generation(begun.generation.number)
     is_stop = ending.end == models.STOPPED and not ending.by_agent
     is_of_engine = ending.trigger in (models.ENGINE_AWAY, models.NO_ROOM)
-    if (is_stop or is_of_engine) and generation["status"] == "candidate":
-        writers.set_tries(ledger, generation["number"], generation["tries_left"] + 1)
+    if (is_stop or is_of_engine) and generation.status == "candidate":
+        writers.set_tries(ledger, generation.number, generation.tries_left + 1)
 
 
-def keep_evidence(context: Context, begun: Launch, ending: LaunchResult) -> None:
-    """Leave what the runner alone knows where the one-shot finds it; never stand in the way of the end."""
+def keep_evidence(context: AgentContext, begun: CurrentLaunch, ending: LaunchResult) -> None:
+    """Leave what the runner alone knows where the recovery process finds it; never stand in the way of the end."""
     folder = context.launch_dir(begun.id)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -71,9 +71,9 @@ class SignsOfLife:
     def _become_ready(self) -> None:
         session = self.session
         self.ready_at = time.time()
-        session.notifier.ready(f"generation {session.launch.generation['number']}: running")
+        session.notifier.ready(f"generation {session.launch.generation.number}: running")
         session.record(lambda: writers.set_ready(session.ledger, session.launch.id, self.ready_at))
-        is_candidate = session.launch.generation["status"] == "candidate"
+        is_candidate = session.launch.generation.status == "candidate"
         session.status.write(pid=session.pane.pane_pid, phase="probation" if is_candidate else "steady")
         session.after_ready()
 

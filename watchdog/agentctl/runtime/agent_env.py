@@ -7,14 +7,14 @@ import os
 from ..config.context import Context
 from ..core.paths import SYSTEM
 from ..host.command import DEFAULT_PATH
-from ..ledger.models import Launch
+from ..ledger.models import CurrentLaunch
 from ..state import history
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def build_environment(context: Context, launch: Launch, ours: dict[str, str]) -> dict[str, str]:
-    """Build the agent's environment for one launch (DESIGN: the contract with the agent)."""
+def build_environment(context: Context, launch: CurrentLaunch, ours: dict[str, str]) -> dict[str, str]:
+    """Build the agent's environment for one launch, as docs/contract.md promises it."""
     settings = context.config
     passed = set(PASSED_ON) | set(settings.agent.pass_environment)
     if context.user is None:
@@ -29,12 +29,12 @@ def build_environment(context: Context, launch: Launch, ours: dict[str, str]) ->
     return env
 
 
-def _contract(context: Context, launch: Launch) -> dict[str, str]:
+def _contract(context: Context, launch: CurrentLaunch) -> dict[str, str]:
     paths, settings = context.paths, context.config
     env = {
         "AGENT_NAME": paths.name,
-        "AGENT_GENERATION": str(launch.generation["number"]),
-        "AGENT_COMMIT": launch.generation["commit_id"],
+        "AGENT_GENERATION": str(launch.generation.number),
+        "AGENT_COMMIT": launch.generation.commit_id,
         "AGENT_LAUNCH_ID": launch.id,
         "AGENT_CODE_DIR": context.code_dir,
         "AGENT_STATE_DIR": context.state_dir,

@@ -1,7 +1,7 @@
-"""The runtime `direct`: the same runner and the same one-shot as child processes, for machines without systemd.
+"""The foreground: runner and recovery process as children of `agentctl supervise`, for machines without systemd.
 
-It plays systemd's part: start limit and watchdog by the notification protocol, SIGABRT, the one-shot after every
-failure, the relaunch after its success. It decides nothing about code.
+It plays systemd's part: start limit and watchdog by the notification protocol, SIGABRT, the recovery process after
+every failure, the relaunch after its success. It decides nothing about code.
 """
 
 from __future__ import annotations

@@ -31,12 +31,12 @@ def restart_without_waiting(paths: AgentPaths) -> None:
 
 
 def start_rollback_without_waiting(paths: AgentPaths) -> None:
-    """Start the one-shot from inside the agent's unit, which it stops."""
+    """Start the recovery process from inside the agent's unit, which it stops."""
     run(paths, "start", "--no-block", paths.rollback_unit, limit_seconds=30)
 
 
 def start_rollback(paths: AgentPaths) -> None:
-    """Start the one-shot and wait for its end."""
+    """Start the recovery process and wait for its end."""
     run(paths, "start", paths.rollback_unit, check=False, limit_seconds=1800)
 
 
@@ -160,7 +160,7 @@ def drop_in(template: str, context: Context) -> str:
         "[Service]",
         "ExecStart=",
     ]
-    if part in ("runner", "rollback") and context.slots.is_mounted:
+    if part in ("runner", "rollback") and context.is_mounted:
         lines[2:2] = ["[Unit]", f"RequiresMountsFor={_quoted(context.code_dir, has_variables=False)}", ""]
     if part in ("runner", "rollback") and context.is_contained:
         lines[2:2] = ["[Unit]", "Wants=docker.service", "After=docker.service", ""]

@@ -58,10 +58,8 @@ def restore(attempt) -> str:
             keep=settings.keep,
         )
         facts.update(restored=report.restored[:50], removed=report.removed[:50])
-    own = attempt.ledger.one(
-        "SELECT detail FROM steps WHERE incident=? AND attempt=? AND name='snapshot'", attempt.incident, attempt.number
-    )
-    facts["history"] = repair_history(context, replaced, not_from=own["detail"] if own else "")
+    own = attempt.ledger.step(attempt.incident, attempt.number, "snapshot")
+    facts["history"] = repair_history(context, replaced, not_from=own.detail if own else "")
     facts["task"] = repair_task(context, attempt.reason)
     if attempt.rung == "golden without the task":
         facts["task"] = _set_task_aside(context, replaced)
@@ -70,12 +68,9 @@ def restore(attempt) -> str:
 
 def _snapshot_to_restore(attempt) -> str:
     if attempt.rung != "undo":
-        return attempt.target["snapshot"]
+        return attempt.target.snapshot
     source = attempt.ledger.meta(f"undo {attempt.incident}")
-    row = attempt.ledger.one(
-        "SELECT detail FROM steps WHERE incident=? AND name='snapshot' ORDER BY attempt LIMIT 1", source
-    )
-    return row["detail"] if row else ""
+    return next((step.detail for step in attempt.ledger.steps(source) if step.name == "snapshot"), "")
 
 
 def repair_history(context: Context, kept_dir: str, not_from: str = "") -> str:
@@ -293,7 +288,8 @@ def keep_before_launch(context: Context, ledger: Ledger, say) -> str:
     if brought:
         say(f"agentctl: {brought}")
         with ledger.transaction():
-            _note(ledger, brought, ledger.open_incident())
+            opened = ledger.open_incident()
+            _note(ledger, brought, opened.id if opened else "")
     try:
         return take_snapshot(context)
     except AgentctlError as error:
@@ -304,10 +300,10 @@ def keep_before_launch(context: Context, ledger: Ledger, say) -> str:
         return ""
 
 
-def _note(ledger: Ledger, brought: str, incident: dict | None) -> None:
+def _note(ledger: Ledger, brought: str, incident: str) -> None:
     ledger.event("state-restored", brought)
-    if incident is not None:
-        ledger.add_evidence(incident["id"], state_lost=brought)
+    if incident:
+        ledger.add_evidence(incident, state_lost=brought)
 
 
 def repair_before_restart(attempt, say) -> str:
@@ -320,7 +316,7 @@ def _bring_back_in(attempt, say) -> None:
     brought = bring_back(attempt.context, f"{attempt.context.incident_dir(attempt.incident)}/state-{attempt.number}")
     if brought:
         say(f"agentctl: {brought}")
-        attempt.write_with_end(lambda: _note(attempt.ledger, brought, {"id": attempt.incident}))
+        attempt.write_with_end(lambda: _note(attempt.ledger, brought, attempt.incident))
 
 
 def keep(attempt, say) -> str:

@@ -200,7 +200,7 @@ def parse(raw: bytes) -> dict:
 
 def encode(message: dict) -> bytes:
     """Return `message` as its line; raise TypeError or ValueError if it is no JSON."""
-    import json  # costs 11 ms, and the rescue path only reads
+    import json  # costs 11 ms, and the recovery path only reads
 
     for is_ascii in (False, True):  # a lone surrogate has no UTF-8, but it has an escape
         text = json.dumps(message, ensure_ascii=is_ascii, allow_nan=False, separators=(",", ":"))

@@ -1,6 +1,6 @@
 """What the server does to the agent when it is asked: restart, rollback, pause. Blocks; belongs in a thread.
 
-Nothing of the agent's moves here: a rollback is asked of the one rescue path, a restart of the runner.
+Nothing of the agent's moves here: a rollback is asked of the recovery process, a restart of the runner.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import os
 import signal
 import time
 
-from ..config.context import Context
 from ..core import durable
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..ledger import models, writers
+from ..ledger.models import Launch
 from ..recovery import requests
 from ..runtime import runner_client, systemd
 from ..state import task
@@ -30,7 +31,7 @@ def check_task(text: str) -> None:
         )
 
 
-def restart(context: Context, given_task: str | None, launch_id: str) -> str:
+def restart(context: AgentContext, given_task: str | None, launch_id: str) -> str:
     """Keep the task for the next launch, then restart the agent, or start it; return the launch that ends."""
     with context.ledger(read_only=True) as ledger:
         halted = ledger.meta("halted")
@@ -50,14 +51,14 @@ def restart(context: Context, given_task: str | None, launch_id: str) -> str:
     return ""
 
 
-def plan(context: Context, target: str) -> dict:
+def plan(context: AgentContext, target: str) -> requests.RollbackPlan:
     """Tell what a rollback would do."""
     with context.ledger(read_only=True) as ledger:
         return requests.plan(context, ledger, target)
 
 
-def ask_rollback(context: Context, target: str, reason: str) -> int:
-    """Write a rollback down as wanted, and start the rescue path; return the request's number."""
+def ask_rollback(context: AgentContext, target: str, reason: str) -> int:
+    """Write a rollback down as wanted, and start the recovery process; return the request's number."""
     with context.ledger() as ledger:
         if target and ledger.generation(int(target)) is None:
             raise AgentctlError(f"there is no generation {target}", "GET /generations")
@@ -66,20 +67,20 @@ def ask_rollback(context: Context, target: str, reason: str) -> int:
     return number
 
 
-def ask_offline(context: Context, launch: dict, reason: str) -> None:
-    """Write down that the agent was seen offline, and start the rescue path, which decides what follows."""
+def ask_offline(context: AgentContext, launch: Launch, reason: str) -> None:
+    """Write down that the agent was seen offline, and start the recovery process, which decides what follows."""
     with context.ledger() as ledger:
         last = ledger.last_launch()
-        if last is None or last["id"] != launch["id"]:
+        if last is None or last.id != launch.id:
             return
         waiting = ledger.next_request()
-        if last["end"] == models.RUNNING and waiting is None:
-            writers.add_request(ledger, models.OFFLINE, launch["id"], at=time.time(), author="watchdog", reason=reason)
+        if last.end == models.RUNNING and waiting is None:
+            writers.add_request(ledger, models.OFFLINE, launch.id, at=time.time(), author="watchdog", reason=reason)
     start_recovery(context)
 
 
-def start_recovery(context: Context) -> None:
-    """Start the one rescue path by whatever runs this agent, without waiting for its end."""
+def start_recovery(context: AgentContext) -> None:
+    """Start the recovery process by whatever runs this agent, without waiting for its end."""
     supervisor = observation.supervisor_pid(context)
     if supervisor:
         os.kill(supervisor, signal.SIGUSR1)
@@ -89,23 +90,23 @@ def start_recovery(context: Context) -> None:
         requests.run_directly(context)
 
 
-def pause(context: Context, until: float | None) -> None:
+def pause(context: AgentContext, until: float | None) -> None:
     """Record a pause with its end, or its end now."""
     with context.ledger() as ledger, ledger.transaction():
         ledger.set_meta("paused_until", None if until is None else str(until))
         ledger.event("pause" if until else "resume", "by the watchdog's API")
 
 
-def generations(context: Context, count: int) -> list[dict]:
+def generations(context: AgentContext, count: int) -> list[dict]:
     """Return the newest generations, newest first."""
     with context.ledger(read_only=True) as ledger:
         rows = ledger.generations()[-count:][::-1]
     keys = ("number", "tree", "created_at", "blessed_at", "reason", "branch", "tries_left")
-    return [{**{key: row[key] for key in keys}, "commit": row["commit_id"],
-             "status": "golden" if row["is_golden"] else row["status"]} for row in rows]  # fmt: skip
+    return [{**{key: getattr(row, key) for key in keys}, "commit": row.commit_id,
+             "status": "golden" if row.is_golden else row.status} for row in rows]  # fmt: skip
 
 
-def pane(context: Context) -> list[str]:
+def pane(context: AgentContext) -> list[str]:
     """Return the newest lines of the agent's terminal, as its runner has them."""
     try:
         return runner_client.ask(context.paths.api_socket_path, "GET", "/pane", limit_seconds=2.0)["lines"]

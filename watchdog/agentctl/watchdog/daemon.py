@@ -1,6 +1,6 @@
 """The watchdog: `agentctl watchdog`, `NAME-watchdog.service`. HTTP API, history, heartbeats, offline detection.
 
-The rescue path works with it dead. This opens everything, serves until it is told to stop, and closes.
+The recovery path works with it dead. This opens everything, serves until it is told to stop, and closes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import signal
 import time
 
-from ..config.context import Context, Lock, find_paths
+from ..config.context import Lock, find_paths
 from ..core.errors import EXIT_DONE, EXIT_LOCK_HELD, AgentctlError, LockHeld, StoreUnavailable, in_words
+from ..generations.agent_context import AgentContext
 from ..host.journald import Journal, open_journal
 from ..host.sd_notify import Notifier
 from ..state import mask
@@ -32,7 +33,7 @@ def main(name: str) -> int:
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     journal = open_journal(f"{name}-watchdog", find_paths(name))
     try:
-        context = Context.open(name, lenient=True)
+        context = AgentContext.open(name, lenient=True)
         os.makedirs(context.paths.runtime_dir, mode=0o755, exist_ok=True)
         with Lock(context.paths.watchdog_lock_path, f"a watchdog of '{name}'").take():
             asyncio.run(_serve(context, notifier, journal))
@@ -45,7 +46,7 @@ def main(name: str) -> int:
         return getattr(error, "exit_code", 1)
 
 
-async def _serve(context: Context, notifier: Notifier, journal: Journal) -> None:
+async def _serve(context: AgentContext, notifier: Notifier, journal: Journal) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
@@ -101,7 +102,7 @@ async def _ship(server: WatchdogApi) -> None:
             await asyncio.sleep(SHIP_SECONDS)
 
 
-def _secrets(context: Context) -> list[str]:
+def _secrets(context: AgentContext) -> list[str]:
     """List what is secret and was given to us: by variables that are called so, and by systemd's credentials."""
     known = mask.of_agent(context.config.agent, dict(os.environ))
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")

@@ -1,7 +1,7 @@
-"""The watch: look at the agent, judge, note what changed, and where it is offline start the one rescue path.
+"""The watch: look at the agent, judge, note what changed, and where it is offline start the recovery process.
 
 It sends systemd's keepalive from this very loop, so a watch that hangs is a watchdog that is restarted. It decides
-nothing about code: that is the one-shot's.
+nothing about code: that is the recovery process's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..ledger.models import PHASES
 from ..runtime import runner_client, status_file
 from . import actions, availability, observation, periods
 
-ACT_AGAIN_SECONDS = 25 * 60.0  # longer than the one-shot may take
+ACT_AGAIN_SECONDS = 25 * 60.0  # longer than the recovery process may take
 ACT_RETRY_SECONDS = 15.0  # where it could not be started
 ALIVE_SECONDS = 30.0
 TELL_SECONDS = 4.0
@@ -91,7 +91,7 @@ class Monitor:
             "paused_until_at": self.seen.paused_until if self.seen.paused_until > time.time() else None,
             "halted": self.seen.halted or None, "problem": self.seen.problem or None,
             "offline_in_seconds": judged.offline_in_seconds if judged else None,
-            "generation": self.seen.launch["generation"] if self.seen.launch else None,
+            "generation": self.seen.launch.generation if self.seen.launch else None,
         }  # fmt: skip
 
     # -- hearing ------------------------------------------------------------------------------------------------
@@ -225,22 +225,22 @@ class Monitor:
     # -- acting -------------------------------------------------------------------------------------------------
 
     async def _act(self, judgement: availability.Judgement, now: float) -> None:
-        """Start the rescue path for an agent that is offline, once for a launch, unless somebody works on it."""
+        """Start the recovery process for an agent that is offline, once for a launch, unless somebody works on it."""
         launch = self.seen.launch
         if self.seen.paused_until > time.time():
             self._say_once(f"offline, but paused: {judgement.reason}")
             return
-        if self._acted is not None and self._acted[0] == launch["id"] and now - self._acted[1] < ACT_AGAIN_SECONDS:
+        if self._acted is not None and self._acted[0] == launch.id and now - self._acted[1] < ACT_AGAIN_SECONDS:
             return
-        self._acted = (launch["id"], now)
+        self._acted = (launch.id, now)
         evidence = "; ".join(judgement.evidence)
         try:
             await self.server.blocking(actions.ask_offline, self.context, launch, f"offline: {evidence}")
         except (AgentctlError, OSError, sqlite3.Error) as error:
-            self._acted = (launch["id"], now - ACT_AGAIN_SECONDS + ACT_RETRY_SECONDS)
-            self._say_once(f"offline, but the rescue path cannot be started: {error}")
+            self._acted = (launch.id, now - ACT_AGAIN_SECONDS + ACT_RETRY_SECONDS)
+            self._say_once(f"offline, but the recovery process cannot be started: {error}")
             return
-        self.server.note("rollback", f"started for launch {launch['id']}: {evidence}")
+        self.server.note("rollback", f"started for launch {launch.id}: {evidence}")
 
     def _write_status(self, own, judgement: availability.Judgement) -> None:
         """Leave for `agentctl status` what the watchdog thinks, and for its own next start that it was here."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from ..config.context import Context, boot_id
+from ..config.context import boot_id
 from ..core.errors import AgentctlError
+from ..generations.agent_context import AgentContext
 from ..host import procfs
 from ..ledger import models
 from ..ledger.database import sqlite3
+from ..ledger.models import Launch
 from ..runtime import runner_client, status_file
 from . import availability
 
@@ -23,7 +25,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.stamp: tuple = ()  # of the ledger's files: as long as it is the same, so is what they say
-        self.launch: dict | None = None
+        self.launch: Launch | None = None
         self.halted, self.paused_until, self.problem = "", 0.0, ""
         self.has_intent = self.is_rolling_back = self.is_runner_alive = False
         self.live: dict = {}
@@ -31,7 +33,7 @@ class Seen:
     @property
     def launch_id(self) -> str:
         """The launch that is meant to run."""
-        return self.launch["id"] if self.launch else self.live.get("launch_id", "")
+        return self.launch.id if self.launch else self.live.get("launch_id", "")
 
     @property
     def is_live_of_launch(self) -> bool:
@@ -39,7 +41,7 @@ class Seen:
         return bool(self.live) and self.live.get("launch_id") == self.launch_id
 
 
-def look(context: Context, before: Seen | None = None) -> Seen:
+def look(context: AgentContext, before: Seen | None = None) -> Seen:
     """Read what is needed to judge the agent; a ledger that is as it was `before` is not opened again."""
     seen = Seen()
     live = status_file.read(context.paths.live_status_path)
@@ -66,7 +68,7 @@ def _stamp(path: str) -> tuple:
     return tuple(found)
 
 
-def _read_ledger(context: Context, seen: Seen) -> None:
+def _read_ledger(context: AgentContext, seen: Seen) -> None:
     try:
         with context.ledger(read_only=True) as ledger:
             seen.launch = ledger.last_launch()
@@ -77,7 +79,7 @@ def _read_ledger(context: Context, seen: Seen) -> None:
         seen.problem = f"the ledger cannot be read: {error}"
 
 
-def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
+def why_not_expected(context: AgentContext, seen: Seen) -> tuple[bool, str]:
     """Tell whether somebody is bringing the agent up now, and why it is not expected to be up, '' if it is."""
     launch = seen.launch
     if seen.is_rolling_back or seen.has_intent:
@@ -86,27 +88,27 @@ def why_not_expected(context: Context, seen: Seen) -> tuple[bool, str]:
         return False, f"halted: {seen.halted}"
     if launch is None:
         return False, seen.problem or "it was never started"
-    if launch["end"] == models.STOPPED:
+    if launch.end == models.STOPPED:
         return False, "stopped by hand"
-    is_of_other_boot = launch["boot_id"] != boot_id() and not seen.is_runner_alive
-    if launch["end"] == models.REBOOTED or (launch["end"] == models.RUNNING and is_of_other_boot):
+    is_of_other_boot = launch.boot_id != boot_id() and not seen.is_runner_alive
+    if launch.end == models.REBOOTED or (launch.end == models.RUNNING and is_of_other_boot):
         return False, "not started since the machine came up"
-    if launch["end"] == models.RUNNING and launch["ready_at"] is None and seen.is_runner_alive:
+    if launch.end == models.RUNNING and launch.ready_at is None and seen.is_runner_alive:
         limit = context.config.agent.ready_timeout + START_MARGIN_SECONDS
-        if time.time() - launch["started_at"] < limit:
+        if time.time() - launch.started_at < limit:
             return True, "it is starting"
     return False, ""
 
 
 def is_process_gone(seen: Seen) -> bool | None:
     """Tell whether the agent's process has ended; None where nothing is known of it."""
-    if seen.launch is not None and seen.launch["end"] != models.RUNNING:
+    if seen.launch is not None and seen.launch.end != models.RUNNING:
         return True
     pid = seen.live.get("pid") if seen.is_live_of_launch else None
     return None if not pid else not procfs.is_alive(pid)
 
 
-def is_unanswered(context: Context) -> bool:
+def is_unanswered(context: AgentContext) -> bool:
     """Ask the agent's runner whether it is there."""
     try:
         runner_client.ask(context.paths.api_socket_path, "GET", "/health", limit_seconds=PROBE_SECONDS)
@@ -127,7 +129,7 @@ def pressure() -> float:
     return availability.read_pressure(*texts)
 
 
-def supervisor_pid(context: Context) -> int:
+def supervisor_pid(context: AgentContext) -> int:
     """Return the process of the agent's foreground supervisor, 0 if none runs."""
     try:
         with open(context.paths.supervisor_pid_path, encoding="ascii") as file:

@@ -15,7 +15,12 @@ from agentctl.watchdog.presence import Presences
 def send(monkeypatch):
     """Send a request to a handler; what it had done is in `send.done`, what was noted in `send.notes`."""
     done, notes = [], []
-    for verb, answer in (("restart", "L1"), ("ask_rollback", 7), ("pause", None), ("plan", {"steps": []})):
+    for verb, answer in (
+        ("restart", "L1"),
+        ("ask_rollback", 7),
+        ("pause", None),
+        ("plan", SimpleNamespace(to_json=lambda: {"steps": []})),
+    ):
 
         def act(*words, verb=verb, answer=answer):
             done.append((verb, *words[1:]))

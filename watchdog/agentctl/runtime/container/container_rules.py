@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...ledger.models import Generation
+
 KNOWN_HERE, TAGGED, SHARED, BUILD = "known", "tagged", "shared", "build"
 PLATFORM_WORDS = 2  # `FROM --platform=X IMAGE AS NAME`
 EXIT_OF_SIGNAL = 128
@@ -56,20 +58,20 @@ def moved_inside(env: dict[str, str], moves: list[tuple[str, str]]) -> dict[str,
 
 
 def choose_image(
-    generation: dict, inputs: str, others: list[dict], present: frozenset[str], tagged: str
+    generation: Generation, inputs: str, others: list[Generation], present: frozenset[str], tagged: str
 ) -> tuple[str, str]:
     """Choose where a generation's image comes from: (how, image id); ("build", "") where it has to be built.
 
     `present` are the image ids that the engine has, `tagged` the id behind the generation's own tag if that was
     built from the same inputs.
     """
-    if generation["image"] in present and generation["image"]:
-        return KNOWN_HERE, generation["image"]
+    if generation.image in present and generation.image:
+        return KNOWN_HERE, generation.image
     if tagged:
         return TAGGED, tagged
-    for other in sorted(others, key=lambda row: row["number"], reverse=True):
-        if other["image"] in present and other["image"] and other["image_inputs"] == inputs:
-            return SHARED, other["image"]
+    for other in sorted(others, key=lambda row: row.number, reverse=True):
+        if other.image in present and other.image and other.image_inputs == inputs:
+            return SHARED, other.image
     return BUILD, ""
 
 

@@ -8,6 +8,8 @@ import shutil
 from ...core import durable, shipped
 from ...core.errors import AgentctlError, CannotBuild, CannotGoOn, CommandFailed, NoRoomForImage, is_full_disk
 from ...ledger import writers
+from ...ledger.database import Ledger
+from ...ledger.models import Generation
 from . import compose_project, container_rules
 from .compose_project import ComposeProject
 from .docker import EngineAway
@@ -20,29 +22,29 @@ class ImageGone(CannotGoOn):
     """The image of a generation is not there and cannot be made again."""
 
 
-def inputs_of(context, generation: dict) -> str:
+def inputs_of(context, generation: Generation) -> str:
     """Return what an image is built from, as one id: the same id means the same image."""
     settings = context.config.compose
     if not settings.dockerfile:
         return FIXED
-    if not generation["vault_commit"]:
-        return generation["image_inputs"]
+    if not generation.vault_commit:
+        return generation.image_inputs
     git = context.vault.git
-    listed = git.run("ls-tree", "-r", "-z", generation["vault_commit"], "--", settings.dockerfile, *settings.inputs)
+    listed = git.run("ls-tree", "-r", "-z", generation.vault_commit, "--", settings.dockerfile, *settings.inputs)
     told = listed.stdout + f"\0{settings.dockerfile}\0{settings.base_image}".encode()
     return git.run("hash-object", "--stdin", stdin=told).text
 
 
-def find(place: ComposeProject, ledger, generation: dict) -> str:
+def find(place: ComposeProject, ledger: Ledger, generation: Generation) -> str:
     """Return the id of the generation's image if the engine has it, else ''; what was found out is put on record."""
-    if generation["image"] and place.engine.image(generation["image"]):
-        return generation["image"]
-    if generation["number"] == 0:  # after a rescue, without a ledger
+    if generation.image and place.engine.image(generation.image):
+        return generation.image
+    if generation.number == 0:  # after a rescue, without a ledger
         found = place.engine.image(f"{place.image_name}:lkg")
         return found["Id"] if found else ""
     inputs = inputs_of(place.context, generation)
-    others = [row for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
-    present = frozenset(i for i in {row["image"] for row in others} if place.engine.image(i))
+    others = [row for row in ledger.generations() if row.image and row.image_inputs == inputs]
+    present = frozenset(i for i in {row.image for row in others} if place.engine.image(i))
     how, image = container_rules.choose_image(generation, inputs, others, present, _tagged(place, generation, inputs))
     if how == container_rules.BUILD:
         return ""
@@ -50,7 +52,9 @@ def find(place: ComposeProject, ledger, generation: dict) -> str:
     return image
 
 
-def ensure(place: ComposeProject, ledger, generation: dict, *, is_recovery: bool, say=print, on_idle=None) -> str:
+def ensure(
+    place: ComposeProject, ledger: Ledger, generation: Generation, *, is_recovery: bool, say=print, on_idle=None
+) -> str:
     """Return the id of the generation's image, built if it has to be.
 
     In a recovery nothing is pulled and nothing is taken from the cache. `on_idle` is called every second of a build,
@@ -59,7 +63,7 @@ def ensure(place: ComposeProject, ledger, generation: dict, *, is_recovery: bool
     found = find(place, ledger, generation)
     if found:
         return found
-    number = generation["number"]
+    number = generation.number
     say(
         f"agentctl: building the image of generation {number}"
         f"{' anew, from the vault: it is gone' if is_recovery else ''}"
@@ -88,12 +92,22 @@ def ensure(place: ComposeProject, ledger, generation: dict, *, is_recovery: bool
     return image
 
 
-def of_commit(place: ComposeProject, ledger, commit: str, repository) -> str:
+def of_commit(place: ComposeProject, ledger: Ledger, commit: str, repository) -> str:
     """Return the id of the image of a commit that is no generation yet: one from the same source, else a new one."""
     place.context.vault.take(commit, repository)
-    trial = {"number": 0, "vault_commit": commit, "image": "", "image_inputs": ""}
+    trial = Generation(
+        number=0,
+        vault_commit=commit,
+        commit_id=commit,
+        tree="",
+        branch="",
+        status="trial",
+        source="trial",
+        created_at=0.0,
+        tries_left=0,
+    )
     inputs = inputs_of(place.context, trial)
-    known = [row["image"] for row in ledger.generations() if row["image"] and row["image_inputs"] == inputs]
+    known = [row.image for row in ledger.generations() if row.image and row.image_inputs == inputs]
     found = next((image for image in reversed(known) if place.engine.image(image)), "") or place.engine.labelled(
         _labels(place.context, inputs)
     )
@@ -102,32 +116,31 @@ def of_commit(place: ComposeProject, ledger, commit: str, repository) -> str:
     return _build(place, trial, False, tag=f"{place.image_name}:try-{commit[:12]}")[0]
 
 
-def record(place: ComposeProject, ledger, generation: dict, image: str, inputs: str) -> None:
+def record(place: ComposeProject, ledger: Ledger, generation: Generation, image: str, inputs: str) -> None:
     """Put a generation's image on record, and give it the generation's tag."""
-    number = generation["number"]
+    number = generation.number
     place.engine.tag(image, f"{place.image_name}:g{number}")
     with ledger.transaction():
         writers.set_image(ledger, number, image, inputs)
-        if image != generation["image"]:
+        if image != generation.image:
             ledger.event("image", f"generation {number}: image {image.removeprefix('sha256:')[:12]}")
-    generation["image"], generation["image_inputs"] = image, inputs
 
 
-def mark_good(place: ComposeProject, ledger, number: int) -> None:
+def mark_good(place: ComposeProject, ledger: Ledger, number: int) -> None:
     """Tag the image of the last known good generation."""
     generation = ledger.generation(number)
-    if generation["image"] and place.engine.image(generation["image"]):
-        place.engine.tag(generation["image"], f"{place.image_name}:lkg")
+    if generation.image and place.engine.image(generation.image):
+        place.engine.tag(generation.image, f"{place.image_name}:lkg")
 
 
-def _tagged(place: ComposeProject, generation: dict, inputs: str) -> str:
+def _tagged(place: ComposeProject, generation: Generation, inputs: str) -> str:
     """Return the image behind the generation's own tag, else any that was built from the same source."""
-    found = place.engine.image(f"{place.image_name}:g{generation['number']}")
+    found = place.engine.image(f"{place.image_name}:g{generation.number}")
     if found is not None:
         label = (found["Config"].get("Labels") or {}).get("agentctl.inputs")
         is_ours = label == inputs and inputs != FIXED
-        is_put_back = found["Id"] == generation["image"]
-        had_one = generation["image"] or inputs == FIXED  # else the tag is one of another time
+        is_put_back = found["Id"] == generation.image
+        had_one = generation.image or inputs == FIXED  # else the tag is one of another time
         by_hand = not label and had_one  # tagged by a human, who was told to
         if is_ours or is_put_back or by_hand:
             return found["Id"]
@@ -139,18 +152,20 @@ def _labels(context, inputs: str) -> dict[str, str]:
     return {"agentctl.agent": context.paths.name, "agentctl.inputs": inputs}
 
 
-def _build(place: ComposeProject, generation: dict, is_recovery: bool, on_idle=None, tag: str = "") -> tuple[str, str]:
+def _build(
+    place: ComposeProject, generation: Generation, is_recovery: bool, on_idle=None, tag: str = ""
+) -> tuple[str, str]:
     """Build an image from the vault; return its id and what it was built from."""
-    context, settings, number = place.context, place.settings, generation["number"]
+    context, settings, number = place.context, place.settings, generation.number
     if not settings.dockerfile:
         raise AgentctlError("no Dockerfile is set (compose.dockerfile), so no image is built here")
-    if not generation["vault_commit"]:
+    if not generation.vault_commit:
         raise AgentctlError(f"generation {number} was pruned; the vault has no source of it")
     folder = f"{context.paths.data_dir}/builds/{tag.rpartition(':')[2] or f'g{number}'}"
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder, mode=0o700)
     try:
-        context.vault.lay_out(generation["vault_commit"], folder)
+        context.vault.lay_out(generation.vault_commit, folder)
         _refuse_links(folder, (settings.dockerfile, ".dockerignore"))
         arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
         if is_recovery:
@@ -238,7 +253,7 @@ def filled_in(text: str, variables: dict[str, str]) -> str:
     return text
 
 
-def first_image(context, ledger, generation: dict, name: str) -> None:
+def first_image(context, ledger: Ledger, generation: Generation, name: str) -> None:
     """Have the image of the adopted generation: the one that is named, else built from the repository."""
     place = ComposeProject(context)
     if name:
@@ -251,7 +266,7 @@ def first_image(context, ledger, generation: dict, name: str) -> None:
         record(place, ledger, generation, found["Id"], inputs_of(context, generation))
     else:
         ensure(place, ledger, generation, is_recovery=False)
-    mark_good(place, ledger, generation["number"])
+    mark_good(place, ledger, generation.number)
 
 
 def _shipped() -> str:

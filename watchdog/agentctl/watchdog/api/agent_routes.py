@@ -94,12 +94,13 @@ async def restart(call: Call) -> tuple[int, dict]:
 
 
 async def rollback(call: Call) -> tuple[int, dict]:
-    """Ask the one rescue path for a rollback, or tell what one would do."""
+    """Ask the recovery process for a rollback, or tell what one would do."""
     body = await call.json()
     target = field(body, "generation", int)
     named = "" if target is None else str(target)
     if field(body, "dry_run", bool, False):
-        return 200, await call.blocking(actions.plan, call.server.context, named)
+        found = await call.blocking(actions.plan, call.server.context, named)
+        return 200, found.to_json()
     number = await call.blocking(
         actions.ask_rollback,
         call.server.context,
@@ -140,7 +141,7 @@ async def incidents(call: Call) -> tuple[int, dict]:
 
     def read() -> list[dict]:
         with call.server.context.ledger(read_only=True) as ledger:
-            rows = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT ?", count)
+            rows = ledger.incidents(count)
             return [incident_rows.as_public(ledger, row) for row in rows]
 
     return 200, {"incidents": await call.blocking(read)}

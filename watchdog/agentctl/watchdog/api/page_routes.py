@@ -52,7 +52,7 @@ def gather(server, span: str, words: str) -> dict:
     try:
         facts["generations"] = actions.generations(context, 10)
         with context.ledger(read_only=True) as ledger:
-            last = ledger.all("SELECT * FROM incidents ORDER BY at DESC, rowid DESC LIMIT 10")
+            last = ledger.incidents(10)
             facts["incidents"] = [incidents.as_public(ledger, row) for row in last]
     except AgentctlError as error:
         facts["store_problem"] = facts["store_problem"] or error.message

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 from html import escape
+from typing import TYPE_CHECKING
 
 from ...core.text import ago, clean, duration, stamp
+
+if TYPE_CHECKING:
+    from ...recovery.requests import RollbackPlan
 
 SPANS = ("day", "week", "month")
 WELL_WORDS = {"well": "is well", "late": "is late", "grace": "is silent", "offline": "is OFFLINE",
@@ -66,19 +70,22 @@ def login(name: str, masker, now: float, complaint: str = "") -> str:
     )
 
 
-def plan(name: str, found: dict, masker, now: float) -> str:
+def plan(name: str, found: RollbackPlan, masker, now: float) -> str:
     """Return the page that shows what a rollback would do, and asks once more."""
     to = PageWriter(masker, now)
-    rows = [("from generation", found["from"]), ("to generation", found["to"]), ("commit", found["commit"]),
-            ("state goes back", ", ".join(found["restores"])), ("state stays", ", ".join(found["keeps"]))]  # fmt: skip
+    rows = [("from generation", found.source), ("to generation", found.to), ("commit", found.commit),
+            ("state goes back", ", ".join(found.restores)), ("state stays", ", ".join(found.keeps))]  # fmt: skip
     lists = ""
-    for title, key in (("Commits that are undone", "commits_undone"), ("Files not committed", "uncommitted")):
-        items = "".join(f"<li>{to.text(item)}</li>" for item in found[key]) or "<li>none</li>"
+    for title, named in (
+        ("Commits that are undone", found.commits_undone),
+        ("Files not committed", found.uncommitted),
+    ):
+        items = "".join(f"<li>{to.text(item)}</li>" for item in named) or "<li>none</li>"
         lists += f"<h3>{title}</h3><ul>{items}</ul>"
     return (
         f"{_head(name, to)}<main><h1>Roll {to.text(name)} back?</h1>{_table(rows, to)}{lists}"
         "<p>Nothing is deleted: the work is kept on a branch and whole in quarantine.</p>"
-        f'<form method="post" action="/act"><input type="hidden" name="generation" value="{to.text(found["to"])}">'
+        f'<form method="post" action="/act"><input type="hidden" name="generation" value="{to.text(found.to)}">'
         '<button class="danger" name="verb" value="rollback">Roll back</button> <a href="/">No</a></form>'
         f"</main>{FOOT}"
     )

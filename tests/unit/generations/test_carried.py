@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from agentctl.core.errors import CommandFailed
-from agentctl.generations import ignored
+from agentctl.generations import slots
 
 
-def attempt_with(names, *, environment=(), keeps=None, inner=(), failing=0):
-    """Stand for an attempt whose git lists these names; `failing` times it fails first."""
+def asked(names, *, environment=(), keeps=None, inner=(), failing=0):
+    """Stand for what is asked of a git that lists these names; `failing` times it fails first."""
     left = [failing]
 
     def read(_asked, _folders):
@@ -18,12 +18,10 @@ def attempt_with(names, *, environment=(), keeps=None, inner=(), failing=0):
             raise CommandFailed(["git"], 128, b"", b"moved")
         return list(names)
 
-    staging = SimpleNamespace(ask_ignored=lambda folder: ("asked", folder), read_ignored=read,
+    staging = SimpleNamespace(ask_ignored=lambda folder: ("asked", folder), read_ignored=read, code_dir="/code",
                               keep_ignored=keeps or (lambda found: found))  # fmt: skip
-    context = SimpleNamespace(staging=staging, code_dir="/code",
-                              config=SimpleNamespace(environment=SimpleNamespace(paths=list(environment))),
-                              repository=SimpleNamespace(inner_worktrees=lambda: list(inner)))  # fmt: skip
-    return SimpleNamespace(context=context, quarantine="/quarantine", ignored_inquiry=("asked", "ahead"))
+    repository = SimpleNamespace(inner_worktrees=lambda: list(inner))
+    return staging, repository, "/quarantine/tree", ("asked", "ahead"), list(environment)
 
 
 @pytest.mark.parametrize(
@@ -36,21 +34,21 @@ def attempt_with(names, *, environment=(), keeps=None, inner=(), failing=0):
     ],
 )
 def test_what_is_carried(names, environment, carried):
-    assert ignored.choose_carried(attempt_with(names, environment=environment)) == carried
+    assert slots.choose_carried(*asked(names, environment=environment)) == carried
 
 
 def test_the_good_tree_has_to_ignore_it_too_and_worktrees_inside_come_along():
-    attempt = attempt_with([".env", "tracked by the good one"], keeps=lambda names: names[:1], inner=["trees/x"])
-    assert ignored.choose_carried(attempt) == [".env", "trees/x"]
+    known = asked([".env", "tracked by the good one"], keeps=lambda names: names[:1], inner=["trees/x"])
+    assert slots.choose_carried(*known) == [".env", "trees/x"]
 
 
 def test_a_list_that_failed_is_asked_for_once_more():
-    assert ignored.read_ignored(attempt_with(["a"], failing=1)) == ["a"]
+    assert slots.choose_carried(*asked(["a"], failing=1)) == ["a"]
 
 
 def test_where_git_cannot_say_it_is_found_without(monkeypatch):
     monkeypatch.setattr("agentctl.generations.repair_staging.find_ignored", lambda staging, folder: [folder])
-    assert ignored.read_ignored(attempt_with(["a"], failing=2)) == ["/quarantine/tree"]
+    assert slots.choose_carried(*asked(["a"], failing=2)) == ["/quarantine/tree"]
 
 
 @pytest.mark.parametrize("error", [CommandFailed(["git"], 1, b"", b""), FileNotFoundError()])
@@ -58,5 +56,4 @@ def test_a_tree_that_is_gone_is_not_asked(error):
     def fail(_folder):
         raise error
 
-    context = SimpleNamespace(staging=SimpleNamespace(ask_ignored=fail))
-    assert ignored.ask_ignored(context, "/gone") is None
+    assert slots.ask_ignored(SimpleNamespace(ask_ignored=fail), "/gone") is None
