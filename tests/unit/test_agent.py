@@ -270,6 +270,46 @@ def test_sigterm_to_a_real_process_saves_and_exits_0(tmp_path):
     assert "saved on the way out" in (tmp_path / "state" / "current_task.md").read_text()
 
 
+ELSEWHERE = """
+import signal, threading
+from agentctl.agent import Agent
+agent = Agent()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("up", flush=True)
+while not agent.should_stop:
+    agent.sleep(600)
+agent.stop()
+"""
+
+
+def test_a_signal_that_interrupts_no_select_of_ours_ends_a_sleep_too(tmp_path):
+    process = script(ELSEWHERE, tmp_path, WATCHDOG_USEC="4000000000")
+    assert deadline.read_line(process) == "up\n"
+    process.send_signal(signal.SIGTERM)
+    assert deadline.communicate(process, timeout=60)[1] == ""
+    assert process.returncode == 0
+
+
+OTHER_SIGNAL = """
+import os, signal, time
+from agentctl.agent import Agent
+agent = Agent()
+signal.signal(signal.SIGUSR1, lambda *_: None)
+os.kill(os.getpid(), signal.SIGUSR1)
+agent.sleep(1.0)
+print("spent", time.process_time())
+"""
+
+
+def test_another_signal_neither_ends_a_sleep_nor_makes_it_spin(tmp_path):
+    process = script(OTHER_SIGNAL, tmp_path, WATCHDOG_USEC="400000000")
+    began = time.monotonic()
+    said, wrong = deadline.communicate(process, timeout=60)
+    assert wrong == "" and time.monotonic() - began >= 1.0
+    assert float(said.split()[1]) < 0.9, "a sleep of a second took a second of the processor"
+
+
 HANG = """
 from agentctl.agent import Agent
 Agent()

@@ -51,6 +51,7 @@ class Agent:
             faulthandler.enable(file=2, all_threads=True)
         if handle_sigterm:
             signal.signal(signal.SIGTERM, self._on_sigterm)
+            self._wake_up_for_signals()
 
     @property
     def is_resumed(self) -> bool:
@@ -80,7 +81,8 @@ class Agent:
             remaining = min(end - time.monotonic(), self._pulse.interval)
             if remaining <= 0 or self.should_stop:
                 return
-            select.select([self._wake_read], [], [], remaining)
+            if select.select([self._wake_read], [], [], remaining)[0]:
+                os.read(self._wake_read, 512)  # any signal may have left a byte, and not all of them end a sleep
 
     @property
     def brief(self) -> str | None:
@@ -112,6 +114,12 @@ class Agent:
         """Save and exit 75: start me again, with the source as it is now."""
         self.save()
         sys.exit(EXIT_RESTART)
+
+    def _wake_up_for_signals(self) -> None:
+        """Have the signal itself write: its handler runs only when a `select` that has just begun is over."""
+        before = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        if before != -1:  # an event loop's, which needs it more
+            signal.set_wakeup_fd(before)
 
     def _on_sigterm(self, _number, _frame) -> None:
         self.should_stop = True
