@@ -23,7 +23,8 @@ OWNERS = {
 RESCUE_PATH = ("runner.runner", "recovery.process", "runner.jobs")
 PURE = ("recovery.policy", "changes.rules", "retention.retention_rules", "runner.heartbeat", "watchdog.periods",
         "config.value_kinds", "ledger.models")  # fmt: skip
-HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio", "logging", "pathlib", "tomllib"}
+HEAVY = {"subprocess", "dataclasses", "typing", "re", "enum", "json", "asyncio", "logging", "pathlib", "tomllib",
+         "ctypes"}  # fmt: skip
 
 
 def modules():

@@ -16,7 +16,7 @@ from ..core.errors import AgentctlError, CommandFailed
 from ..core.identity import Identity
 from ..core.paths import SLOTS_INSIDE
 from ..host import command
-from ..host.mount_namespace import mount_points
+from ..host.mount_namespace import call_libc, mount_points
 from .agent_repo import Repository
 from .move_entries import Folder, is_under_way, relocate
 from .tree_capture import Staging
@@ -259,12 +259,11 @@ class Slots:
 
 def exchange(one: str, other: str) -> None:
     """Exchange two paths in one system call; raise OSError where the file system cannot."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), one, None, other)
+    paths = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    try:
+        call_libc("renameat2", *paths, RENAME_EXCHANGE, what=one)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, one, None, other) from None
 
 
 def _inode(path: str) -> int:

@@ -6,7 +6,6 @@ Programs started in it have no rights over the mounts: what is covered cannot be
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -24,11 +23,10 @@ KEPT_FLAGS = {
 def enter() -> None:
     """Go into a mount namespace of our own; raise OSError where that is not allowed. Only for a single thread."""
     uid, gid = os.geteuid(), os.getegid()
-    libc = _libc()
     if uid == 0:
-        _check(libc.unshare(CLONE_NEWNS), "a mount namespace")
+        call_libc("unshare", CLONE_NEWNS, what="a mount namespace")
     else:
-        _check(libc.unshare(CLONE_NEWNS | CLONE_NEWUSER), "a user namespace")
+        call_libc("unshare", CLONE_NEWNS | CLONE_NEWUSER, what="a user namespace")
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
@@ -66,20 +64,19 @@ def write_apart(folder: str, aside: str) -> None:
 
 
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    done = _libc().mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, data.encode() or None)
-    _check(done, target)
+    kinds = (kind.encode() or None, flags, data.encode() or None)
+    call_libc("mount", os.fsencode(source), os.fsencode(target), *kinds, what=target)
 
 
-def _check(done: int, what: str) -> None:
-    if done != 0:
+def call_libc(name: str, *arguments: int | bytes | None, what: str) -> None:
+    """Call a function of the C library that Python has none for; raise OSError, of `what`, where it fails."""
+    import ctypes  # some milliseconds, which a recovery has only where it needs one
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    function.argtypes = [ctypes.c_long if isinstance(given, int) else ctypes.c_char_p for given in arguments]
+    if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
-
-
-def _libc() -> ctypes.CDLL:
-    found = ctypes.CDLL(None, use_errno=True)
-    found.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
-    return found
 
 
 # -- mounts ----------------------------------------------------------------------------------------
@@ -92,7 +89,7 @@ ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 def mount_points() -> set[str]:
     """Return the paths that something is mounted on."""
-    found = set()
+    found: set[str] = set()
     try:
         with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()

@@ -16,6 +16,7 @@ from ..config.context import Context, Lock
 from ..core.errors import EXIT_HALTED, EXIT_LOCK_HELD, EXIT_NO_STORAGE, EXIT_RELAUNCH, EXIT_STAY_DOWN, AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..host import command, procfs
+from ..host.mount_namespace import call_libc
 from ..host.sd_notify import NotifyReceiver
 
 ABORT_SECONDS = 15.0
@@ -221,7 +222,7 @@ def _new_timeout(fields: dict[str, str], timeout: float) -> float:
 
 def _adopt_orphans() -> None:
     """Become the parent of what the agent leaves behind, or it would escape to PID 1."""
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise AgentctlError("prctl(PR_SET_CHILD_SUBREAPER) was refused: orphans of the agent could escape")
+    try:
+        call_libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, what="prctl(PR_SET_CHILD_SUBREAPER)")
+    except OSError as error:
+        raise AgentctlError(f"{error.filename} was refused: orphans of the agent could escape") from error
