@@ -481,7 +481,7 @@ class Rebuild(Story):
 
     def check(self, told: list) -> None:
         with rebuild_ledger.open_or_rebuild(self.context(), print) as ledger:
-            assert [(g["number"], g["status"]) for g in ledger.generations()] == [(1, "good"), (2, "good")]
+            assert [(g.number, g.status) for g in ledger.generations()] == [(1, "good"), (2, "good")]
             numbers = [row["number"] for row in rows.select(ledger, "SELECT number FROM requests")]
         self.answer_requests()
         assert all(value in numbers for what, value in told if what == "event")
