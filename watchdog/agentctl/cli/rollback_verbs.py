@@ -227,7 +227,7 @@ def resume(ctx):
             ledger.set_meta("paused_until", None)
             ledger.set_meta("limits_reset_at", str(time.time()))
             if halted and last is not None:
-                writers.excuse_launch(ledger, last["id"], last["generation"])
+                writers.excuse_launch(ledger, last.id, last.generation)
             ledger.event("resume", halted or "")
     was = "halted" if halted else "paused" if paused and float(paused) > time.time() else ""
     click.echo(f"resumed; it was {was}" if was else "it was neither paused nor halted")

@@ -111,7 +111,7 @@ def _commit_of(attempt) -> str:
         if head:
             return head
     target = attempt.target
-    return attempt.context.vault.own_commit(target) or target["vault_commit"]
+    return attempt.context.vault.own_commit(target) or target.vault_commit
 
 
 def _make_aside_folder(attempt, folder: str) -> None:
