@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "watchdog" / "agentctl"
 
 OWNERS = {
-    "psutil": {"host.procfs", "cli.status_verbs"}, "sdnotify": {"agent"},
+    "psutil": {"host.procfs"}, "sdnotify": {"agent"},
     "tomllib": {"config.toml_file", "changes.checks"},
     "tomli_w": {"config.toml_edit"}, "click": {"cli"}, "git": {"generations.worktree"},
     "sqlalchemy": {"watchdog.store"}, "aiohttp": {"watchdog"}, "prometheus_client": {"watchdog"},

@@ -1,4 +1,4 @@
-"""`agentctl start`, `stop`, `restart`, `attach`, `supervise`, `watchdog`, `logs`: the running agent."""
+"""`agentctl status`, `start`, `stop`, `restart`, `attach`, `supervise`, `watchdog`, `logs`: the running agent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,19 @@ from ..core import text
 from ..core.errors import AgentctlError, UsageError
 from ..core.paths import USER, AgentPaths
 from ..runtime import systemd
+from .status_quick import show_status
 
 WAIT_SECONDS = 150.0
+
+
+@click.command()
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Say whether the agent is well, what runs, since when, and what happens next.
+
+    Exit status 0: well, that is, steady or on probation, alive, and its heartbeat is fresh. 3: not.
+    """
+    ctx.exit(show_status(ctx.obj.name, ctx.obj.as_json))
 
 
 @click.command()

@@ -22,7 +22,7 @@ class Verb:
 LOOK, RUN, CHANGE, RECOVER, STATE, SET_UP = "Look", "Run", "Change", "Recover", "State", "Set up"
 
 TABLE = (
-    Verb(LOOK, "status", "status_verbs:status", "Is it well, what runs, since when, what happens next."),
+    Verb(LOOK, "status", "agent_verbs:status", "Is it well, what runs, since when, what happens next."),
     Verb(LOOK, "why", "incident_verbs:why", "Tell the story of an incident, with its evidence."),
     Verb(LOOK, "incidents", "incident_verbs:incidents", "List what went wrong, newest first."),
     Verb(LOOK, "generations", "generation_verbs:generations", "List the generations and their fate."),
