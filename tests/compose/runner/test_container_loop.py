@@ -226,7 +226,7 @@ def test_an_undo_whose_image_cannot_be_had_leaves_the_agent_as_it_is(world):
     incident = world.until_outcome("recovered")
     assert incident["trigger"] == "build-failed"
     launch, image = world.until_beating(1), world.container()["Image"]
-    said = agentctl(world, "rollback", "undo", "--yes", check=False)
+    said = agentctl(world, "rollback", "undo", "--yes", "--force", check=False)
     world.until_beating(1, after=launch["id"])
     assert world.container()["Image"] == image
     told = world.incidents()[-1]

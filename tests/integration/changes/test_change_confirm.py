@@ -62,7 +62,7 @@ def test_not_confirmed_it_goes_back_however_well_it_looks(make):
     assert world.status_of(2) == "condemned" and world.change()["state"] == "rolled back"
     assert "nobody confirmed it in time" in " ".join(world.ctl("why").stdout.split()).lower()
     assert "nothing to confirm" in world.refuses("confirm")
-    world.ctl("rollback", "undo", "--yes")  # who brings it back wants it to stay
+    world.ctl("rollback", "undo", "--yes", "--force")  # who brings it back wants it to stay
     world.until(lambda: world.status_of(2) == "good", "the blessing")
 
 

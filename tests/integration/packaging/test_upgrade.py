@@ -109,7 +109,7 @@ def test_the_agent_goes_on_and_a_bad_commit_goes_back_and_forth(take):
     assert world.ids()[: len(before)] == before
 
     (world.state / "mode").write_text("healthy")  # what was wrong with it is mended from outside
-    world.ctl("rollback", "undo", "--yes")
+    world.ctl("rollback", "undo", "--yes", "--force")
     assert world.head() == bad
     world.until_beating(5)
     world.stop()

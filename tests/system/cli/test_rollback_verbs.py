@@ -54,7 +54,7 @@ def test_back_to_the_one_before_and_undo(make):
     world.shell('cd "$1"; echo more >>notes.txt; echo new >new.txt')
     before = Before(world, better)
     done = world.ctl("rollback", "--yes", "--reason", "I do not like it")
-    assert "recovered" in done.stdout
+    assert "recovered: generation 2 -> 1" in done.stdout
     incident = world.check_rolled_back(before, "request:rollback")
     assert "I do not like it" in incident["reason"]
     assert "I do not like it" in world.witnesses()[-1]["brief"]
@@ -92,7 +92,11 @@ def test_undo_of_a_rollback_after_a_failure_is_a_new_trial(make):
     world = make()
     before = world.break_it("crash")
     world.check_rolled_back(before, "crash")
-    world.ctl("rollback", "undo", "--yes", check=False)
+    refused = world.ctl("rollback", "undo", "--yes", check=False)
+    assert refused.returncode == 1 and "which is condemned" in refused.stderr and "--force" in refused.stderr
+    assert len(world.incidents()) == 1
+    failed = world.ctl("rollback", "undo", "--yes", "--force", check=False)
+    assert failed.returncode == 1 and "generation 1 -> 2 did not hold" in failed.stderr, failed.stderr
     world.wait_until(lambda: len(world.incidents()) > 1, "the incident of the undo")
     world.wait_steady(commit=world.good)
     world.wait_all_over()

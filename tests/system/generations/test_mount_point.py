@@ -41,7 +41,7 @@ def test_a_code_folder_that_is_a_mount_point(box_root):
         assert box.path(PLACE).stat().st_ino == inode
         assert box.path(f"{PLACE}/lost+found").is_dir()
 
-        world.ctl("rollback", "undo", "--yes", check=False)
+        world.ctl("rollback", "undo", "--yes", "--force", check=False)
         world.wait_until(lambda: len(world.incidents()) > 1, "the incident of the undo")
         world.wait_until(lambda: world.incidents()[0]["outcome"], "the end of it")
         assert world.incidents()[-1]["outcome"] == "recovered"

@@ -62,7 +62,7 @@ def test_story_of_a_rollback(home):
         "The current task was rebuilt.",
         "agentctl diff 1 2 shows what was undone.",
         f"git log main..rescue/{ID}",
-        "agentctl rollback undo returns to before.",
+        "agentctl rollback undo --force returns to before.",
     ):
         assert expected in text
     assert f"The whole replaced tree: {tree}" in json.loads(agentctl("why", "--json").stdout)["story"]

@@ -232,7 +232,8 @@ def next_steps(known: Known) -> list[str]:
     sentences = [f"git log {known.branch}..{branch} shows the undone commits."]
     if public["from"] is not None and public["from"] != public["to"]:
         sentences.insert(0, f"agentctl diff {public['to']} {public['from']} shows what was undone.")
-    return [*sentences, "agentctl rollback undo returns to before."]
+    is_bad = known.generation is not None and known.generation.status == "condemned"
+    return [*sentences, f"agentctl rollback undo{' --force' if is_bad else ''} returns to before."]
 
 
 # -- story known -----------------------------------------------------------------------------------

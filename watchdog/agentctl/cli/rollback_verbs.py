@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core.errors import AgentctlError, UsageError
+from ..core.record import Record
 from ..ledger import writers
 from ..ledger.database import Ledger
 from ..ledger.models import Generation
@@ -19,44 +20,83 @@ if TYPE_CHECKING:
     from ..recovery.requests import RollbackPlan
 
 RECOVERY_WAIT_SECONDS = 120.0
+SETTLED_SECONDS = 10.0  # what goes into its trial again has to beat for that long before we say that it holds
+LOOK_SECONDS = 0.1
 
 
 @click.command()
 @click.argument("target", default="")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the losses, do nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; wanted where there is no terminal.")
+@click.option("--force", is_flag=True, help="With undo: even into a generation that is condemned.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def rollback(ctx, target, dry_run, yes, reason, as_json):
-    """Go back to a good generation (default: the last good one that does not run); `undo` returns to before."""
-    context = ctx.obj.context()
+def rollback(ctx, target, dry_run, yes, force, reason, as_json):
+    """Go back to a good generation (default: the last good one that does not run); `undo` returns to before.
+
+    Exit status 1 if it did not hold: something else was put in place meanwhile, or the agent is halted.
+    """
     as_json = as_json or ctx.obj.as_json
+    verb = "undo" if target == "undo" else "rollback"
+    if force and verb != "undo":
+        raise UsageError("--force is for undo", f"agentctl bless {target or 'N'} makes a generation good")
+    is_asking = not (yes or dry_run)
+    if is_asking and (as_json or not sys.stdin.isatty()):
+        raise UsageError(
+            f"cannot ask whether to go on with the {verb}: there is no terminal" if not as_json
+            else f"cannot ask whether to go on with the {verb}: --json leaves no room for a question",
+            f"agentctl rollback {target + ' ' if target else ''}--yes does it; --dry-run shows what it would do",
+        )  # fmt: skip
+    context = ctx.obj.context()
     with context.ledger() as ledger:
-        verb = "undo" if target == "undo" else "rollback"
         number = "" if verb == "undo" else _check_target(ledger, target)
-        shown, in_words = _plan(context, ledger, verb, number)
+        plan = _plan(context, ledger, verb, number)
         if dry_run:
-            click.echo(json.dumps(shown) if as_json else in_words)
+            click.echo(json.dumps(plan.document) if as_json else plan.in_words)
             return
-        if not (yes or as_json) and sys.stdin.isatty():
-            click.echo(in_words)
+        if verb == "undo":
+            _check_undo(ledger, plan, is_forced=force)
+        if is_asking:
+            click.echo(plan.in_words)
             click.confirm("Go on?", abort=True)
         _carry_out(ctx, context, ledger, verb, number, reason, as_json)
 
 
-def _plan(context: AgentContext, ledger: Ledger, verb: str, number: str) -> tuple[dict[str, object], str]:
-    """Return what would be done, as JSON shows it and in words."""
+class ManualPlan(Record):
+    """What a rollback or an undo would do: from where to where, as JSON shows it, and in words."""
+
+    source: int | None
+    target: int | None
+    document: dict[str, object]
+    in_words: str
+
+
+def _plan(context: AgentContext, ledger: Ledger, verb: str, number: str) -> ManualPlan:
     from ..recovery import requests
     from ..recovery.execution import undo_source
 
     if verb == "undo":
         undone = undo_source(ledger)
-        told = f"would undo incident {undone.id}: generation {undone.generation_to} -> {undone.generation_from}, "
+        source, target = undone.generation_to, undone.generation_from
+        told = f"would undo incident {undone.id}: generation {source} -> {target}, "
         told += "its tree and state as they were; it is on trial again"
-        return {"undo": undone.id, "to": undone.generation_from, "from": undone.generation_to}, told
+        shown = {"undo": undone.id, "to": target, "from": source}
+        return ManualPlan(source=source, target=target, document=shown, in_words=told)
     plan = requests.plan(context, ledger, number)
-    return plan.to_json(), _describe(plan)
+    return ManualPlan(source=plan.source, target=plan.to, document=plan.to_json(), in_words=_describe(plan))
+
+
+def _check_undo(ledger: Ledger, plan: ManualPlan, *, is_forced: bool) -> None:
+    """Refuse to go into what was found to be bad, unless that is what is wanted."""
+    row = ledger.generation(plan.target)
+    if row is None or row.status != "condemned" or is_forced:
+        return
+    raise AgentctlError(
+        f"cannot undo: that goes from generation {plan.source} to generation {plan.target}, which is condemned: "
+        f"{row.reason}",
+        f"agentctl rollback undo --force tries it again; agentctl bless {plan.target} if it is good after all",
+    )
 
 
 def _carry_out(ctx, context, ledger: Ledger, verb: str, number: str, reason: str, as_json: bool) -> None:
@@ -68,20 +108,75 @@ def _carry_out(ctx, context, ledger: Ledger, verb: str, number: str, reason: str
     requests.trigger(context, supervisor)
     incident = requests.wait_until_taken(ledger, asked, lambda: requests.trigger(context, supervisor_pid(context)))
     if incident == "nothing-to-do":
-        raise AgentctlError("nothing was done: there is no other good generation", "agentctl generations")
+        raise AgentctlError(f"nothing was done: {_why_nothing(context, ledger, verb)}", "agentctl generations")
     requests.wait_until_switched(ledger, incident)
     from ..runtime import systemd
 
     runs = bool(supervisor) or systemd.has_unit(context.paths)
     outcome = requests.wait_until_over(ledger, incident, RECOVERY_WAIT_SECONDS) if runs else ""
+    wanted = _wanted(ledger, incident)
+    why = find_why_not(ledger, incident, wanted, outcome, context.config.probation.duration if runs else 0.0)
+    way = f"generation {wanted.source if wanted.source is not None else '?'} -> {wanted.target}"
     if as_json:
-        click.echo(json.dumps({"incident": incident, "outcome": outcome or None}))
-    elif outcome:
-        click.echo(f"incident {incident}: {outcome}")
+        told = {"incident": incident, "outcome": outcome or None, "from": wanted.source, "to": wanted.target}
+        click.echo(json.dumps({**told, "held": not why if outcome else None, "why": why}))
+        ctx.exit(1 if why else 0)
+    if why:
+        raise AgentctlError(f"incident {incident}: {way} did not hold: {why}", f"agentctl why {incident}")
+    if outcome:
+        click.echo(f"incident {incident}: {outcome}: {way}")
     else:
-        click.echo(f"incident {incident}: the tree is switched; the agent's first heartbeat is still to come")
-    if outcome not in ("recovered", ""):
-        ctx.exit(1)
+        click.echo(f"incident {incident}: the tree is switched: {way}; the agent's first heartbeat is still to come")
+
+
+class Wanted(Record):
+    """From which generation to which somebody wanted the agent to go."""
+
+    source: int | None
+    target: int | None
+
+
+def _wanted(ledger: Ledger, incident: str) -> Wanted:
+    """Return where the request led; one that came while the same was being done anyway led where that did."""
+    found = ledger.incident(incident)
+    asked = [attempt.target for attempt in ledger.attempts(incident) if attempt.rung in ("by hand", "undo")]
+    default = found.generation_to if found else None
+    return Wanted(source=found.generation_from if found else None, target=asked[-1] if asked else default)
+
+
+def find_why_not(ledger: Ledger, incident: str, wanted: Wanted, outcome: str, trial_seconds: float) -> str:
+    """Say why what was asked for does not hold, '' if it does; what is on trial is watched for a little while."""
+    deadline = time.monotonic() + RECOVERY_WAIT_SECONDS
+    settled = min(SETTLED_SECONDS, trial_seconds)
+    while True:
+        halted = ledger.meta("halted")
+        if halted or outcome == "halted":
+            return f"the agent is halted: {halted or outcome}"
+        found = ledger.incident(incident)
+        after = next(iter(ledger.incidents(1)), found)
+        for moved in (found, after):
+            if moved and moved.decision.startswith(("rollback", "undo")) and moved.generation_to != wanted.target:
+                return f"it was rolled back to generation {moved.generation_to}: {moved.reason}"
+        if outcome == "" or _is_settled(ledger, wanted, settled) or time.monotonic() > deadline:
+            return "" if outcome in ("", "recovered") else f"its incident is {outcome}"
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_settled(ledger: Ledger, wanted: Wanted, seconds: float) -> bool:
+    """Tell whether the launch that runs now is the one that was wanted, and good or alive for long enough."""
+    row, last = ledger.generation(wanted.target), ledger.last_launch()
+    if row is None or last is None or row.status == "good":
+        return True
+    is_alive = last.generation == wanted.target and not last.end and last.first_beat_at is not None
+    return is_alive and time.time() - last.first_beat_at >= seconds
+
+
+def _why_nothing(context: AgentContext, ledger: Ledger, verb: str) -> str:
+    from ..recovery import executor
+
+    if verb == "undo":
+        return executor.why_no_undo(context, ledger) or "the undo was overtaken"
+    return "there is no other good generation"
 
 
 def _check_target(ledger: Ledger, target: str) -> str:

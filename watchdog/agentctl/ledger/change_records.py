@@ -41,8 +41,7 @@ def handle(context: Context, ledger: Ledger, request: dict[str, Any], author: Au
     """Carry out one request on the records; raise AgentctlError where it is refused."""
     verb = _text(request, "verb", 20)
     if verb == "list":
-        rows = ledger.changes()[-MOST_LISTED:]
-        return {"changes": [_public(ledger, row) for row in rows]}
+        return _list(ledger)
     if verb == "confirm":
         return _confirm(context, ledger, author)
     name = _text(request, "name", 100)
@@ -109,6 +108,18 @@ def put_back(ledger: Ledger, name: str, why: str) -> None:
     ledger.event("change", f"{name}: not promoted: {why}")
 
 
+def _list(ledger: Ledger) -> dict[str, Any]:
+    """The changes, and what it takes to tell what became of each: generations, moves of code, the newest launch."""
+    last, moves = ledger.last_launch(), ledger.incidents(MOST_LISTED)
+    known = ("number", "commit_id", "tree", "status", "reason", "confirm_by")
+    return {
+        "changes": [_public(ledger, row) for row in ledger.changes()[-MOST_LISTED:]],
+        "generations": [_some(generation, *known) for generation in ledger.generations()[-MOST_LISTED:]],
+        "moves": [m.to_dict() for m in moves if m.decision.startswith((models.ROLLBACK, models.UNDO))],
+        "launch": last.to_dict() if last else None,
+    }
+
+
 def _look(ledger: Ledger, name: str, request: dict[str, Any]) -> dict[str, Any]:
     row = ledger.change(name)
     tree = request.get("tree")
@@ -116,15 +127,17 @@ def _look(ledger: Ledger, name: str, request: dict[str, Any]) -> dict[str, Any]:
     known = _some(condemned, "number", "reason", "condemned_at") if condemned else None
     generation = ledger.generation(row.generation) if row else None
     shown = _some(generation, "number", "status", "reason", "confirm_by") if generation else None
-    opened = ledger.open_incident()
+    opened, pending = ledger.open_incident(), list_pending(ledger)
     return {
         "change": row.to_dict() if row else None,
         "condemned": known,
         "generation": shown,
         "state": models.tell_state(row, generation) if row else None,
         "is_open": row is not None and models.is_open(row, generation),
-        "pending": name in list_pending(ledger),
+        "pending": name in pending,
+        "rival": next((other for other in pending if other != name), ""),
         "incident": opened.id if opened else None,
+        "is_switching": not pending and bool(ledger.open_attempt() or ledger.next_request()),
         "halted": ledger.meta("halted") or "",
     }
 
@@ -147,11 +160,13 @@ def _start(ledger: Ledger, name: str, request: dict[str, Any], author: Author) -
         else:
             is_done = models.tell_state(row, ledger.generation(row.generation)) in (models.ABANDONED, "blessed")
             status = models.OPEN if is_done else row.status
+            base = facts["base"] if is_done else row.base  # what it has brought already is not what it is about now
             ledger.update(
                 "changes",
                 {"name": name},
                 status=status,
                 reason="",
+                base=base,
                 worktree=facts["worktree"],
                 about=about or row.about,
                 ended_at=None,
@@ -264,7 +279,7 @@ def _confirm(context: Context, ledger: Ledger, author: Author) -> dict[str, Any]
     if time.time() >= generation.confirm_by:
         raise AgentctlError(
             f"too late to confirm generation {generation.number}: its time is over",
-            "agentctl why; agentctl rollback undo brings it back",
+            "agentctl why; agentctl rollback undo --force brings it back",
         )
     with ledger.transaction():
         writers.set_deadline(ledger, generation.number, None)
@@ -275,7 +290,7 @@ def _confirm(context: Context, ledger: Ledger, author: Author) -> dict[str, Any]
 def _public(ledger: Ledger, row: ChangeRecord) -> dict[str, Any]:
     """A change as a list shows it."""
     generation = ledger.generation(row.generation)
-    shown = _some(row, "name", "about", "author", "started_at", "worktree", "status", "generation", "ended_at")
+    shown = _some(row, "name", "about", "author", "started_at", "base", "worktree", "status", "generation", "ended_at")
     reason = generation.reason if generation and generation.status == "condemned" else row.reason
     return {
         **shown,
