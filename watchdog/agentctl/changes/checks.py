@@ -18,7 +18,6 @@ from ..core.errors import AgentctlError, CommandFailed
 from ..generations import worktree
 from ..host import command, procfs
 from ..ledger.models import ChangeRecord
-from . import rules
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT_BYTES = 64 << 20
@@ -185,11 +184,7 @@ SETTINGS_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg", "tox
 def run(changes, row: ChangeRecord, say) -> dict:
     """Check a change, keep the verdict, and return it; `say` is told of every part as it ends."""
     facts, _ = changes.look(row)
-    lacks = [
-        lack
-        for lack in rules.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
-        if lack.verb in ("start", "commit")
-    ]
+    lacks = [lack for lack in changes.find_lacks(row, facts) if lack.verb in ("start", "commit")]
     if lacks:
         raise AgentctlError(f"cannot check '{row.name}': {lacks[0].why}", lacks[0].command)
     log = log_path(changes, row.name, "check")
@@ -198,7 +193,8 @@ def run(changes, row: ChangeRecord, say) -> dict:
     record = verdict(parts) | {"commit": facts.head, "tree": facts.tree}
     short = [{**part, "said": part["said"][-SAID_IN_RECORD:]} for part in parts]
     changes.ask("check", row.name, facts=record | {"parts": short})
-    return record | {"name": row.name, "parts": parts}
+    obstacles = [obstacle.to_dict() for obstacle in changes.find_obstacles(row)]
+    return record | {"name": row.name, "parts": parts, "obstacles": obstacles}
 
 
 def verdict(parts: list[dict]) -> dict:

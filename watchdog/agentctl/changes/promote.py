@@ -47,15 +47,12 @@ def run(
         review=changes.review_mode,
         condemned=condemned,
         main=changes.main,
+        world=rules.WorldFacts.of(known),
+        typist=changes.typist,
     )
     if lacks:
         more = f" (missing: {', '.join(lack.verb for lack in lacks)})" if len(lacks) > 1 else ""
         raise AgentctlError(f"cannot promote '{name}': {lacks[0].why}{more}", lacks[0].command)
-    if known["incident"]:
-        raise AgentctlError(
-            f"cannot promote '{name}': incident {known['incident']} is not over",
-            "agentctl status; it ends with the first heartbeat",
-        )
     wish = {
         "commit": facts.head,
         "tree": facts.tree,
@@ -154,7 +151,7 @@ def wait_for_verdict(changes, name: str) -> dict:
 def review_material(changes, row: ChangeRecord) -> dict:
     """Gather what a reviewer has to see: the difference, what check and trial said, the questions."""
     facts, _ = changes.look(row)
-    lacks = rules.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
+    lacks = changes.find_lacks(row, facts)
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check", "try")]
     if early:
         raise AgentctlError(f"cannot review '{row.name}': {early[0].why}", early[0].command)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 from ..core import durable
 from ..core.errors import AgentctlError
@@ -23,6 +24,8 @@ from ..runtime import runner_client
 from ..state import agent_state, task
 from . import rules
 
+DEFAULT_NAME = "agent"
+
 
 class Changes:
     """The changes of one agent, for whoever calls."""
@@ -33,6 +36,7 @@ class Changes:
         self.review_mode = context.config.change.review
         self.is_direct = os.access(context.paths.ledger_path, os.W_OK)
         self.author = Author(name_author(), is_agent=self._is_called_by_agent())
+        self.typist = self._find_typist()
 
     def _is_called_by_agent(self) -> bool:
         """Tell whether the agent itself calls.
@@ -44,6 +48,14 @@ class Changes:
             return True
         is_other = self.context.user is not None and not self.context.user.is_us
         return not is_other and procfs.has_ancestor_with("AGENT_NAME", self.name, "AGENT_API_URL")
+
+    def _find_typist(self) -> rules.Typist:
+        """Find out how the caller has to type what is to be done next: as it is printed it has to work."""
+        is_known = self.name == os.environ.get("AGENT_NAME", DEFAULT_NAME)
+        user = self.context.user
+        owner = f"{_become(user.name)} " if user is not None and not user.is_us else ""
+        person = "sudo " if user is not None and os.geteuid() != 0 else ""
+        return rules.Typist(agent="" if is_known else self.name, owner=owner, person=person)
 
     # -- records --------------------------------------------------------------------------------------------
 
@@ -63,17 +75,46 @@ class Changes:
             if row is None:
                 raise AgentctlError(f"there is no change '{name}'", self._known())
             return ChangeRecord.of(row)
-        rows = self.ask("list")["changes"]
-        inside = [r for r in rows if folder and (folder + "/").startswith(r["worktree"] + "/")]
-        open_ones = inside or [r for r in rows if r["is_open"]]
+        rows = self.list_all()
+        inside = [r for r in rows if folder and (folder + "/").startswith(r.worktree + "/")]
+        open_ones = inside or [r for r in rows if r.is_open]
         if len(open_ones) != 1:
             what = "there is no open change" if not open_ones else "which change?"
             raise AgentctlError(what, self._known(rows))
-        return self.find(open_ones[0]["name"])
+        return self.find(open_ones[0].name)
 
-    def _known(self, rows: list[dict] | None = None) -> str:
-        names = [r["name"] for r in (self.ask("list")["changes"] if rows is None else rows) if r["is_open"]]
-        return f"open are: {', '.join(names)}" if names else "agentctl change start feature/NAME begins one"
+    def _known(self, rows: list[rules.Listed] | None = None) -> str:
+        names = [r.name for r in (self.list_all() if rows is None else rows) if r.is_open]
+        begin = self.typist.ctl("change start feature/NAME")
+        return f"open are: {', '.join(names)}" if names else f"{begin} begins one"
+
+    def list_all(self) -> list[rules.Listed]:
+        """Return the changes, oldest first, each with what became of it."""
+        said = self.ask("list")
+        rows = [rules.Listed.of(row) for row in said["changes"]]
+        known = [rules.KnownGeneration.of(generation) for generation in said.get("generations", [])]
+        moves = [rules.Move.of(move) for move in said.get("moves", [])]
+        last = said.get("launch") or {}
+        running = rules.find_running(moves, last.get("id", ""), last.get("generation"))
+        asked = [(row.name, row.base) for row in rows if row.status in (models.OPEN, models.PROMOTED)]
+        versions = [(generation.commit_id, generation.tree) for generation in known]
+        held = self._find_holders(asked, versions) if asked and versions else {}
+        return [
+            rules.tell_fate(
+                row,
+                [g for g in known if g.number == row.generation or g.commit_id in held.get(row.name, ())],
+                moves,
+                running,
+            )
+            for row in rows
+        ]
+
+    def _find_holders(self, asked: list, versions: list) -> dict:
+        """Ask git which generations hold which change; a repository that cannot be read tells nothing of them."""
+        try:
+            return json.loads(self.as_agent(worktree.find_holders, self.context.code_dir, asked, versions))
+        except AgentctlError:
+            return {}
 
     # -- the repository -------------------------------------------------------------------------------------
 
@@ -90,13 +131,37 @@ class Changes:
         facts = rules.BranchFacts.of(json.loads(said))
         return facts, self.ask("look", row.name, tree=facts.tree)
 
-    def next_verb(self, row: ChangeRecord) -> rules.Missing:
+    def next_verb(self, row: ChangeRecord, *, is_forced: bool = False) -> rules.Missing:
         """Return what comes next for a change."""
         facts, known = self.look(row)
         if row.status == models.PROMOTING and not known["pending"]:  # its promotion was cut off before it was sure
             row = row.replace(status=models.OPEN)
-        condemned = rules.condemned_in(known)
-        return rules.choose_next_verb(row, facts, review=self.review_mode, condemned=condemned, main=self.main)
+        condemned = None if is_forced else rules.condemned_in(known)
+        return rules.choose_next_verb(
+            row,
+            facts,
+            review=self.review_mode,
+            condemned=condemned,
+            main=self.main,
+            world=rules.WorldFacts.of(known),
+            typist=self.typist,
+        )
+
+    def find_lacks(self, row: ChangeRecord, facts: rules.BranchFacts) -> list[rules.Missing]:
+        """Return what the change itself lacks before somebody reviews it."""
+        return rules.find_lacks(row, facts, review="none", condemned=None, main=self.main, typist=self.typist)
+
+    def find_obstacles(self, row: ChangeRecord) -> list[rules.Missing]:
+        """Return what would have its promotion refused as things are, however well it passes its gate."""
+        facts, known = self.look(row)
+        return rules.find_obstacles(
+            row,
+            facts,
+            condemned=rules.condemned_in(known),
+            main=self.main,
+            world=rules.WorldFacts.of(known),
+            typist=self.typist,
+        )
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
@@ -108,7 +173,7 @@ class Changes:
         if row is not None and known["is_open"] and os.path.isdir(row["worktree"]):
             raise AgentctlError(
                 f"change '{name}' is started already; its worktree is {row['worktree']}",
-                f"go on there; agentctl change abandon {name} gives it up",
+                f"go on there; {self.typist.ctl(f'change abandon {name}')} gives it up",
             )
         self._tidy()
         folder = f"{prepare_folder(self.context)}/{name}"
@@ -121,6 +186,8 @@ class Changes:
             "snapshot": snapshot or answer["change"]["snapshot"],
             "task": noted,
             "branch_was_there": json.loads(said)["branch_was_there"],
+            "obstacles": [obstacle.to_dict() for obstacle in self.find_obstacles(self.find(name))],
+            "commit": self.typist.commit(folder),
         }
 
     def _snapshot(self, name: str) -> str:
@@ -132,9 +199,9 @@ class Changes:
 
     def _tidy(self) -> None:
         """Take away worktrees of changes that are done, where nothing is in them that is in no commit."""
-        for row in self.ask("list")["changes"]:
-            if row["state"] in ("blessed", "abandoned") and os.path.isdir(row["worktree"]):
-                self.as_agent(worktree.remove_worktree, self.context.code_dir, row["worktree"])
+        for row in self.list_all():
+            if row.state in ("blessed", models.ABANDONED) and os.path.isdir(row.worktree):
+                self.as_agent(worktree.remove_worktree, self.context.code_dir, row.worktree)
 
     def abandon(self, row: ChangeRecord, reason: str) -> dict:
         """Give a change up: its branch and the reason stay, its worktree goes where nothing is only there."""
@@ -146,6 +213,11 @@ class Changes:
     def diff(self, row: ChangeRecord, how: str) -> str:
         """Return what a change changes, as a patch or a summary."""
         return self.as_agent(worktree.diff, self.context.code_dir, row.name, self.main, how)
+
+
+def _become(user: str) -> str:
+    """Return how root types a command as another user."""
+    return f"sudo -u {user}" if shutil.which("sudo") else f"runuser -u {user} --"
 
 
 def prepare_folder(context: AgentContext) -> str:

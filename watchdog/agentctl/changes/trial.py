@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from ..host import command
 from ..ledger.models import ChangeRecord
 from ..runtime.container import images
 from ..runtime.container.compose_project import ComposeProject
-from . import checks, rules
+from . import checks
 from .checks import log_path
 from .service import prepare_folder
 
@@ -27,10 +28,49 @@ FRESH_SECONDS = 60.0
 MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
 
 
-def run(changes, row: ChangeRecord, seconds: float | None, say) -> dict:
-    """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens."""
+def run(changes, row: ChangeRecord, seconds: float | None, say, ask=None) -> dict:
+    """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens.
+
+    An interrupt ends it, with nothing left behind and nothing on record; with `ask` only the second one does: the
+    first one is told to it (`is_last=False`).
+    """
+    with _Interrupts(ask) as interrupts:
+        return _run(changes, row, seconds, say, interrupts)
+
+
+class _Interrupts:
+    """Ctrl-C while a trial is under way: the one that counts is raised once, the end is then left in peace."""
+
+    def __init__(self, ask) -> None:
+        self.ask, self.was_asked, self.is_ending = ask, False, False
+
+    def __enter__(self) -> _Interrupts:
+        self.pid = os.getpid()
+        self.before = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def _on_interrupt(self, *_: object) -> None:
+        if self.is_ending or os.getpid() != self.pid:  # a child that works as the agent's user gets it, too
+            return
+        is_last = self.ask is None or self.was_asked
+        if self.ask is not None:
+            self.ask(is_last=is_last)
+        self.was_asked = True
+        if is_last:
+            self.is_ending = True
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """From here on what was begun is ended, whatever key is pressed."""
+        self.is_ending = True
+
+
+def _run(changes, row: ChangeRecord, seconds: float | None, say, interrupts: _Interrupts) -> dict:
     facts, _ = changes.look(row)
-    lacks = rules.find_lacks(row, facts, review="none", condemned=None, main=changes.main)
+    lacks = changes.find_lacks(row, facts)
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
     if early:
         raise AgentctlError(f"cannot try '{row.name}': {early[0].why}", early[0].command)
@@ -42,8 +82,9 @@ def run(changes, row: ChangeRecord, seconds: float | None, say) -> dict:
     try:
         if is_contained:
             made = complete(changes, plan, made)
-        verdict = _follow(changes, made, _limit(changes.context.config, plan), say)
+        verdict = _follow(changes, made, _limit(changes.context.config, plan), say, interrupts)
     finally:
+        interrupts.end()
         if "own_run" in made:
             keep_log(changes, made, plan["log"])
         changes.as_agent(remove, made["folder"], made["run"])
@@ -145,7 +186,7 @@ def remove(place: str, run: str) -> str:
     return ""
 
 
-def _follow(changes, made: dict, limit: float, say) -> dict:
+def _follow(changes, made: dict, limit: float, say, interrupts: _Interrupts) -> dict:
     """Run the trial in a process of its own and pass on what it tells; return its last word."""
     argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
     user = None if "own_run" in made else changes.context.user  # a trial in a container asks the engine
@@ -166,6 +207,7 @@ def _follow(changes, made: dict, limit: float, say) -> dict:
         verdict = verdict or {"ok": False, "why": "the trial ended without a verdict; its log tells more"}
         return {**verdict, "lacks": lacks}
     finally:
+        interrupts.end()
         _end(running)
 
 

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 
 import click
 
+from ..changes import checks, rules, trial
+from ..changes import promote as promotions
+from ..changes.service import Changes, prepare_folder
 from ..core import text
 from ..core.errors import AgentctlError, UsageError
+from .agent_verbs import supervisor_pid
+from .change_text import (
+    ShownChange,
+    abandoned,
+    as_table,
+    held,
+    material,
+    obstacles,
+    part_lines,
+    progress,
+    promoted,
+    reviewed,
+    started,
+)
 
 NAME = click.argument("change", metavar="[NAME]", default="")
 
@@ -21,8 +39,6 @@ def group() -> None:
 
 def opened(ctx):
     """Return the agent's changes."""
-    from ..changes.service import Changes
-
     return Changes(ctx.obj.context())
 
 
@@ -52,7 +68,7 @@ def start(ctx, change, source, about):
     """Begin the change NAME (feature/... or hotfix/...): a branch in a worktree of its own."""
     changes = opened(ctx)
     row = changes.start(change, source, about)
-    say(ctx, row, started(row))
+    say(ctx, row, started(row, changes.typist))
 
 
 @group.command("list")
@@ -60,23 +76,29 @@ def start(ctx, change, source, about):
 @click.pass_context
 def list_(ctx, is_all):
     """List the changes and where they stand."""
-    from ..changes.service import prepare_folder
-
     changes = opened(ctx)
     if changes.is_direct:
         prepare_folder(changes.context)
     rows = [
-        row
-        for row in changes.ask("list")["changes"]
-        if is_all or row["is_open"] or row["state"] in ("on probation", "unconfirmed")
+        ShownChange.of(row.to_dict() | next_of(changes, row))
+        for row in changes.list_all()
+        if is_all or row.is_open or row.state in ("on probation", "unconfirmed")
     ]
-    for row in rows:
-        if row["is_open"]:
-            row["next"] = next_in_words(changes, row["name"])
     if ctx.obj.as_json:
-        click.echo(text.to_json(rows))
+        click.echo(text.to_json([row.to_dict() for row in rows]))
         return
     click.echo("\n".join(as_table(rows, time.time(), is_all)))
+
+
+def next_of(changes, row: rules.Listed) -> dict:
+    """Say what comes next for an open change; a repository that cannot be read says so itself."""
+    if not row.is_open:
+        return {}
+    try:
+        lack = changes.next_verb(changes.find(row.name))
+    except AgentctlError as error:
+        return {"next": error.message, "next_command": error.hint}
+    return {"next": f"{lack.verb}: {lack.why}", "next_command": lack.command}
 
 
 @group.command()
@@ -116,23 +138,32 @@ def abandon(ctx, change, reason):
 @click.pass_context
 def check(ctx, change, staged):
     """Run the gate on what is committed: syntax, linter, tests."""
-    from ..changes import checks
-
     changes = opened(ctx)
+    if staged:
+        found = checks.check_staged(changes, _part_teller(ctx, is_hook=True))
+        _tell_check(ctx, found, [], is_hook=True)
+    else:
+        found = checks.run(changes, find(changes, change), _part_teller(ctx))
+        following = changes.typist.ctl(f"change try {found['name']}")
+        _tell_check(ctx, found, [*obstacles(found), f"next: {following}"])
+    ctx.exit(0 if found["ok"] else 1)
 
+
+def _part_teller(ctx, *, is_hook: bool = False):
     def tell(part) -> None:
         if not ctx.obj.as_json:
-            click.echo("\n".join(part_lines(part.facts())), err=staged)
+            click.echo("\n".join(part_lines(part.facts())), err=is_hook)
 
-    found = checks.check_staged(changes, tell) if staged else checks.run(changes, find(changes, change), tell)
+    return tell
+
+
+def _tell_check(ctx, found: dict, following: list[str], *, is_hook: bool = False) -> None:
     if ctx.obj.as_json:
         click.echo(text.to_json(found))
     elif found["ok"]:
-        click.echo("passed" if staged else f"passed\nnext: agentctl change try {found['name']}", err=staged)
+        click.echo("\n".join(["passed", *following]), err=is_hook)
     else:
-        bad = next(part for part in found["parts"] if not part["ok"])
-        raise AgentctlError(f"the check failed at {bad['name']}", bad["hint"] or "correct it, commit, check again")
-    ctx.exit(0 if found["ok"] else 1)
+        refuse_check(found)
 
 
 @group.command("try")
@@ -141,32 +172,85 @@ def check(ctx, change, staged):
 @click.pass_context
 def try_(ctx, change, duration):
     """Run the candidate for real, apart from the running agent and with a copy of its state."""
-    from ..changes import trial
-
     changes = opened(ctx)
-
-    def tell(facts: dict) -> None:
-        if not ctx.obj.as_json:
-            click.echo(progress(facts))
-
-    found = trial.run(changes, find(changes, change), _seconds(duration), tell)
+    found = _hold_trial(ctx, changes, find(changes, change), duration)
     if ctx.obj.as_json:
         click.echo(text.to_json(found))
     elif found["ok"]:
-        click.echo("\n".join(held(found, changes.review_mode)))
+        click.echo("\n".join(held(found, changes)))
     else:
-        click.echo("\n".join(f"  | {text.clean(line)}" for line in found["lines"]))
-        raise AgentctlError(f"the trial of '{found['name']}' failed: {found['why']}", f"all it printed: {found['log']}")
+        refuse_trial(found)
     ctx.exit(0 if found["ok"] else 1)
 
 
-def _seconds(duration: str) -> float | None:
-    from ..core.text import parse_duration
-
+def _hold_trial(ctx, changes, row, duration: str) -> dict:
+    """Hold a trial and show how it goes: on a terminal in one line that changes, where Ctrl-C is asked about once."""
+    shown = TrialLine(is_quiet=ctx.obj.as_json)
+    ask = shown.interrupted if sys.stdin.isatty() and sys.stderr.isatty() else None
     try:
-        return parse_duration(duration) if duration else None
+        return trial.run(changes, row, _seconds(duration), shown.tell, ask)
+    finally:
+        shown.end()
+
+
+def _seconds(duration: str) -> float | None:
+    try:
+        return text.parse_duration(duration) if duration else None
     except ValueError as error:
         raise UsageError(f"'{duration}' is no time: {error}", "write it as 30s, 10m or 1h") from None
+
+
+class TrialLine:
+    """How a trial goes: on a terminal one line that changes, elsewhere a line for each thing that happens."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self.is_quiet, self.is_live = is_quiet, sys.stdout.isatty() and not is_quiet
+        self.began, self.is_open, self.warning = time.monotonic(), False, ""
+        if self.is_live:
+            self._show("starting")
+
+    def tell(self, facts: dict) -> None:
+        """Show what the candidate does."""
+        if self.is_quiet:
+            return
+        if "lacks" in facts or not self.is_live:
+            self.end()
+            click.echo(progress(facts))
+        else:
+            self._show(progress(facts).strip())
+
+    def interrupted(self, *, is_last: bool) -> None:
+        """Say what a second Ctrl-C does, or that this was the second."""
+        self.warning = "ending the trial" if is_last else "Ctrl-C again ends the trial"
+        if self.is_live:
+            self._show(f"{text.duration(time.monotonic() - self.began)} so far")
+        else:
+            click.echo(self.warning, err=True)
+
+    def _show(self, told: str) -> None:
+        line = "  " + (f"{told} ({self.warning})" if self.warning else told)
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write(f"\r{text.cut(line, width)}\x1b[K")
+        sys.stdout.flush()
+        self.is_open = True
+
+    def end(self) -> None:
+        """Let what is there stand, and begin a new line."""
+        if self.is_open:
+            click.echo()
+        self.is_open = False
+
+
+def refuse_check(found: dict) -> None:
+    """Raise AgentctlError with what the gate found."""
+    bad = next(part for part in found["parts"] if not part["ok"])
+    raise AgentctlError(f"the check failed at {bad['name']}", bad["hint"] or "correct it, commit, check again")
+
+
+def refuse_trial(found: dict) -> None:
+    """Show the candidate's last lines and raise AgentctlError with why it did not hold."""
+    click.echo("\n".join(f"  | {text.clean(line)}" for line in found["lines"]))
+    raise AgentctlError(f"the trial of '{found['name']}' failed: {found['why']}", f"all it printed: {found['log']}")
 
 
 @group.command()
@@ -176,18 +260,16 @@ def _seconds(duration: str) -> float | None:
 @click.pass_context
 def review(ctx, change, note, reject):
     """Show the difference, what check and trial said, the checklist; with --note, record the review."""
-    from ..changes import promote
-
     changes = opened(ctx)
     row = find(changes, change)
     if reject and not note:
         raise UsageError("a rejection needs a reason", "agentctl change review NAME --reject --note 'why'")
     if not note:
-        seen = promote.review_material(changes, row)
-        say(ctx, {**seen, "recorded": False}, material(seen))
+        seen = promotions.review_material(changes, row)
+        say(ctx, {**seen, "recorded": False}, material(seen, changes.typist))
         return
-    row = promote.review(changes, row, note, is_rejected=reject)
-    say(ctx, {**row["reviewed"], "name": row["name"], "recorded": True}, reviewed(row, changes.review_mode))
+    row = promotions.review(changes, row, note, is_rejected=reject)
+    say(ctx, {**row["reviewed"], "name": row["name"], "recorded": True}, reviewed(row, changes))
 
 
 @group.command()
@@ -196,170 +278,122 @@ def review(ctx, change, note, reject):
 @click.pass_context
 def approve(ctx, change, note):
     """Approve exactly what the branch holds now; refused to the agent itself."""
-    from ..changes import promote
-
     changes = opened(ctx)
-    row = promote.approve(changes, find(changes, change), note)
-    record = row["approved"]
+    row = promotions.approve(changes, find(changes, change), note)
+    record, name = row["approved"], row["name"]
+    following = changes.typist.ctl(f"change promote {name}")
     say(
         ctx,
-        {**record, "name": row["name"]},
-        [f"{record['commit'][:12]} approved by {record['by']}", f"next: agentctl change promote {row['name']}"],
+        {**record, "name": name},
+        [f"{record['commit'][:12]} approved by {record['by']}", f"next: {following}"],
     )
+
+
+def promoting(command):
+    """Give a verb the options of a promotion."""
+    options = (
+        click.option("--force", is_flag=True, help="Even if this very tree was condemned before; put on record."),
+        click.option(
+            "--confirm-within",
+            "confirm",
+            default="",
+            metavar="TIME",
+            help="Roll back unless `agentctl confirm` comes in time.",
+        ),
+        click.option(
+            "--on-failure",
+            type=click.Choice(["rollback", "freeze", "page"]),
+            default="rollback",
+            help="What follows if it does not hold.",
+        ),
+        click.option("--wait", is_flag=True, help="Wait until it is blessed or rolled back."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @group.command()
 @NAME
-@click.option("--force", is_flag=True, help="Even if this very tree was condemned before; it is put on record.")
-@click.option(
-    "--confirm-within", "confirm", default="", metavar="TIME", help="Roll back unless `agentctl confirm` comes in time."
-)
-@click.option(
-    "--on-failure",
-    type=click.Choice(["rollback", "freeze", "page"]),
-    default="rollback",
-    help="What follows if it does not hold.",
-)
-@click.option("--wait", is_flag=True, help="Wait until it is blessed or rolled back.")
+@promoting
 @click.pass_context
-def promote(ctx, change, force, confirm, on_failure, wait):
+def promote(ctx, change, **wish):
     """Merge into the agent's branch, put the new version in place, begin its probation."""
-    from ..changes import promote
-    from .agent_verbs import supervisor_pid
-
     changes = opened(ctx)
-    row = promote.run(
+    row = _promote(changes, find(changes, change), **wish)
+    say(ctx, row, promoted(row, changes.typist))
+
+
+def _promote(changes, row, *, force: bool, confirm: str, on_failure: str, wait: bool) -> dict:
+    done = promotions.run(
         changes,
-        find(changes, change),
+        row,
         force=force,
         confirm_seconds=_seconds(confirm),
         on_failure=on_failure,
         supervisor=supervisor_pid(changes.context),
     )
-    if wait and row["outcome"] != "requested":
-        row = {**promote.wait_for_verdict(changes, row["name"]), "outcome": "blessed"}
-    say(ctx, row, promoted(row))
+    if wait and done["outcome"] != "requested":
+        done = {**promotions.wait_for_verdict(changes, row.name), "outcome": "blessed"}
+    return done
 
 
-# -- change text -----------------------------------------------------------------------------------
-# Words for people about changes. Pure but for asking what comes next.
+@group.command()
+@NAME
+@click.option("--note", default="", help="Your review in words, where one is wanted.")
+@click.option("--for", "duration", default="", metavar="TIME", help="How long to watch it beat (change.try_for).")
+@promoting
+@click.pass_context
+def go(ctx, change, note, duration, **wish):
+    """Do all that is still to do: check, try, review as `change.review` wants it, promote.
+
+    It stops at the first thing that is missing, and says what and the command that helps. To call it is to say that
+    you have looked at the difference; --note says what you think. Where a person has to approve, it stops there.
+    """
+    changes = opened(ctx)
+    row, done = find(changes, change), []
+    _seconds(wish["confirm"])  # a wrong one is told before the work
+    while (lack := changes.next_verb(row, is_forced=wish["force"])).verb != "promote" and not _is_asked_for(row, lack):
+        if lack.verb not in ("check", "try", "review") or lack.verb in done or _is_rejected(lack):
+            raise AgentctlError(f"change '{row.name}' stops before {lack.verb}: {lack.why}", lack.command)
+        if not ctx.obj.as_json:
+            click.echo(f"{lack.verb}:")
+        _do(ctx, changes, row, lack.verb, note, duration)
+        done.append(lack.verb)
+        row = changes.find(row.name)
+    if not ctx.obj.as_json:
+        click.echo("promote:")
+    row = _promote(changes, row, **wish)
+    say(ctx, {**row, "did": [*done, "promote"]}, promoted(row, changes.typist))
 
 
-def next_in_words(changes, name: str) -> str:
-    """Say what comes next for an open change; a repository that cannot be read says so itself."""
-    try:
-        lack = changes.next_verb(changes.find(name))
-    except AgentctlError as error:
-        return error.message
-    return f"{lack.verb}: {lack.why}"
+def _do(ctx, changes, row, verb: str, note: str, duration: str) -> None:
+    """Do one verb of `go`; raise AgentctlError where it finds something."""
+    if verb == "check":
+        found = checks.run(changes, row, _part_teller(ctx))
+        if not found["ok"]:
+            refuse_check(found)
+    elif verb == "try":
+        found = _hold_trial(ctx, changes, row, duration)
+        if not found["ok"]:
+            refuse_trial(found)
+    else:
+        kept = promotions.review(changes, row, note or "by 'change go', without a note", is_rejected=False)
+        if not ctx.obj.as_json:
+            click.echo(f"  reviewed by {kept['reviewed']['by']}")
+            return
+    if verb == "try" and not ctx.obj.as_json:
+        click.echo(f"  held for {text.duration(found['seconds'])}, {found['beats']} heartbeats")
 
 
-def started(row: dict) -> list[str]:
-    """Tell what was begun and what comes next."""
-    what = "taken up: the branch was there" if row["branch_was_there"] else "started"
-    lines = [f"change {row['name']} {what}", f"  worktree  {row['worktree']}",
-             f"  departs   from {row['base'][:12]} (tag before/{row['name']})",
-             f"  snapshot  {row['snapshot'] or 'none'}"]  # fmt: skip
-    if row["task"]:
-        lines.append(f"  task      not noted there: {row['task']}")
-    return [
-        *lines,
-        "next: edit and commit in the worktree (the running tree stays as it is), then",
-        f"      agentctl change check {row['name']}",
-    ]
+def _is_asked_for(row, lack) -> bool:
+    """Tell whether its own promotion is under way: the same command again goes on."""
+    return lack.verb == "wait" and row.status == "promoting"
 
 
-def as_table(rows: list[dict], now: float, is_all: bool) -> list[str]:
-    """Return the table for people; what comes next, or why it ended, stands below each."""
-    if not rows:
-        return ["no open change; agentctl change start feature/NAME begins one" if not is_all else "no change yet"]
-    cells = [[row["name"], row["state"], f"generation {row['generation']}" if row["generation"] else "",
-              text.ago(row["started_at"], now), row["about"]] for row in rows]  # fmt: skip
-    header, *lines = text.table(["change", "state", "as", "started", "about"], cells)
-    below = [text.cut(f"  {text.one_line(_note(row))}", text.WIDTH) for row in rows]
-    return [header, *(text for pair in zip(lines, below, strict=True) for text in pair if text.strip())]
-
-
-def _note(row: dict) -> str:
-    parts = [row["reason"], f"next: {row['next']}" if row.get("next") else ""]
-    return "; ".join(part for part in parts if part)
-
-
-def abandoned(row: dict) -> list[str]:
-    """Tell what stays."""
-    lines = [f"change {row['name']} abandoned; the branch stays"]
-    if row["worktree_stays"]:
-        lines.append(f"its worktree stays too: {row['worktree_stays']}")
-    return lines
-
-
-def part_lines(facts: dict) -> list[str]:
-    """Tell how one part of the gate went."""
-    took = f" ({text.duration(facts['seconds'])})" if facts["seconds"] >= 0.1 else ""
-    lines = text.clean(facts["said"]).splitlines() or [""]
-    if facts["ok"]:
-        return [text.cut(f"  ok      {facts['name']}{took}: {lines[-1]}", text.WIDTH)]
-    return [f"  FAILED  {facts['name']}{took}:", *(f"          {line}" for line in lines)]
-
-
-def progress(facts: dict) -> str:
-    """Tell what the candidate does."""
-    if "lacks" in facts:
-        return f"  not closed off from the running agent, only led elsewhere: {text.clean(facts['lacks'])}"
-    if "ready" in facts:
-        return f"  ready after {text.duration(facts['ready'] or 0)}"
-    return f"  {text.duration(facts['seconds'] or 0)}: {facts['beats']} heartbeats"
-
-
-def held(found: dict, review: str) -> list[str]:
-    """Tell of a trial that was held to its end."""
-    following = "promote" if review == "none" else "review"
-    return [
-        f"it held for {text.duration(found['seconds'])}, {found['beats']} heartbeats",
-        f"all it printed: {found['log']}",
-        f"next: agentctl change {following} {found['name']}",
-    ]
-
-
-def material(seen: dict) -> list[str]:
-    """Lay out what a reviewer has to see."""
-    checked, tried = seen["check"], seen["try"]
-    lines = [f"change {seen['name']} at {seen['commit'][:12]}" + (f": {seen['about']}" if seen["about"] else ""), ""]
-    lines += seen["diff"].rstrip("\n").split("\n") + ["", *seen["stat"].rstrip("\n").split("\n"), ""]
-    lines += [f"check: {part['name']}: {text.one_line(part['said'])[:60]}" for part in checked.get("parts", [])]
-    lines += [f"try:   held for {text.duration(tried.get('seconds', 0))}, {tried.get('beats', 0)} heartbeats", ""]
-    lines += [f"       not closed off from the running agent: {tried['lacks']}", ""] if tried.get("lacks") else []
-    lines += [f"[ ] {question}" for question in seen["checklist"]]
-    return [
-        *lines,
-        "",
-        f"next: agentctl change review {seen['name']} --note 'what you looked at, what you think'",
-        "      (--reject if it must not be promoted)",
-    ]
-
-
-def reviewed(row: dict, mode: str) -> list[str]:
-    """Tell that a review is on record."""
-    record = row["reviewed"]
-    if not record["ok"]:
-        return [f"rejected by {record['by']}: {record['note']}", f"next: mend it in {row['worktree']}"]
-    who, verb = ("somebody who is not the agent: ", "approve") if mode == "human" else ("", "promote")
-    return [f"reviewed by {record['by']}", f"next: {who}agentctl change {verb} {row['name']}"]
-
-
-def promoted(row: dict) -> list[str]:
-    """Tell how far it is."""
-    number = row["generation"]
-    if row["outcome"] == "requested":
-        return [f"change {row['name']} will be put in place as generation {number}; this agent is restarted for it"]
-    if row["outcome"] == "blessed":
-        return [f"change {row['name']} is blessed: generation {number} is the last known good now"]
-    lines = [f"change {row['name']} is in place as generation {number} (tag v{number}), on probation"]
-    wish = row["promotion"]
-    if wish.get("confirm_seconds"):
-        within = text.duration(wish["confirm_seconds"])
-        lines.append(f"it is rolled back unless 'agentctl confirm' comes within {within}")
-    return [*lines, "next: agentctl status; agentctl change list"]
+def _is_rejected(lack) -> bool:
+    """Tell whether somebody has rejected it: nobody's `go` overrules that."""
+    return lack.verb == "review" and lack.why.startswith("the review failed")
 
 
 # -- confirm ---------------------------------------------------------------------------------------
@@ -370,8 +404,6 @@ def promoted(row: dict) -> list[str]:
 @click.pass_context
 def confirm(ctx):
     """Lift the deadline of `change promote --confirm-within`: what runs now is to stay."""
-    from ..changes.service import Changes
-
     done = Changes(ctx.obj.context()).ask("confirm")
     if ctx.obj.as_json:
         click.echo(text.to_json(done))

@@ -88,7 +88,7 @@ def look(code_dir: str, name: str, main: str, folder: str) -> str:
             "head": head, "tree": git.rev_parse(f"{head}^{{tree}}") if head else "", "main": tip,
             "main_tree": git.rev_parse(f"{tip}^{{tree}}"), "behind": int(counts[0]), "ahead": int(counts[1]),
             "live_branch": live.removeprefix("refs/heads/"), "live_head": git.rev_parse("HEAD"),
-            "live_dirty": _dirty(git),
+            "live_dirty": _dirty(git), "code": code_dir,
         }  # fmt: skip
     is_there = os.path.isdir(folder) and os.path.lexists(f"{folder}/.git")
     facts |= {"has_worktree": is_there, "dirty": []}
@@ -103,6 +103,31 @@ def look(code_dir: str, name: str, main: str, folder: str) -> str:
                     f"git -C {folder} switch {name}",
                 )
     return json.dumps(facts)
+
+
+def find_holders(code_dir: str, branches: list[tuple[str, str]], versions: list[tuple[str, str]]) -> str:
+    """Return for each branch which of the versions hold it: {name: [commit, ...]}.
+
+    `branches` are names with where they departed from: what has nothing of its own is held by nothing. `versions` are
+    commits with the trees that ran; one of the branch's own tree that came later holds it without its commits (squash).
+    """
+    found = {}
+    commits = [commit for commit, _ in versions]
+    with _opened(code_dir) as repository:
+        git = repository.git
+        for name, base in branches:
+            head = git.rev_parse("--verify", "--quiet", f"refs/heads/{name}^{{commit}}", with_exceptions=False)
+            if not head or head == base or not commits:
+                continue
+            tree, has, later = git.rev_parse(f"{head}^{{tree}}"), set(), set()
+            words = ["--topo-order", "--reverse", "--parents", "--ignore-missing", *commits, f"^{base}", "--"]
+            for line in git.rev_list(*words).splitlines():
+                commit, *parents = line.split()
+                later.add(commit)
+                if commit == head or not has.isdisjoint(parents):
+                    has.add(commit)
+            found[name] = [c for c, of in versions if c in has or (of == tree and c in later)]
+    return json.dumps(found)
 
 
 def _dirty(git) -> list[str]:
