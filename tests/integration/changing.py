@@ -46,6 +46,13 @@ class Changing(World):
         assert "a bug" not in done.stderr and "Traceback" not in done.stderr, done.stderr
         return done
 
+    def shell(self, script: str, env: dict | None = None) -> str:
+        """Run what somebody was told to type; return what it says."""
+        whole = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+        done = deadline.run(["/bin/sh", "-c", script], capture_output=True, text=True, env=whole, timeout=60)
+        assert done.returncode == 0, (script, done.stdout, done.stderr)
+        return done.stdout
+
     def ask(self, *words: str, status: int = 0):
         """Return what `agentctl WORDS --json` says."""
         done = self.ctl(*words, "--json", status=status)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -160,6 +162,48 @@ def test_an_interrupted_trial_leaves_nothing_running(make):
     running.send_signal(signal.SIGINT)
     assert deadline.wait(running, timeout=60) == 130
     world.until(lambda: not procfs.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
+
+
+def test_on_a_terminal_it_is_one_line_and_the_first_interrupt_asks(make):
+    world = make()
+    begin(world, {"note.txt": "new"})
+    master, slave = pty.openpty()
+    program = [sys.executable, "-c", CTL, "--name", world.name, "change", "try", "--for", "10m"]
+    env = {**os.environ, "PYTHONPATH": SOURCE, "COLUMNS": "80"}
+    running = subprocess.Popen(["setsid", "--ctty", *program], env=env, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    said = Said(master)
+    said.until("heartbeats", world)
+    os.write(master, b"\x03")
+    said.until("Ctrl-C again ends the trial", world)
+    count = said.text.count("heartbeats")
+    world.until(lambda: said.more().count("heartbeats") > count, "the trial to go on")
+    assert running.poll() is None and "\n" not in said.text.strip()
+    os.write(master, b"\x03\x03\x03")  # more than is wanted: what it ends is ended
+    assert deadline.wait(running, timeout=60) == 130
+    said.until("Error: interrupted", world)
+    os.close(master)
+    world.until(lambda: not procfs.with_variable("AGENT_NAME", f"{world.name}-trial"), "the end of the candidate")
+    assert os.listdir(world.folder / ".code.agentctl/changes/.trials") == []
+    assert world.change()["next"] == "try: it was not tried"
+
+
+class Said:
+    """What a program writes to its terminal."""
+
+    def __init__(self, master):
+        self.master, self.text = master, ""
+
+    def more(self):
+        while select.select([self.master], [], [], 0)[0]:
+            try:
+                self.text += os.read(self.master, 4096).decode()
+            except OSError:  # nobody has the other end any more
+                break
+        return self.text
+
+    def until(self, words, world):
+        world.until(lambda: words in self.more(), f"'{words}' on the terminal")
 
 
 def test_the_environment_comes_along(make):

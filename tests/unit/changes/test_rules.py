@@ -103,3 +103,100 @@ def test_everything_that_is_missing_is_listed_in_order():
 def test_where_a_change_stands(state, is_open, a_row, generation):
     assert models.tell_state(a_row, generation) == state
     assert models.is_open(a_row, generation) == is_open
+
+
+# -- what refuses whatever the change ---------------------------------------------------------------
+
+ROOT = rules.Typist(owner="sudo -u bot ", agent="w1")
+WORLD = rules.WorldFacts
+
+
+@pytest.mark.parametrize(("verb", "a_facts", "world", "command"), [
+    ("update", facts(behind=2), WORLD(), "sudo -u bot git -C /w merge main"),
+    ("live", facts(live_branch="other", code="/code"), WORLD(), "sudo -u bot git -C /code switch main"),
+    ("live", facts(live_dirty=["x"], code="/co de"), WORLD(), "sudo -u bot git -C '/co de' stash -u"),
+    ("resume", facts(), WORLD(halted="it fell"), "agentctl resume --name w1"),
+    ("wait", facts(), WORLD(rival="feature/y"), "agentctl status --name w1"),
+    ("wait", facts(), WORLD(is_switching=True, incident="i"), "agentctl status --name w1"),
+    ("wait", facts(), WORLD(incident="i"), "first heartbeat"),
+])  # fmt: skip
+def test_what_promote_would_refuse_is_told_before_the_work_is_done(verb, a_facts, world, command):
+    """At start and check, where nothing is recorded yet, and as what is missing at the end, in the same words."""
+    fresh = row(checked={}, tried={}, reviewed={})
+    (told,) = rules.find_obstacles(fresh, a_facts, condemned=None, main="main", world=world, typist=ROOT)
+    assert told.verb == verb and told.why and command in told.command
+    last = rules.find_lacks(row(), a_facts, review="self", condemned=None, main="main", world=world, typist=ROOT)
+    assert [lack.to_dict() for lack in last] == [told.to_dict()]
+
+
+def test_a_tree_that_is_condemned_is_told_before_the_work_is_done():
+    bad = generation("condemned", number=3, reason="it hung")
+    (told,) = rules.find_obstacles(row(checked={}), facts(), condemned=bad, main="main", world=WORLD())
+    assert told.verb == "force"
+    assert rules.find_obstacles(row(checked={}), facts(), condemned=None, main="main", world=WORLD()) == []
+
+
+@pytest.mark.parametrize(("typist", "command"), [
+    (rules.Typist(), "git -C /w add -A && git -C /w commit -m \"what and why\""),
+    (ROOT, "sudo -u bot git -C /w add -A && sudo -u bot git -C /w commit -m \"what and why\""),
+])  # fmt: skip
+def test_the_commit_is_typed_as_who_owns_the_worktree(typist, command):
+    lack = rules.find_lacks(row(), facts(dirty=["a"]), review="self", condemned=None, main="main", typist=typist)[0]
+    assert lack.command == command
+
+
+@pytest.mark.parametrize(("word", "shown"), [("/a-b_c.d", "/a-b_c.d"), ("/a b", "'/a b'"), ("", "''"),
+                                             ("it's", "'it'\\''s'"), ("$(id)", "'$(id)'")])  # fmt: skip
+def test_a_word_as_a_shell_takes_it(word, shown):
+    assert rules.quoted(word) == shown
+
+
+# -- what became of it ------------------------------------------------------------------------------
+
+
+def shown(status="open", state="open", generation=None):
+    return rules.Listed(name="feature/x", about="", author="a", started_at=1.0, base="b", worktree="/w", status=status,
+                        state=state, is_open=state == "open", generation=generation)  # fmt: skip
+
+
+def holder(number, status, **more):
+    return rules.KnownGeneration(number=number, commit_id=f"{number}", tree="", status=status, **more)
+
+
+def move(source, target, launch="L"):
+    return rules.Move(id="i", launch=launch, generation_from=source, generation_to=target)
+
+
+@pytest.mark.parametrize(("state", "a_row", "holders", "moves", "running"), [
+    ("open", shown(), [], [], 1),
+    ("blessed", shown(), [holder(2, "good")], [], 2),  # merged by hand
+    ("blessed", shown(), [holder(2, "candidate"), holder(3, "good")], [], 3),  # below a later change
+    ("blessed", shown("promoted", "on probation", 2), [holder(2, "candidate"), holder(3, "good")], [], 3),
+    ("blessed", shown("promoted", "blessed", 2), [holder(2, "good"), holder(3, "condemned")], [move(3, 2)], 2),
+    ("blessed", shown("promoted", "blessed", 2), [holder(2, "good")], [], None),
+    ("blessed", shown("promoted", "blessed", 2), [holder(2, "good")], [], 9),  # replaced by no rollback
+    ("blessed", shown("promoted", "blessed", 2), [holder(2, "good")], [move(7, 6)], 9),
+    ("rolled back", shown("promoted", "blessed", 2), [holder(2, "good")], [move(2, 1)], 1),
+    ("rolled back", shown("promoted", "blessed", 2), [holder(2, "good"), holder(3, "good")], [move(3, 1)], 1),
+    ("blessed", shown("promoted", "blessed", 2), [holder(2, "good")], [move(1, 2), move(2, 1)], 2),  # undone
+    ("rolled back", shown(), [holder(2, "condemned", reason="it hung")], [move(2, 1)], 1),
+    ("rolled back", shown(), [holder(2, "suspect", reason="it hung")], [move(2, 1)], 1),
+    ("on probation", shown(), [holder(2, "condemned"), holder(3, "candidate")], [], 3),
+    ("unconfirmed", shown(), [holder(3, "candidate", confirm_by=1.0)], [], 3),
+    ("abandoned", shown("abandoned", "abandoned"), [holder(2, "good")], [], 2),
+    ("promoting", shown("promoting", "promoting"), [holder(2, "condemned")], [], 1),
+])  # fmt: skip
+def test_the_fate_of_a_commit_is_the_fate_of_its_generations(state, a_row, holders, moves, running):
+    told = rules.tell_fate(a_row, holders, moves, running)
+    assert told.state == state
+    assert told.is_open == (state in ("open", "rolled back"))
+    assert (state == "rolled back") == bool(told.reason)
+
+
+@pytest.mark.parametrize(("moves", "running"), [
+    ([], 2),
+    ([move(2, 1, launch="L")], 1),  # nothing was launched since
+    ([move(3, 1, launch="older")], 2),
+])  # fmt: skip
+def test_what_is_in_place(moves, running):
+    assert rules.find_running(moves, "L", 2) == running

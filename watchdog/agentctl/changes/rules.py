@@ -304,11 +304,11 @@ def tell_fate(row: Listed, holders: list[KnownGeneration], moves: list[Move], ru
         number = row.generation if row.generation in {g.number for g in good} else good[0].number
         return row.replace(state="blessed", is_open=False, reason="", generation=number)
     gone = next((m for m in moves if m.generation_from in numbers and m.generation_to not in numbers), None)
-    if good and gone is None:
-        return row.replace(state="blessed", is_open=False, reason="", generation=good[-1].number)
-    if good:
+    if good and gone is not None:
         why = f"generation {good[-1].number} was good, and incident {gone.id} went back to {gone.generation_to}"
         return row.replace(state="rolled back", is_open=True, reason=why, generation=good[-1].number)
+    if good:
+        return row.replace(state="blessed", is_open=False, reason="", generation=good[-1].number)
     newest = holders[-1]
     if newest.status == "candidate":
         state = "unconfirmed" if newest.confirm_by else "on probation"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 from ..core import durable
 from ..core.errors import AgentctlError
@@ -23,6 +24,9 @@ from ..recovery.requests import author as name_author
 from ..runtime import runner_client
 from ..state import agent_state, task
 from . import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_NAME = "agent"
 
@@ -109,21 +113,23 @@ class Changes:
             for row in rows
         ]
 
-    def _find_holders(self, asked: list, versions: list) -> dict:
+    def _find_holders(self, asked: list[tuple[str, str]], versions: list[tuple[str, str]]) -> dict[str, list[str]]:
         """Ask git which generations hold which change; a repository that cannot be read tells nothing of them."""
         try:
-            return json.loads(self.as_agent(worktree.find_holders, self.context.code_dir, asked, versions))
+            said = self.as_agent(worktree.find_holders, self.context.code_dir, asked, versions)
         except AgentctlError:
             return {}
+        held: dict[str, list[str]] = json.loads(said)
+        return held
 
     # -- the repository -------------------------------------------------------------------------------------
 
-    def as_agent(self, function, *args):
+    def as_agent(self, function: Callable[..., str], *args: object) -> str:
         """Call `function(*args)` as the agent's user and with that user's home; return its text."""
         said = json.loads(command.call_as(self.context.user, _at_home, self.context.user, function, *args))
         if "error" in said:
             raise AgentctlError(said["error"], said["hint"])
-        return said["answer"]
+        return str(said["answer"])
 
     def look(self, row: ChangeRecord) -> tuple[rules.BranchFacts, dict]:
         """Return what git says of a change, and what the records say of its tree."""

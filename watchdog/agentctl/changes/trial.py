@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
@@ -21,14 +22,24 @@ from ..runtime.container import images
 from ..runtime.container.compose_project import ComposeProject
 from . import checks
 from .checks import log_path
-from .service import prepare_folder
+from .service import Changes, prepare_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 SAID_IN_RECORD = 600
 FRESH_SECONDS = 60.0
 MARGIN_SECONDS = 120.0  # for the copy of the state, and for the end
 
 
-def run(changes, row: ChangeRecord, seconds: float | None, say, ask=None) -> dict:
+def run(
+    changes: Changes,
+    row: ChangeRecord,
+    seconds: float | None,
+    say: Callable[[dict[str, Any]], object],
+    ask: Callable[..., object] | None = None,
+) -> dict[str, Any]:
     """Try a change for real, keep the verdict, and return it; `say` is told what happens as it happens.
 
     An interrupt ends it, with nothing left behind and nothing on record; with `ask` only the second one does: the
@@ -41,7 +52,7 @@ def run(changes, row: ChangeRecord, seconds: float | None, say, ask=None) -> dic
 class _Interrupts:
     """Ctrl-C while a trial is under way: the one that counts is raised once, the end is then left in peace."""
 
-    def __init__(self, ask) -> None:
+    def __init__(self, ask: Callable[..., object] | None) -> None:
         self.ask, self.was_asked, self.is_ending = ask, False, False
 
     def __enter__(self) -> _Interrupts:
@@ -68,7 +79,13 @@ class _Interrupts:
         self.is_ending = True
 
 
-def _run(changes, row: ChangeRecord, seconds: float | None, say, interrupts: _Interrupts) -> dict:
+def _run(
+    changes: Changes,
+    row: ChangeRecord,
+    seconds: float | None,
+    say: Callable[[dict[str, Any]], object],
+    interrupts: _Interrupts,
+) -> dict[str, Any]:
     facts, _ = changes.look(row)
     lacks = changes.find_lacks(row, facts)
     early = [lack for lack in lacks if lack.verb in ("start", "commit", "check")]
@@ -186,7 +203,13 @@ def remove(place: str, run: str) -> str:
     return ""
 
 
-def _follow(changes, made: dict, limit: float, say, interrupts: _Interrupts) -> dict:
+def _follow(
+    changes: Changes,
+    made: dict[str, Any],
+    limit: float,
+    say: Callable[[dict[str, Any]], object],
+    interrupts: _Interrupts,
+) -> dict[str, Any]:
     """Run the trial in a process of its own and pass on what it tells; return its last word."""
     argv = [sys.executable, "-I", "-S", ENTRY_PATH, "trial", changes.name, made["plan"]]
     user = None if "own_run" in made else changes.context.user  # a trial in a container asks the engine

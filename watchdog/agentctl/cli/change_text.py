@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..changes import rules
 from ..core import text
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..changes.service import Changes
 
 
 class ShownChange(rules.Listed):
@@ -13,16 +20,16 @@ class ShownChange(rules.Listed):
     next_command: str = ""
 
 
-def obstacles(found: dict) -> list[str]:
+def obstacles(known: list[dict[str, Any]]) -> list[str]:
     """Tell what `promote` would refuse as things are."""
     return [
         line
-        for obstacle in found["obstacles"]
+        for obstacle in known
         for line in (f"promote will refuse: {obstacle['why']}", f"      {obstacle['command']}")
     ]
 
 
-def started(row: dict, typist: rules.Typist) -> list[str]:
+def started(row: dict[str, Any], typist: rules.Typist) -> list[str]:
     """Tell what was begun and what comes next."""
     name = row["name"]
     what = "taken up: the branch was there" if row["branch_was_there"] else "started"
@@ -33,7 +40,7 @@ def started(row: dict, typist: rules.Typist) -> list[str]:
         lines.append(f"  task      not noted there: {row['task']}")
     return [
         *lines,
-        *obstacles(row),
+        *obstacles(row["obstacles"]),
         "next: edit in the worktree (the running tree stays as it is), then",
         f"      {row['commit']}",
         f"      {typist.ctl(f'change check {name}')}",
@@ -57,7 +64,7 @@ def _notes(row: ShownChange) -> list[str]:
     return [*told, *([f"  next: {text.one_line(row.next_command)}"] if row.next_command else [])]
 
 
-def abandoned(row: dict) -> list[str]:
+def abandoned(row: dict[str, Any]) -> list[str]:
     """Tell what stays."""
     lines = [f"change {row['name']} abandoned; the branch stays"]
     if row["worktree_stays"]:
@@ -65,7 +72,7 @@ def abandoned(row: dict) -> list[str]:
     return lines
 
 
-def part_lines(facts: dict) -> list[str]:
+def part_lines(facts: dict[str, Any]) -> list[str]:
     """Tell how one part of the gate went."""
     took = f" ({text.duration(facts['seconds'])})" if facts["seconds"] >= 0.1 else ""
     lines = text.clean(facts["said"]).splitlines() or [""]
@@ -74,7 +81,7 @@ def part_lines(facts: dict) -> list[str]:
     return [f"  FAILED  {facts['name']}{took}:", *(f"          {line}" for line in lines)]
 
 
-def progress(facts: dict) -> str:
+def progress(facts: dict[str, Any]) -> str:
     """Tell what the candidate does."""
     if "lacks" in facts:
         return f"  not closed off from the running agent, only led elsewhere: {text.clean(facts['lacks'])}"
@@ -83,7 +90,7 @@ def progress(facts: dict) -> str:
     return f"  {text.duration(facts['seconds'] or 0)}: {facts['beats']} heartbeats"
 
 
-def held(found: dict, changes) -> list[str]:
+def held(found: dict[str, Any], changes: Changes) -> list[str]:
     """Tell of a trial that was held to its end."""
     following = f"change {'promote' if changes.review_mode == 'none' else 'review'} {found['name']}"
     return [
@@ -93,7 +100,7 @@ def held(found: dict, changes) -> list[str]:
     ]
 
 
-def material(seen: dict, typist: rules.Typist) -> list[str]:
+def material(seen: dict[str, Any], typist: rules.Typist) -> list[str]:
     """Lay out what a reviewer has to see."""
     checked, tried, following = seen["check"], seen["try"], f"change review {seen['name']}"
     lines = [f"change {seen['name']} at {seen['commit'][:12]}" + (f": {seen['about']}" if seen["about"] else ""), ""]
@@ -110,7 +117,7 @@ def material(seen: dict, typist: rules.Typist) -> list[str]:
     ]
 
 
-def reviewed(row: dict, changes) -> list[str]:
+def reviewed(row: dict[str, Any], changes: Changes) -> list[str]:
     """Tell that a review is on record."""
     record, typist = row["reviewed"], changes.typist
     if not record["ok"]:
@@ -121,7 +128,7 @@ def reviewed(row: dict, changes) -> list[str]:
     return [f"reviewed by {record['by']}", f"next: {who}{following}"]
 
 
-def promoted(row: dict, typist: rules.Typist) -> list[str]:
+def promoted(row: dict[str, Any], typist: rules.Typist) -> list[str]:
     """Tell how far it is."""
     number = row["generation"]
     if row["outcome"] == "requested":

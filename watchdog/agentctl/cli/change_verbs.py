@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,6 +30,14 @@ from .change_text import (
     started,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
+
+    from ..ledger.models import ChangeRecord
+
+    FC = TypeVar("FC", bound=Callable[..., object])
+
 NAME = click.argument("change", metavar="[NAME]", default="")
 
 
@@ -37,12 +46,12 @@ def group() -> None:
     """Change the agent's source the safe way; `agentctl protocol` tells how."""
 
 
-def opened(ctx):
+def opened(ctx: click.Context) -> Changes:
     """Return the agent's changes."""
     return Changes(ctx.obj.context())
 
 
-def find(changes, name: str) -> dict:
+def find(changes: Changes, name: str) -> ChangeRecord:
     """Return the change that is meant: by name, by where the caller stands, or the only open one."""
     try:
         folder = os.getcwd()
@@ -51,7 +60,7 @@ def find(changes, name: str) -> dict:
     return changes.find(name, folder)
 
 
-def say(ctx, document: dict, lines: list[str]) -> None:
+def say(ctx: click.Context, document: Mapping[str, object], lines: list[str]) -> None:
     """Print what came of it, in the form that was asked for."""
     if ctx.obj.as_json:
         click.echo(text.to_json(document))
@@ -90,7 +99,7 @@ def list_(ctx, is_all):
     click.echo("\n".join(as_table(rows, time.time(), is_all)))
 
 
-def next_of(changes, row: rules.Listed) -> dict:
+def next_of(changes: Changes, row: rules.Listed) -> dict[str, str]:
     """Say what comes next for an open change; a repository that cannot be read says so itself."""
     if not row.is_open:
         return {}
@@ -145,25 +154,25 @@ def check(ctx, change, staged):
     else:
         found = checks.run(changes, find(changes, change), _part_teller(ctx))
         following = changes.typist.ctl(f"change try {found['name']}")
-        _tell_check(ctx, found, [*obstacles(found), f"next: {following}"])
+        _tell_check(ctx, found, [*obstacles(found["obstacles"]), f"next: {following}"])
     ctx.exit(0 if found["ok"] else 1)
 
 
-def _part_teller(ctx, *, is_hook: bool = False):
-    def tell(part) -> None:
+def _part_teller(ctx: click.Context, *, is_hook: bool = False) -> Callable[[checks.CheckPart], None]:
+    def tell(part: checks.CheckPart) -> None:
         if not ctx.obj.as_json:
             click.echo("\n".join(part_lines(part.facts())), err=is_hook)
 
     return tell
 
 
-def _tell_check(ctx, found: dict, following: list[str], *, is_hook: bool = False) -> None:
+def _tell_check(ctx: click.Context, found: dict[str, Any], following: list[str], *, is_hook: bool = False) -> None:
     if ctx.obj.as_json:
         click.echo(text.to_json(found))
     elif found["ok"]:
         click.echo("\n".join(["passed", *following]), err=is_hook)
     else:
-        refuse_check(found)
+        _refuse_check(found)
 
 
 @group.command("try")
@@ -179,13 +188,13 @@ def try_(ctx, change, duration):
     elif found["ok"]:
         click.echo("\n".join(held(found, changes)))
     else:
-        refuse_trial(found)
+        _refuse_trial(found)
     ctx.exit(0 if found["ok"] else 1)
 
 
-def _hold_trial(ctx, changes, row, duration: str) -> dict:
+def _hold_trial(ctx: click.Context, changes: Changes, row: ChangeRecord, duration: str) -> dict[str, Any]:
     """Hold a trial and show how it goes: on a terminal in one line that changes, where Ctrl-C is asked about once."""
-    shown = TrialLine(is_quiet=ctx.obj.as_json)
+    shown = _TrialLine(is_quiet=ctx.obj.as_json)
     ask = shown.interrupted if sys.stdin.isatty() and sys.stderr.isatty() else None
     try:
         return trial.run(changes, row, _seconds(duration), shown.tell, ask)
@@ -200,7 +209,7 @@ def _seconds(duration: str) -> float | None:
         raise UsageError(f"'{duration}' is no time: {error}", "write it as 30s, 10m or 1h") from None
 
 
-class TrialLine:
+class _TrialLine:
     """How a trial goes: on a terminal one line that changes, elsewhere a line for each thing that happens."""
 
     def __init__(self, *, is_quiet: bool) -> None:
@@ -209,7 +218,7 @@ class TrialLine:
         if self.is_live:
             self._show("starting")
 
-    def tell(self, facts: dict) -> None:
+    def tell(self, facts: dict[str, Any]) -> None:
         """Show what the candidate does."""
         if self.is_quiet:
             return
@@ -241,13 +250,13 @@ class TrialLine:
         self.is_open = False
 
 
-def refuse_check(found: dict) -> None:
+def _refuse_check(found: dict[str, Any]) -> None:
     """Raise AgentctlError with what the gate found."""
     bad = next(part for part in found["parts"] if not part["ok"])
     raise AgentctlError(f"the check failed at {bad['name']}", bad["hint"] or "correct it, commit, check again")
 
 
-def refuse_trial(found: dict) -> None:
+def _refuse_trial(found: dict[str, Any]) -> None:
     """Show the candidate's last lines and raise AgentctlError with why it did not hold."""
     click.echo("\n".join(f"  | {text.clean(line)}" for line in found["lines"]))
     raise AgentctlError(f"the trial of '{found['name']}' failed: {found['why']}", f"all it printed: {found['log']}")
@@ -268,8 +277,8 @@ def review(ctx, change, note, reject):
         seen = promotions.review_material(changes, row)
         say(ctx, {**seen, "recorded": False}, material(seen, changes.typist))
         return
-    row = promotions.review(changes, row, note, is_rejected=reject)
-    say(ctx, {**row["reviewed"], "name": row["name"], "recorded": True}, reviewed(row, changes))
+    kept = promotions.review(changes, row, note, is_rejected=reject)
+    say(ctx, {**kept["reviewed"], "name": row.name, "recorded": True}, reviewed(kept, changes))
 
 
 @group.command()
@@ -289,7 +298,7 @@ def approve(ctx, change, note):
     )
 
 
-def promoting(command):
+def promoting(command: FC) -> FC:
     """Give a verb the options of a promotion."""
     options = (
         click.option("--force", is_flag=True, help="Even if this very tree was condemned before; put on record."),
@@ -317,14 +326,16 @@ def promoting(command):
 @NAME
 @promoting
 @click.pass_context
-def promote(ctx, change, **wish):
+def promote(ctx: click.Context, /, change: str, **wish: Any) -> None:
     """Merge into the agent's branch, put the new version in place, begin its probation."""
     changes = opened(ctx)
     row = _promote(changes, find(changes, change), **wish)
     say(ctx, row, promoted(row, changes.typist))
 
 
-def _promote(changes, row, *, force: bool, confirm: str, on_failure: str, wait: bool) -> dict:
+def _promote(
+    changes: Changes, row: ChangeRecord, *, force: bool, confirm: str, on_failure: str, wait: bool
+) -> dict[str, Any]:
     done = promotions.run(
         changes,
         row,
@@ -344,7 +355,7 @@ def _promote(changes, row, *, force: bool, confirm: str, on_failure: str, wait: 
 @click.option("--for", "duration", default="", metavar="TIME", help="How long to watch it beat (change.try_for).")
 @promoting
 @click.pass_context
-def go(ctx, change, note, duration, **wish):
+def go(ctx: click.Context, /, change: str, note: str, duration: str, **wish: Any) -> None:
     """Do all that is still to do: check, try, review as `change.review` wants it, promote.
 
     It stops at the first thing that is missing, and says what and the command that helps. To call it is to say that
@@ -363,20 +374,20 @@ def go(ctx, change, note, duration, **wish):
         row = changes.find(row.name)
     if not ctx.obj.as_json:
         click.echo("promote:")
-    row = _promote(changes, row, **wish)
-    say(ctx, {**row, "did": [*done, "promote"]}, promoted(row, changes.typist))
+    told = _promote(changes, row, **wish)
+    say(ctx, {**told, "did": [*done, "promote"]}, promoted(told, changes.typist))
 
 
-def _do(ctx, changes, row, verb: str, note: str, duration: str) -> None:
+def _do(ctx: click.Context, changes: Changes, row: ChangeRecord, verb: str, note: str, duration: str) -> None:
     """Do one verb of `go`; raise AgentctlError where it finds something."""
     if verb == "check":
         found = checks.run(changes, row, _part_teller(ctx))
         if not found["ok"]:
-            refuse_check(found)
+            _refuse_check(found)
     elif verb == "try":
         found = _hold_trial(ctx, changes, row, duration)
         if not found["ok"]:
-            refuse_trial(found)
+            _refuse_trial(found)
     else:
         kept = promotions.review(changes, row, note or "by 'change go', without a note", is_rejected=False)
         if not ctx.obj.as_json:
@@ -386,12 +397,12 @@ def _do(ctx, changes, row, verb: str, note: str, duration: str) -> None:
         click.echo(f"  held for {text.duration(found['seconds'])}, {found['beats']} heartbeats")
 
 
-def _is_asked_for(row, lack) -> bool:
+def _is_asked_for(row: ChangeRecord, lack: rules.Missing) -> bool:
     """Tell whether its own promotion is under way: the same command again goes on."""
     return lack.verb == "wait" and row.status == "promoting"
 
 
-def _is_rejected(lack) -> bool:
+def _is_rejected(lack: rules.Missing) -> bool:
     """Tell whether somebody has rejected it: nobody's `go` overrules that."""
     return lack.verb == "review" and lack.why.startswith("the review failed")
 

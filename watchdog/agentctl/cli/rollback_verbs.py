@@ -43,11 +43,12 @@ def rollback(ctx, target, dry_run, yes, force, reason, as_json):
         raise UsageError("--force is for undo", f"agentctl bless {target or 'N'} makes a generation good")
     is_asking = not (yes or dry_run)
     if is_asking and (as_json or not sys.stdin.isatty()):
+        why = "--json leaves no room for a question" if as_json else "there is no terminal"
+        words = f"agentctl rollback {target + ' ' if target else ''}"
         raise UsageError(
-            f"cannot ask whether to go on with the {verb}: there is no terminal" if not as_json
-            else f"cannot ask whether to go on with the {verb}: --json leaves no room for a question",
-            f"agentctl rollback {target + ' ' if target else ''}--yes does it; --dry-run shows what it would do",
-        )  # fmt: skip
+            f"cannot ask whether to go on with the {verb}: {why}",
+            f"{words}--yes does it; {words}--dry-run shows what it would do",
+        )
     context = ctx.obj.context()
     with context.ledger() as ledger:
         number = "" if verb == "undo" else _check_target(ledger, target)
@@ -81,7 +82,7 @@ def _plan(context: AgentContext, ledger: Ledger, verb: str, number: str) -> Manu
         source, target = undone.generation_to, undone.generation_from
         told = f"would undo incident {undone.id}: generation {source} -> {target}, "
         told += "its tree and state as they were; it is on trial again"
-        shown = {"undo": undone.id, "to": target, "from": source}
+        shown: dict[str, object] = {"undo": undone.id, "to": target, "from": source}
         return ManualPlan(source=source, target=target, document=shown, in_words=told)
     plan = requests.plan(context, ledger, number)
     return ManualPlan(source=plan.source, target=plan.to, document=plan.to_json(), in_words=_describe(plan))
@@ -167,8 +168,9 @@ def _is_settled(ledger: Ledger, wanted: Wanted, seconds: float) -> bool:
     row, last = ledger.generation(wanted.target), ledger.last_launch()
     if row is None or last is None or row.status == "good":
         return True
-    is_alive = last.generation == wanted.target and not last.end and last.first_beat_at is not None
-    return is_alive and time.time() - last.first_beat_at >= seconds
+    if last.generation != wanted.target or last.end or last.first_beat_at is None:
+        return False
+    return time.time() - last.first_beat_at >= seconds
 
 
 def _why_nothing(context: AgentContext, ledger: Ledger, verb: str) -> str:

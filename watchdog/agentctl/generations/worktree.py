@@ -119,7 +119,9 @@ def find_holders(code_dir: str, branches: list[tuple[str, str]], versions: list[
             head = git.rev_parse("--verify", "--quiet", f"refs/heads/{name}^{{commit}}", with_exceptions=False)
             if not head or head == base or not commits:
                 continue
-            tree, has, later = git.rev_parse(f"{head}^{{tree}}"), set(), set()
+            tree = git.rev_parse(f"{head}^{{tree}}")
+            has: set[str] = set()
+            later: set[str] = set()
             words = ["--topo-order", "--reverse", "--parents", "--ignore-missing", *commits, f"^{base}", "--"]
             for line in git.rev_list(*words).splitlines():
                 commit, *parents = line.split()

@@ -148,26 +148,17 @@ def _start(ledger: Ledger, name: str, request: dict[str, Any], author: Author) -
     row = ledger.change(name)
     with ledger.transaction():
         if row is None:
-            ledger.insert(
-                "changes",
-                name=name,
-                about=about,
-                author=author.name,
-                started_at=time.time(),
-                status=models.OPEN,
-                **facts,
-            )
+            now, status = time.time(), models.OPEN
+            ledger.insert("changes", name=name, about=about, author=author.name, started_at=now, status=status, **facts)
         else:
             is_done = models.tell_state(row, ledger.generation(row.generation)) in (models.ABANDONED, "blessed")
             status = models.OPEN if is_done else row.status
-            base = facts["base"] if is_done else row.base  # what it has brought already is not what it is about now
             ledger.update(
                 "changes",
                 {"name": name},
                 status=status,
                 reason="",
-                base=base,
-                worktree=facts["worktree"],
+                **facts,  # with where it departs from now: what it has brought already is not what it is about
                 about=about or row.about,
                 ended_at=None,
             )
