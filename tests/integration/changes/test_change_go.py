@@ -165,7 +165,7 @@ def test_a_good_change_that_was_rolled_back_by_hand_says_so_until_that_is_undone
     assert "generation 2 was good, and incident" in row["reason"] and "went back to 1" in row["reason"]
     undone = world.ask("rollback", "undo", "--yes")
     assert (undone["from"], undone["to"], undone["held"]) == (1, 2, True)
-    assert world.change()["state"] == "blessed"
+    world.until(lambda: world.change()["state"] == "blessed", "the end of its second trial")
 
 
 def test_an_undo_that_does_not_hold_says_so(make):

@@ -93,6 +93,33 @@ def test_a_change_that_fails_its_probation_is_refused_a_second_time(world):
     assert "this very tree was condemned as generation 3" in again.stderr
 
 
+@pytest.mark.parametrize("user", [None, "robin"], ids=["root", "the agent's user"])
+def test_nobody_has_to_change_user(world, user):
+    """Outside the agent, by root and by the agent's user: what is printed is typed as it is, and works."""
+    name = f"feature/by-{user or 'root'}"
+
+    def run(*words):
+        scope = ["env", "AGENTCTL_SCOPE=system", "agentctl", "--name", world.name]
+        return world.box.run([*scope, "change", *words], user=user, timeout=400).stdout
+
+    told = run("start", name)
+    folder = next(line.split()[1] for line in told.splitlines() if line.startswith("  worktree "))
+    world.box.path(folder).joinpath(f"by-{user or 'root'}").write_text("new\n")
+    assert "its worktree has what is in no commit" in run("list")
+    command = next(line.strip() for line in told.splitlines() if " commit " in line)
+    assert command.startswith("git -C " if user else ("sudo -u robin git -C ", "runuser -u robin -- git -C "))
+    assert f"  next: {command}" in run("list").splitlines()
+    world.box.run(["sh", "-c", command], user=user)
+    assert "promote:" in run("go", name, "--note", "fine")
+    world.wait_until(lambda: state_of(world, name) == "blessed", "the blessing")
+    assert world.box.run(["find", world.code, "-ignore_readdir_race", "!", "-user", "robin"]).stdout == ""
+    assert name in [row["name"] for row in json.loads(run("list", "--all", "--json"))]
+
+
+def state_of(world, name):
+    return next(row["state"] for row in world.ask("change", "list", "--all") if row["name"] == name)
+
+
 def test_an_unconfirmed_version_goes_back_also_across_a_reboot(fresh_box):
     box = fresh_box().boot()
     world = World(box, "sure", **CHANGE).make().start()
