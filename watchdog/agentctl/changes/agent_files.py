@@ -128,8 +128,8 @@ what comes next, and an error ends with a hint that is the next command. `--json
 
    With `--confirm-within 10m` it goes back by itself unless `agentctl confirm` comes in time, however well it looks.
 
-   Once you have committed, `agentctl change go feature/NAME --note "what I looked at, what I think"` does steps 2 to 5 and
-   stops at the first thing that is missing.
+   Once you have committed, `agentctl change go feature/NAME --note "what I looked at, what I think"` does steps 2 to 5
+   and stops at the first thing that is missing.
 
 6. **After the restart** read `$AGENT_BRIEF_FILE` if it is set: then you were rolled back, and it says what happened,
    where your work is and what to do. The same tree is refused a second time; mend it in the worktree and go on at

@@ -63,15 +63,12 @@ def run(
         "on_failure": on_failure,
     }
     socket = runner_client.socket_inside(changes.name)
-    if socket or not changes.is_direct:  # the agent dies of what it asks for: the runner goes on
-        runner_client.ask(
-            socket or changes.context.paths.api_socket_path,
-            "POST",
-            "/changes",
-            {"verb": "promote", "name": name, **wish},
-        )
+    if socket:  # the agent dies of what it asks for: the runner goes on
+        runner_client.ask(socket, "POST", "/changes", {"verb": "promote", "name": name, **wish})
         return _wait_for_request(changes, name)
     changes.ask("promote", name, **wish)
+    if not changes.is_direct:  # its own user, outside: the runner does it, is stopped for it, and another one tells
+        return _outcome(changes, name)
     with changes.context.ledger() as ledger:
         why = prepare(changes.context, ledger, name)
     if why:
@@ -99,10 +96,10 @@ def _wait_for_request(changes, name: str) -> dict:
     """Wait until the runner has the request on disk: from then on it is done, also if this process ends."""
     deadline = time.monotonic() + PREPARE_SECONDS
     while time.monotonic() < deadline:
-        known = changes.ask("look", name)
-        if known["pending"]:
+        known = _look(changes, name)
+        if known and (known["pending"] or known["change"]["status"] == models.PROMOTED):
             return {**known["change"], "outcome": "requested"}
-        if known["change"]["status"] != models.PROMOTING:
+        if known and known["change"]["status"] != models.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {known['change']['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
     raise AgentctlError(
@@ -111,14 +108,23 @@ def _wait_for_request(changes, name: str) -> dict:
     )
 
 
+def _look(changes, name: str) -> dict | None:
+    """Return what the records say of a change, None while nobody is there to be asked: the agent is being restarted."""
+    try:
+        return changes.ask("look", name)
+    except runner_client.NoAnswer:
+        return None
+
+
 def _outcome(changes, name: str) -> dict:
     """Wait until the recovery process has put the candidate in place, or has given it up."""
     deadline = time.monotonic() + PREPARE_SECONDS
     while time.monotonic() < deadline:
-        row = changes.ask("look", name)["change"]
-        if row["status"] == models.PROMOTED:
+        known = _look(changes, name)
+        row = known["change"] if known else {}
+        if row.get("status") == models.PROMOTED:
             return {**row, "outcome": "in place"}
-        if row["status"] != models.PROMOTING:
+        if row and row["status"] != models.PROMOTING:
             raise AgentctlError(f"cannot promote '{name}': {row['reason']}", "agentctl change list")
         time.sleep(POLL_SECONDS)
     raise AgentctlError(
@@ -132,7 +138,10 @@ def wait_for_verdict(changes, name: str) -> dict:
     patience = settings.agent.ready_timeout + settings.probation.duration + TRIAL_MARGIN_SECONDS
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        known = changes.ask("look", name)
+        time.sleep(POLL_SECONDS)
+        known = _look(changes, name)
+        if known is None:
+            continue
         state = known["state"]
         if state == "blessed":
             return known["change"]
@@ -144,7 +153,6 @@ def wait_for_verdict(changes, name: str) -> dict:
             )
         if known["halted"]:
             raise AgentctlError(f"the agent is halted: {known['halted']}", "agentctl why")
-        time.sleep(POLL_SECONDS)
     raise AgentctlError(f"no verdict on '{name}' after {patience:g}s", "agentctl status")
 
 

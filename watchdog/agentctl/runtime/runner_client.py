@@ -14,6 +14,10 @@ LIMIT_SECONDS = 10.0
 AGAIN_SECONDS = 0.02
 
 
+class NoAnswer(AgentctlError):
+    """Nobody answers at the runner's socket, or no more: it is not running, or ends at this moment."""
+
+
 def socket_inside(name: str) -> str:
     """Return the runner's socket as the agent called `name` knows it from its own variables, '' elsewhere."""
     url = os.environ.get("AGENT_API_URL", "")
@@ -33,7 +37,7 @@ def ask(path: str, method: str, route: str, body: dict | None = None, limit_seco
             while chunk := connection.recv(65536):
                 data += chunk
     except OSError as error:
-        raise AgentctlError(
+        raise NoAnswer(
             f"the agent's runner does not answer at {path}: {error.strerror or error}",
             "it is not running; agentctl status, agentctl start",
         ) from error
