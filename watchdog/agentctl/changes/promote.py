@@ -22,6 +22,12 @@ from ..recovery import requests
 from ..runtime import runner_client
 from . import rules
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .service import Changes
+
 PREPARE_SECONDS = 900.0
 PREPARE_LOCK_SECONDS = 600.0
 TRIAL_MARGIN_SECONDS = 300.0
@@ -108,12 +114,13 @@ def _wait_for_request(changes, name: str) -> dict:
     )
 
 
-def _look(changes, name: str) -> dict | None:
+def _look(changes: Changes, name: str) -> dict[str, Any] | None:
     """Return what the records say of a change, None while nobody is there to be asked: the agent is being restarted."""
     try:
-        return changes.ask("look", name)
+        known: dict[str, Any] = changes.ask("look", name)
     except runner_client.NoAnswer:
         return None
+    return known
 
 
 def _outcome(changes, name: str) -> dict:
