@@ -119,12 +119,14 @@ def test_every_command_of_the_protocol_works(make):
     assert world.change("feature/faster")["state"] == "blessed"
     world.ctl("change", "start", "feature/given-up")
     world.ctl("change", "abandon", "feature/given-up", "--reason", "why")
-    for words in named:
+    world.begin("feature/passing", {"passing.txt": "yes\n"})
+    for words in ([word.replace("NAME", "passing") for word in line] for line in named):
         status = 1 if words == ["confirm"] else 0
         world.ctl(*words, status=status)
     for word in ("AGENT_BRIEF_FILE", "AGENT_TRIAL", "--json", "--confirm-within"):
         assert word in agent_files.TEXT
     assert world.ctl("protocol").stdout == agent_files.TEXT
+    assert world.change("feature/passing")["state"] in ("promoting", "on probation", "blessed")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agentctl.changes import rules
 from agentctl.cli import change_verbs
 
 
@@ -40,5 +41,5 @@ def test_what_a_candidate_does(facts, line):
 
 @pytest.mark.parametrize(("review", "verb"), [("none", "promote"), ("self", "review"), ("human", "review")])
 def test_what_follows_a_trial_depends_on_who_reviews(review, verb):
-    lines = change_verbs.held({"seconds": 60, "beats": 9, "log": "/log", "name": "feature/x"}, review)
+    lines = change_verbs.held({"seconds": 60, "beats": 9, "log": "/log", "name": "feature/x"}, review, rules.Typist())
     assert lines == ["it held for 1m, 9 heartbeats", "all it printed: /log", f"next: agentctl change {verb} feature/x"]

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-from agentctl.core.errors import AgentctlError
 from agentctl.runtime import runner_client
 from kit import deadline
 
@@ -53,5 +52,24 @@ def test_it_waits_its_turn(door):
 
 
 def test_it_gives_up_in_the_end(door):
-    with pytest.raises(AgentctlError, match="does not answer"):
+    with pytest.raises(runner_client.NoAnswer, match="does not answer"):
         runner_client.ask(door[1], "GET", "/health", limit_seconds=0.1)
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["unread", "read"])
+def test_who_goes_away_in_the_middle_gives_no_answer(tmp_path, is_read):
+    """Told apart from a refusal: who has asked for a restart goes on waiting."""
+
+    def leave():
+        with listener.accept()[0] as connection:
+            if is_read:
+                connection.recv(65536)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        server = threading.Thread(target=leave)
+        server.start()
+        with pytest.raises(runner_client.NoAnswer):
+            runner_client.ask(str(tmp_path / "s"), "GET", "/health")
+        deadline.join(server, timeout=20)

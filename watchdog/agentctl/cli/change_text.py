@@ -10,8 +10,6 @@ from ..core import text
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..changes.service import Changes
-
 
 class ShownChange(rules.Listed):
     """A change as it is shown: what comes next in words, and the command for it."""
@@ -90,13 +88,13 @@ def progress(facts: dict[str, Any]) -> str:
     return f"  {text.duration(facts['seconds'] or 0)}: {facts['beats']} heartbeats"
 
 
-def held(found: dict[str, Any], changes: Changes) -> list[str]:
+def held(found: dict[str, Any], review: str, typist: rules.Typist) -> list[str]:
     """Tell of a trial that was held to its end."""
-    following = f"change {'promote' if changes.review_mode == 'none' else 'review'} {found['name']}"
+    following = f"change {'promote' if review == 'none' else 'review'} {found['name']}"
     return [
         f"it held for {text.duration(found['seconds'])}, {found['beats']} heartbeats",
         f"all it printed: {found['log']}",
-        f"next: {changes.typist.ctl(following)}",
+        f"next: {typist.ctl(following)}",
     ]
 
 
@@ -117,12 +115,12 @@ def material(seen: dict[str, Any], typist: rules.Typist) -> list[str]:
     ]
 
 
-def reviewed(row: dict[str, Any], changes: Changes) -> list[str]:
+def reviewed(row: dict[str, Any], review: str, typist: rules.Typist) -> list[str]:
     """Tell that a review is on record."""
-    record, typist = row["reviewed"], changes.typist
+    record = row["reviewed"]
     if not record["ok"]:
         return [f"rejected by {record['by']}: {record['note']}", f"next: mend it in {row['worktree']}"]
-    is_human = changes.review_mode == "human"
+    is_human = review == "human"
     following = typist.ctl(f"change {'approve' if is_human else 'promote'} {row['name']}")
     who = f"somebody who is not the agent: {typist.person}" if is_human else ""
     return [f"reviewed by {record['by']}", f"next: {who}{following}"]

@@ -186,7 +186,7 @@ def try_(ctx, change, duration):
     if ctx.obj.as_json:
         click.echo(text.to_json(found))
     elif found["ok"]:
-        click.echo("\n".join(held(found, changes)))
+        click.echo("\n".join(held(found, changes.review_mode, changes.typist)))
     else:
         _refuse_trial(found)
     ctx.exit(0 if found["ok"] else 1)
@@ -278,7 +278,11 @@ def review(ctx, change, note, reject):
         say(ctx, {**seen, "recorded": False}, material(seen, changes.typist))
         return
     kept = promotions.review(changes, row, note, is_rejected=reject)
-    say(ctx, {**kept["reviewed"], "name": row.name, "recorded": True}, reviewed(kept, changes))
+    say(
+        ctx,
+        {**kept["reviewed"], "name": row.name, "recorded": True},
+        reviewed(kept, changes.review_mode, changes.typist),
+    )
 
 
 @group.command()

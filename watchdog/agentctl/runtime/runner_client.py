@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -36,12 +37,14 @@ def ask(path: str, method: str, route: str, body: dict | None = None, limit_seco
             data = bytearray()
             while chunk := connection.recv(65536):
                 data += chunk
+        head, end, answer = bytes(data).partition(b"\r\n\r\n")
+        if not end:  # it ended between the question and its answer
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     except OSError as error:
         raise NoAnswer(
             f"the agent's runner does not answer at {path}: {error.strerror or error}",
             "it is not running; agentctl status, agentctl start",
         ) from error
-    head, _, answer = bytes(data).partition(b"\r\n\r\n")
     found = json.loads(answer or b"{}")
     if b" 20" not in head[:13]:
         raise AgentctlError(found.get("message", "refused"), found.get("hint", ""))
