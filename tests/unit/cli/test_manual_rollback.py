@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agentctl.cli import rollback_verbs
-from agentctl.cli.rollback_verbs import Wanted, find_why_not
+from agentctl.cli.rollback_verbs import Standing, find_why_not
 from agentctl.ledger import writers
 from ledger_builder import agentctl
 
@@ -52,13 +52,14 @@ def undone(home):
     home.generation(1)
     home.generation(2, "candidate")
     home.incident(**ASKED, outcome="recovered", ended_at=home.now - 50)
+    home.attempt("i-1", rung="undo", target=2, reason="undo asked for")
     home.launch("L2", 2, ready_at=home.now - 60)
     writers.set_first_beat(home.ledger, "L2", home.now - 60)
     return home
 
 
 def why(home, outcome="recovered", seconds=600.0):
-    return find_why_not(home.ledger, "i-1", Wanted(source=1, target=2), outcome, seconds)
+    return find_why_not(home.ledger, "i-1", outcome, seconds)
 
 
 def test_what_beats_for_a_while_holds(undone):
@@ -71,8 +72,22 @@ def test_what_was_rolled_back_again_did_not_hold(undone):
 
 
 def test_what_went_further_down_in_the_same_incident_did_not_hold(undone):
-    writers.set_decision(undone.ledger, "i-1", "rollback: older good", 1)
-    assert why(undone).startswith("it was rolled back to generation 1")
+    undone.attempt("i-1", 2, rung="restart", target=2)
+    assert why(undone) == ""
+    undone.attempt("i-1", 3, rung="older good", target=1, reason="exit status 1")
+    assert why(undone) == "it was rolled back to generation 1: exit status 1"
+
+
+def test_a_tree_that_had_more_than_its_commit_runs_under_another_number(undone):
+    """An undo brings the tree back as it was: what was not committed makes it a generation of its own."""
+    undone.generation(3, "candidate")
+    writers.set_decision(undone.ledger, "i-1", "undo: by hand", 3)
+    writers.end_launch(undone.ledger, "L2", "failed", at=undone.now - 55, trigger="", reason="")
+    undone.launch("L3", 3, ready_at=undone.now - 50)
+    writers.set_first_beat(undone.ledger, "L3", undone.now - 50)
+    assert why(undone) == ""
+    known = Standing.of_incident(undone.ledger, "i-1")
+    assert (known.source, known.target, known.running, known.moved_on) == (1, 2, 3, None)
 
 
 def test_halted_is_not_held(undone):

@@ -13,7 +13,7 @@ from ..core.errors import AgentctlError, UsageError
 from ..core.record import Record
 from ..ledger import writers
 from ..ledger.database import Ledger
-from ..ledger.models import Generation
+from ..ledger.models import BY_HAND, NO_MOVES, Generation
 
 if TYPE_CHECKING:
     from ..generations.agent_context import AgentContext
@@ -115,60 +115,71 @@ def _carry_out(ctx, context, ledger: Ledger, verb: str, number: str, reason: str
 
     runs = bool(supervisor) or systemd.has_unit(context.paths)
     outcome = requests.wait_until_over(ledger, incident, RECOVERY_WAIT_SECONDS) if runs else ""
-    wanted = _wanted(ledger, incident)
-    why = find_why_not(ledger, incident, wanted, outcome, context.config.probation.duration if runs else 0.0)
-    way = f"generation {wanted.source if wanted.source is not None else '?'} -> {wanted.target}"
+    found = Standing.of_incident(ledger, incident)
+    why = find_why_not(ledger, incident, outcome, context.config.probation.duration if runs else 0.0)
+    way = f"generation {'?' if found.source is None else found.source} -> {found.target}"
     if as_json:
-        told = {"incident": incident, "outcome": outcome or None, "from": wanted.source, "to": wanted.target}
+        told = {"incident": incident, "outcome": outcome or None, "from": found.source, "to": found.target}
         click.echo(json.dumps({**told, "held": not why if outcome else None, "why": why}))
         ctx.exit(1 if why else 0)
     if why:
         raise AgentctlError(f"incident {incident}: {way} did not hold: {why}", f"agentctl why {incident}")
     if outcome:
-        click.echo(f"incident {incident}: {outcome}: {way}")
+        as_it_was = "" if found.running == found.target else f", as it was: it runs as generation {found.running}"
+        click.echo(f"incident {incident}: {outcome}: {way}{as_it_was}")
     else:
         click.echo(f"incident {incident}: the tree is switched: {way}; the agent's first heartbeat is still to come")
 
 
-class Wanted(Record):
-    """From which generation to which somebody wanted the agent to go."""
+class Standing(Record):
+    """Where an incident that somebody asked for led, and what became of that."""
 
     source: int | None
-    target: int | None
+    target: int | None  # what was asked for; a tree that had more than its commit runs under a number of its own
+    running: int | None
+    moved_on: int | None = None  # what was put in place after it
+    reason: str = ""
+
+    @classmethod
+    def of_incident(cls, ledger: Ledger, incident: str) -> Standing:
+        """Read it from the ledger: the last attempt of the incident that was asked for, and what moved code since."""
+        found = ledger.incident(incident)
+        if found is None:
+            raise AgentctlError(f"incident {incident} is not on record", "agentctl incidents")
+        attempts = [attempt for attempt in ledger.attempts(incident) if attempt.rung not in NO_MOVES]
+        asked = [n for n, attempt in enumerate(attempts) if attempt.rung in BY_HAND]
+        target = attempts[asked[-1]].target if asked else found.generation_to
+        known = cls(source=found.generation_from, target=target, running=found.generation_to)
+        later = attempts[asked[-1] + 1 :] if asked else []
+        if later:
+            return known.replace(moved_on=later[-1].target, reason=later[-1].reason)
+        newest = ledger.last_incident()
+        if newest is None or newest.id == incident or not newest.decision.startswith(("rollback", "undo")):
+            return known
+        return known.replace(moved_on=newest.generation_to, reason=newest.reason)
 
 
-def _wanted(ledger: Ledger, incident: str) -> Wanted:
-    """Return where the request led; one that came while the same was being done anyway led where that did."""
-    found = ledger.incident(incident)
-    asked = [attempt.target for attempt in ledger.attempts(incident) if attempt.rung in ("by hand", "undo")]
-    default = found.generation_to if found else None
-    return Wanted(source=found.generation_from if found else None, target=asked[-1] if asked else default)
-
-
-def find_why_not(ledger: Ledger, incident: str, wanted: Wanted, outcome: str, trial_seconds: float) -> str:
+def find_why_not(ledger: Ledger, incident: str, outcome: str, trial_seconds: float) -> str:
     """Say why what was asked for does not hold, '' if it does; what is on trial is watched for a little while."""
     deadline = time.monotonic() + RECOVERY_WAIT_SECONDS
     settled = min(SETTLED_SECONDS, trial_seconds)
     while True:
-        halted = ledger.meta("halted")
+        halted, now = ledger.meta("halted"), Standing.of_incident(ledger, incident)
         if halted or outcome == "halted":
             return f"the agent is halted: {halted or outcome}"
-        found = ledger.incident(incident)
-        after = next(iter(ledger.incidents(1)), found)
-        for moved in (found, after):
-            if moved and moved.decision.startswith(("rollback", "undo")) and moved.generation_to != wanted.target:
-                return f"it was rolled back to generation {moved.generation_to}: {moved.reason}"
-        if outcome == "" or _is_settled(ledger, wanted, settled) or time.monotonic() > deadline:
+        if now.moved_on is not None:
+            return f"it was rolled back to generation {now.moved_on}: {now.reason}"
+        if outcome == "" or _is_settled(ledger, now.running, settled) or time.monotonic() > deadline:
             return "" if outcome in ("", "recovered") else f"its incident is {outcome}"
         time.sleep(LOOK_SECONDS)
 
 
-def _is_settled(ledger: Ledger, wanted: Wanted, seconds: float) -> bool:
+def _is_settled(ledger: Ledger, running: int | None, seconds: float) -> bool:
     """Tell whether the launch that runs now is the one that was wanted, and good or alive for long enough."""
-    row, last = ledger.generation(wanted.target), ledger.last_launch()
+    row, last = ledger.generation(running), ledger.last_launch()
     if row is None or last is None or row.status == "good":
         return True
-    if last.generation != wanted.target or last.end or last.first_beat_at is None:
+    if last.generation != running or last.end or last.first_beat_at is None:
         return False
     return time.time() - last.first_beat_at >= seconds
 
