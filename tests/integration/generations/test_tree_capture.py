@@ -203,3 +203,48 @@ def test_a_recording_that_meets_one_fifo_after_the_other_gets_on(store):
         write(store.code, {f"{name}/x": "1\n"})
         os.mkfifo(store.code / name / ".gitattributes")
     assert (store.laid_out(store.keep()) / "c/x").read_text() == "1\n"
+
+
+# --- what is no part of a version
+
+
+def names_of(store, capture) -> set[str]:
+    return set(git(store.staging.path, "ls-tree", "-r", "--name-only", capture.tree).splitlines())
+
+
+def test_what_is_ignored_by_now_is_no_part_of_a_version_though_the_index_had_it(store):
+    write(store.code, {"state.json": "1", "kept.json": "1", "sub/state.json": "1"})
+    assert {"state.json", "sub/state.json"} <= names_of(store, store.capture())
+    git(store.code, "add", "kept.json")
+    write(store.code, {".gitignore": "state.json\nkept.json\n"})
+    before = store.capture()
+    assert names_of(store, before) == {"agent.py", ".gitignore", "kept.json"}  # tracked files are, ignored or not
+    write(store.code, {"state.json": "2"})
+    assert store.capture().tree == before.tree
+    write(store.code, {"kept.json": "2"})
+    assert store.capture().tree != before.tree
+
+
+def test_byte_code_is_no_part_of_a_version_whoever_committed_it(store):
+    write(store.code, {"__pycache__/agent.pyc": "1", "sub/old.py": "", "sub/old.pyc": "1", "sub/alone.pyc": "1"})
+    assert names_of(store, store.capture()) == {"agent.py", "sub/old.py"}
+    git(store.code, "add", "-A")
+    git(store.code, "commit", "-qm", "with byte code")
+    before = store.capture()
+    assert names_of(store, before) == {"agent.py", "sub/old.py", "sub/alone.pyc"}  # a program without its source is one
+    write(store.code, {"__pycache__/agent.pyc": "2", "sub/old.pyc": "2"})
+    assert store.capture().tree == before.tree
+
+
+def test_byte_code_that_an_older_capture_took_is_let_go(store):
+    write(store.code, {"__pycache__/agent.pyc": "1"})
+    store.staging.git.run("add", "--force", "--all", ".", ":(exclude,top).git")  # as 0.1.0 did where nothing ignored it
+    assert names_of(store, store.capture()) == {"agent.py"}
+
+
+def test_where_the_repository_cannot_be_asked_what_was_taken_stays(store, monkeypatch):
+    write(store.code, {"state.json": "1", ".gitignore": ""})
+    store.capture()
+    write(store.code, {".gitignore": "state.json\n"})
+    (store.code / ".git/index").write_bytes(b"no index")
+    assert "state.json" in names_of(store, store.capture())

@@ -20,6 +20,7 @@ from .git import Git
 LARGEST_BYTES = 1 << 30
 # What git opens in a work tree without looking what it is: a FIFO of that name would make it wait for ever.
 OPENED = (".gitignore", ".gitattributes", ".gitmodules", "HEAD", "config", "packed-refs", "exclude", "main")
+BYTE_CODE = ("__pycache__/", "*.pyc", "*.pyo")  # made of the source whenever it is missing: no part of a version
 # And whatever a repository inside the tree has for a branch.
 OF_A_REPOSITORY = "/.git/"
 SPECIAL = "\\*?[#! "
@@ -33,6 +34,7 @@ def record(git: Git, folder: str, is_tracked, hidden: str = "") -> tuple[command
     """
     exclude_path = f"{git.git_dir}/info/exclude"
     _forget_gone(git, folder, exclude_path)
+    _leave_out_byte_code(git, exclude_path)
     left_out: list[str] = []
     while True:
         look = _Look(git, folder, is_tracked)
@@ -122,6 +124,40 @@ def _let_go(path: str) -> None:
         return  # nobody waits there
 
 
+def _leave_out_byte_code(git: Git, exclude_path: str) -> None:
+    """Have the scratch repository ignore byte code; a repository's own `!*.pyc` has precedence."""
+    if not _has_patterns(exclude_path):
+        command.call_as(git.user, _add_patterns, exclude_path)
+
+
+def _has_patterns(exclude_path: str) -> bool:
+    try:
+        with open(exclude_path, "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
+    except OSError:
+        return False
+    return set(BYTE_CODE) <= set(lines)
+
+
+def _add_patterns(exclude_path: str) -> None:
+    """As the agent's user: a line of its own for each, also after one that was cut off."""
+    with open(exclude_path, "a", encoding="ascii") as file:
+        file.write("".join(f"\n{pattern}" for pattern in BYTE_CODE) + "\n")
+
+
+def is_byte_code(name: str) -> bool:
+    """Tell whether a path is byte code by its name."""
+    return "__pycache__" in name.split("/") or name.endswith((".pyc", ".pyo"))
+
+
+def _leave_caches(folder: str, names: str) -> str:
+    """As the agent's user: leave out of a JSON list what Python makes again from its source when it is missing."""
+    paths = fast_json.loads(names)
+    cached = {path for path in paths if "__pycache__" in path.split("/")}
+    beside = {path for path in paths if is_byte_code(path) and os.path.lexists(f"{folder}/{path[:-1]}")}
+    return fast_json.dumps([path for path in paths if path not in cached | beside])
+
+
 def _leave_out(index: str, exclude_path: str, names: str) -> None:
     """As the agent's user: have git ignore files from now on, and remove what the killed one left."""
     for leftover in (f"{index}.lock",):
@@ -167,6 +203,7 @@ def _is_large(path: str) -> bool:
 
 def _rewrite(exclude_path: str, names: str) -> None:
     with open(exclude_path, "wb") as file:
+        file.writelines(pattern.encode("ascii") + b"\n" for pattern in BYTE_CODE)
         file.writelines(os.fsencode(_as_pattern(name)) + b"\n" for name in fast_json.loads(names))
 
 
@@ -212,10 +249,10 @@ class Staging:
         `commit_tree` is the commit's tree where the caller knows it already.
         """
         # Without a commit nothing is tracked, or git cannot be asked: it might wait at what is no file.
-        tracked = repository.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard") if commit else None
+        asked = [self._start_listing_ignored(git) for git in (repository, self.git)] if commit else []
         problems = self._add_all(lambda name: bool(commit) and _knows(repository, name))
-        if tracked is not None:
-            self._add_tracked_but_ignored(repository, tracked)
+        if asked:
+            self._follow_ignore_rules(repository, *asked)
         tree = self.git.run("write-tree").text
         if commit and not commit_tree:
             shown = repository.run("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}", check=False)
@@ -279,23 +316,49 @@ class Staging:
             return names
         return [asked[path] for path in os.fsdecode(told.stdout).split("\0") if path in asked]
 
-    def _add_tracked_but_ignored(self, repository: Git, asked: Running) -> None:
-        try:
-            listed = repository.finish(asked, check=False, let_go=lambda: self._let_go(self.code_dir))
-        except CommandFailed:  # nobody knows then what is tracked, as without a commit
+    def _start_listing_ignored(self, git: Git) -> Running:
+        """Start asking which files of an index are ignored by now, byte code among them."""
+        byte_code = [f"--exclude={pattern}" for pattern in BYTE_CODE]
+        return git.start("ls-files", "-z", "--cached", "--ignored", "--exclude-standard", *byte_code)
+
+    def _follow_ignore_rules(self, repository: Git, of_repository: Running, of_ours: Running) -> None:
+        """Take out of the index what is ignored by now, for `add` keeps what it once took; add what is tracked.
+
+        Byte code that is in a cache or beside its source is nobody's work, whoever committed it.
+        """
+        names = self._read_names(repository, of_repository)
+        indexed = self._read_names(self.git, of_ours)
+        if names is None or indexed is None:  # nobody knows then what is tracked, as without a commit
             return
-        names = [n for n in listed.stdout.split(b"\0") if n and n.split(b"/")[0] != os.fsencode(self.hidden)]
-        if listed.status == 0 and names:
+        tracked = [name for name in self._without_caches(names) if name.split(b"/")[0] != os.fsencode(self.hidden)]
+        gone = set(indexed) - set(tracked)
+        if gone:
+            self.git.run("update-index", "-z", "--force-remove", "--stdin", stdin=b"".join(n + b"\0" for n in gone))
+        if tracked:
             self.git.run(
                 "add",
                 "--force",
                 "--ignore-errors",
                 "--pathspec-from-file=-",
                 "--pathspec-file-nul",
-                stdin=b"\0".join(names),
+                stdin=b"\0".join(tracked),
                 check=False,
                 limit_seconds=600,
             )
+
+    def _without_caches(self, names: list[bytes]) -> list[bytes]:
+        paths = [os.fsdecode(name) for name in names]
+        if not any(is_byte_code(path) for path in paths):
+            return names
+        kept = command.call_as(self.user, _leave_caches, self.code_dir, fast_json.dumps(paths))
+        return [os.fsencode(path) for path in fast_json.loads(kept)]
+
+    def _read_names(self, git: Git, asked: Running) -> list[bytes] | None:
+        try:
+            listed = git.finish(asked, check=False, let_go=lambda: self._let_go(self.code_dir))
+        except CommandFailed:
+            return None
+        return [name for name in listed.stdout.split(b"\0") if name] if listed.status == 0 else None
 
     def _remove_stale_lock(self) -> None:
         lock = f"{self.index}.lock"
