@@ -92,7 +92,7 @@ def world(
         incident=INCIDENT if attempts else None,
         attempts=list(attempts),
         recent=list(attempts if recent is None else recent),
-        **more,
+        **{"ran": of, **more},
     )
 
 
@@ -205,6 +205,10 @@ def test_a_wedge_does_not_move_code_that_was_good(restarts, expected, more):
 def test_what_cannot_be_launched_keeps_its_code(status, tries, restarts, expected, trigger):
     recent = [attempt("restart", 4)] * restarts
     seen = world(launch(4, trigger), [*GOODS, generation(4, status, tries=tries)], recent=recent)
+    if status == "condemned" and expected == HALT:  # it halts on good code, which cannot be launched either
+        seen = seen.replace(ran=launch(3))
+        assert told(decide(seen)) == (ROLLBACK, models.GOOD_STAYS, 3, None)
+        seen = seen.replace(attempts=[attempt(models.GOOD_STAYS, 3)])
     assert told(decide(seen))[0] == expected
     assert decide(seen).condemn is None
 
@@ -242,9 +246,7 @@ def test_the_ladder_goes_down_to_golden_and_never_below(tried, expected):
         generation(6, "condemned"),
     ]
     attempts = [attempt(rung, target) for rung, target in tried]
-    found = decide(
-        world(launch(6, "refused", end=models.REFUSED), rows, attempts=attempts, limits=limits_of(3, 1800.0, 99, 99))
-    )
+    found = decide(world(launch(6), rows, attempts=attempts, limits=limits_of(3, 1800.0, 99, 99)))
     assert (found.action, found.rung, found.target) == ((ROLLBACK, *expected) if expected else (HALT, "halted", None))
     assert found.without_task == (found.rung == "golden without the task")
 
@@ -275,22 +277,197 @@ def test_nothing_to_go_back_to():
     assert "nothing is left" in found.reason
 
 
+BUDGETS = [
+    (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
+    (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
+    (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt(models.GOOD_STAYS, 3, 60)] * 20, False),
+    (limits_of(3, 1800.0, 4, 10), [attempt("by hand", 3, 60)] * 20, False),
+]
+
+
+@pytest.mark.parametrize(("limits", "recent", "is_spent"), BUDGETS)
+def test_the_budget_holds_candidates_and_never_halts(limits, recent, is_spent):
+    """The newest good code runs: one that failed goes back whatever the budget, and the next one is not launched."""
+    failed = decide(world(launch(4), [*GOODS, generation(4, "candidate")], recent=recent, limits=limits))
+    assert told(failed) == (ROLLBACK, LKG, 3, 4)
+    hold = policy.find_hold(NOW, limits, recent)
+    assert (hold is not None) == is_spent
+    said = {
+        status: refuse_launch(generation(5, status, tries=2), is_halted=False, has_intent=False, hold=hold)
+        for status in ("candidate", "good")
+    }
+    assert said["good"] == "" and ("held: " in said["candidate"]) == is_spent
+    promoted = generation(5, "candidate", tries=2).replace(change="feature/x")
+    assert refuse_launch(promoted, is_halted=False, has_intent=False, hold=hold) == ""
+
+
+@pytest.mark.parametrize(("limits", "recent", "is_spent"), BUDGETS)
+def test_the_budget_of_good_code_that_fails_again_and_again(limits, recent, is_spent):
+    found = decide(world(launch(3, exit_status=78), GOODS, recent=recent, limits=limits))
+    assert found.action == (HALT if is_spent else ROLLBACK)
+    assert "limit" in found.reason or not is_spent
+
+
+def test_what_candidates_used_up_is_not_the_good_code_s_fault():
+    bad = [generation(n, "condemned").replace(condemned_at=NOW - 60) for n in (4, 5, 6, 7)]
+    seen = world(launch(3, exit_status=78), [*GOODS, *bad], recent=[attempt(LKG, 3, 60)] * 4)
+    assert decide(seen).action == ROLLBACK
+
+
+def test_a_hold_ends_when_the_window_has_passed():
+    recent = [attempt(LKG, 3, ago) for ago in (100, 200, 300, 400, 500)]
+    hold = policy.find_hold(NOW, limits_of(3, 1800.0, 4, 10), recent)
+    assert hold.until == NOW - 400 + 1800 and hold.count == 5
+    assert policy.tell_hold(hold) == "held: 5 rollbacks within 30m, the limit is 4, and the good code stays"
+
+
+# --- what is put in place and not launched
+
+
+@pytest.mark.parametrize(("status", "tries"), [("condemned", 9), ("candidate", 0), ("candidate", 2)])
 @pytest.mark.parametrize(
-    ("limits", "recent", "is_halted"),
+    ("ran", "attempts", "expected"),
     [
-        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 3, False),
-        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 60)] * 4, True),
-        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 1801)] * 4, False),
-        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 7200)] * 10, True),
-        (limits_of(3, 1800.0, 4, 10), [attempt(LKG, 3, 90_000)] * 10, False),
-        (limits_of(3, 1800.0, 4, 10), [attempt("restart", 2, 60)] * 20, False),
-        (limits_of(3, 1800.0, 4, 10), [attempt("asked", 3, 60)] * 20, False),
+        (3, [], (ROLLBACK, "good stays", 3, None)),
+        (2, [], (ROLLBACK, "good stays", 2, None)),  # somebody went back to it, and it ran
+        (3, [("good stays", 3)] * 9, (ROLLBACK, "good stays", 3, None)),  # however often it is put in again
+        (4, [], (ROLLBACK, LKG, 3, 4)),  # it ran itself: that is to be answered
+        (
+            4,
+            [(LKG, 3)],
+            (ROLLBACK, "good stays", 3, None),
+        ),  # that was answered, and it was put in again before a launch
+        (3, [("restart", 3)], (ROLLBACK, "good stays", 3, None)),
+        (None, [], (ROLLBACK, "good stays", 3, None)),
     ],
 )
-def test_the_budget_of_rollbacks(limits, recent, is_halted):
-    found = decide(world(launch(4), [*GOODS, generation(4, "candidate")], recent=recent, limits=limits))
-    assert found.action == (HALT if is_halted else ROLLBACK)
-    assert "limit" in found.reason or not is_halted
+def test_for_what_is_refused_the_good_code_stays(status, tries, ran, attempts, expected):
+    recent = [attempt(*one) for one in attempts]
+    seen = world(
+        launch(4, "refused", end=models.REFUSED),
+        [*GOODS, generation(4, status, tries=tries)],
+        attempts=recent,
+        recent=[*[attempt(LKG, 2, 60)] * 9, *recent],
+        ran=launch(ran, now=NOW - 50) if ran else None,
+    )
+    action, rung, target, condemned = expected
+    if status == "condemned":
+        condemned = None
+    assert told(decide(seen)) == (action, rung, target, condemned)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "of", "expected"),
+    [
+        ([], launch(4), False),
+        ([attempt("restart", 3)], launch(4), False),
+        ([attempt(LKG, 3, 9)], launch(3), False),
+        ([attempt(LKG, 3, 9)], launch(4), True),  # somebody put it in before the good one had beaten
+        ([attempt(LKG, 3, 9), attempt("restart", 3, 8)], launch(4), True),
+        ([attempt(LKG, 3, -9)], launch(4), False),  # that is what it answers
+        ([attempt(LKG, 3, 9)], None, False),
+        ([attempt(LKG, 3, 9)], launch(4).replace(ended_at=None), False),
+    ],
+)
+def test_an_incident_is_over_when_what_it_put_in_place_is_replaced(attempts, of, expected):
+    assert policy.is_superseded(attempts, of) is expected
+
+
+def test_a_good_tree_that_is_gone_is_no_tree_that_was_put_in():
+    assert decide(world(launch(3, "refused", end=models.REFUSED), GOODS, ran=launch(3))).rung == LKG
+
+
+def test_after_that_the_good_code_has_its_restarts():
+    seen = world(launch(3), GOODS, attempts=[attempt(models.GOOD_STAYS, 3)])
+    assert told(decide(seen)) == (RESTART, "restart", 3, None)
+    seen = world(launch(3), GOODS, attempts=[attempt(models.GOOD_STAYS, 3), *[attempt("restart", 3)] * 3])
+    assert told(decide(seen)) == (ROLLBACK, LKG, 3, None)
+
+
+# --- whose tries they are
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "left", "unproven", "expected"),
+    [
+        (models.FAILED, "candidate", 1, 0, (1, True)),
+        (models.LOST, "candidate", 1, 0, (1, True)),
+        (models.REBOOTED, "candidate", 2, 0, (2, True)),
+        (models.FAILED, "candidate", 0, 0, (0, True)),
+        (models.FAILED, "candidate", 9, 0, (2, True)),
+        (models.FAILED, "good", 0, 0, (2, False)),
+        (models.FAILED, "condemned", 0, 0, (2, False)),  # that lineage has ended
+        (models.STOPPED, "candidate", 1, 3, (2, False)),
+        (models.STOPPED, "candidate", 1, 4, (1, True)),
+        (models.ASKED, "candidate", 0, 3, (2, False)),
+        (models.ASKED, "candidate", 0, 4, (0, True)),
+        (models.ASKED, "good", 0, 9, (2, False)),
+    ],
+)
+def test_a_new_tree_has_what_its_lineage_has_left(end, status, left, unproven, expected):
+    before = generation(4, status, tries=left)
+    assert policy.choose_tries(2, launch(4, end=end), before, limit=4, unproven=unproven) == expected
+
+
+def test_the_first_tree_of_all_has_fresh_tries():
+    assert policy.choose_tries(2, None, None, limit=4, unproven=0) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "end", "before", "expected"),
+    [
+        ("candidate", 0, models.STOPPED, "good", True),
+        ("candidate", 0, models.ASKED, "good", True),
+        ("candidate", 0, models.FAILED, "good", False),
+        ("candidate", 0, models.STOPPED, "candidate", False),
+        ("candidate", 1, models.STOPPED, "good", False),
+        ("condemned", 0, models.STOPPED, "good", False),
+    ],
+)
+def test_who_never_had_a_verdict_and_is_put_in_anew_is_tried(status, tries, end, before, expected):
+    put_in = generation(4, status, tries=tries)
+    assert policy.is_put_in_anew(put_in, launch(3, end=end), generation(3, before)) is expected
+
+
+@pytest.mark.parametrize(("unproven", "expected"), [(3, RESTART), (4, ROLLBACK)])
+def test_a_self_restart_with_changed_code_renews_the_tries_so_often(unproven, expected):
+    fresh = [generation(n, "candidate").replace(created_at=NOW - 60) for n in range(4, 4 + unproven)]
+    old = generation(9, "condemned").replace(created_at=NOW - 3600)
+    of = launch(4, "asked", end=models.ASKED, lived=3600)
+    assert decide(world(of, [*GOODS, *fresh, old], has_changed=True)).action == expected
+    assert decide(world(of, [*GOODS, *fresh, old])).action == ROLLBACK
+
+
+# --- a candidate that has failed
+
+
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [
+        ([], None),
+        ([(4, models.FAILED)], models.FAILED),
+        ([(4, models.LOST)], models.LOST),
+        ([(4, models.REBOOTED)], None),
+        ([(4, models.STOPPED), (4, models.FAILED)], models.FAILED),
+        ([(4, models.REBOOTED), (3, models.FAILED)], models.FAILED),  # its tree was another one then
+        ([(3, models.STOPPED), (3, models.FAILED)], None),  # somebody put a new one in
+        ([(4, models.ASKED), (4, models.FAILED)], models.FAILED),
+        ([(3, models.ASKED), (3, models.FAILED)], None),
+    ],
+)
+def test_a_candidate_that_has_failed_is_known(trial, expected):
+    found = policy.find_stumble([launch(number, end=end) for number, end in trial], 4)
+    assert (found and found.end) == expected
+
+
+def test_what_was_no_fault_of_its_code_is_no_failure_of_it():
+    for trigger in ("cannot-launch", "engine-away", "no-room-for-image"):
+        assert policy.find_stumble([launch(4, trigger)], 4) is None
 
 
 # --- nothing to decide
@@ -441,17 +618,20 @@ class Simulation:
     def __init__(self, rows: list[models.Generation], limits: RollbackLimits) -> None:
         self.rows, self.limits = rows, limits
         self.now, self.attempts, self.recent = NOW, [], []
-        self.is_halted = False
+        self.is_halted, self.ran = False, None
 
     def fail(self, number: int, ending: dict, lived: float, seconds: float) -> models.Decision:
         self.now += seconds
         row = next(r for r in self.rows if r.number == number)
-        refusal = refuse_launch(row, is_halted=self.is_halted, has_intent=False)
+        hold = policy.find_hold(self.now, self.limits, self.recent)
+        refusal = refuse_launch(row, is_halted=self.is_halted, has_intent=False, hold=hold)
         if refusal:
             ending = AT_ONCE["refused"]
         elif row.status == "candidate":
             self.change(row.number, tries_left=row.tries_left - 1)
         failed = launch(number, **ending, lived=lived, now=self.now)
+        if failed.end != models.REFUSED and failed.trigger != "cannot-launch":
+            self.ran = failed
         recent = [a for a in self.recent if a.at > self.now - policy.DAY_SECONDS]
         found = decide(
             PolicyInput(
@@ -463,10 +643,20 @@ class Simulation:
                 attempts=self.attempts,
                 recent=recent,
                 is_halted=self.is_halted,
+                ran=self.ran,
             )
         )
+        self.check(found, row)
         self.record(found, failed.end)
         return found
+
+    def check(self, found: models.Decision, failed: models.Generation) -> None:
+        """What is halted stands on good code, if there is any: never on what was condemned."""
+        goods = PolicyInput(
+            now=self.now, limits=self.limits, launch=None, generations=self.rows, incident=None, attempts=[], recent=[]
+        ).goods
+        if found.action == HALT and not self.is_halted and goods:
+            assert failed.status != "condemned"
 
     def record(self, found: models.Decision, end: str) -> None:
         if found.action == HALT:
@@ -478,7 +668,7 @@ class Simulation:
         if not is_asked:
             self.attempts.append(done)
         if found.condemn is not None:
-            self.change(found.condemn, status="condemned")
+            self.change(found.condemn, status="condemned", condemned_at=self.now)
 
     def change(self, number: int, **facts: object) -> None:
         self.rows = [row.replace(**facts) if row.number == number else row for row in self.rows]
@@ -547,7 +737,7 @@ def test_failure_after_failure_ends_halted_and_no_rung_is_tried_twice(rows, limi
         assert found.action in (RESTART, ROLLBACK)
         running = found.target
     assert simulation.is_halted, "no end"
-    moves = [(a.rung, a.target) for a in simulation.attempts if a.rung != "restart"]
+    moves = [(a.rung, a.target) for a in simulation.attempts if a.rung not in ("restart", models.GOOD_STAYS)]
     assert len(moves) == len(set(moves))
     targets = [target for rung, target in moves if rung != "golden without the task"]
     assert len(targets) == len(set(targets))
@@ -573,8 +763,9 @@ def test_an_agent_that_beats_once_and_fails_again_ends_halted_too(rows, limits, 
         running = found.target
         simulation.beat()
     assert simulation.is_halted
-    moves = [a for a in simulation.recent if a.rung not in models.NO_MOVES]
-    assert len(moves) <= budget - 1
+    moves = [a for a in simulation.recent if a.rung not in models.UNCOUNTED]
+    candidates = sum(1 for row in rows if row.status == "candidate")  # to leave one is always allowed
+    assert len(moves) <= budget - 1 + candidates
 
 
 # -- several triggers for one failure -----------------------------------------------------------------------

@@ -11,36 +11,45 @@ from collections.abc import Callable
 from ..config.context import Lock
 from ..core import fast_json
 from ..core.errors import AgentctlError, CommandFailed, is_no_storage
-from ..ledger import writers
+from ..ledger import models, writers
 from ..ledger.database import Ledger
 from ..ledger.models import Generation
 from ..state import agent_state
 from . import slots
 from .agent_context import AgentContext
-from .tree_capture import CapturedTree
+from .tree_capture import CapturedTree, is_byte_code, is_data
 
 FORCED = "forced"  # the source of a generation whose tree was condemned before
+BY_FAILURE = (models.FAILED, models.LOST, models.REBOOTED)
+MOST_DATA_FILES = 1000  # more are asked about too slowly; the tree counts as another one then
 STANDBY_WAIT_SECONDS = 60.0
 CANDIDATE_WAIT_SECONDS = 600.0
 
 
-def identify(context: AgentContext, ledger: Ledger) -> Generation:
-    """Find the generation that the live tree is, or capture it as a new candidate; return its row."""
+def identify(
+    context: AgentContext, ledger: Ledger, choose_tries: Callable[[Generation | None], tuple[int, bool]] | None = None
+) -> Generation:
+    """Find the generation that the live tree is, or capture it as a new candidate; return its row.
+
+    `choose_tries(before)` says with how many tries that begins, and whether they are the rest of those of `before`,
+    the generation that ran last.
+    """
+    choose_tries = choose_tries or (lambda _before: (context.config.probation.tries, False))
     try:
-        return _identify(context, ledger)
+        return _identify(context, ledger, choose_tries)
     except CommandFailed as error:  # a power cut may have emptied the scratch repository's objects
         if is_no_storage(error):
             raise
         from .repair_staging import renew
 
         renew(context.staging)
-        return _identify(context, ledger)
+        return _identify(context, ledger, choose_tries)
 
 
-def _identify(context: AgentContext, ledger: Ledger) -> Generation:
-    commit, tree, branch = context.repository.look()
-    branch = branch or context.config.agent.branch
-    capture = context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
+def _identify(
+    context: AgentContext, ledger: Ledger, choose_tries: Callable[[Generation | None], tuple[int, bool]]
+) -> Generation:
+    capture = _capture(context)
     _note_left_out(ledger, capture.problems)
     known = ledger.generations_of_tree(capture.tree)
     for generation in known:
@@ -55,7 +64,46 @@ def _identify(context: AgentContext, ledger: Ledger) -> Generation:
     good = next((g for g in (*held, *known) if g.status == "good"), None)
     if good in held and not capture.is_clean:
         return good  # a good tree over another commit: that commit says nothing of what would run
-    return add_generation(context, ledger, capture, source="capture", same_as=good)
+    ran = ledger.last_run()
+    before = ledger.generation(ran.generation) if ran else None
+    if not known and ran and before and _is_same_code(context, before, capture, after_failure=ran.end in BY_FAILURE):
+        return before
+    tries, is_rest = (0, False) if good else choose_tries(before)
+    heir_of = before if is_rest else None
+    return add_generation(
+        context, ledger, capture, source="capture", same_as=good, tries=None if good else tries, heir_of=heir_of
+    )
+
+
+def _capture(context: AgentContext) -> CapturedTree:
+    commit, tree, branch = context.repository.look()
+    branch = branch or context.config.agent.branch
+    return context.staging.capture(context.repository.git, commit, branch, commit_tree=tree)
+
+
+def has_changed(context: AgentContext, ledger: Ledger, generation: Generation) -> bool:
+    """Tell whether the live tree is another one than a generation's, and not only in what is no code."""
+    capture = _capture(context)
+    is_known = any(known.number == generation.number for known in ledger.generations_of_tree(capture.tree))
+    return not is_known and not _is_same_code(context, generation, capture, after_failure=False)
+
+
+def _is_same_code(context: AgentContext, before: Generation, capture: CapturedTree, *, after_failure: bool) -> bool:
+    """Tell whether a tree differs from a generation of the same commit only in byte code.
+
+    `after_failure` also in data that the agent wrote beside its code: what it wrote while it failed is no change of it.
+    """
+    if before.status == "condemned" or before.is_pruned or before.commit_id != capture.commit or not capture.commit:
+        return False
+    changed = context.staging.compare(before.tree, capture.tree)
+    if not changed:
+        return False
+    others = [name for name, _ in changed if not is_byte_code(name)]
+    if not others:
+        return True
+    if not after_failure or len(others) > MOST_DATA_FILES or not all(is_data(*one) for one in changed):
+        return False
+    return not context.staging.list_tracked(context.repository.git, others)
 
 
 def _note_left_out(ledger: Ledger, problems: list[str]) -> None:
@@ -78,10 +126,13 @@ def add_generation(
     same_as: Generation | None = None,
     status: str = "candidate",
     reason: str = "",
+    tries: int | None = None,
+    heir_of: Generation | None = None,
 ) -> Generation:
     """Bring a captured tree into the vault and record it: ledger line last, so that it never points at nothing.
 
-    A tree that equals a good one (`same_as`) is good: only the commit around it is new.
+    A tree that equals a good one (`same_as`) is good: only the commit around it is new. It has `tries`, by default as
+    many as are set; those are taken from `heir_of`, if it is another's heir.
     """
     number = ledger.newest_number() + 1
     now = time.time()
@@ -105,9 +156,13 @@ def add_generation(
             created_at=now,
             blessed_at=now if status == "good" else None,
             reason=reason,
-            tries_left=context.config.probation.tries,
+            tries_left=context.config.probation.tries if tries is None else tries,
         )
-        ledger.event("generation", f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}")
+        told = f"generation {number} ({status}): {capture.commit[:12]} on {capture.branch}"
+        if heir_of is not None:
+            writers.set_tries(ledger, heir_of.number, 0)
+            told += f", with what generation {heir_of.number} had left of its tries: {tries}"
+        ledger.event("generation", told)
     return known_generation(ledger, number)
 
 

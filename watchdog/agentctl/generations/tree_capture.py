@@ -21,6 +21,23 @@ LARGEST_BYTES = 1 << 30
 # What git opens in a work tree without looking what it is: a FIFO of that name would make it wait for ever.
 OPENED = (".gitignore", ".gitattributes", ".gitmodules", "HEAD", "config", "packed-refs", "exclude", "main")
 BYTE_CODE = ("__pycache__/", "*.pyc", "*.pyo")  # made of the source whenever it is missing: no part of a version
+# What programs write beside their code. A suffix that is not here may be source.
+DATA: tuple[str, ...] = (
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".pickle",
+    ".pkl",
+    ".npy",
+    ".npz",
+    ".dat",
+)
+DATA += (".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal")
+DATA += (".log", ".out", ".err", ".txt", ".md", ".pid", ".tmp", ".bak")
+PLAIN_MODES = ("000000", "100644")  # none, and a file that nobody can execute
 # And whatever a repository inside the tree has for a branch.
 OF_A_REPOSITORY = "/.git/"
 SPECIAL = "\\*?[#! "
@@ -150,12 +167,23 @@ def is_byte_code(name: str) -> bool:
     return "__pycache__" in name.split("/") or name.endswith((".pyc", ".pyo"))
 
 
+def is_data(name: str, modes: tuple[str, str]) -> bool:
+    """Tell whether a change by its name and its modes is of data: neither source nor settings, and no link."""
+    if is_byte_code(name):
+        return True
+    return (
+        name.endswith(DATA)
+        and not any(part.startswith(".") for part in name.split("/"))
+        and set(modes) <= set(PLAIN_MODES)
+    )
+
+
 def _leave_caches(folder: str, names: str) -> str:
-    """As the agent's user: leave out of a JSON list what Python makes again from its source when it is missing."""
-    paths = fast_json.loads(names)
+    """As the agent's user: leave out of NUL text what Python makes again from its source when it is missing."""
+    paths = names.split("\0")
     cached = {path for path in paths if "__pycache__" in path.split("/")}
     beside = {path for path in paths if is_byte_code(path) and os.path.lexists(f"{folder}/{path[:-1]}")}
-    return fast_json.dumps([path for path in paths if path not in cached | beside])
+    return "\0".join(path for path in paths if path not in cached | beside)
 
 
 def _leave_out(index: str, exclude_path: str, names: str) -> None:
@@ -281,6 +309,23 @@ class Staging:
                 return problems
         raise CommandFailed(added.argv, added.status, added.stdout, added.stderr)
 
+    def compare(self, one: str, other: str) -> list[tuple[str, tuple[str, str]]]:
+        """List what differs between two trees that were captured here, with its modes; nothing where one is lost."""
+        told = self.git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", one, other, check=False)
+        if told.status != 0:
+            return []
+        fields = os.fsdecode(told.stdout).split("\0")
+        pairs = zip(fields[0::2], fields[1::2], strict=False)
+        return [(name, (facts[1:7], facts[8:14])) for facts, name in pairs]
+
+    def list_tracked(self, repository: Git, names: list[str]) -> list[str]:
+        """Return which of `names` the agent's repository tracks; all of them where it cannot say."""
+        wanted = [f":(top,literal){name}" for name in names]
+        listed = repository.run("ls-files", "-z", "--cached", "--", *wanted, check=False, limit_seconds=60)
+        if listed.status != 0:
+            return names
+        return [name for name in os.fsdecode(listed.stdout).split("\0") if name]
+
     def ask_ignored(self, folder: str) -> Running:
         """Start asking what git ignores in `folder`, judged by the last capture's index."""
         homes = (f"{folder}/.git", f"{self.code_dir}/.git")  # carried over already, after an interruption
@@ -350,8 +395,8 @@ class Staging:
         paths = [os.fsdecode(name) for name in names]
         if not any(is_byte_code(path) for path in paths):
             return names
-        kept = command.call_as(self.user, _leave_caches, self.code_dir, fast_json.dumps(paths))
-        return [os.fsencode(path) for path in fast_json.loads(kept)]
+        kept = command.call_as(self.user, _leave_caches, self.code_dir, "\0".join(paths))
+        return [os.fsencode(path) for path in kept.split("\0") if path]
 
     def _read_names(self, git: Git, asked: Running) -> list[bytes] | None:
         try:

@@ -241,6 +241,7 @@ def _promote(ledger: Ledger, row: ChangeRecord, request: dict[str, Any], author:
         "force": bool(request.get("force")),
         "at": time.time(),
         "by": author.name,
+        "by_agent": author.is_agent,
     }
     with ledger.transaction():
         ledger.update(

@@ -243,6 +243,11 @@ class Ledger:
         """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
         return self._one(Launch, "WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1")
 
+    def launches_since_good(self) -> list[Launch]:
+        """Return the launches since the last one of a good generation, newest first: they are of one trial."""
+        good = "SELECT max(l.rowid) FROM launches l JOIN generations ON number=l.generation WHERE status='good'"
+        return self._all(Launch, f"WHERE rowid > coalesce(({good}), 0) ORDER BY rowid DESC")
+
     # -- incidents, attempts, steps, requests ---------------------------------------------------------------
 
     def incident(self, incident_id: str) -> Incident | None:

@@ -56,6 +56,13 @@ def count_moves(ledger: Ledger, incident_id: str, up_to: int) -> int:
     return sum(1 for a in ledger.attempts(incident_id) if a.number <= up_to and a.rung != models.RESTART)
 
 
+def counted_attempts(ledger: Ledger, now: float, seconds: float) -> list[models.Attempt]:
+    """Return the attempts of the last `seconds` that bounds go by: none from before a person lifted them."""
+    reset_at = float(ledger.meta("limits_reset_at") or 0)
+    since = max(now - seconds, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
+    return [attempt for attempt in ledger.attempts_since(since) if attempt.at <= now]
+
+
 def as_public(ledger: Ledger, row: Incident) -> dict[str, object]:
     """Return an incident as `incidents --json` shows it."""
     attempts = [
@@ -100,17 +107,21 @@ def settle_last_launch(ledger: Ledger) -> None:
     if last is None or last.end != models.RUNNING:
         return
     if last.boot_id != boot_id():
-        writers.end_launch(
-            ledger,
-            last.id,
-            models.REBOOTED,
-            at=time.time(),
-            trigger="reboot",
-            reason="the machine went down while it ran",
-        )
+        _close_rebooted(ledger, last)
         return
     close_lost(ledger, last)
     raise LaunchRefused("the last launch was cut off without a word; the recovery process has to look at it first")
+
+
+def _close_rebooted(ledger: Ledger, last: Launch) -> None:
+    """Record that the machine went down; the first power cuts of a probation give the try back that the launch cost."""
+    now, generation = time.time(), ledger.generation(last.generation)
+    cuts = 1 + sum(1 for launch in ledger.launches_since_good() if launch.end == models.REBOOTED)
+    with ledger.transaction():
+        if generation is not None and generation.status == "candidate" and cuts <= models.FREE_POWER_CUTS:
+            writers.set_tries(ledger, generation.number, generation.tries_left + 1)
+        reason = "the machine went down while it ran"
+        writers.end_launch(ledger, last.id, models.REBOOTED, at=now, trigger="reboot", reason=reason)
 
 
 def close_lost(ledger: Ledger, last: Launch) -> None:

@@ -38,8 +38,15 @@ BY_HAND = ("by hand", "undo", "promote")  # what a human asked for does not use 
 OFFLINE = "offline"  # the verb of the watchdog's request, and the trigger that follows from it
 ENGINE_AWAY = "engine-away"  # Docker Engine ended, and took the agent along: nobody's code is to blame
 NO_ROOM = "no-room-for-image"  # the engine has no room to build a candidate's image: its code is not to blame
+GOOD_STAYS: Final = (
+    "good stays"  # the rung of what is not launched: the good code that it stands in place of comes back
+)
 NO_MOVES = ("restart", "asked", "halted", "")  # rungs that leave the code where it is
+UNCOUNTED = (*NO_MOVES, *BY_HAND, GOOD_STAYS)  # rungs that use up nothing of what `[rollback]` allows
 PHASES = ("working", "waiting", "idle")  # what an agent says that it does
+FREE_POWER_CUTS = (
+    2  # of one probation: they say little about the code, but a machine that goes down again and again does
+)
 
 # Where a change stands, and what is done when a promoted one fails.
 OPEN: Final = "open"
@@ -208,6 +215,9 @@ class PolicyInput(Record):
     is_halted: bool = False
     paused_until: float = 0.0
     failure: str = "unknown"  # the run of the agent whose end called us; '' if a person did, or for a second time
+    ran: Launch | None = None  # the newest launch of which an agent came: one that was refused is none
+    has_changed: bool = False  # the tree is another one than the candidate's that asked to be restarted
+    is_by_agent: bool = False  # the request is the agent's own
 
     def generation(self, number: int | None) -> Generation | None:
         """Return a generation by its number, or None."""
@@ -247,6 +257,15 @@ class RollbackLimits(Record):
             attempts=settings.attempts,
             per_day=settings.per_day,
         )
+
+
+class Hold(Record):
+    """Why no candidate is launched for now."""
+
+    count: int  # rollbacks so far
+    limit: int
+    seconds: float  # within which they were
+    until: float
 
 
 class Decision(Record):

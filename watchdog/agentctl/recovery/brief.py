@@ -8,7 +8,7 @@ import time
 from ..core import durable
 from ..core.errors import AgentctlError
 from ..host import command
-from ..ledger.models import ChangeRecord, Incident
+from ..ledger.models import GOOD_STAYS, ChangeRecord, Incident
 from ..state import agent_state
 from .execution import Execution
 
@@ -58,6 +58,12 @@ def compose(attempt: Execution, diffstat: str, change: ChangeRecord | None, pend
 def _head(attempt: Execution, row: Incident | None) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row.at if row else time.time()))
     source = row.generation_from if row else "?"
+    if attempt.rung == GOOD_STAYS:
+        return (
+            f"# You were put back\n\nIncident {attempt.incident}, {at}: generation {source} was put in your place and "
+            f"not launched; you are generation {attempt.target.number} as before, with your state as you left it. "
+            "Read this first, go on with your task, and delete this file when you have understood it."
+        )
     return (
         f"# You were rolled back\n\nIncident {attempt.incident}, {at}: generation {source} was "
         f"replaced by generation {attempt.target.number} "
@@ -68,7 +74,7 @@ def _head(attempt: Execution, row: Incident | None) -> str:
 
 def _why(attempt: Execution, proof: dict[str, Any]) -> str:
     lines = [f"## Why\n\n{attempt.reason}."]
-    if proof.get("lived_seconds") is not None:
+    if proof.get("lived_seconds") is not None and attempt.rung != GOOD_STAYS:
         lines.append(f"It lived {proof['lived_seconds']:g} seconds. How it ended: {proof.get('exit_class', '?')}.")
     shown = proof.get("stack") or proof.get("last_lines") or []
     if shown:

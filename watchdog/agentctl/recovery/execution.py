@@ -73,8 +73,9 @@ class Execution:
         if trigger == f"request:{models.OFFLINE}":
             trigger = models.OFFLINE
         with ledger.transaction():
-            if request is not None:
+            if request is not None or world.incident is None:
                 _close_superseded(ledger)
+            if request is not None:
                 ledger.set_meta("halted", None)
             incident_id = incidents.open_for(ledger, last, trigger=trigger, reason=decision.reason)
             number = len(ledger.attempts(incident_id)) + 1
@@ -161,7 +162,7 @@ def undo_source(ledger: Ledger) -> Incident:
 
 
 def _close_superseded(ledger: Ledger) -> None:
-    """A human's request ends what was still waiting for a heartbeat."""
+    """End what still waits for a heartbeat: a person asked for something, or what it put in place was replaced."""
     current = ledger.open_incident()
     if current is not None:
         writers.end_incident(ledger, current.id, "nothing-to-do", at=time.time())

@@ -18,6 +18,7 @@ from ..host import command, disk_space, procfs
 from ..host.journald import Journal
 from ..ledger import writers
 from ..ledger.database import Ledger
+from ..ledger.models import GOOD_STAYS
 from ..state import agent_state
 from ..state.snapshots import manifest, patterns
 from . import brief, evidence
@@ -158,12 +159,13 @@ def finish(attempt: Execution) -> None:
         "boot_id": boot_id(),
         "at": time.time(),
         "inode": os.stat(context.code_dir).st_ino,
-        "snapshot": attempt.target.snapshot,
+        "snapshot": "" if attempt.rung == GOOD_STAYS else attempt.target.snapshot,  # '': the state as it is now
     }
     with ledger.transaction():
         attempt.record_ended()
         if attempt.rung == "undo":
             writers.bring_back(ledger, attempt.target.number, tries_left=context.config.probation.tries)
+            ledger.set_meta("limits_reset_at", str(time.time()))  # a person wants it launched, held or not
         else:
             ledger.set_meta("switched", fast_json.dumps(note))
         writers.close_attempt(ledger, attempt.incident, attempt.number)

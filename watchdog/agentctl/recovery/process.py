@@ -31,10 +31,14 @@ from ..host import disk_space
 from ..host.journald import Journal, open_journal
 from ..ledger import incidents, models, writers
 from ..ledger.database import Ledger
-from ..ledger.models import Launch
+from ..ledger.models import Launch, Request
 from . import evidence, policy
 from .execution import Execution
 from .executor import carry_out, why_no_undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 LOCK_WAIT_SECONDS = 120.0
 STOP_WAIT_SECONDS = 60.0
@@ -112,11 +116,16 @@ def _finish_move(context: AgentContext, journal: Journal) -> None:
 def carry_on(attempt: Execution, journal: Journal) -> None:
     """Go on with what was cut off: a promotion has other steps than a rollback."""
     if attempt.rung == models.PROMOTE:
-        from . import promotion
-
-        promotion.carry_out(attempt, journal)
+        promotions().carry_out(attempt, journal)
     else:
         carry_out(attempt, journal)
+
+
+def promotions() -> ModuleType:
+    """Return the module of promotions: few recoveries have to do with one."""
+    from . import promotion
+
+    return promotion
 
 
 def _close_cut_off(ledger: Ledger, last: Launch) -> None:
@@ -141,22 +150,44 @@ def observe(context: AgentContext, ledger: Ledger) -> models.PolicyInput:
     now = time.time()
     opened = ledger.open_incident()
     attempts = ledger.attempts(opened.id) if opened else []
-    reset_at = float(ledger.meta("limits_reset_at") or 0)
-    since = max(now - policy.DAY_SECONDS, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
-    recent = [a for a in ledger.attempts_since(since) if a.at <= now]
+    launch, request = ledger.last_launch(), ledger.next_request()
+    if policy.is_superseded(attempts, launch):
+        opened, attempts = None, []
     return models.PolicyInput(
         now=now,
         limits=models.RollbackLimits.of_settings(context.config.rollback),
-        launch=ledger.last_launch(),
+        launch=launch,
         generations=ledger.generations(),
         incident=opened,
         attempts=attempts,
-        recent=recent,
-        request=ledger.next_request(),
+        recent=incidents.counted_attempts(ledger, now, policy.DAY_SECONDS),
+        request=request,
         is_halted=bool(ledger.meta("halted")),
         paused_until=float(ledger.meta("paused_until") or 0),
         failure=_new_failure(ledger),
+        ran=ledger.last_run(),
+        has_changed=_has_changed(context, ledger, launch),
+        is_by_agent=request is not None and _is_by_agent(ledger, request),
     )
+
+
+def _has_changed(context: AgentContext, ledger: Ledger, launch: Launch | None) -> bool:
+    """Look whether a candidate without tries that restarted itself has changed its code: nobody else is asked."""
+    running = ledger.generation(launch.generation) if launch else None
+    if launch is None or launch.end != models.ASKED or running is None:
+        return False
+    if running.status != "candidate" or running.tries_left > 0:
+        return False
+    from ..generations import lifecycle
+
+    return lifecycle.has_changed(context, ledger, running)
+
+
+def _is_by_agent(ledger: Ledger, request: Request) -> bool:
+    """Tell whether the agent itself asked for a promotion."""
+    target = ledger.generation(int(request.target)) if request.verb == models.PROMOTE else None
+    change = ledger.change(target.change) if target is not None else None
+    return bool(change and change.promotion.get("by_agent"))
 
 
 def _new_failure(ledger: Ledger) -> str:
@@ -186,8 +217,7 @@ def act(
             keep_scene(context, ledger, world, decision)
         return _halt(ledger, world, decision, journal)
     if decision.action == models.PROMOTE and world.request is not None:
-        from . import promotion
-
+        promotion = promotions()
         row = promotion.intend(ledger, world.request, decision.target, decision.reason)
         journal.info(f"agentctl: putting generation {decision.target} in place: {decision.reason}")
         promotion.carry_out(Execution(context, ledger, row), journal)
@@ -253,9 +283,7 @@ def _nothing(ledger: Ledger, world: models.PolicyInput, decision: models.Decisio
     journal.info(f"agentctl: nothing to do: {decision.reason}")
     if world.request is not None:
         if world.request.verb == "promote":
-            from . import promotion
-
-            promotion.put_back(ledger, world.request, decision.reason)
+            promotions().put_back(ledger, world.request, decision.reason)
         writers.answer_request(ledger, world.request.number, decision.answered_by or "nothing-to-do")
         return EXIT_RELAUNCH
     if world.paused_until > world.now:

@@ -1,7 +1,8 @@
 """The story before every launch: guard, capture, snapshot, one try spent on disk. Starts nothing.
 
-A tree that is no known generation becomes a candidate; a condemned one, one without tries, or an unfinished
-rollback is refused, and the refusal goes to the recovery process like any failure.
+A tree that is no known generation becomes a candidate, with what is left of the tries of the one that failed before it;
+a condemned one, one without tries, one that is held, or an unfinished rollback is refused, and the refusal goes to the
+recovery process like any failure.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ..generations.agent_context import AgentContext
 from ..generations.lifecycle import identify, known_generation
 from ..ledger import models, writers
 from ..ledger.database import Ledger
-from ..ledger.incidents import settle_last_launch
-from ..ledger.models import CurrentLaunch, Generation
+from ..ledger.incidents import counted_attempts, settle_last_launch
+from ..ledger.models import CurrentLaunch, Generation, Launch
 from ..recovery import policy
 from ..state import agent_state
 
@@ -35,9 +36,11 @@ def begin(context: AgentContext, ledger: Ledger, say=print) -> CurrentLaunch:
     if switched is not None:
         generation, snapshot = switched
     else:
-        generation = identify(context, ledger)
+        ran = ledger.last_run()
+        generation = identify(context, ledger, lambda before: _choose_tries(context, ledger, ran, before))
+        generation = _renew(context, ledger, generation, ran)
         snapshot = ""
-    _guard_generation(ledger, generation)
+    _guard_generation(context, ledger, generation)
     if snapshot:
         return _spend(ledger, generation, snapshot)
     snapshot = agent_state.keep_before_launch(context, ledger, say)
@@ -114,8 +117,33 @@ def is_overdue(generation: Generation, now: float) -> bool:
     return confirm_by is not None and now >= confirm_by and generation.on_failure != "page"
 
 
-def _guard_generation(ledger: Ledger, generation: Generation) -> None:
-    refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False)
+def _choose_tries(
+    context: AgentContext, ledger: Ledger, ran: Launch | None, before: Generation | None
+) -> tuple[int, bool]:
+    limits, fresh = models.RollbackLimits.of_settings(context.config.rollback), context.config.probation.tries
+    unproven = policy.count_unproven(time.time(), limits, ledger.generations())
+    return policy.choose_tries(fresh, ran, before, limit=limits.attempts, unproven=unproven)
+
+
+def _renew(context: AgentContext, ledger: Ledger, generation: Generation, ran: Launch | None) -> Generation:
+    """Give a candidate that handed its tries on new ones, where somebody has put it in again."""
+    before = ledger.generation(ran.generation) if ran else None
+    if not policy.is_put_in_anew(generation, ran, before):
+        return generation
+    tries, _ = _choose_tries(context, ledger, ran, before)
+    writers.set_tries(ledger, generation.number, tries)
+    return known_generation(ledger, generation.number)
+
+
+def _find_hold(context: AgentContext, ledger: Ledger) -> models.Hold | None:
+    """Tell whether candidates are held, by what was rolled back since a person lifted it last."""
+    now, limits = time.time(), models.RollbackLimits.of_settings(context.config.rollback)
+    return policy.find_hold(now, limits, counted_attempts(ledger, now, policy.DAY_SECONDS))
+
+
+def _guard_generation(context: AgentContext, ledger: Ledger, generation: Generation) -> None:
+    hold = _find_hold(context, ledger) if generation.status == "candidate" else None
+    refusal = policy.refuse_launch(generation, is_halted=False, has_intent=False, hold=hold)
     trigger = "refused"
     if not refusal and is_overdue(generation, time.time()):
         refusal, trigger = "it was not confirmed in time ('agentctl confirm')", "not-confirmed"
@@ -127,7 +155,7 @@ def _guard_generation(ledger: Ledger, generation: Generation) -> None:
     _record_refusal(ledger, generation, refusal, trigger)
     raise LaunchRefused(
         f"not launching generation {generation.number}: {refusal}",
-        f"'agentctl bless {generation.number}' if it is good after all",
+        policy.tell_way_in(generation),
     )
 
 

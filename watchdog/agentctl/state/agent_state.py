@@ -12,6 +12,7 @@ from ..config.context import Context, Lock, new_id
 from ..core import durable, fast_json
 from ..core.errors import AgentctlError, is_full_disk
 from ..ledger.database import Ledger
+from ..ledger.models import GOOD_STAYS
 from . import history, history_repair, task
 from .snapshots import snapshot as snapshots
 
@@ -67,6 +68,8 @@ def restore(attempt) -> str:
 
 
 def _snapshot_to_restore(attempt) -> str:
+    if attempt.rung == GOOD_STAYS:  # what was not launched has changed nothing of the state
+        return ""
     if attempt.rung != "undo":
         return attempt.target.snapshot
     source = attempt.ledger.meta(f"undo {attempt.incident}")
