@@ -91,6 +91,57 @@ def test_phase(known, phase, is_well):
     assert document["well"] or document["because"]
 
 
+def ended(number=5, end=models.FAILED, **row):
+    return launch(
+        number, id="L0", end=end, ended_at=NOW - 110, **{"trigger": "crash", "reason": "exit status 1", **row}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "because"),
+    [
+        ([], "candidate", ""),
+        ([ended()], "candidate", "it has failed on probation: exit status 1"),
+        ([ended(end=models.REBOOTED)], "candidate", ""),
+        ([ended(4, models.STOPPED), ended(4)], "candidate", ""),
+        ([ended()], "good", ""),  # until it is blessed
+    ],
+)
+def test_a_candidate_that_has_failed_is_not_well(before, status, because):
+    known = facts(generations=[generation(4), generation(5, status, tries_left=1)], trial=[launch(), *before])
+    document = status_document.compose(known)
+    assert (document["because"], document["well"]) == (because, not because)
+
+
+PUT_IN = rows.row("incidents", id="i", decision="rollback: good stays", generation_from=6, generation_to=5,
+                  reason="its tree was condemned as generation 6: it crashed")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("refused", "more", "hint"),
+    [
+        (generation(6, "condemned"), {}, "'agentctl bless 6' if it is good after all"),
+        (generation(6, "candidate"), {}, "'agentctl rollback undo --yes' puts it in place and launches it at once"),
+        (generation(6), {}, None),  # blessed since
+        (generation(6, "candidate"), {"launch": launch(6)}, None),  # it runs
+        (generation(6, "condemned"), {"incident": PUT_IN.replace(decision="rollback: last known good")}, None),
+        (generation(6, "condemned"), {"incident": None}, None),
+    ],
+)
+def test_what_was_put_in_and_not_launched_is_named_with_its_command(refused, more, hint):
+    known = facts(**{"generations": [generation(4), generation(5), refused], "incident": PUT_IN, **more})
+    held = status_document.compose(known)["held"]
+    assert (held and held["hint"]) == hint
+    assert held is None or (held["generation"], held["reason"]) == (6, PUT_IN.reason)
+
+
+def test_until_when_it_is_held_is_said():
+    moves = [rows.row("attempts", at=NOW - ago, rung="last known good", target=5) for ago in (10, 20, 30, 40)]
+    known = facts(generations=[generation(5), generation(6, "candidate")], incident=PUT_IN, recent=moves)
+    assert status_document.compose(known)["held"]["until"] == NOW - 40 + 1800
+    assert status_document.compose(facts(head="e" * 40))["head"] == "e" * 40
+
+
 @pytest.mark.parametrize(
     ("known", "sentence"),
     [

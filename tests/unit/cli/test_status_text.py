@@ -3,6 +3,7 @@
 import pytest
 
 from agentctl.cli import status_text
+from agentctl.core import text
 
 NOW = 1_800_000_000.0
 EMPTY = {
@@ -10,6 +11,7 @@ EMPTY = {
     "generation": None, "generation_status": "", "commit": "", "branch": "", "last_known_good": None, "golden": None,
     "launch_id": "", "started_at": None, "stopped_at": None, "ready_at": None, "last_heartbeat_at": None,
     "heartbeat_limit_seconds": None, "heartbeats": 0, "last_incident": None, "over_budget": {},
+    "held": None, "head": None,
     "agent": {"alive": False, "pid": None, "phase": "", "container": "", "image": ""},
     "watchdog": {"running": False},
 }  # fmt: skip
@@ -48,6 +50,14 @@ RUNS = {"agent": {"alive": True, "pid": 7, "phase": "working"}, "started_at": NO
 INCIDENT = {"at": NOW - 300, "trigger": "crash", "from": 6, "to": 5, "outcome": "recovered", "seconds": 2.3}
 
 
+HELD = {"generation": 6, "reason": "its tree was condemned", "until": None,
+        "hint": "'agentctl bless 6' if it is good after all"}  # fmt: skip
+
+
+def test_until_when_a_candidate_is_held():
+    assert f"generation 6 until {text.local(NOW + 60)}: its" in line("not run", held={**HELD, "until": NOW + 60})
+
+
 @pytest.mark.parametrize(
     ("label", "known", "text"),
     [
@@ -71,6 +81,13 @@ INCIDENT = {"at": NOW - 300, "trigger": "crash", "from": 6, "to": 5, "outcome": 
          "5m ago: crash, 6 again: not over yet (agentctl why)"),
         ("incident", {"last_incident": {**INCIDENT, "to": None, "outcome": "halted"}},
          "5m ago: crash: halted (agentctl why)"),
+        ("changed", {**GENERATION, **RUNS, "head": "d" * 40},
+         "the code is at commit dddddddddddd by now: no generation yet, its"),
+        ("changed", {**GENERATION, **RUNS, "head": "c" * 40}, ""),
+        ("changed", {**GENERATION, "head": "d" * 40}, ""),
+        ("not run", {"held": HELD}, "generation 6: its tree was condemned; 'agentctl bless 6' if it is"),
+        ("not run", {"held": {**HELD, "until": NOW - 1}},
+         "generation 6: its tree was condemned; 'agentctl bless 6' if it is"),
         ("budget", {"over_budget": {"quarantine": "2 over", "snapshots": "3 over"}},
          "quarantine: 2 over; snapshots: 3 over (agentctl prune)"),
     ],

@@ -14,6 +14,8 @@ import click
 from ..core import text
 from ..core.errors import AgentctlError, UsageError
 from ..core.paths import USER, AgentPaths
+from ..ledger.models import GOOD_STAYS
+from ..recovery import policy
 from ..runtime import systemd
 from .status_quick import show_status
 
@@ -125,6 +127,13 @@ def _tell_rollback(context, since: float) -> None:
     """Raise AgentctlError where what was to be started did not hold, and something else runs now."""
     with context.ledger(read_only=True) as ledger:
         incident = next((i for i in ledger.incidents() if i.at >= since and i.decision.startswith("rollback")), None)
+        refused = ledger.generation(incident.generation_from) if incident else None
+    if incident is not None and refused is not None and incident.decision.endswith(GOOD_STAYS):
+        raise AgentctlError(
+            f"generation {refused.number} was not launched, generation {incident.generation_to} stays: "
+            f"{incident.reason}",
+            policy.tell_way_in(refused),
+        )
     if incident is not None:
         raise AgentctlError(
             f"the restart did not hold: generation {incident.generation_from} was rolled back "

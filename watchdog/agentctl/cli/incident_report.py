@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..core.text import WIDTH, ago, clean, cut, duration, local, wrap
 from ..ledger.incidents import rescue_branch
-from ..ledger.models import Generation, Launch
+from ..ledger.models import GOOD_STAYS, Generation, Launch
+from ..recovery import policy
 
 TRIGGERS = {
     "watchdog": "it went silent",
@@ -66,7 +67,14 @@ def _what_ran(known: Known) -> str:
     source = f" (commit {commit} on {known.generation.branch})" if commit else ""
     is_its_launch = known.launch is not None and known.launch.generation == number
     since = f" since {local(known.launch.started_at)}" if is_its_launch else ""
+    if _is_put_in(known):
+        return f"Generation {number}{source} was put in place, and generation {known.public.get('to')} stays."
     return f"Generation {number}{source} ran{since}."
+
+
+def _is_put_in(known: Known) -> bool:
+    """Tell whether it is about something that was put in place and never launched."""
+    return any(attempt.get("rung") == GOOD_STAYS for _, attempt in known.moves[:1])
 
 
 def _what_happened(known: Known) -> str:
@@ -123,6 +131,7 @@ def _decision(attempt: dict) -> str:
         "restart": f"restart generation {target}",
         "undo": f"undo, back to generation {target} as it was",
         "by hand": f"back to generation {target}, by hand",
+        GOOD_STAYS: f"generation {target} stays, with its state as it is",
         "halted": f"nothing was moved: generation {target} could not be had",
     }.get(rung, f"back to generation {target} ({rung})")
     return f"{attempt['number']}. {what}, because: {attempt['reason']}."
@@ -228,6 +237,8 @@ def next_steps(known: Known) -> list[str]:
         return ["agentctl status; agentctl logs -f"]
     if not known.moves or known.moves[-1][1]["rung"] == "undo":
         return [f"agentctl logs --launch {public['launch']}"] if public["launch"] else []
+    if _is_put_in(known) and known.generation is not None:
+        return [f"{policy.tell_way_in(known.generation)}."]
     branch = known.rescue_branch(known.moves[-1][0])
     sentences = [f"git log {known.branch}..{branch} shows the undone commits."]
     if public["from"] is not None and public["from"] != public["to"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..ledger import models
 from ..ledger.models import Generation, Incident, Launch
+from ..recovery import policy
 from . import status_text
 from .status_facts import StatusFacts
 
@@ -48,6 +49,8 @@ def compose(facts: StatusFacts) -> dict:
             "image": facts.live.get("image") if running else None,
         },
         "last_incident": _incident(facts.incident) if facts.incident else None,
+        "held": _held(facts),
+        "head": facts.head or None,
         "over_budget": facts.over_budget,
         "watchdog": _watchdog(facts),
         "problems": facts.problems,
@@ -140,6 +143,24 @@ def _watchdog(facts: StatusFacts) -> dict:
     told = facts.watchdog if facts.is_watchdog_alive else {}
     keys = ("state", "reason", "at", "offline_in_seconds", "store_problem", "listen")
     return {"running": facts.is_watchdog_alive, **{key: told.get(key) for key in keys}}
+
+
+def _held(facts: StatusFacts) -> dict[str, object] | None:
+    """Return what was put in place and not launched, with the command that has it launched; None if nothing was."""
+    row = facts.incident
+    if row is None or row.decision != f"{models.ROLLBACK}: {models.GOOD_STAYS}":
+        return None
+    refused = find_generation(facts, row.generation_from)
+    if refused is None or refused.status == "good" or refused.number == current_number(facts):
+        return None
+    limits = facts.config and models.RollbackLimits.of_settings(facts.config.rollback)
+    hold = policy.find_hold(facts.now, limits, facts.recent) if limits and refused.status == "candidate" else None
+    return {
+        "generation": refused.number,
+        "reason": row.reason,
+        "until": hold and hold.until,
+        "hint": policy.tell_way_in(refused),
+    }
 
 
 def _incident(row: Incident) -> dict:

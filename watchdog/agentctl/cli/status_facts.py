@@ -16,9 +16,14 @@ from ..core.errors import AgentctlError
 from ..core.paths import SYSTEM, AgentPaths
 from ..host import procfs
 from ..ledger import database
+from ..ledger.incidents import counted_attempts
 from ..ledger.models import Attempt, Generation, Incident, Launch
 from ..recovery.policy import DAY_SECONDS
 from ..runtime import status_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..generations.agent_context import AgentContext
 
 LEDGER_HINT = (
     "the next start or rollback rebuilds it from the vault and keeps the broken file; 'agentctl logs' tells more"
@@ -38,6 +43,8 @@ class StatusFacts:
         self.incident: Incident | None = None  # the newest, open or ended
         self.attempts: list[Attempt] = []  # of the open incident
         self.recent: list[Attempt] = []  # attempts of the last day
+        self.trial: list[Launch] = []  # launches since the last good code ran, newest first
+        self.head = ""  # the commit that the agent's repository is on, '' if nobody can say
         self.intent: Attempt | None = None  # the attempt that is decided and not carried out to its end
         self.step = ""  # which step of it is under way
         self.switched: int | None = None  # the generation that a rollback has just put in place
@@ -71,6 +78,7 @@ def gather(name: str, now: float) -> StatusFacts:
     _read_config(facts, paths)
     _read_ledger(facts, paths)
     _read_live(facts, paths)
+    _read_head(facts, paths)
     _read_strays(facts, paths)
     return facts
 
@@ -139,20 +147,33 @@ def _ask_ledger(facts: StatusFacts, ledger: database.Ledger) -> None:
     opened = ledger.open_incident()
     if opened is not None:
         facts.attempts = ledger.attempts(opened.id)
-    since = max(facts.now - DAY_SECONDS, float(ledger.meta("limits_reset_at") or 0))
-    facts.recent = ledger.attempts_since(since)
+    facts.recent = counted_attempts(ledger, facts.now, DAY_SECONDS)
+    facts.trial = ledger.launches_since_good()
     facts.switched = fast_json.loads(ledger.meta("switched") or "{}").get("generation")
+
+
+def _open(paths: AgentPaths, config: Config) -> AgentContext:
+    from ..generations.agent_context import AgentContext
+
+    return AgentContext(paths, config)
+
+
+def _read_head(facts: StatusFacts, paths: AgentPaths) -> None:
+    """Look which commit the agent's repository is on; whoever may not ask as the agent's user is not told."""
+    if facts.config is None:
+        return
+    with contextlib.suppress(AgentctlError, OSError):
+        facts.head = _open(paths, facts.config).repository.head()[0]
 
 
 def _ask_budgets(facts: StatusFacts, paths: AgentPaths, ledger: database.Ledger) -> None:
     """Look whether the past takes more than it may; whoever cannot look is not told."""
     if facts.config is None:
         return
-    from ..generations.agent_context import AgentContext
     from ..retention.holdings import over_budget
 
     with contextlib.suppress(AgentctlError, OSError):
-        facts.over_budget = over_budget(AgentContext(paths, facts.config), ledger, facts.now)
+        facts.over_budget = over_budget(_open(paths, facts.config), ledger, facts.now)
 
 
 def _read_live(facts: StatusFacts, paths: AgentPaths) -> None:

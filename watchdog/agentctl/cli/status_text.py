@@ -7,6 +7,10 @@ from ..ledger import models
 from ..recovery import policy
 from .status_facts import StatusFacts
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 LABEL_WIDTH = 12
 
 
@@ -19,12 +23,14 @@ def render(document: dict, now: float) -> str:
             lines += wrap(problem["hint"], _label("hint"))
     lines += _row("running" if document["agent"]["alive"] else "in place", _generation(document))
     lines += _row("container", _container(document["agent"]))
+    lines += _row("changed", _changed(document))
     lines += _row("since", _since(document, now))
     lines += _row("heartbeat", _heartbeat(document, now))
     lines += _row("watchdog", _watchdog(document, now))
     lines += _row("good", _good(document))
     for number, sentence in enumerate(document["next"]):
         lines += _row("" if number else "next", sentence)
+    lines += _row("not run", _held(document.get("held"), now))
     lines += _row("incident", _incident(document["last_incident"], now))
     over = "; ".join(f"{kind}: {told}" for kind, told in document["over_budget"].items())
     lines += _row("budget", over and f"{over} (agentctl prune)")
@@ -56,6 +62,22 @@ def _generation(document: dict) -> str:
     if document["commit"]:
         told += f", commit {document['commit'][:12]}"
     return told + (f" on {document['branch']}" if document["branch"] else "")
+
+
+def _changed(document: dict[str, Any]) -> str:
+    """Name the commit that is in place and is not the one that was launched: it may run already, by exec."""
+    head, running = document.get("head"), document.get("commit")
+    if document["started_at"] is None or not head or not running or head == running:
+        return ""
+    return f"the code is at commit {head[:12]} by now: no generation yet, its trial begins with 'agentctl restart'"
+
+
+def _held(held: dict[str, Any] | None, now: float) -> str:
+    if held is None:
+        return ""
+    number, reason, until, hint = (held.get(key) for key in ("generation", "reason", "until", "hint"))
+    ends = f" until {local(until)}" if until is not None and until > now else ""
+    return f"generation {number}{ends}: {reason}; {hint}"
 
 
 def _container(agent: dict) -> str:
@@ -133,7 +155,7 @@ def why_not_well(facts: StatusFacts, document: dict) -> str:
     """Return what is wrong, '' if the agent is well."""
     phase = document["phase"]
     if phase in ("steady", "probation"):
-        return _why_not_fresh(facts, document)
+        return _why_not_fresh(facts, document) or (_why_not_clean(facts) if phase == "probation" else "")
     told = {
         "halted": f"halted until a human acts: {facts.halted}",
         "paused": f"{_until(facts)}: watched, not acted upon",
@@ -159,6 +181,14 @@ def _why_not_fresh(facts: StatusFacts, document: dict) -> str:
     if limit is None or since is None or facts.now - since <= limit:
         return ""
     return f"no heartbeat for {duration(facts.now - since)} (limit {duration(limit)})"
+
+
+def _why_not_clean(facts: StatusFacts) -> str:
+    """A candidate that has failed is not well until it is blessed, however well it looks now."""
+    if facts.launch is None:
+        return ""
+    stumble = policy.find_stumble([one for one in facts.trial if one.end], facts.launch.generation)
+    return f"it has failed on probation: {stumble.reason or stumble.trigger}" if stumble else ""
 
 
 def silence_limit(facts: StatusFacts) -> float | None:
