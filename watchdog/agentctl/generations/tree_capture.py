@@ -157,7 +157,9 @@ def _has_patterns(exclude_path: str) -> bool:
 
 
 def _add_patterns(exclude_path: str) -> None:
-    """As the agent's user: a line of its own for each, also after one that was cut off."""
+    """As the agent's user: a line of its own for each, also after one that was cut off; git tells what is missing."""
+    if not os.path.isdir(os.path.dirname(exclude_path)):
+        return
     with open(exclude_path, "a", encoding="ascii") as file:
         file.write("".join(f"\n{pattern}" for pattern in BYTE_CODE) + "\n")
 
