@@ -44,7 +44,7 @@ def test_an_adoption_that_was_cut_off_is_made_again(world, leave):
     settings = Path(world.paths.config_path).read_text()
     world.adopt()
     with world.ledger() as ledger:
-        assert launch.begin(world.context, ledger).generation["number"] == 1
+        assert launch.begin(world.context, ledger).generation.number == 1
     kept = [p for p in Path(world.paths.config_dir).iterdir() if ".cut-off-" in p.name]
     assert [p.read_text() for p in kept] == [settings]
 

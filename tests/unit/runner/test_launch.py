@@ -3,6 +3,7 @@
 import pytest
 
 from agentctl.core.errors import LaunchRefused
+from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import writers
 from agentctl.runner import launch
 
@@ -21,7 +22,7 @@ def test_when_a_confirmation_is_overdue(home, deadline, on_failure, is_overdue):
 
 
 def guard(home):
-    launch._guard_generation(home.ledger, home.ledger.generation(1))
+    launch._guard_generation(AgentContext.open("agent"), home.ledger, home.ledger.generation(1))
 
 
 def test_a_good_one_and_one_with_tries_left_may_be_launched(home, ask):
