@@ -17,7 +17,7 @@ from ..core.identity import Identity, find_identity
 from ..core.paths import BESIDE, INSIDE, MOUNTED, SYSTEM, AgentPaths, slots_dir_of
 from ..generations import lifecycle
 from ..generations.agent_context import AgentContext
-from ..generations.agent_repo import check_adoptable
+from ..generations.agent_repo import check_adoptable, why_not_whole
 from ..generations.vault import Vault, create_bare
 from ..host.mount_namespace import mount_points
 from ..ledger import writers
@@ -110,10 +110,7 @@ def first_generation(context: AgentContext, ledger: Ledger) -> Generation:
         context, ledger, capture, source="init", status="good", reason="adopted by hand"
     )
     if not context.vault.own_commit(generation):
-        raise AgentctlError(
-            f"cannot adopt {context.code_dir}: its commit {commit[:12]} is not whole in the repository",
-            f"'git -C {context.code_dir} fsck --full' tells what is missing; adopt a fresh clone",
-        )
+        raise why_not_whole(context.repository, commit)
     snapshot = agent_state.take_snapshot(context)
     writers.set_snapshot(ledger, generation.number, snapshot)
     context.vault.keep_branches(context.repository.git)

@@ -10,7 +10,11 @@ import os
 import shutil
 
 from ..core import durable
+from ..core.errors import AgentctlError
+from ..core.fast_json import quoted
+from ..generations import worktree
 
+GATE = "change check --staged"
 HOOK = """#!/bin/sh
 # agentctl: the gate of 'agentctl change check' on what is staged. Written by 'agentctl init'; may be removed.
 # 'git commit --no-verify' gets past this, not past 'agentctl change promote'.
@@ -18,7 +22,8 @@ agentctl={ctl}
 [ -x "$agentctl" ] && [ -r {config} ] || exit 0
 {variables}
 if command -v pre-commit >/dev/null 2>&1; then
-    export PRE_COMMIT_HOME="${{PRE_COMMIT_HOME:-{folder}/pre-commit}}"
+    [ -n "$PRE_COMMIT_HOME" ] || PRE_COMMIT_HOME={home}
+    export PRE_COMMIT_HOME
     exec pre-commit run --hook-stage pre-commit --config {yaml}
 fi
 exec "$agentctl" --name {name} change check --staged
@@ -29,7 +34,7 @@ repos:
   hooks:
   - id: agentctl
     name: agentctl change check --staged
-    entry: {ctl} --name {name} change check --staged
+    entry: {entry}
     language: system
     always_run: true
     pass_filenames: false
@@ -56,20 +61,52 @@ def _write_document(code_dir: str) -> list[str]:
 
 
 def _write_hook(code_dir: str, name: str, config_path: str, ctl: str, variables: dict[str, str]) -> list[str]:
-    path, folder = f"{code_dir}/.git/hooks/pre-commit", f"{code_dir}/.git/agentctl"
+    git_dir, hooks = f"{code_dir}/.git", _find_hooks(code_dir)
+    path, folder = f"{hooks}/pre-commit", f"{git_dir}/agentctl"
+    gate = f"{_quoted(ctl)} --name {name} {GATE}"
+    if not f"{hooks}/".startswith(f"{git_dir}/"):
+        return [_tell_elsewhere(hooks, gate)]
     if os.path.lexists(path):
-        return [f"{path} is there already and stays; add to it: {ctl} --name {name} change check --staged"]
+        return [f"{path} is there already and stays; add to it: {gate}"]
     os.makedirs(folder, exist_ok=True)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.makedirs(hooks, exist_ok=True)
     yaml = f"{folder}/pre-commit.yaml"
-    durable.write(yaml, YAML.format(ctl=ctl, name=name).encode())
+    durable.write(yaml, YAML.format(entry=quoted(gate)).encode("utf-8", "surrogateescape"))
     lines = "\n".join(f"export {key}={_quoted(value)}" for key, value in variables.items()) or ":"
     text = HOOK.format(
-        ctl=_quoted(ctl), config=_quoted(config_path), variables=lines, folder=folder, yaml=_quoted(yaml), name=name
+        ctl=_quoted(ctl),
+        config=_quoted(config_path),
+        variables=lines,
+        home=_quoted(f"{folder}/pre-commit"),
+        yaml=_quoted(yaml),
+        name=name,
     )
-    durable.write(path, text.encode(), 0o755)
+    durable.write(path, text.encode("utf-8", "surrogateescape"), 0o755)
     how = "through pre-commit" if shutil.which("pre-commit") else "as a plain git hook (pre-commit is not installed)"
     return [f"commits are gated {how}: syntax and linter of what is staged"]
+
+
+def _find_hooks(code_dir: str) -> str:
+    """Return the folder in which git looks for hooks; where it does not say, the usual one."""
+    try:
+        return worktree.find_hooks(code_dir)
+    except AgentctlError:
+        return f"{code_dir}/.git/hooks"
+
+
+def _tell_elsewhere(hooks: str, gate: str) -> str:
+    """Say what a person can do where hooks are part of the code, or of all repositories: they are not ours to write."""
+    folder, last = os.path.split(hooks)
+    is_husky = (os.path.basename(folder), last) == (
+        ".husky",
+        "_",
+    )  # it writes that folder anew, and calls what is above
+    path = f"{folder if is_husky else hooks}/pre-commit"
+    present = durable.read(path)
+    if present is not None and GATE.encode() in present:
+        return f"commits are gated by {path} (core.hooksPath)"
+    todo = f"add to {path}" if present is not None else f"make {path} an executable script (#!/bin/sh) that runs"
+    return f"commits are not gated: by core.hooksPath git looks for hooks in {hooks} only. To gate them, {todo}: {gate}"
 
 
 def _quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from ..core.identity import Identity
 from ..host import command
 from ..host.command import Result
 from . import git_folder, repair_git_folder, tree_capture
-from .git import Git, pipe_pack
+from .git import Git, pipe_pack, share_boundary
 from .move_entries import relocate
 
 READ_SECONDS = 10.0  # for a question about HEAD; whoever takes longer has been made to wait
@@ -38,7 +38,7 @@ class Repository:
         if shown is None:
             return "", ""
         commit = shown.text if shown.status == 0 else ""
-        return commit, self._branch()
+        return commit, self.current_branch()
 
     def _ask(self, *words: str) -> Result | None:
         """Ask git something small; None if it waits at what is no file, as an object may be: then nobody can say."""
@@ -53,9 +53,10 @@ class Repository:
         """Name what in `.git` would make git wait for ever, '' if nothing: then git can be asked."""
         return command.call_as(self.user, git_folder.what_hangs, self.git_dir)
 
-    def _branch(self) -> str:
+    def current_branch(self) -> str:
+        """Name the branch that HEAD is on, '' if none."""
         named = self.git.run("symbolic-ref", "--quiet", "HEAD", check=False, limit_seconds=READ_SECONDS)
-        return named.text.removeprefix("refs/heads/") if named.status == 0 else ""
+        return _branch_of(named.text) if named.status == 0 else ""
 
     def look(self) -> tuple[str, str, str]:
         """Return (commit, its tree, branch) of HEAD by one question; '' for what cannot be read."""
@@ -65,11 +66,11 @@ class Repository:
         told = self._ask("rev-parse", *words)
         if told is None:
             return "", "", ""
-        if told.status != 0:
+        lines = told.text.splitlines()
+        if told.status != 0 or len(lines) != 3:  # a tag or a branch called HEAD: git tells of both, or of neither
             commit, branch = self.head()
             return commit, "", branch
-        commit, tree, name = told.text.splitlines()
-        return commit, tree, name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
+        return lines[0], lines[1], _branch_of(lines[2])
 
     def survey(self) -> tuple[str, str, str]:
         """Return (commit, branch, all refs as text) by one question where HEAD is on a branch."""
@@ -140,6 +141,7 @@ class Repository:
 
     def fetch_from(self, vault: Git, commits: list[str]) -> None:
         """Bring commits in from the vault, whole, whatever is here already."""
+        share_boundary(vault, self.git)
         pipe_pack(vault, commits, [], self.git)
 
     def tidy(self, folder: str, branch: str, *, is_thorough: bool = False) -> dict:
@@ -251,6 +253,7 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
             f"cannot adopt {code_dir}: {waiting} in its .git is no file; git would wait at it for ever",
             f"look at it (ls -l {code_dir}/.git), and move it away if it does not belong there",
         )
+    _refuse_format(repository)
     commit, current = repository.head()
     if not commit:
         raise AgentctlError(
@@ -264,7 +267,7 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
     try:
         tip = repository.git.run("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}").text
     except CommandFailed:
-        known = repository.git.run("for-each-ref", "--format=%(refname:short)", "refs/heads").text.split()
+        known = repository.git.run("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").text.split()
         raise AgentctlError(
             f"cannot adopt {code_dir}: there is no branch '{branch}'",
             f"its branches: {', '.join(known) or 'none'}; choose one with --branch",
@@ -275,6 +278,38 @@ def check_adoptable(code_dir: str, branch: str, user: Identity | None) -> tuple[
             f"git switch {branch}, or adopt with --branch {current or 'NAME'}",
         )
     return tip, branch
+
+
+def _refuse_format(repository: Repository) -> None:
+    asked = repository.git.run("rev-parse", "--show-object-format", check=False, limit_seconds=READ_SECONDS)
+    if asked.status == 0 and asked.text != "sha1":
+        old, branch = repository.code_dir, repository.current_branch() or "main"
+        raise AgentctlError(
+            f"cannot adopt {old}: its object format is {asked.text}, and agentctl keeps copies in sha1 only",
+            f"adopt a copy of it: git init --object-format=sha1 COPY && git -C {old} fast-export --all "
+            f"--signed-tags=strip | git -C COPY fast-import && git -C COPY switch {branch}",
+        )
+
+
+def _branch_of(name: str) -> str:
+    """Name the branch that a full ref is, '' for a ref that is none."""
+    return name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
+
+
+def why_not_whole(repository: Repository, commit: str) -> AgentctlError:
+    """Say why a commit cannot be copied from the repository, and which command helps."""
+    code_dir = repository.code_dir
+    asked = repository.git.run("config", "--name-only", "--get-regexp", r"^remote\..*\.promisor$", check=False)
+    promising = asked.text.splitlines()[0] if asked.text else ""
+    if promising:
+        return AgentctlError(
+            f"cannot adopt {code_dir}: it is a partial clone, and commit {commit[:12]} is not whole in it",
+            f"git -C {code_dir} fetch --refetch --no-filter {promising[7:-9]}   brings what is missing; then adopt it",
+        )
+    return AgentctlError(
+        f"cannot adopt {code_dir}: its commit {commit[:12]} is not whole in the repository",
+        f"'git -C {code_dir} fsck --full' tells what is missing; adopt a fresh clone",
+    )
 
 
 def _install_index(fd: int, git_dir: str) -> None:

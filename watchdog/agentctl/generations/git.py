@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 
+from ..core import durable
 from ..core.errors import AgentctlError
 from ..core.identity import Identity
 from ..host import command
 from ..host.command import Result, Standstill
+from . import git_folder
 
 OBJECT_SECONDS = 15.0  # for one object, on a disk that hardly answers
 MOST_STANDSTILLS = 3  # then a repository is broken, and every other question would wait, too
@@ -22,6 +24,7 @@ SEARCH_PATH = ("/usr/bin/git", "/usr/local/bin/git", "/bin/git")
 OVERRIDES = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
+    "core.quotePath": "false",
     "core.attributesFile": "/dev/null",
     "core.pager": "cat",
     "core.editor": "false",
@@ -140,6 +143,26 @@ def pipe_pack(source: Git, wants: list[str], haves: list[str], target: Git, limi
     for result in (packed, indexed):
         if result.status != 0:
             raise command.CommandFailed(result.argv, result.status, result.stdout, result.stderr)
+
+
+def share_boundary(source: Git, target: Git) -> None:
+    """Tell `target` where the history of a shallow `source` ends, before objects of it come in: or it misses them.
+
+    A commit that is there already keeps its history.
+    """
+    named = command.call_as(source.user, _read_boundary, source.git_dir).split()
+    if not named:
+        return
+    known = command.call_as(target.user, _read_boundary, target.git_dir).split()
+    new = [oid for oid in named if oid not in known and not target.has_object(oid)]
+    if new:
+        text = "".join(f"{oid}\n" for oid in (*known, *new))
+        command.call_as(target.user, durable.write, f"{target.git_dir}/shallow", text.encode())
+
+
+def _read_boundary(git_dir: str) -> str:
+    lines = (git_folder.read_small(f"{git_dir}/shallow") or b"").decode("utf-8", "replace").split()
+    return "\n".join(line for line in lines if git_folder.is_oid(line))
 
 
 def _end(running: command.Running) -> None:

@@ -14,7 +14,7 @@ from ..core.errors import AgentctlError, CommandFailed
 from ..host import command
 from . import git_folder, repair_git_folder
 from .agent_repo import Repository
-from .git import Git, pipe_pack
+from .git import Git, pipe_pack, share_boundary
 from .move_entries import relocate
 
 FSCK_SECONDS = 300.0
@@ -248,6 +248,7 @@ def _look(home: str, aside: str) -> str:
 def _bring(repository: Repository, source: Git, wanted: list[str]) -> set[str]:
     """Bring objects over, all at once or, where one is damaged, one by one; return those that are there."""
     wanted = list(dict.fromkeys(wanted))
+    share_boundary(source, repository.git)
     there = repository.git.run("for-each-ref", "--format=%(objectname)").text.split()
     try:
         pipe_pack(source, wanted, there, repository.git)

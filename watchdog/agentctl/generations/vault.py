@@ -17,7 +17,7 @@ from ..core.identity import Identity
 from ..host import command, procfs
 from ..ledger.models import Generation
 from . import git_folder
-from .git import Git, pipe_pack
+from .git import Git, pipe_pack, share_boundary
 from .tree_capture import CapturedTree, Staging
 
 VERSION = 1  # of what the refs, and the messages of the commits, mean
@@ -94,6 +94,7 @@ class Vault:
         waiting = command.call_as(repository.user, git_folder.find_waiting_object, repository.git_dir)
         if waiting:
             raise CommandFailed(["git", "pack-objects"], 1, b"", f"{waiting} is no file".encode())
+        share_boundary(repository, self.git)
         haves = [oid for oid in dict.fromkeys(known) if repository.has_object(f"{oid}^{{}}")]
         pipe_pack(repository, list(dict.fromkeys(wants)), haves, self.git)
         return haves

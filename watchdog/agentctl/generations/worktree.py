@@ -12,6 +12,7 @@ import json
 import os
 
 from ..core.errors import AgentctlError
+from .git_folder import is_oid
 
 TAG = "before"  # before/feature/x is where main was
 LIMIT_SECONDS = 600
@@ -48,7 +49,7 @@ def start(code_dir: str, name: str, source: str, folder: str) -> str:
     """
     with _opened(code_dir) as repository:
         git = repository.git
-        _resolve(git, source, code_dir)
+        departure = _resolve(git, source, code_dir)
         git.worktree("prune")
         was_there = _has(git, f"refs/heads/{name}")
         elsewhere = _worktree_of(git, name)
@@ -57,7 +58,7 @@ def start(code_dir: str, name: str, source: str, folder: str) -> str:
                 f"branch '{name}' is checked out at {elsewhere} already",
                 "work on it there, switch that to another branch, or choose another name",
             )
-        base = git.merge_base(source, f"refs/heads/{name}") if was_there else _resolve(git, source, code_dir)
+        base = git.merge_base(departure, f"refs/heads/{name}") if was_there else departure
         if not elsewhere:
             _make_worktree(git, name, base, folder, was_there)
         if not _has(git, f"refs/tags/{TAG}/{name}"):
@@ -151,7 +152,9 @@ def diff(code_dir: str, name: str, main: str, how: str) -> str:
         if not _has(repository.git, f"refs/heads/{name}"):
             raise AgentctlError(f"the branch {name} is gone", "git branch --list lists what is there")
         words = ["--no-color", "--no-ext-diff", how]
-        return repository.git.diff(*words, f"refs/heads/{main}...refs/heads/{name}", strip_newline_in_stdout=False)
+        return repository.git(c="core.quotePath=false").diff(
+            *words, f"refs/heads/{main}...refs/heads/{name}", strip_newline_in_stdout=False
+        )
 
 
 def merge_commit(code_dir: str, head: str, main: str, message: str) -> str:
@@ -159,6 +162,12 @@ def merge_commit(code_dir: str, head: str, main: str, message: str) -> str:
     with _opened(code_dir) as repository:
         _give_identity(repository)
         return repository.git.commit_tree(f"{head}^{{tree}}", "-p", main, "-p", head, "-m", message)
+
+
+def find_hooks(code_dir: str) -> str:
+    """Return where git looks for hooks, whatever the settings of the repository, its owner or the machine say."""
+    with _opened(code_dir) as repository:
+        return repository.git.rev_parse("--path-format=absolute", "--git-path", "hooks")
 
 
 def is_ignored(folder: str, path: str) -> bool:
@@ -195,9 +204,14 @@ def _has(git, ref: str) -> bool:
 
 
 def _resolve(git, revision: str, code_dir: str) -> str:
-    commit = git.rev_parse("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", with_exceptions=False)
+    """Return the commit that is meant: a branch before a tag of that name, which git would take."""
+    is_full = revision.startswith("refs/") or is_oid(revision)
+    names = [revision] if is_full else [f"refs/heads/{revision}", revision]
+    words = ("--verify", "--quiet", "--end-of-options")
+    asked = (git.rev_parse(*words, f"{name}^{{commit}}", with_exceptions=False) for name in names)
+    commit = next(filter(None, asked), "")
     if not commit:
-        known = git.for_each_ref("--format=%(refname:short)", "--sort=-committerdate", "--count=8", "refs/heads")
+        known = git.for_each_ref("--format=%(refname:lstrip=2)", "--sort=-committerdate", "--count=8", "refs/heads")
         raise AgentctlError(
             f"there is no branch or commit '{revision}' in {code_dir}",
             f"its newest branches: {', '.join(known.split()) or 'none'}",
@@ -207,10 +221,4 @@ def _resolve(git, revision: str, code_dir: str) -> str:
 
 def _worktree_of(git, name: str) -> str:
     """Return where a branch is checked out, '' if nowhere."""
-    path = ""
-    for line in git.worktree("list", "--porcelain").splitlines():
-        if line.startswith("worktree "):
-            path = line[9:]
-        elif line == f"branch refs/heads/{name}":
-            return path
-    return ""
+    return git.for_each_ref("--format=%(worktreepath)", f"refs/heads/{name}")

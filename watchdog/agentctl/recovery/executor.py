@@ -222,6 +222,6 @@ def _tree_bytes(attempt: Execution) -> int:
     target = attempt.target
     if context.slots.standby_note().get("generation") == target.number:
         return 0
-    listed = context.vault.git.run("ls-tree", "-r", "-l", target.vault_commit, check=False).text
-    sizes = [words[3] for line in listed.splitlines() if len(words := line.split(None, 4)) > 3]
+    listed = context.vault.git.run("ls-tree", "-r", "-l", "-z", target.vault_commit, check=False).text
+    sizes = [words[3] for line in listed.split("\0") if len(words := line.split(None, 4)) > 3]
     return sum(int(size) + 4096 for size in sizes if size.isdigit())

@@ -10,7 +10,7 @@ import os
 
 from ..core import durable
 from ..core.errors import AgentctlError
-from ..generations.git import pipe_pack
+from ..generations.git import pipe_pack, share_boundary
 from ..generations.slots import exchange
 from ..generations.vault import Vault
 from ..host import command
@@ -81,6 +81,7 @@ def _copy_news(vault: Vault, fresh: Vault) -> None:
     news = {ref: oid for ref, oid in wanted.items() if have.get(ref) != oid}
     if news:
         known = list(dict.fromkeys(have.values()))
+        share_boundary(vault.git, fresh.git)
         pipe_pack(vault.git, list(dict.fromkeys(news.values())), known, fresh.git, limit_seconds=LIMIT_SECONDS)
     fresh.update({**{ref: None for ref in have if ref not in wanted}, **news})
 
