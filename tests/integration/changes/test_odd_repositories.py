@@ -174,13 +174,21 @@ def test_the_hook_works_at_an_odd_path(tmp_path, name, tool, monkeypatch):
     assert not (code / "x").exists(), "nothing of a name is run"
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isprintable()])
 def test_an_odd_path_is_adopted_and_captured(paths, tmp_path, name):
     code = make_repository(tmp_path / name, {"run.sh": "sleep 1\n", f"{name} file": "x\n"})
     context = take(paths, code)
     made = next_generation(context, code, "more")
     assert context.vault.own_commit(made) == git(code, "rev-parse", "HEAD")
     assert Vault(context.vault.path).check([made.vault_commit]) == ""
+
+
+def test_a_path_of_two_lines_is_refused_in_words(paths, tmp_path):
+    code = make_repository(tmp_path / "new\nline", {"run.sh": "sleep 1\n"})
+    with pytest.raises(AgentctlError) as caught:
+        take(paths, code)
+    assert "line break" in caught.value.message and "\n" not in caught.value.message
+    assert "rename" in caught.value.hint
 
 
 # What core.hooksPath says, what lies there, what init has to say, and whether a commit is gated then.

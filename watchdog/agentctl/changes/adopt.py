@@ -45,6 +45,7 @@ def adopt(
     """
     _refuse_second(paths)
     code_dir = os.path.realpath(code_dir)
+    _refuse_path(code_dir)
     owner = _choose_user(paths, code_dir, user)
     state_dir = os.path.abspath(state_dir or paths.default_state_dir)
     if preset is not None:
@@ -192,6 +193,15 @@ def _set_aside_cut_off(paths: AgentPaths) -> None:
     for path in ours:
         if os.path.lexists(path):
             os.rename(path, f"{path}.{mark}")
+
+
+def _refuse_path(code_dir: str) -> None:
+    if not code_dir.isprintable():
+        shown = code_dir.encode("unicode_escape").decode()
+        raise AgentctlError(
+            f"cannot adopt {shown}: its path holds a line break or another control character",
+            "rename the folder: units, settings and messages hold one path a line",
+        )
 
 
 def _refuse_shared(code_dir: str) -> None:
