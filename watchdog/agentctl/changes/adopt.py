@@ -196,7 +196,7 @@ def _set_aside_cut_off(paths: AgentPaths) -> None:
 
 
 def _refuse_path(code_dir: str) -> None:
-    if not code_dir.isprintable():
+    if any(character < " " or character == "\x7f" for character in code_dir):
         shown = code_dir.encode("unicode_escape").decode()
         raise AgentctlError(
             f"cannot adopt {shown}: its path holds a line break or another control character",

@@ -117,6 +117,17 @@ def words(pid: int) -> list[str]:
     return _read(f"/proc/{pid}/cmdline").decode("utf-8", "surrogateescape").split("\0")
 
 
+def program(pid: int) -> str:
+    """Return the name of the program that a process runs, '' if it is gone."""
+    return _read(f"/proc/{pid}/comm").decode("utf-8", "replace").rstrip("\n")
+
+
+def living() -> list[int]:
+    """List every process that is seen and lives, but for ourselves."""
+    me = os.getpid()
+    return [pid for pid in _pids() if pid != me and is_alive(pid)]
+
+
 def is_shell(pid: int) -> bool:
     """Tell whether the process is a shell, by its name."""
     return _read(f"/proc/{pid}/comm").strip() in SHELLS

@@ -13,6 +13,7 @@ import time
 from ..config.context import boot_id, new_id
 from ..core import fast_json
 from ..core.errors import AgentctlError, LaunchRefused
+from ..generations import stale_locks
 from ..generations.agent_context import AgentContext
 from ..generations.lifecycle import identify, known_generation
 from ..ledger import models, writers
@@ -36,6 +37,7 @@ def begin(context: AgentContext, ledger: Ledger, say=print) -> CurrentLaunch:
     if switched is not None:
         generation, snapshot = switched
     else:
+        _clear_stale_locks(context, ledger, say)
         ran = ledger.last_run()
         generation = identify(context, ledger, lambda before: _choose_tries(context, ledger, ran, before))
         generation = _renew(context, ledger, generation, ran)
@@ -57,6 +59,13 @@ def _repair_after_reboot(context: AgentContext, ledger: Ledger) -> None:
     if last is not None and last.end == models.REBOOTED:
         agent_state.repair_history(context, context.launch_dir(last.id))
         agent_state.repair_task(context, "the machine went down while the agent ran")
+
+
+def _clear_stale_locks(context: AgentContext, ledger: Ledger, say) -> None:
+    """What a git left that was killed with the agent would make every commit fail from now on."""
+    moved = stale_locks.clear(context.repository, say)
+    if moved:
+        ledger.event("locks", f"moved aside: {', '.join(moved)}"[:2000])
 
 
 def _take_what_was_given(context: AgentContext) -> None:
