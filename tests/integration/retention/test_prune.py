@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,34 @@ def check(past: Past) -> None:
     past.check_vault()
     past.check_snapshots()
     past.check_trees()
+
+
+def test_a_clock_that_leapt_frees_nothing_until_a_person_believes_it(make):
+    """The note of the last look is set back, which is what it looks like to find the clock three years ahead."""
+    past = make(2)
+    past.age(400)
+    with past.world.ledger() as ledger:
+        seen = json.loads(ledger.meta("clock"))
+        ledger.set_meta("clock", json.dumps({**seen, "at": seen["at"] - 3 * 365 * 86400.0}))
+    before = past.quarantined()
+    shown = past.prune()
+    assert "would prune" in shown.stdout and "has leapt" in shown.stdout
+    assert json.loads(past.prune("--json").stdout)["clock"].startswith("it was moved forward by 1095 days")
+    refused = past.prune("--yes", expect=1)
+    assert "the clock has leapt" in refused.stderr and "Hint:" in refused.stderr
+    assert "--clock-is-right" in refused.stderr and past.quarantined() == before
+    past.prune("--clock-is-right", expect=2)
+    assert "things" in past.prune("--yes", "--clock-is-right").stdout
+    assert len(past.quarantined()) == 1
+    assert "has leapt" not in past.prune().stdout
+    past.prune("--yes")
+    with past.world.ledger() as ledger:
+        ledger.db.execute("INSERT INTO events (at, kind, text) VALUES (?, 'x', 'of the future')", (time.time() + 9e6,))
+    assert "on record already" in past.prune("--yes", expect=1).stderr
+    assert prune.main(past.world.name) == 1, "the daily one is refused, too"
+    past.prune("--yes", "--clock-is-right")
+    assert prune.main(past.world.name) == 0
+    check(past)
 
 
 def test_old_things_go_and_nothing_is_lost(make):

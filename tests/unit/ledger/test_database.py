@@ -139,7 +139,7 @@ def evidence_of(ledger, generations):
 def test_what_the_stories_ask(path):
     with Ledger.create(path) as ledger:
         evidence_of(ledger, [(1, 5.0), (2, 9.0), (3, 9.0), (4, 7.0)])
-        assert ledger.last_known_good().number == 3
+        assert ledger.last_known_good().number == 4  # the last that was called good, whatever the clock said
         for name, at in (("b", 2.0), ("a", 2.0), ("c", 1.0)):
             writers.begin_launch(ledger, name, 1, at=at, boot_id="")
         assert ledger.last_launch().id == "c"  # the last line, whatever the clock said
@@ -148,6 +148,64 @@ def test_what_the_stories_ask(path):
         ledger.add_evidence("i", two=2, one=3)
         assert ledger.evidence("i") == {"one": 3, "two": 2}
         assert ledger.evidence("nobody") == {}
+
+
+def test_what_is_newest_is_never_asked_of_a_clock(path):
+    """Everything is written while the clock goes backward, from a day ahead to long ago."""
+    with Ledger.create(path) as ledger:
+        evidence_of(ledger, [(1, 900.0), (2, 800.0), (3, 700.0)])
+        assert [g.blessing for g in ledger.generations()] == [1, 2, 3]
+        writers.bless(ledger, 2, at=600.0, reason="by hand", snapshot="")
+        assert ledger.last_known_good().number == 2
+        writers.condemn(ledger, 2, at=500.0, reason="bad")
+        assert ledger.last_known_good().number == 3
+        writers.bless(ledger, 2, at=400.0, reason="by hand, again", snapshot="")
+        assert ledger.last_known_good().number == 2
+        for number, at in enumerate((300.0, 200.0, 100.0), 1):
+            writers.begin_launch(ledger, f"l{number}", 1, at=at, boot_id="b")
+            writers.open_incident(ledger, f"i{number}", at=at, trigger="t", reason="r", generation_from=1)
+            writers.add_attempt(ledger, f"i{number}", 1, at=at, rung="older good", target=number, reason="r",
+                                is_open=True)  # fmt: skip
+            writers.begin_step(ledger, f"i{number}", 1, "one", at=at)
+            writers.begin_step(ledger, f"i{number}", 1, "two", at=at - 50)
+        assert [i.id for i in ledger.incidents()] == ["i3", "i2", "i1"]
+        assert ledger.last_incident().id == ledger.open_incident().id == ledger.open_attempt().incident == "i3"
+        assert [launch.id for launch in ledger.launches_but("l3", 5)] == ["l2", "l1"]
+        assert [s.name for s in ledger.steps("i3")] == ["one", "two"]
+        for number in (1, 2, 3):
+            writers.close_attempt(ledger, f"i{number}", 1)
+        assert ledger.last_move()[1].id == "i3"
+        assert [a.target for a in ledger.attempts_since(0.0)] == [1, 2, 3]
+        assert [a.launch for a in ledger.attempts_since(0.0)] == ["l1", "l2", "l3"]
+        assert [a.target for a in ledger.attempts_since(150.0, 250.0)] == [2]
+        assert [a.target for a in ledger.attempts_since(150.0, 250.0, launch="l3")] == [2, 3]
+        assert ledger.attempts_since(0.0, after=ledger.newest_attempt(), launch="l3") == []
+        assert ledger.order_of("launches") == {"l1": 1, "l2": 2, "l3": 3}
+
+
+def test_a_ledger_from_before_the_order_of_blessings_has_them_by_their_instants(path):
+    make_old(path)
+    connection = sqlite3.connect(path)
+    for version in (2, 3):
+        for statement in database.MIGRATIONS[version]:
+            connection.execute(statement)
+    for number, at in ((2, 30.0), (3, 20.0), (4, None)):
+        connection.execute("INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
+                           "created_at, tries_left, blessed_at) VALUES (?, 'c', 'c', 't', 'main', ?, 's', 1, 1, ?)",
+                           (number, "good" if at else "candidate", at))  # fmt: skip
+    connection.execute("UPDATE generations SET blessed_at=10.0, status='good' WHERE number=1")
+    connection.execute("INSERT INTO attempts VALUES ('i', 1, 50.0, 'restart', 1, 'r', 0)")
+    connection.execute("UPDATE meta SET value='3' WHERE key='version'")
+    connection.commit()
+    connection.close()
+    with Ledger(path, read_only=True) as ledger:
+        assert ledger.last_known_good().number == 2
+        assert [a.launch for a in ledger.attempts_since(0.0, launch="l")] == [""]
+    with Ledger(path) as ledger:
+        assert [g.blessing for g in ledger.generations()] == [1, 3, 2, 0]
+        assert ledger.last_known_good().number == 2
+        writers.bless(ledger, 3, at=1.0, reason="by hand", snapshot="")
+        assert ledger.last_known_good().number == 3 and ledger.attempts("i")[0].launch == ""
 
 
 # --- damage
@@ -307,7 +365,11 @@ def test_a_ledger_from_before_images_gets_a_place_for_them(path):
     with Ledger(path, read_only=True) as ledger:
         assert ledger.version == 2 and ledger.generation(1).image == "" and ledger.changes() == []
     with Ledger(path) as ledger:
-        assert (ledger.version, ledger.generation(1).image, ledger.generation(1).image_inputs) == (3, "", "")
+        assert (ledger.version, ledger.generation(1).image, ledger.generation(1).image_inputs) == (
+            database.VERSION,
+            "",
+            "",
+        )
         writers.set_image(ledger, 1, "sha256:1", "")
         assert ledger.last_known_good().image == "sha256:1" and ledger.check() == ""
 

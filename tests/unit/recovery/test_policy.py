@@ -104,6 +104,35 @@ GOODS = [generation(1), generation(2), generation(3)]
 LKG = "last known good"
 
 
+# --- what is answered
+
+
+@pytest.mark.parametrize(
+    ("launch_of", "ago", "is_answer"),
+    [
+        ("", 1.0, False),  # from before it was noted: the clock tells
+        ("", 0.0, True),
+        ("", -5.0, True),
+        ("l", 0.0, True),
+        ("l", 9e6, True),  # the clock was set back after the launch had ended
+        ("l", -9e6, True),
+        ("other", 0.0, False),
+        ("other", -9e6, False),
+    ],
+)
+def test_an_attempt_answers_the_launch_it_was_decided_for(launch_of, ago, is_answer):
+    made = attempt("restart", 3, ago).replace(launch=launch_of)
+    seen = world(launch(3), GOODS, recent=[made])
+    assert policy.answers(seen) == ([made] if is_answer else [])
+
+
+def test_the_newest_good_one_is_told_by_the_order_of_blessings():
+    ahead = generation(2, blessed_at=NOW + 9e6).replace(blessing=2)
+    newest = generation(3, blessed_at=NOW).replace(blessing=3)
+    seen = world(launch(4), [generation(1).replace(blessing=1), ahead, newest, generation(4, "candidate")])
+    assert told(decide(seen)) == (ROLLBACK, LKG, 3, 4)
+
+
 # --- a candidate
 
 

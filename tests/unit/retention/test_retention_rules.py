@@ -27,6 +27,15 @@ def own(**sizes):
     return Sizes([({id}, size) for id, size in sizes.items()])
 
 
+def test_what_is_newest_is_told_by_the_place_not_by_the_time():
+    """Two were made while the clock was wrong: far ahead, and long ago."""
+    made = [Item("first", NOW + 900 * DAY, "", (1,)), Item("second", NOW - 1, "", (2,)), Item("third", 0.0, "", (3,))]
+    choice = choose_pruned(made, Budget(count=1), NOW)
+    assert [item.id for item, _, _ in choice.pruned] == ["first", "second"]
+    choice = choose_pruned(made, Budget(age_seconds=DAY), NOW)
+    assert choice.pruned == [], "the newest stays, and what comes from the future is not old"
+
+
 @pytest.mark.parametrize(("items", "budget", "sizes", "pruned", "excess"), [
     (kept(9, 5, 1), Budget(), None, [], ""),
     (kept(9, 5, 1), Budget(age_seconds=4 * DAY), None, [("a", "older than 4d"), ("b", "older than 4d")], ""),

@@ -12,6 +12,7 @@ from ..core import text
 from ..core import text as texts
 from ..core.errors import AgentctlError, UsageError
 from ..generations.git import Git
+from ..ledger import clock
 from ..ledger.database import Ledger
 from ..ledger.models import Generation
 from ..retention import prune as pruning
@@ -128,8 +129,9 @@ def _show(data: bytes) -> None:
 @click.option("--bring-back", metavar="ID", help="Write an archived tree into the folder --to.")
 @click.option("--to", "target", type=click.Path(), help="A folder that is not there yet.")
 @click.option("--forget", metavar="ID", help="Delete an archive, which may be the last copy.")
+@click.option("--clock-is-right", is_flag=True, help="Believe the clock, though it has leapt.")
 @click.pass_context
-def prune(ctx, yes, bring_back, target, forget):
+def prune(ctx, yes, bring_back, target, forget, clock_is_right):
     """Show what is over the budgets of [retention], with sizes and reasons; --yes frees it.
 
     Golden, the last known good, what runs, what is on trial or needed by an open incident or an undo, and the newest
@@ -141,20 +143,27 @@ def prune(ctx, yes, bring_back, target, forget):
     if bring_back:
         _bring_back(ctx, context, bring_back, target)
         return
+    if clock_is_right and not yes:
+        raise UsageError("--clock-is-right goes with --yes")
     os.nice(10)
+    leapt = ""
     with context.ledger() as ledger:
         if forget:
             name = pruning.forget(context, ledger, forget)
             _tell(ctx, {"forgotten": name}, f"{name} is forgotten; the next prune frees its space")
             return
         if not yes:
+            leapt = clock.ask(ledger)
             plan = pruning.make_plan(context, ledger, time.time())
         else:
             with pruning.alone(context):
                 pruning.refuse_in_the_way(context, ledger)
+                if clock_is_right:
+                    clock.trust(ledger)
+                pruning.refuse_leapt_clock(ledger)
                 plan = pruning.make_plan(context, ledger, time.time())
                 pruning.carry_out(context, ledger, plan, lambda text: click.echo(texts.one_line(text), err=True))
-    known = plan_as_public(plan, yes, pruning.archives(context))
+    known = {**plan_as_public(plan, yes, pruning.archives(context)), "clock": leapt}
     _tell(ctx, known, "\n".join(as_text(known)))
 
 
@@ -236,6 +245,9 @@ def as_text(known: dict) -> list[str]:
         lines.append(
             f"archives     {len(known['archives'])} in the vault, no budget takes them (--bring-back, --forget)"
         )
+    if known["clock"]:
+        refused = f"has leapt, so --yes is refused: {known['clock']}; --yes --clock-is-right believes it"
+        lines += texts.wrap(refused, "clock        ")
     for stay in known["stays"]:
         lines += texts.wrap(f"{stay['kind']} {stay['id']}: {stay['reason']}", "stays        ")
     return lines

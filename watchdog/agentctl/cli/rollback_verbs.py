@@ -11,7 +11,7 @@ import click
 
 from ..core.errors import AgentctlError, UsageError
 from ..core.record import Record
-from ..ledger import writers
+from ..ledger import incidents, writers
 from ..ledger.database import Ledger
 from ..ledger.models import BY_HAND, NO_MOVES, Generation
 
@@ -333,7 +333,7 @@ def resume(ctx):
         with ledger.transaction():
             ledger.set_meta("halted", None)
             ledger.set_meta("paused_until", None)
-            ledger.set_meta("limits_reset_at", str(time.time()))
+            incidents.lift_bounds(ledger)
             if halted and last is not None:
                 writers.excuse_launch(ledger, last.id, last.generation)
             ledger.event("resume", halted or "")

@@ -6,7 +6,7 @@ The keys are an interface (docs/cli.md). It renders nothing and reads nothing.
 from __future__ import annotations
 
 from ..ledger import models
-from ..ledger.models import Generation, Incident, Launch
+from ..ledger.models import Generation, Incident, Launch, by_blessing
 from ..recovery import policy
 from . import status_text
 from .status_facts import StatusFacts
@@ -113,7 +113,7 @@ def current_number(facts: StatusFacts) -> int | None:
 def last_known_good(facts: StatusFacts) -> int | None:
     """Return the newest blessed generation."""
     goods = [g for g in facts.generations if g.status == "good" and not g.is_pruned]
-    newest = max(goods, key=lambda g: (g.blessed_at or 0, g.number), default=None)
+    newest = max(goods, key=by_blessing, default=None)
     return newest and newest.number
 
 

@@ -143,4 +143,5 @@ def _row(context: AgentContext, number: int, oid: str, refs: dict[str, str]) -> 
         blessed_at=float(created) if status == "good" else None,
         reason="rebuilt from the vault",
         tries_left=1,
+        blessing=number if status == "good" else 0,  # the best that is left of their order
     )

@@ -15,16 +15,21 @@ from ..host import command, procfs
 from .agent_repo import Repository
 from .git_folder import entries, read_small
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 ASIDE = "agentctl/locks"  # in `.git`; the last one of each name
 ALSO = ("gc.pid", "objects/maintenance.lock")
 DEEPEST = 100
 SHOWN = 8
 
 
-def clear(repository: Repository, say) -> list[str]:
+def clear(repository: Repository, say: Callable[[str], object]) -> list[str]:
     """Move locks aside that no process can hold, and `say` so; return their names. It never hinders a launch."""
     try:
-        found = fast_json.loads(command.call_as(repository.user, find, repository.git_dir, repository.code_dir))
+        found: Any = fast_json.loads(command.call_as(repository.user, find, repository.git_dir, repository.code_dir))
         names = [name for name, _ in found["locks"]]
         if not names:
             return []
@@ -91,9 +96,10 @@ def _key_of(path: str, *, follow: bool = False) -> list[int] | None:
 
 def set_aside(git_dir: str, locks: str) -> str:
     """Move those of the locks that are still the same; return their names."""
-    moved = []
+    moved: list[str] = []
+    wanted: Any = fast_json.loads(locks)
     os.makedirs(f"{git_dir}/{ASIDE}", exist_ok=True)
-    for name, key in fast_json.loads(locks):
+    for name, key in wanted:
         if _key_of(f"{git_dir}/{name}") == key:
             os.rename(f"{git_dir}/{name}", f"{git_dir}/{ASIDE}/{name.replace('/', '%')}")
             moved.append(name)
@@ -103,7 +109,7 @@ def set_aside(git_dir: str, locks: str) -> str:
 # -- who lives: as ourselves ------------------------------------------------------------------------
 
 
-def find_worker(repository: Repository, found: dict) -> str:
+def find_worker(repository: Repository, found: dict[str, Any]) -> str:
     """Name a process that may hold one of the locks, '' if it is proved that none does."""
     places = {tuple(key) for key in found["places"]}
     files = {tuple(key[:2]) for _, key in found["locks"]}
@@ -123,7 +129,7 @@ def is_git(name: str, words: list[str]) -> bool:
     return not any(word.endswith("daemon") for word in (name, *words[:3]))
 
 
-def _stands_in(pid: int, places: set, git_dir: str) -> bool:
+def _stands_in(pid: int, places: set[tuple[int, ...]], git_dir: str) -> bool:
     """Tell whether a process works in one of the places, or was told to; true where that cannot be seen."""
     said = [*procfs.words(pid), *procfs.variables(pid).values()]
     if any(word == git_dir or git_dir in word for word in said):
@@ -145,7 +151,7 @@ def _stands_in(pid: int, places: set, git_dir: str) -> bool:
     return True
 
 
-def _has_open(pid: int, files: set) -> bool:
+def _has_open(pid: int, files: set[tuple[int, ...]]) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)

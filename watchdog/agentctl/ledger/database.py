@@ -13,7 +13,7 @@ import time
 from ..core import fast_json
 from ..core.errors import AgentctlError, TooNew
 from ..core.record import Record
-from .models import Attempt, ChangeRecord, Generation, Incident, Launch, Request, StepRecord
+from .models import Attempt, ChangeRecord, Generation, Incident, Launch, Request, StepRecord, by_blessing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,10 +222,13 @@ class Ledger:
 
     def last_known_good(self) -> Generation | None:
         """Return the good generation that was blessed last and was not pruned."""
-        return self._one(
-            Generation,
-            "WHERE status='good' AND (vault_commit<>'' OR number=0) ORDER BY blessed_at DESC, number DESC LIMIT 1",
-        )  # without a commit: pruned
+        goods = self._all(Generation, "WHERE status='good' AND (vault_commit<>'' OR number=0)")  # without: pruned
+        return max(goods, key=by_blessing, default=None)
+
+    def next_blessing(self) -> int:
+        """Return the place of the next blessing in their order."""
+        row = self.db.execute("SELECT max(blessing) AS newest FROM generations").fetchone()
+        return (row["newest"] or 0) + 1
 
     def launch(self, launch_id: str) -> Launch | None:
         """Return a launch, None if there is none of that id."""
@@ -237,7 +240,7 @@ class Ledger:
 
     def launches_but(self, launch_id: str, count: int) -> list[Launch]:
         """Return the `count` newest launches without this one, newest first."""
-        return self._all(Launch, "WHERE id<>? ORDER BY started_at DESC, rowid DESC LIMIT ?", launch_id, count)
+        return self._all(Launch, "WHERE id<>? ORDER BY rowid DESC LIMIT ?", launch_id, count)
 
     def last_run(self) -> Launch | None:
         """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
@@ -256,15 +259,15 @@ class Ledger:
 
     def incidents(self, count: int = -1) -> list[Incident]:
         """Return the `count` newest incidents (all of them), newest first."""
-        return self._all(Incident, "ORDER BY at DESC, rowid DESC LIMIT ?", count)
+        return self._all(Incident, "ORDER BY rowid DESC LIMIT ?", count)
 
     def last_incident(self) -> Incident | None:
         """Return the newest incident, None before the first."""
-        return self._one(Incident, "ORDER BY at DESC, rowid DESC LIMIT 1")
+        return self._one(Incident, "ORDER BY rowid DESC LIMIT 1")
 
     def open_incident(self) -> Incident | None:
         """Return the incident without an outcome, None if there is none."""
-        return self._one(Incident, "WHERE outcome='' ORDER BY at DESC LIMIT 1")
+        return self._one(Incident, "WHERE outcome='' ORDER BY rowid DESC LIMIT 1")
 
     def evidence(self, incident: str) -> dict[str, Any]:
         """Return what is known about an incident."""
@@ -285,20 +288,37 @@ class Ledger:
         """Return the attempts of an incident, oldest first."""
         return self._all(Attempt, "WHERE incident=? ORDER BY number", incident)
 
-    def attempts_since(self, since: float) -> list[Attempt]:
-        """Return the attempts after an instant, of any incident, oldest first."""
-        return self._all(Attempt, "WHERE at>? ORDER BY at", since)
+    def attempts_since(
+        self, since: float, until: float = float("inf"), *, after: int = 0, launch: str = "-"
+    ) -> list[Attempt]:
+        """Return the attempts in a time, of any incident, in the order in which they were made.
+
+        Those that answer `launch` count whatever the clock said; none up to the rowid `after` does.
+        """
+        found = "WHERE ((at>? AND at<=?) OR launch=?) AND rowid>? ORDER BY rowid"
+        if self.version < 4:
+            found = found.replace("launch=?", "?=''")
+        return self._all(Attempt, found, since, until, launch or "-", after)
+
+    def newest_attempt(self) -> int:
+        """Return the rowid of the newest attempt, 0 before the first."""
+        row = self.db.execute("SELECT max(rowid) AS newest FROM attempts").fetchone()
+        return row["newest"] or 0
+
+    def order_of(self, table: str) -> dict[str, int]:
+        """Return the ids of a table's rows with their places in the order in which they were written."""
+        return {row["id"]: row["place"] for row in self.db.execute(f"SELECT id, rowid AS place FROM {table}")}
 
     def open_attempt(self) -> Attempt | None:
         """The intent: an attempt that was decided and not yet carried out to its end."""
-        return self._one(Attempt, "WHERE is_open=1 ORDER BY at DESC LIMIT 1")
+        return self._one(Attempt, "WHERE is_open=1 ORDER BY rowid DESC LIMIT 1")
 
     def last_move(self) -> tuple[Attempt, Incident] | None:
         """Return the attempt that moved code last, with its incident, None before the first."""
         attempt = self._one(
             Attempt,
             "WHERE rung NOT IN ('restart', 'halted', 'asked') AND is_open=0 AND incident IN "
-            "(SELECT id FROM incidents WHERE generation_from IS NOT NULL) ORDER BY at DESC LIMIT 1",
+            "(SELECT id FROM incidents WHERE generation_from IS NOT NULL) ORDER BY rowid DESC LIMIT 1",
         )
         incident = self.incident(attempt.incident) if attempt else None
         return (attempt, incident) if attempt and incident else None
@@ -309,7 +329,7 @@ class Ledger:
 
     def steps(self, incident: str) -> list[StepRecord]:
         """Return the steps of an incident in the order of their beginning."""
-        return self._all(StepRecord, "WHERE incident=? ORDER BY attempt, started_at, rowid", incident)
+        return self._all(StepRecord, "WHERE incident=? ORDER BY attempt, rowid", incident)
 
     def request(self, number: int) -> Request | None:
         """Return a request, None if there is none of that number."""
@@ -329,7 +349,7 @@ class Ledger:
         """Every change, oldest first; none in a ledger from before there were any."""
         if self.version < 2:
             return []
-        rows = self.db.execute("SELECT * FROM changes ORDER BY started_at, rowid").fetchall()
+        rows = self.db.execute("SELECT * FROM changes ORDER BY rowid").fetchall()
         return [_change_of(row) for row in rows]
 
     def change(self, name: str) -> ChangeRecord | None:
@@ -396,7 +416,7 @@ def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
 # The ledger's tables, and what each version of them added.
 
 
-VERSION = 3
+VERSION = 4
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -444,5 +464,11 @@ MIGRATIONS = {
     3: (  # the image a generation runs in, and what it was built from (runtime `compose`)
         "ALTER TABLE generations ADD COLUMN image TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE generations ADD COLUMN image_inputs TEXT NOT NULL DEFAULT ''",
+    ),
+    4: (  # what is newest, without a clock: the order of blessings, and which launch an attempt answers
+        "ALTER TABLE generations ADD COLUMN blessing INTEGER NOT NULL DEFAULT 0",
+        ("UPDATE generations SET blessing = (SELECT count(*) FROM generations AS o WHERE o.blessed_at IS NOT NULL AND "
+         "(o.blessed_at, o.number) <= (generations.blessed_at, generations.number)) WHERE blessed_at IS NOT NULL"),
+        "ALTER TABLE attempts ADD COLUMN launch TEXT NOT NULL DEFAULT ''",
     ),
 }  # fmt: skip

@@ -57,10 +57,20 @@ def count_moves(ledger: Ledger, incident_id: str, up_to: int) -> int:
 
 
 def counted_attempts(ledger: Ledger, now: float, seconds: float) -> list[models.Attempt]:
-    """Return the attempts of the last `seconds` that bounds go by: none from before a person lifted them."""
+    """Return the attempts that bounds go by: of the last `seconds`, and what answers the last launch in any case.
+
+    None from before a person lifted the bounds.
+    """
     reset_at = float(ledger.meta("limits_reset_at") or 0)
     since = max(now - seconds, reset_at if reset_at <= now else 0.0)  # a clock may have gone back
-    return [attempt for attempt in ledger.attempts_since(since) if attempt.at <= now]
+    after, last = int(ledger.meta("limits_reset_after") or 0), ledger.last_launch()
+    return ledger.attempts_since(since, now, after=after, launch=last.id if last else "")
+
+
+def lift_bounds(ledger: Ledger) -> None:
+    """Let no attempt so far count any more: a person has decided."""
+    ledger.set_meta("limits_reset_at", str(time.time()))
+    ledger.set_meta("limits_reset_after", str(ledger.newest_attempt()))
 
 
 def as_public(ledger: Ledger, row: Incident) -> dict[str, object]:

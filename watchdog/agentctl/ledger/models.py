@@ -82,11 +82,17 @@ class Generation(Record):
     confirm_by: float | None = None
     image: str = ""
     image_inputs: str = ""
+    blessing: int = 0  # its place in the order of blessings, 0 before the first
 
     @property
     def is_pruned(self) -> bool:
         """Tell whether the vault holds it no more."""
         return self.vault_commit == ""
+
+
+def by_blessing(generation: Generation) -> tuple[int, float, int]:
+    """Order generations by when they were called good, as the ledger counts it: a clock may have been wrong."""
+    return generation.blessing, generation.blessed_at or 0.0, generation.number
 
 
 class Launch(Record):
@@ -134,6 +140,7 @@ class Attempt(Record):
     target: int | None
     reason: str
     is_open: int
+    launch: str = ""  # the last one when it was decided: what it answers
 
 
 class StepRecord(Record):
@@ -228,7 +235,7 @@ class PolicyInput(Record):
         """Blessed generations, the last known good first, none below golden."""
         good = sorted(
             (g for g in self.generations if g.status == "good" and not g.is_pruned),
-            key=lambda g: (g.blessed_at or 0, g.number),
+            key=by_blessing,
             reverse=True,
         )
         golden = self.golden

@@ -25,7 +25,9 @@ def add_generation(
     tries_left: int,
     **more: object,
 ) -> None:
-    """Record a generation that the vault holds."""
+    """Record a generation that the vault holds; one that is good is the newest that is."""
+    if status == "good" and not more.get("blessing"):
+        more["blessing"] = ledger.next_blessing()
     ledger.insert(
         "generations",
         number=number,
@@ -48,6 +50,7 @@ def bless(ledger: Ledger, number: int, *, at: float, reason: str, snapshot: str)
         {"number": number},
         status="good",
         blessed_at=at,
+        blessing=ledger.next_blessing(),
         reason=reason,
         condemned_at=None,
         snapshot=snapshot,
@@ -229,8 +232,10 @@ def add_attempt(
     ledger: Ledger, incident: str, number: int, *, at: float, rung: str, target: int | None, reason: str, is_open: bool
 ) -> None:
     """Write down an attempt; one that is open is an intent, and is carried out whoever dies."""
+    last = ledger.last_launch()
     ledger.insert(
         "attempts",
+        launch=last.id if last is not None else "",
         incident=incident,
         number=number,
         at=at,
@@ -244,9 +249,9 @@ def add_attempt(
 def note_asked(ledger: Ledger, launch_id: str, *, at: float, target: int | None, reason: str) -> None:
     """Count a self-restart as an attempt that is no incident's; noted twice, it is counted once."""
     ledger.db.execute(
-        "INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open) "
-        "VALUES (?, 1, ?, 'asked', ?, ?, 0)",
-        (f"asked-{launch_id}", at, target, reason),
+        "INSERT OR IGNORE INTO attempts (incident, number, at, rung, target, reason, is_open, launch) "
+        "VALUES (?, 1, ?, 'asked', ?, ?, 0, ?)",
+        (f"asked-{launch_id}", at, target, reason, launch_id),
     )
 
 

@@ -16,7 +16,7 @@ from ..generations import slots
 from ..generations.agent_context import AgentContext
 from ..host import command, disk_space, procfs
 from ..host.journald import Journal
-from ..ledger import writers
+from ..ledger import incidents, writers
 from ..ledger.database import Ledger
 from ..ledger.models import GOOD_STAYS
 from ..state import agent_state
@@ -165,7 +165,7 @@ def finish(attempt: Execution) -> None:
         attempt.record_ended()
         if attempt.rung == "undo":
             writers.bring_back(ledger, attempt.target.number, tries_left=context.config.probation.tries)
-            ledger.set_meta("limits_reset_at", str(time.time()))  # a person wants it launched, held or not
+            incidents.lift_bounds(ledger)  # a person wants it launched, held or not
         else:
             ledger.set_meta("switched", fast_json.dumps(note))
         writers.close_attempt(ledger, attempt.incident, attempt.number)

@@ -61,8 +61,15 @@ def decide(world: PolicyInput) -> Decision:
 
 def answers(world: PolicyInput) -> list[Attempt]:
     """Attempts made after the last launch had ended: it is dealt with, and nothing was launched since."""
-    ended_at = world.launch.ended_at if world.launch else None
-    return [a for a in world.recent if ended_at is not None and a.at >= ended_at]
+    launch = world.launch
+    if launch is None or launch.ended_at is None:
+        return []
+    return [a for a in world.recent if _is_answer(a, launch.id, launch.ended_at)]
+
+
+def _is_answer(attempt: Attempt, launch: str, ended_at: float) -> bool:
+    """Tell by what is on record; the clock counts only for attempts from before that was noted."""
+    return attempt.launch == launch if attempt.launch else attempt.at >= ended_at
 
 
 def is_superseded(attempts: list[Attempt], launch: Launch | None) -> bool:

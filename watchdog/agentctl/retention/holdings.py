@@ -93,6 +93,11 @@ class Holdings:
     def __init__(self, context: AgentContext, ledger: Ledger) -> None:
         self.context, self.needs = context, find_needs(context, ledger)
         self.rows = ledger.generations()
+        self._launches = ledger.order_of("launches")
+        self._incidents = {
+            row.id: (self._launches.get(row.launch, 0), 1, place)
+            for place, row in enumerate(reversed(ledger.incidents()), 1)
+        }
         self.paths: dict[str, dict[str, str]] = {
             "quarantine": _below(f"{context.slots.folder}/quarantine"),
             "snapshots": {i: f"{context.paths.snapshots_dir}/{i}"
@@ -114,13 +119,27 @@ class Holdings:
         """List one kind with what guards each; `pruned` are generations that are about to go."""
         if kind == "generations":
             guards = guard_generations(self.held, self.needs.generations, self.context.config.retention.newest)
-            return [Item(str(r.number), r.created_at, guards.get(r.number, "")) for r in self.held]
+            return [Item(str(r.number), r.created_at, guards.get(r.number, ""), (r.number,)) for r in self.held]
         guards = {
             "quarantine": self._guard_tree,
             "evidence": self._guard_evidence,
             "snapshots": guard_snapshots(self.rows, self.needs.snapshots, pruned).get,
         }[kind]
-        return [Item(i, at, guards(i) or "") for i, p in self.paths[kind].items() if (at := _made_at(p)) is not None]
+        found = ((name, _made_at(path)) for name, path in self.paths[kind].items())
+        return [Item(i, at, guards(i) or "", self._place(kind, i)) for i, at in found if at is not None]
+
+    def _place(self, kind: str, name: str) -> tuple[int, ...]:
+        """Return where a thing stands among its kind: evidence of a launch before that of the incident it led to.
+
+        What the ledger does not know, of one that was lost, is older than all that it knows.
+        """
+        if kind == "snapshots":
+            return (int(name),) if name.isdigit() else (0,)
+        launch = name.removeprefix("launches/")
+        if launch != name:
+            return self._launches.get(launch, 0), 0
+        incident = next((i for i in (name, name.rpartition("-")[0]) if i in self._incidents), "")
+        return self._incidents.get(incident, (0, 0, 0))
 
     @property
     def held(self) -> list[Generation]:

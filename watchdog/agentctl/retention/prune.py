@@ -14,7 +14,7 @@ from ..core.errors import EXIT_FAILED, AgentctlError, LockHeld, in_words
 from ..generations.agent_context import AgentContext
 from ..generations.vault import OF_A_GENERATION
 from ..host import command
-from ..ledger import writers
+from ..ledger import clock, writers
 from ..ledger.database import Ledger
 from ..state.snapshots import snapshot
 from . import archive, holdings, retention_rules, vault_compaction
@@ -32,6 +32,7 @@ def main(name: str) -> int:
         context = AgentContext.open(name, lenient=True)
         with context.ledger() as ledger, alone(context):
             refuse_in_the_way(context, ledger)
+            refuse_leapt_clock(ledger)
             plan = make_plan(context, ledger, time.time())
             carry_out(context, ledger, plan, lambda text: print(text, flush=True))
     except (AgentctlError, OSError) as error:
@@ -101,6 +102,16 @@ def refuse_in_the_way(context: AgentContext, ledger: Ledger) -> None:
         raise LockHeld("a rollback is asked for or not finished", "'agentctl status' shows it; prune again after it")
     with Lock(context.paths.rollback_lock_path, "a rollback").take():
         return
+
+
+def refuse_leapt_clock(ledger: Ledger) -> None:
+    """Raise AgentctlError where the clock has leapt: by a wrong one everything is old, or nothing is."""
+    why = clock.look(ledger)
+    if why:
+        raise AgentctlError(
+            f"nothing was pruned, the clock has leapt: {why}",
+            "if it is right now: agentctl prune --yes --clock-is-right",
+        )
 
 
 def clear(context: AgentContext) -> None:

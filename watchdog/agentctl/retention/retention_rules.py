@@ -6,18 +6,21 @@ Refuses to choose what is guarded or among the newest; where that alone is over 
 from __future__ import annotations
 
 from ..core.text import format_duration
-from ..ledger.models import Generation
+from ..ledger.models import Generation, by_blessing
 
 KINDS = ("quarantine", "snapshots", "evidence", "generations")
 
 
 class Item:
-    """One thing that is kept: `guard` says why it must stay, '' if nothing needs it."""
+    """One thing that is kept: `guard` says why it must stay, '' if nothing needs it.
 
-    __slots__ = ("at", "guard", "id")
+    `place` is where it stands among its kind, as the ledger counts; `at` tells how old it is, if the clock was right.
+    """
 
-    def __init__(self, id: str, at: float, guard: str = "") -> None:
-        self.id, self.at, self.guard = id, at, guard
+    __slots__ = ("at", "guard", "id", "place")
+
+    def __init__(self, id: str, at: float, guard: str = "", place: tuple[int, ...] = ()) -> None:
+        self.id, self.at, self.guard, self.place = id, at, guard, place
 
 
 class Budget:
@@ -67,9 +70,9 @@ class PruneChoice:
 def choose_pruned(items: list[Item], budget: Budget, now: float, sizes: Sizes | None = None) -> PruneChoice:
     """Choose what goes: all that is too old, then the oldest until number and bytes fit."""
     sizes = sizes or Sizes()
-    by_age = sorted(items, key=lambda item: (item.at, item.id))
-    newest = {item.id for item in by_age[max(0, len(by_age) - budget.newest) :]}
-    free = [item for item in by_age if not item.guard and item.id not in newest]
+    in_order = sorted(items, key=lambda item: (item.place, item.at, item.id))
+    newest = {item.id for item in in_order[max(0, len(in_order) - budget.newest) :]}
+    free = [item for item in in_order if not item.guard and item.id not in newest]
     total, gone, freed, pruned = sizes.total(), set(), 0, []
     for item in free:
         why = _why(item, budget, now, len(items) - len(gone), total - freed)
@@ -104,7 +107,7 @@ def _excess(budget: Budget, left: int, left_bytes: int) -> str:
 def guard_generations(rows: list[Generation], needed: dict[int, str], newest: int) -> dict[int, str]:
     """Say which generations must stay, and why; `needed` are those that something under way needs."""
     good = [row for row in rows if row.status == "good"]
-    good.sort(key=lambda row: (row.blessed_at or 0, row.number), reverse=True)
+    good.sort(key=by_blessing, reverse=True)
     guards = {row.number: "one of the newest good ones" for row in good[: max(newest, 1)]}
     guards |= {row.number: "on trial" for row in rows if row.status == "candidate" and row.tries_left > 0}
     guards |= needed

@@ -16,7 +16,7 @@ from ..core.errors import AgentctlError, LaunchRefused
 from ..generations import stale_locks
 from ..generations.agent_context import AgentContext
 from ..generations.lifecycle import identify, known_generation
-from ..ledger import models, writers
+from ..ledger import clock, models, writers
 from ..ledger.database import Ledger
 from ..ledger.incidents import counted_attempts, settle_last_launch
 from ..ledger.models import CurrentLaunch, Generation, Launch
@@ -198,6 +198,7 @@ def _spend(ledger: Ledger, generation: Generation, snapshot: str, *, is_of_now: 
         if is_of_now:
             _keep_snapshot(ledger, generation, snapshot)
         ledger.set_meta("switched", None)
+        clock.note(ledger)
         writers.begin_launch(
             ledger,
             launch_id,
