@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket  # `socket` costs 10 ms of import (selectors, enum), more than everything else here
 import os
 import sys
+import time
 
 LONGEST_MESSAGE = 4096  # systemd's own limit
 LONGEST_NAME = 64
@@ -81,6 +82,8 @@ class Notifier:
     def __init__(self, address: str | None) -> None:
         self._address = _native(address)
         self._socket = None
+        self.patient_until = 0.0  # by the monotonic clock: as asked for in the agent's name
+        self.has_lent = False
         if self._address is not None:
             self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
             _limit_wait(self._socket, SEND_PATIENCE_SECONDS)
@@ -117,7 +120,13 @@ class Notifier:
 
     def extend(self, usec: int) -> bool:
         """Ask for more time to start or to end."""
+        self.patient_until = max(self.patient_until, time.monotonic() + usec / 1e6)
         return self.send(EXTEND_TIMEOUT_USEC=usec)
+
+    def lend(self, usec: int, status: str) -> bool:
+        """Ask for more time in our own name: whoever is to be ready in time is judged by `patient_until` then."""
+        self.has_lent = True
+        return self.send(EXTEND_TIMEOUT_USEC=usec, STATUS=status)
 
 
 def parse(data: bytes) -> dict[str, str]:

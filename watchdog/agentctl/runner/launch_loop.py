@@ -59,6 +59,7 @@ class LaunchLoop:
         try:
             self._open_doors()
             self._start_agent()
+            self._await_ready()
         except (AgentctlError, OSError) as error:
             hint = f" ({error.hint})" if isinstance(error, AgentctlError) and error.hint else ""
             end, trigger = getattr(error, "end", models.FAILED), getattr(error, "trigger", "cannot-launch")
@@ -105,6 +106,21 @@ class LaunchLoop:
         )
         self.probe = make_probe(context, self)
         self.jobs.after_launch()
+
+    def _await_ready(self) -> None:
+        """The agent's time to become ready begins now, whatever came before it."""
+        self.notifier.extend(int(self.context.config.agent.ready_timeout * 1e6))
+        if self.notifier.has_lent:  # the manager would wait for what was lent, too
+            self._end_unless_ready()
+
+    def _end_unless_ready(self) -> None:
+        left = self.notifier.patient_until - time.monotonic()
+        if self.life.ready_at is not None or self.ending is not None:
+            return
+        if left > 0:
+            self.loop.set_timer("ready", left, self._end_unless_ready)
+        else:
+            self._on_abort()
 
     def _choose_command(self, env: dict[str, str]) -> list[str]:
         if not keeps_own_sessions(self.context.config):

@@ -26,6 +26,7 @@ from ..ledger.models import CurrentLaunch
 from . import launch, launch_off_record
 from .launch_loop import STOP_SIGNALS, LaunchLoop
 from .launch_result import LaunchResult
+from .preparation import Preparation
 
 EXIT_ASKED = 75  # the agent asked to be restarted; systemd has to see a failure, or nobody would
 
@@ -80,8 +81,9 @@ def _run(context: AgentContext, notifier: Notifier, journal: Journal) -> int:
     if os.path.exists(context.paths.rescued_path):
         ledger, begun = launch_off_record.begin_after_rescue(context, journal.warning)
     else:
-        disk_space.look_ahead(context, journal.warning)
-        ledger, begun = _open_and_begin(context, journal)
+        with Preparation(notifier, context.config.agent.ready_timeout):
+            disk_space.look_ahead(context, journal.warning)
+            ledger, begun = _open_and_begin(context, journal)
     unmark(context.paths)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the try is spent: a stop has to be recorded as one
     journal.set_fields(AGENTCTL_LAUNCH_ID=begun.id, AGENTCTL_GENERATION=str(begun.generation.number))

@@ -217,6 +217,8 @@ class Trial(LaunchLoop):
 class TrialNotifier:
     """Stands where systemd is in real life: hears the signs of life and sets the deadline anew."""
 
+    has_lent = False
+
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.seconds = 0.0

@@ -27,7 +27,7 @@ class Seen:
         self.stamp: tuple = ()  # of the ledger's files: as long as it is the same, so is what they say
         self.launch: Launch | None = None
         self.halted, self.paused_until, self.problem = "", 0.0, ""
-        self.has_intent = self.is_rolling_back = self.is_runner_alive = False
+        self.has_intent = self.is_rolling_back = self.is_runner_alive = self.is_preparing = False
         self.live: dict = {}
 
     @property
@@ -53,7 +53,10 @@ def look(context: AgentContext, before: Seen | None = None) -> Seen:
     else:
         _read_ledger(context, seen)
     seen.live, seen.is_runner_alive = live, is_runner_alive
-    seen.is_rolling_back = procfs.is_locked(context.paths.rollback_lock_path, procfs.read_locks())
+    locks = procfs.read_locks()
+    seen.is_rolling_back = procfs.is_locked(context.paths.rollback_lock_path, locks)
+    is_begun = os.path.exists(context.paths.launching_path)  # a runner that was killed leaves it, and no lock
+    seen.is_preparing = is_begun and procfs.is_locked(context.paths.agent_lock_path, locks)
     return seen
 
 
@@ -88,6 +91,8 @@ def why_not_expected(context: AgentContext, seen: Seen) -> tuple[bool, str]:
         return False, f"halted: {seen.halted}"
     if launch is None:
         return False, seen.problem or "it was never started"
+    if launch.end != models.RUNNING and seen.is_preparing:
+        return True, "its launch is being prepared"
     if launch.end == models.STOPPED:
         return False, "stopped by hand"
     is_of_other_boot = launch.boot_id != boot_id() and not seen.is_runner_alive

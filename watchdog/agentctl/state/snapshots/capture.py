@@ -13,6 +13,7 @@ from errno import ELOOP, EMFILE, ENFILE, ENOMEM, ENXIO
 from . import file_copy, sqlite_copy
 from .folders import DEEPEST, LONGEST, MAKING, STAGING, SnapshotFolder, open_child
 from .manifest import Entry, Manifest
+from .progress import Progress
 
 TYPES = {0o010000: "fifo", 0o140000: "socket", 0o020000: "char", 0o060000: "block",
           0o120000: "link", 0o040000: "dir", 0o100000: "file"}  # fmt: skip
@@ -24,10 +25,11 @@ OUR_LACK = (EMFILE, ENFILE, ENOMEM)  # says nothing of the file: a snapshot with
 class Capture:
     """One run over all places. `syncs` owns the new files until they are durable."""
 
-    def __init__(self, previous: Manifest | None, avoid: set, syncs) -> None:
+    def __init__(self, previous: Manifest | None, avoid: set, syncs, progress: Progress) -> None:
         self._before = previous.by_path() if previous else {}
         self._settled_before = previous.started_ns - SETTLED_NS if previous else 0
-        self._avoid, self._syncs = avoid, syncs
+        self._avoid, self._syncs, self._progress = avoid, syncs, progress
+        self._kept_before = progress.started_ns - SETTLED_NS
         self.entries: list[Entry] = []
         self.skipped: list[str] = []
         self.copied_bytes = 0
@@ -52,6 +54,7 @@ class Capture:
         for name in names:
             if name in done or name in (STAGING, MAKING):
                 continue
+            self._progress.note(self.entries)
             below = self._patterns.step(state, name) if state is not None else None
             if below is not None and not below:
                 continue
@@ -84,7 +87,7 @@ class Capture:
             self._skip(at, "dir", stat, error.strerror)
             return
         try:
-            if at.make_folder():
+            if at.make_folder(may_be_there=self._progress.is_new(at.path)):
                 self._add(at, "dir", stat)
             target = open_child(at.target, at.name)
             previous = at.open_previous_folder()
@@ -98,6 +101,13 @@ class Capture:
             os.close(live)
 
     def _thing(self, at: Spot, kind: str, stat, journals) -> list[str]:
+        if self._progress.is_new(at.path):
+            kept = self._progress.kept.get(at.path)
+            if kept and kind == "file" and not journals and self._is_kept(at, kept, stat):
+                self.entries.append(kept)
+                return []
+            for spot in (at, *(at.beside(name) for name in journals)):
+                file_copy.remove_tree(spot.target, spot.name)
         if kind == "link":
             text = os.readlink(at.name, dir_fd=at.live)
             os.symlink(text, at.name, dir_fd=at.target)
@@ -135,6 +145,11 @@ class Capture:
             return self._copy(at, source, journals)
         finally:
             os.close(source)
+
+    def _is_kept(self, at: Spot, kept: Entry, stat) -> bool:
+        """Tell whether another run's copy is of the file as it is now."""
+        is_settled = max(stat.st_mtime_ns, stat.st_ctime_ns) < self._kept_before
+        return is_settled and self._is_same(kept, stat, "") and at.has_copy_of(kept)
 
     def _is_same(self, old: Entry, stat, also: str) -> bool:
         return (
@@ -305,12 +320,25 @@ class Spot:
         except FileNotFoundError:
             return
 
-    def make_folder(self) -> bool:
-        """Make the folder's copy; return False if it was there."""
+    def has_copy_of(self, entry: Entry) -> bool:
+        """Tell whether a file of that size lies where the copy goes."""
+        try:
+            there = os.stat(self.name, dir_fd=self.target, follow_symlinks=False)
+        except OSError:
+            return False
+        return TYPES[there.st_mode & 0o170000] == "file" and there.st_size == entry.size
+
+    def make_folder(self, *, may_be_there: bool = False) -> bool:
+        """Make the folder's copy; return False if it was there, unless it may be, from a run that was cut off."""
         try:
             os.mkdir(self.name, 0o700, dir_fd=self.target)
         except FileExistsError:
-            return False
+            if not may_be_there:
+                return False
+            there = os.stat(self.name, dir_fd=self.target, follow_symlinks=False)
+            if TYPES[there.st_mode & 0o170000] != "dir":
+                file_copy.remove_tree(self.target, self.name)
+                os.mkdir(self.name, 0o700, dir_fd=self.target)
         return True
 
     def open_previous_folder(self) -> int:

@@ -140,6 +140,11 @@ class Syncs:
         else:
             self._fds.append(fd)
 
+    def count_as_many(self) -> None:
+        """Have all of the file system synced: what was written before is part of it."""
+        self._is_many = True
+        self.drop()
+
     def finish(self, filesystem: str) -> None:
         """Make everything durable; `filesystem` is a folder on the one that holds it all."""
         if self._is_many:

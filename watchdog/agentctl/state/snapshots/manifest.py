@@ -118,13 +118,14 @@ def encode(manifest: Manifest) -> bytes:
         **manifest.about,
     }
     head = ",\n".join(f"{quoted(key)}: {_value(value)}" for key, value in about.items())
-    rows = ",\n".join([_row(entry) for entry in manifest.entries])
+    rows = ",\n".join([row_of(entry) for entry in manifest.entries])
     fields = ", ".join(quoted(field) for field in FIELDS)
     body = f'{{{head},\n"fields": [{fields}],\n"entries": [\n{rows}]}}'.encode("ascii")
     return _HEAD % crc32(body) + body + _TAIL
 
 
-def _row(e: Entry) -> str:
+def row_of(e: Entry) -> str:
+    """Return an entry as one line of JSON, in ASCII."""
     return (
         f'[{quoted(e.path)},"{e.type}",{e.mode},{e.uid},{e.gid},{e.size},'
         f"{e.mtime_ns},{e.ctime_ns},{e.ino},"

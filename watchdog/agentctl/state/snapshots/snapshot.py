@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import file_copy, manifest
+from . import file_copy, manifest, progress
 from .capture import Capture
 from .file_copy import Syncs, remove_tree
 from .folders import SnapshotFolder, all_places, open_below, open_folder
@@ -51,9 +51,15 @@ def take(state_dir: str, root: str, id: str, previous: str | None = None, extra=
     partial = f".{id}.partial"
     places = all_places(state_dir, extra)
     try:
-        remove_tree(folder, partial)
-        os.mkdir(partial, 0o700, dir_fd=folder)
-        taken = _fill(folder, partial, id, _previous(root, previous), places, syncs, keep_patterns)
+        noted = progress.open_in(folder, partial, time.time_ns())
+        try:
+            taken = _fill(folder, partial, id, _previous(root, previous), places, syncs, keep_patterns, noted)
+            if noted.is_resumed:
+                progress.clear_strays(os.path.join(root, partial), taken)
+                syncs.count_as_many()
+            noted.finish()
+        finally:
+            noted.close()
         syncs.finish(root)
         os.rename(partial, id, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
@@ -117,14 +123,19 @@ def restore(root: str, id: str, state_dir: str, patterns, replaced_dir: str, ext
     return restore.restore(root, id, state_dir, patterns, replaced_dir, extra, keep)
 
 
-def _fill(folder: int, partial: str, id: str, before, places: list[SnapshotFolder], syncs: Syncs, keep) -> Manifest:
+def _fill(
+    folder: int, partial: str, id: str, before, places: list[SnapshotFolder], syncs: Syncs, keep, noted
+) -> Manifest:
     started_ns, clock = time.time_ns(), time.perf_counter()
     target = open_below(folder, [partial])
     syncs.take_over(os.dup(target))
-    os.mkdir("tree", 0o700, dir_fd=target)
+    if noted.is_resumed:
+        remove_tree(target, manifest.NAME)
+    else:
+        os.mkdir("tree", 0o700, dir_fd=target)
     is_there = [place.open() for place in places]
     refused = [f"{place.path}: {place.why}" for place in places if place.why]
-    capture = Capture(before, {_key(fd) for fd in (folder, *(p.fd for p in places[:1] if is_there[0]))}, syncs)
+    capture = Capture(before, {_key(fd) for fd in (folder, *(p.fd for p in places[:1] if is_there[0]))}, syncs, noted)
     previous = open_below(folder, [before.id]) if before else -1
     try:
         for place in places:
