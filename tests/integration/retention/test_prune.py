@@ -63,7 +63,7 @@ def test_a_clock_that_leapt_frees_nothing_until_a_person_believes_it(make):
     assert "has leapt" not in past.prune().stdout
     past.prune("--yes")
     with past.world.ledger() as ledger:
-        ledger.db.execute("INSERT INTO events (at, kind, text) VALUES (?, 'x', 'of the future')", (time.time() + 9e6,))
+        writers.note_asked(ledger, "of the future", at=time.time() + 9e6, target=1, reason="asked")
     assert "on record already" in past.prune("--yes", expect=1).stderr
     assert prune.main(past.world.name) == 1, "the daily one is refused, too"
     past.prune("--yes", "--clock-is-right")

@@ -179,8 +179,8 @@ def test_what_is_newest_is_never_asked_of_a_clock(path):
         assert [a.launch for a in ledger.attempts_since(0.0)] == ["l1", "l2", "l3"]
         assert [a.target for a in ledger.attempts_since(150.0, 250.0)] == [2]
         assert [a.target for a in ledger.attempts_since(150.0, 250.0, launch="l3")] == [2, 3]
-        assert ledger.attempts_since(0.0, after=ledger.newest_attempt(), launch="l3") == []
-        assert ledger.order_of("launches") == {"l1": 1, "l2": 2, "l3": 3}
+        assert ledger.attempts_since(0.0, after=ledger.newest("attempts"), launch="l3") == []
+        assert [launch.id for launch in ledger.launches_but("", -1)] == ["l3", "l2", "l1"]
 
 
 def test_a_ledger_from_before_the_order_of_blessings_has_them_by_their_instants(path):

@@ -75,7 +75,7 @@ TABLE = [
     Setting("agent.ready", Ready(), "notify", RESTART,
             "How the agent shows that it works: READY=1, staying alive that long, or a command."),
     Setting("agent.ready_timeout", Duration("100ms", "1d"), "90s", INSTALL,
-            "Time to become ready; after that the launch has failed."),
+            "Time to become ready once it is started; after that the launch has failed."),
     Setting("agent.stop_grace", Duration("100ms", "1h"), "20s", INSTALL,
             "Time between SIGTERM and SIGKILL, for saving the task and the history."),
     Setting("agent.environment", Variables(), {}, RESTART,

@@ -33,7 +33,8 @@ def clear(repository: Repository, say: Callable[[str], object]) -> list[str]:
         names = [name for name, _ in found["locks"]]
         if not names:
             return []
-        worker = find_worker(repository, found)
+        files = {tuple(key[:2]) for _, key in found["locks"]}
+        worker = find_worker(repository.git_dir, {tuple(key) for key in found["places"]}, files)
         if worker:
             say(f"agentctl: locks of git stay ({_shown(names)}): {worker} may hold them")
             return []
@@ -109,13 +110,11 @@ def set_aside(git_dir: str, locks: str) -> str:
 # -- who lives: as ourselves ------------------------------------------------------------------------
 
 
-def find_worker(repository: Repository, found: dict[str, Any]) -> str:
+def find_worker(git_dir: str, places: set[tuple[int, ...]], files: set[tuple[int, ...]]) -> str:
     """Name a process that may hold one of the locks, '' if it is proved that none does."""
-    places = {tuple(key) for key in found["places"]}
-    files = {tuple(key[:2]) for _, key in found["locks"]}
     for pid in procfs.living():
         name = procfs.program(pid)
-        if is_git(name, procfs.words(pid)) and _stands_in(pid, places, repository.git_dir):
+        if is_git(name, procfs.words(pid)) and _stands_in(pid, places, git_dir):
             return f"{name} (process {pid})"
         if _has_open(pid, files):
             return f"{name} (process {pid}), which has one open,"

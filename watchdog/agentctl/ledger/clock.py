@@ -15,8 +15,13 @@ from .database import Ledger
 SLACK_SECONDS = 600.0  # a clock that is set right by that much makes nothing old
 LONGEST_SILENCE_SECONDS = 30 * 86400.0  # without a look, across a boot: longer ones are told from a leap by a person
 LOOK, TRUSTED = "clock", "clock_trusted"  # keys of facts in the ledger
-ON_RECORD = (("events", "at"), ("launches", "started_at"), ("launches", "ended_at"), ("incidents", "at"),
-             ("attempts", "at"))  # fmt: skip
+ON_RECORD = (
+    ("events", "at"),
+    ("launches", "started_at"),
+    ("launches", "ended_at"),
+    ("incidents", "at"),
+    ("attempts", "at"),
+)
 
 
 class Look(Record):
@@ -66,8 +71,7 @@ def ask(ledger: Ledger) -> str:
 
 def trust(ledger: Ledger) -> None:
     """Take a person's word that the clock is right: what is on record so far says nothing against it any more."""
-    tables = dict.fromkeys(table for table, _ in ON_RECORD)
-    marks = {table: _ask(ledger, f"SELECT max(rowid) AS found FROM {table}") or 0 for table in tables}
+    marks = {table: ledger.newest(table) for table, _ in ON_RECORD}
     with ledger.transaction():
         ledger.set_meta(TRUSTED, fast_json.dumps(marks))
         ledger.event("clock", "believed by hand")
@@ -94,17 +98,7 @@ def _note(ledger: Ledger, why: str, before: Look | None) -> None:
 def _newest(ledger: Ledger) -> float | None:
     marks = fast_json.loads(ledger.meta(TRUSTED) or "{}")
     after = marks if isinstance(marks, dict) else {}
-    found = [
-        _ask(ledger, f"SELECT max({column}) AS found FROM {table} WHERE rowid > ?", after.get(table, 0))
-        for table, column in ON_RECORD
-    ]
-    return max((at for at in found if at is not None), default=None)
-
-
-def _ask(ledger: Ledger, sql: str, *values: object) -> float | None:
-    row = ledger.db.execute(sql, values).fetchone()
-    found = row["found"] if row else None
-    return found if isinstance(found, (int, float)) else None
+    return max(ledger.newest(table, column, after=after.get(table, 0)) for table, column in ON_RECORD) or None
 
 
 def _day(at: float) -> str:

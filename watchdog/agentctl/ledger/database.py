@@ -11,6 +11,7 @@ import os
 import time
 
 from ..core import fast_json
+from ..core.durable import Transaction
 from ..core.errors import AgentctlError, TooNew
 from ..core.record import Record
 from .models import Attempt, ChangeRecord, Generation, Incident, Launch, Request, StepRecord, by_blessing
@@ -227,8 +228,7 @@ class Ledger:
 
     def next_blessing(self) -> int:
         """Return the place of the next blessing in their order."""
-        row = self.db.execute("SELECT max(blessing) AS newest FROM generations").fetchone()
-        return (row["newest"] or 0) + 1
+        return int(self.newest("generations", "blessing")) + 1
 
     def launch(self, launch_id: str) -> Launch | None:
         """Return a launch, None if there is none of that id."""
@@ -300,14 +300,10 @@ class Ledger:
             found = found.replace("launch=?", "?=''")
         return self._all(Attempt, found, since, until, launch or "-", after)
 
-    def newest_attempt(self) -> int:
-        """Return the rowid of the newest attempt, 0 before the first."""
-        row = self.db.execute("SELECT max(rowid) AS newest FROM attempts").fetchone()
+    def newest(self, table: str, column: str = "rowid", *, after: int = 0) -> float:
+        """Return the highest value of a column, the place of the newest row; 0 if no row is `after` that place."""
+        row = self.db.execute(f"SELECT max({column}) AS newest FROM {table} WHERE rowid>?", (after,)).fetchone()
         return row["newest"] or 0
-
-    def order_of(self, table: str) -> dict[str, int]:
-        """Return the ids of a table's rows with their places in the order in which they were written."""
-        return {row["id"]: row["place"] for row in self.db.execute(f"SELECT id, rowid AS place FROM {table}")}
 
     def open_attempt(self) -> Attempt | None:
         """The intent: an attempt that was decided and not yet carried out to its end."""
@@ -362,24 +358,6 @@ class Ledger:
 
 def _change_of(row: dict[str, Any]) -> ChangeRecord:
     return ChangeRecord(**{**row, **{name: fast_json.loads(row[name]) for name in CHANGE_RECORDS}})
-
-
-class Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, rolled back when the body raises."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-
-    def __enter__(self) -> None:
-        self.db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if not kind:
-                self.db.execute("COMMIT")
-        finally:
-            if self.db.in_transaction:  # on a full disk SQLite may have ended it, or may have left it open
-                self.db.execute("ROLLBACK")
 
 
 def _in_words(error: Exception, path: str = "") -> str:

@@ -70,7 +70,7 @@ def counted_attempts(ledger: Ledger, now: float, seconds: float) -> list[models.
 def lift_bounds(ledger: Ledger) -> None:
     """Let no attempt so far count any more: a person has decided."""
     ledger.set_meta("limits_reset_at", str(time.time()))
-    ledger.set_meta("limits_reset_after", str(ledger.newest_attempt()))
+    ledger.set_meta("limits_reset_after", str(ledger.newest("attempts")))
 
 
 def as_public(ledger: Ledger, row: Incident) -> dict[str, object]:

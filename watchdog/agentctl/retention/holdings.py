@@ -93,7 +93,8 @@ class Holdings:
     def __init__(self, context: AgentContext, ledger: Ledger) -> None:
         self.context, self.needs = context, find_needs(context, ledger)
         self.rows = ledger.generations()
-        self._launches = ledger.order_of("launches")
+        made = reversed(ledger.launches_but("", -1))
+        self._launches = {row.id: place for place, row in enumerate(made, 1)}
         self._incidents = {
             row.id: (self._launches.get(row.launch, 0), 1, place)
             for place, row in enumerate(reversed(ledger.incidents()), 1)

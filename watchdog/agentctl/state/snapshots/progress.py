@@ -13,6 +13,10 @@ from ...core.fast_json import dumps, loads
 from .file_copy import remove_tree
 from .manifest import Entry, Manifest, row_of, stored_at
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 NAME = "progress"
 AT_ONCE = 500  # entries; so many files are copied in a tenth of a second
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,8 +81,9 @@ def _read(inside: int) -> tuple[int, dict[str, Entry]] | None:
     try:
         with open(os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside), "rb") as file:
             lines = file.read().split(b"\n")[:-1]  # the last one may be half
-        boot, started_ns = loads(lines[0].decode())
-        entries = [Entry(*loads(line.decode())) for line in lines[1:]]
+        head: Any = loads(lines[0].decode())
+        rows: Any = [loads(line.decode()) for line in lines[1:]]
+        (boot, started_ns), entries = head, [Entry(*row) for row in rows]
     except (OSError, ValueError, IndexError, TypeError):
         return None
     return (started_ns, {entry.path: entry for entry in entries}) if boot == boot_id() else None
