@@ -38,7 +38,7 @@ def clear(repository: Repository, say: Callable[[str], object]) -> list[str]:
         if worker:
             say(f"agentctl: locks of git stay ({_shown(names)}): {worker} may hold them")
             return []
-        moved = command.call_as(
+        moved: list[str] = command.call_as(
             repository.user, set_aside, repository.git_dir, fast_json.dumps(found["locks"])
         ).splitlines()
     except (AgentctlError, OSError, ValueError) as error:

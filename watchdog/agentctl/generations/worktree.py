@@ -167,7 +167,7 @@ def merge_commit(code_dir: str, head: str, main: str, message: str) -> str:
 def find_hooks(code_dir: str) -> str:
     """Return where git looks for hooks, whatever the settings of the repository, its owner or the machine say."""
     with _opened(code_dir) as repository:
-        return repository.git.rev_parse("--path-format=absolute", "--git-path", "hooks")
+        return str(repository.git.rev_parse("--path-format=absolute", "--git-path", "hooks"))
 
 
 def is_ignored(folder: str, path: str) -> bool:

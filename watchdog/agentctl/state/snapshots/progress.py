@@ -112,4 +112,4 @@ def clear_strays(folder: str, taken: Manifest) -> None:
 
 
 def _is_plain(entry: Entry) -> bool:
-    return entry.type == "file" and entry.state == entry.sqlite == ""
+    return bool(entry.type == "file" and entry.state == entry.sqlite == "")
