@@ -11,7 +11,8 @@ import sqlite3
 
 from agentctl.core.record import Record
 from agentctl.ledger import models
-from agentctl.ledger.database import CHANGE_RECORDS, MIGRATIONS, SCHEMA, Ledger
+from agentctl.ledger.database import CHANGE_RECORDS, Ledger
+from agentctl.ledger.versions import MIGRATIONS, SCHEMA
 
 EMPTY = {"TEXT": "", "INTEGER": 0, "REAL": 0.0}
 

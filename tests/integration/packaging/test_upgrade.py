@@ -16,7 +16,7 @@ from agentctl.core.errors import TooNew
 from agentctl.core.paths import USER, AgentPaths
 from agentctl.generations.agent_context import AgentContext
 from agentctl.generations.vault import Vault
-from agentctl.ledger import database
+from agentctl.ledger import versions
 from agentctl.recovery import process
 from agentctl.runner import launch_off_record
 from agentctl.state.history_repair import BROKEN, STORE_VERSION, WHOLE, HistoryCopy
@@ -205,7 +205,7 @@ def raise_vault(world) -> str:
 
 
 WRITTEN_BY_NEWER = {
-    "ledger": (lambda world: raise_version(world.paths.ledger_path, database.VERSION),
+    "ledger": (lambda world: raise_version(world.paths.ledger_path, versions.VERSION),
                [["generations"], ["rollback", "--yes"], ["pin", "2"], ["prune", "--yes"], ["change", "list"]]),
     "snapshot": (lambda world: raise_manifest(world, "000005"), [["snapshot", "restore", "000005"]]),
     "vault": (raise_vault, [["pin", "2"], ["condemn", "2"]]),
@@ -240,7 +240,7 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
     world.start()
     pid = world.until_beating(4) and world.live()["pid"]
     kept, tree = set(os.listdir(world.context.slots.folder + "/quarantine")), world.head()
-    words = raise_version(world.paths.ledger_path, database.VERSION)
+    words = raise_version(world.paths.ledger_path, versions.VERSION)
     before = dump(world.paths.ledger_path)
     assert words in world.ctl("status", "--json", status=3).stdout
     beats = len(world.history())
@@ -263,7 +263,7 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
     # The runner that had it open goes on with its own launch; nobody else changed it.
     assert changed_tables(before, dump(world.paths.ledger_path)) <= {"launches"}
     with closing(sqlite3.connect(world.paths.ledger_path)) as db:
-        db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (versions.VERSION,))
         db.commit()
     os.kill(world.live()["pid"], signal.SIGKILL)  # the right agentctl is back: the failure is decided on, on record
     world.until(lambda: world.incidents()[-1]["outcome"] == "recovered" and len(world.incidents()) == 2, "the recovery")
@@ -271,7 +271,7 @@ def test_beside_a_newer_ledger_the_agent_runs_on_and_is_started_again_as_it_is(t
 
 def test_a_rollback_that_a_newer_version_was_cut_off_in_is_left_to_it(take):
     world = take(old_version.CUT)
-    raise_version(world.paths.ledger_path, database.VERSION)
+    raise_version(world.paths.ledger_path, versions.VERSION)
     before = dump(world.paths.ledger_path)
     assert world.rollback_once() == process.EXIT_RELAUNCH and dump(world.paths.ledger_path) == before
     world.start()
@@ -279,7 +279,7 @@ def test_a_rollback_that_a_newer_version_was_cut_off_in_is_left_to_it(take):
     world.stop()
     assert dump(world.paths.ledger_path) == before
     with closing(sqlite3.connect(world.paths.ledger_path)) as db:
-        db.execute("UPDATE meta SET value=? WHERE key='version'", (database.VERSION,))
+        db.execute("UPDATE meta SET value=? WHERE key='version'", (versions.VERSION,))
         db.commit()
     assert world.rollback_once() == process.EXIT_RELAUNCH
     assert world.one("SELECT 1 FROM attempts WHERE is_open=1") is None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentctl.ledger import database, writers
+from agentctl.ledger import database, versions, writers
 from agentctl.ledger.database import Ledger, LedgerDamaged, LedgerUnavailable
 from kit import deadline, rows
 from kit.line_killer import killed_at
@@ -187,7 +187,7 @@ def test_a_ledger_from_before_the_order_of_blessings_has_them_by_their_instants(
     make_old(path)
     connection = sqlite3.connect(path)
     for version in (2, 3):
-        for statement in database.MIGRATIONS[version]:
+        for statement in versions.MIGRATIONS[version]:
             connection.execute(statement)
     for number, at in ((2, 30.0), (3, 20.0), (4, None)):
         connection.execute("INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
@@ -336,7 +336,7 @@ def make_old(path):
     """Make a ledger as version 1 left it, with a generation in it."""
     connection = sqlite3.connect(path)
     connection.executescript(
-        f"{database.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
+        f"{versions.SCHEMA} INSERT INTO meta VALUES ('version', '1'); "
         "INSERT INTO generations (number, vault_commit, commit_id, tree, branch, status, source, "
         "created_at, tries_left) VALUES (1, 'a', 'b', 'c', 'main', 'good', 'init', 1.0, 2);"
     )
@@ -350,14 +350,14 @@ def test_an_older_ledger_is_read_as_it_is_and_written_as_a_new_one(path):
         assert ledger.version == 1 and ledger.changes() == [] and ledger.change("x") is None
         assert ledger.generation(1).change == ""
     with Ledger(path) as ledger:
-        assert ledger.meta("version") == str(database.VERSION) and ledger.changes() == []
+        assert ledger.meta("version") == str(versions.VERSION) and ledger.changes() == []
         assert ledger.generation(1).on_failure == "" and ledger.generation(1).confirm_by is None
 
 
 def test_a_ledger_from_before_images_gets_a_place_for_them(path):
     make_old(path)
     connection = sqlite3.connect(path)
-    for statement in database.MIGRATIONS[2]:
+    for statement in versions.MIGRATIONS[2]:
         connection.execute(statement)
     connection.execute("UPDATE meta SET value='2' WHERE key='version'")
     connection.commit()
@@ -366,7 +366,7 @@ def test_a_ledger_from_before_images_gets_a_place_for_them(path):
         assert ledger.version == 2 and ledger.generation(1).image == "" and ledger.changes() == []
     with Ledger(path) as ledger:
         assert (ledger.version, ledger.generation(1).image, ledger.generation(1).image_inputs) == (
-            database.VERSION,
+            versions.VERSION,
             "",
             "",
         )
@@ -390,7 +390,7 @@ def test_a_migration_is_all_or_nothing(path):
         if not was_killed:
             break
         line += 1
-    assert seen == {1, database.VERSION} and line > 15
+    assert seen == {1, versions.VERSION} and line > 15
 
 
 @pytest.mark.parametrize("read_only", [False, True])
