@@ -23,7 +23,7 @@ def build_environment(context: Context, launch: CurrentLaunch, ours: dict[str, s
     env.setdefault("PATH", DEFAULT_PATH)
     if context.user is not None:
         env.update(HOME=context.user.home, USER=context.user.name, LOGNAME=context.user.name, SHELL="/bin/sh")
-    env["TERM"] = "tmux-256color"
+    env.update(TERM="tmux-256color", PYTHONFAULTHANDLER="1")  # a hang is ended with SIGABRT: that leaves its stack
     env.update(settings.agent.environment)
     env.update(_contract(context, launch))
     return env
