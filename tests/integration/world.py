@@ -40,7 +40,7 @@ os._exit(rollback.main(sys.argv[1]))
 PATIENCE_SECONDS = 90.0  # for what another process has to do, on a machine that is busy with something else
 QUICK = {  # but a busy machine's pause of some seconds is no failure of the agent's
     "agent": {"ready_timeout": "60s", "stop_grace": "20s"},
-    "heartbeat": {"timeout": "20s", "longest_wait": "60s"},
+    "heartbeat": {"from": "notify", "timeout": "20s", "longest_wait": "60s"},
     "probation": {"duration": "10m", "heartbeats": 2, "tries": 2},
     "state": {"restore": ["config/*"]},
     "rollback": {"restarts": 1, "ballast": "0"},

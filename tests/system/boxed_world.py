@@ -17,7 +17,7 @@ AGENT = Path(__file__).with_name("boxed_agent.py")
 # before the trial can be over, however slow the machine is.
 SHORT = {
     "agent": {"ready_timeout": "12s", "stop_grace": "10s"},
-    "heartbeat": {"timeout": "8s"},
+    "heartbeat": {"from": "notify", "timeout": "8s"},
     "probation": {"duration": "1s", "heartbeats": 4, "tries": 1},
 }
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's message id

@@ -40,7 +40,7 @@ def test_an_event_as_an_argument_is_a_sign_of_life(runner):
 @pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"hook_event_name": 5}'])
 def test_what_says_nothing_is_a_sign_of_life_all_the_same(runner, text):
     assert hook_verbs.send([text]) == 0
-    assert said(runner) == {"READY": "1", "WATCHDOG": "1"}
+    assert said(runner) == {"READY": "1", "WATCHDOG": "1", "X_AGENTCTL_HOOK": "1"}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "file", "closed"])

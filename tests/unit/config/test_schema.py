@@ -31,7 +31,7 @@ def test_defaults_are_valid_and_as_designed():
     values, wrong = schema.validate(REQUIRED)
     assert wrong == []
     assert values.keys() == schema.BY_KEY.keys()
-    expected = {"heartbeat.timeout": 60, "heartbeat.longest_wait": 900, "agent.ready": "notify"}
+    expected = {"heartbeat.timeout": 60, "heartbeat.longest_wait": 900, "agent.ready": "auto", "heartbeat.from": "auto"}
     expected |= {"agent.ready_timeout": 90, "probation.tries": 2, "rollback.per_day": 10}
     expected |= {"state.dir": "/var/lib/agentctl/agent/state", "state.keep": ["history.jsonl"]}
     assert {key: values[key] for key in expected} == expected

@@ -9,7 +9,7 @@ from agentctl.config.value_kinds import Argv, Choice, Duration, Listed, Ready, S
 
 NAMES = {"Literal": typing.Literal}  # what `sections` imports for types only
 PLAIN = {Whole: int, Size: int, Duration: float, Argv: list[str], Text: str, Variables: dict[str, str],
-         Ready: typing.Literal["notify"] | float | list[str]}  # fmt: skip
+         Ready: typing.Literal["auto", "notify"] | float | list[str]}  # fmt: skip
 
 
 def type_of(kind):

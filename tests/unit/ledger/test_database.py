@@ -440,3 +440,25 @@ def test_what_sqlite_cannot_open_is_told_in_the_system_s_words(path):
     os.mkdir(f"{path}-wal")
     with pytest.raises(LedgerUnavailable, match=r"unable to open database file.*Is a directory"):
         Ledger(path)
+
+
+@pytest.mark.parametrize(("first_beat_at", "noted"), [(None, None), (5.0, "notify")])
+def test_who_has_notified_while_that_was_the_default_goes_on_being_judged_so(path, first_beat_at, noted):
+    make_old(path)
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO launches (id, generation, started_at, boot_id, first_beat_at) VALUES ('l', 1, 1.0, 'b', ?)",
+        (first_beat_at,),
+    )
+    connection.commit()
+    connection.close()
+    with Ledger(path) as ledger:
+        assert ledger.meta("heartbeat.from") == noted
+        assert ledger.lives(1) == [] and ledger.launch("l").life == ""
+        writers.set_life(ledger, "l", "beats notified")
+        assert ledger.lives(1) == ["beats notified"] and ledger.lives(2) == []
+
+
+def test_a_new_ledger_says_nothing_of_how_life_was_judged(path):
+    with Ledger.create(path) as ledger:
+        assert ledger.meta("heartbeat.from") is None

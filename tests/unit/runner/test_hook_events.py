@@ -51,7 +51,7 @@ def test_what_could_be_more_than_a_name_is_no_session(bad):
 
 
 def test_every_event_is_a_sign_of_life():
-    assert fields_of("", "") == {"READY": "1", "WATCHDOG": "1"}
+    assert fields_of("", "") == {"READY": "1", "WATCHDOG": "1", "X_AGENTCTL_HOOK": "1"}
     assert fields_of("idle", "s")["X_AGENTCTL_PHASE"] == "idle"
 
 

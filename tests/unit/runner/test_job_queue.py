@@ -1,5 +1,6 @@
 """When which work begins beside a launch, and what its end leads to; the children themselves are stood in for."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from agentctl.generations.agent_context import AgentContext
 from agentctl.ledger import models, writers
 from agentctl.ledger.models import CurrentLaunch
+from agentctl.runner.heartbeat import ExpectedLife
 from agentctl.runner.job_queue import SAVE_TRIES, Jobs
 
 
@@ -24,10 +26,20 @@ class Session:
         )
         self.timers, self.said, self.stopped, self.ending, self.phase = {}, [], 0, None, ""
         self.loop = SimpleNamespace(set_timer=lambda name, seconds, call: self.timers.update({name: (seconds, call)}))
-        self.life = SimpleNamespace(first_beat_at=None, ready_at=None)
+        self.lacks = []
+        self.life = SimpleNamespace(first_beat_at=None, ready_at=None, looked_at=None, judged_by="beats",
+                                    began=time.monotonic(), missing=lambda: self.lacks,
+                                    auto=SimpleNamespace(expected=ExpectedLife(number=7)))  # fmt: skip
         self.journal = SimpleNamespace(info=self.said.append, warning=self.said.append)
-        self.status = SimpleNamespace(write=lambda phase: setattr(self, "phase", phase))
+        self.status = SimpleNamespace(write=self.tell, facts={})
         self.why_not = ""
+
+    def tell(self, **facts):
+        self.phase = facts.get("phase", self.phase)
+        self.status.facts.update(facts)
+
+    def fail(self, trigger, reason):
+        self.ending = (trigger, reason)
 
     def record(self, write):
         write()
@@ -129,6 +141,28 @@ def test_a_candidate_is_blessed_when_it_has_proven_itself(make, beats, since, st
     queue._check_probation()
     assert queue.started == ([("bless", "1", "L1")] if starts else [])
     assert ("probation" in queue.session.timers) is not starts
+
+
+@pytest.mark.parametrize(("since", "starts"), [(900.0, True), (0.0, False)], ids=["lasted", "young"])
+def test_a_candidate_that_sends_no_heartbeats_has_to_live_for_its_duration(make, since, starts):
+    queue = make()
+    queue.session.life.judged_by, queue.session.life.looked_at = "process", 1000.0
+    queue.session.life.judge = SimpleNamespace(last_counted_at=None, ready_at=1000.0 - since, counted=0,
+                                               progressed=False, phase="working", progress=None)  # fmt: skip
+    queue._check_probation()
+    assert queue.started == ([("bless", "1", "L1")] if starts else [])
+
+
+def test_a_candidate_that_lacks_the_life_of_good_code_has_its_time_to_show_it(make):
+    queue = make()
+    queue.session.life.judge, queue.session.lacks = None, ["output", "state"]
+    queue._check_probation()
+    assert "probation" in queue.session.timers and queue.session.ending is None
+    assert queue.session.status.facts == {"lacks": "output or a write to its files"}
+    queue.session.life.began -= 3600.0
+    queue.session.ring("probation")
+    trigger, reason = queue.session.ending
+    assert trigger == "less-life" and "unlike generation 7" in reason and "agentctl bless 1" in reason
 
 
 def test_one_that_has_to_be_confirmed_waits_however_well_it_looks(make, home):

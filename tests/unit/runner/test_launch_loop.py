@@ -53,11 +53,11 @@ def test_root_we_and_the_agent_s_user_are_believed_and_nobody_else(loop):
     loop.context.user = SimpleNamespace(uid=1234)
     assert loop._trusted_uids() == {0, os.geteuid(), 1234}
     heard = []
-    messages = [SimpleNamespace(uid=uid, fields=uid) for uid in (0, 1234, 4321)]
+    messages = [SimpleNamespace(uid=uid, fields=uid, pid=pid) for uid, pid in ((0, 7), (1234, -1), (4321, 8))]
     loop.receiver = SimpleNamespace(receive=lambda: messages)
-    loop.life = SimpleNamespace(hear=heard.append)
+    loop.life = SimpleNamespace(hear=lambda *what: heard.append(what))
     loop._on_notifications()
-    assert heard == [0, 1234]
+    assert heard == [(0, 7), (1234, 0)]  # with who sent it; 0 is nobody who can be known
 
 
 def test_what_cannot_be_written_down_yet_is_written_later(loop, monkeypatch):

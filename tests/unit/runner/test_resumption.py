@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from agentctl.runner import resumption
-from agentctl.runner.signs_of_life import is_well
+from agentctl.runner.api import is_well
 from agentctl.runtime.tmux import Tmux
 from kit import rows
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import AgentctlError
 from ..core.paths import ENTRY_PATH
 from ..generations import worktree
+from ..generations.agent_context import AgentContext
 from ..host import command
 from ..ledger.models import ChangeRecord
 from ..runtime.container import images
@@ -129,8 +130,18 @@ def _plan(changes, row: ChangeRecord, commit: str, seconds: float | None) -> dic
         "code": context.code_dir, "in_code": in_code, "doors": paths.runtime_dir, "generation": 0,
         "log": log_path(changes, row.name, "try"), "seconds": seconds or settings.change.try_for,
         "smoke": settings.change.smoke, "smoke_limit": settings.probation.check_timeout,
-        "config": paths.config_path, "cache": paths.config_cache_path, "scope": paths.scope,
+        "config": paths.config_path, "cache": paths.config_cache_path, "scope": paths.scope, **_life_of_good(context),
     }  # fmt: skip
+
+
+def _life_of_good(context: AgentContext) -> dict[str, object]:
+    """What life good code has shown, for whoever may read the records: the agent's own user may not."""
+    try:
+        with context.ledger(read_only=True) as ledger:
+            good = ledger.last_known_good()
+            return {"good": good.number, "lives": ledger.lives(good.number)} if good else {}
+    except (AgentctlError, OSError):
+        return {}
 
 
 def _tools(changes) -> dict:

@@ -18,6 +18,7 @@ TRIGGERS = {
     "crash-at-start": "it crashed before it was ready",
     "tmux-killed": "its tmux server was killed",
     "runner-killed": "its runner was killed",
+    "less-life": "it showed less life than good code does",
     "check-failed": "a required check of its trial failed",
     "not-confirmed": "nobody confirmed it in time",
     "refused": "its launch was refused",

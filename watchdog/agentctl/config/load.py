@@ -12,7 +12,7 @@ from ..core import durable, fast_json
 from ..core.errors import ConfigError
 from .sections import KEYS, Config
 
-FORMAT = 1  # of the compiled copy; raise it when a value's meaning changes
+FORMAT = 2  # of the compiled copy; raise it when a value's meaning changes
 LIMIT_BYTES = 1 << 20
 
 

@@ -28,7 +28,7 @@ class Agent(Section):
     runtime: Literal["systemd", "compose"]
     slots: Literal["beside", "inside", "mounted"]
     branch: str
-    ready: Literal["notify"] | float | list[str]
+    ready: Literal["auto", "notify"] | float | list[str]
     ready_timeout: float
     stop_grace: float
     environment: dict[str, str]
@@ -38,7 +38,7 @@ class Agent(Section):
 class Heartbeat(Section):
     """How life is judged."""
 
-    from_: Literal["notify", "http", "file", "command", "output", "hook", "process"]
+    from_: Literal["auto", "notify", "http", "file", "command", "output", "hook", "process"]
     timeout: float
     longest_wait: float
     progress: Literal["optional", "required"]

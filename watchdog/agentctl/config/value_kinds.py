@@ -191,14 +191,16 @@ class Variables:
 
 
 class Ready:
-    """How an agent shows that it works: "notify", a time it has to stay alive, or a command."""
+    """How an agent shows that it works: "auto", "notify", a time it has to stay alive, or a command."""
 
     noun, reads = "choice, duration or command", "text or words"
     _alive, _command = Duration("100ms", "1h"), Argv(may_be_empty=False)
-    allowed = f'"notify", {_alive.allowed}, or {_command.allowed}'
+    allowed = f'"auto", "notify", {_alive.allowed}, or {_command.allowed}'
 
-    def check(self, value: object) -> Literal["notify"] | float | list[str]:
+    def check(self, value: object) -> Literal["auto", "notify"] | float | list[str]:
         """Return what was chosen; raise Unfit if it is none of the choices."""
+        if value == "auto":
+            return "auto"
         if value == "notify":
             return "notify"
         if isinstance(value, list) and value:

@@ -243,6 +243,11 @@ class Ledger:
         """Return the `count` newest launches without this one, newest first."""
         return self._all(Launch, "WHERE id<>? ORDER BY rowid DESC LIMIT ?", launch_id, count)
 
+    def lives(self, generation: int, count: int = 200) -> list[str]:
+        """Return what kinds of life the newest launches of a generation have shown, where somebody looked."""
+        seen = self._all(Launch, "WHERE generation=? ORDER BY rowid DESC LIMIT ?", generation, count)
+        return [launch.life for launch in seen if launch.life]
+
     def last_run(self) -> Launch | None:
         """The newest launch of which an agent came: one that was refused or could not begin changed no state."""
         return self._one(Launch, "WHERE trigger NOT IN ('cannot-launch', 'refused') ORDER BY rowid DESC LIMIT 1")

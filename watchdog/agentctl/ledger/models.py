@@ -112,6 +112,7 @@ class Launch(Record):
     reason: str = ""
     exit_status: int | None = None
     exit_signal: int | None = None
+    life: str = ""  # the kinds of life it has shown; '' where nobody looked
 
 
 class Incident(Record):

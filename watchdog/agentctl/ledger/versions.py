@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -57,4 +57,7 @@ MIGRATIONS = {
          "(o.blessed_at, o.number) <= (generations.blessed_at, generations.number)) WHERE blessed_at IS NOT NULL"),
         "ALTER TABLE attempts ADD COLUMN launch TEXT NOT NULL DEFAULT ''",
     ),
+    5: (  # what kinds of life a launch has shown; who has beaten while that was asked for goes on being judged by it
+        "ALTER TABLE launches ADD COLUMN life TEXT NOT NULL DEFAULT ''",
+        "INSERT INTO meta SELECT 'heartbeat.from', 'notify' FROM launches WHERE first_beat_at IS NOT NULL LIMIT 1"),
 }  # fmt: skip

@@ -161,6 +161,11 @@ def set_first_beat(ledger: Ledger, launch_id: str, at: float) -> None:
     ledger.update("launches", {"id": launch_id}, first_beat_at=at)
 
 
+def set_life(ledger: Ledger, launch_id: str, life: str) -> None:
+    """Say what kinds of life a launch has shown."""
+    ledger.update("launches", {"id": launch_id}, life=life)
+
+
 def end_launch(
     ledger: Ledger, launch_id: str, end: str, *, at: float, trigger: str, reason: str, **how: object
 ) -> None:

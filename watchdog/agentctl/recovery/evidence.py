@@ -123,18 +123,13 @@ def _shorten(stack: list[str]) -> list[str]:
     return [*stack[:half], left_out, *stack[-half:]]
 
 
+SILENT = ("watchdog", "wedged", "offline", "not-ready", "less-life")
+ENDED = ("tmux-killed", "runner-killed", "check-failed", "refused")
+
+
 def classify(lines: list[str], launch: Launch) -> str:
     """Name the end in a few words: the exception's line, the signal, the status."""
-    if launch.trigger in (
-        "watchdog",
-        "wedged",
-        "offline",
-        "not-ready",
-        "tmux-killed",
-        "runner-killed",
-        "check-failed",
-        "refused",
-    ):
+    if launch.trigger in (*SILENT, *ENDED):
         return launch.trigger
     for line in reversed(lines[-30:]):
         name, colon, _ = line.partition(":")

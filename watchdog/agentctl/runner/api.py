@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket as socket  # `socket` costs 10 ms of import (selectors, enum)
 import _sqlite3 as sqlite3
+import errno
 import os
 import struct
 
@@ -112,7 +113,8 @@ class Connection:
         if not self._is_trusted(headers):
             status, answer = 403, problem("forbidden", "this socket is for the agent and root", "")
         else:
-            status, answer, after = route(self.session, method, path, body, self._peer_uid())
+            pid, uid = self._peer()
+            status, answer, after = route(self.session, method, path, body, uid, pid)
         self._send(status, answer)
         self.close()
         if after is not None:
@@ -129,12 +131,12 @@ class Connection:
         except OSError:
             return
 
-    def _peer_uid(self) -> int:
+    def _peer(self) -> tuple[int, int]:
         raw = self.peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return struct.unpack("3i", raw)[1]
+        return struct.unpack("3i", raw)[:2]
 
     def _is_trusted(self, headers: dict[str, str]) -> bool:
-        if self._peer_uid() in self.session._trusted_uids():
+        if self._peer()[1] in self.session._trusted_uids():
             return True
         return headers.get("authorization", "") == f"Bearer {self.session.token}"
 
@@ -202,12 +204,12 @@ def parse(data: bytes) -> tuple[str, str, dict[str, str], bytes] | None:
     return words[0], words[1].partition("?")[0], headers, body[: int(length[:9])]
 
 
-def route(session, method: str, path: str, body: bytes, uid: int):
+def route(session, method: str, path: str, body: bytes, uid: int, pid: int = 0):
     """Do what a request asks; return (status, answer, what to do once it was answered)."""
     if (method, path) == ("GET", "/health"):
         return 200, {"ok": True, **session.status.facts}, None
     if (method, path) == ("POST", "/health"):
-        return _health(session, body)
+        return _health(session, body, pid)
     if (method, path) == ("POST", "/restart"):
         is_agent = uid not in (0, os.geteuid()) or _comes_from_agent(session, body)
         return 202, {"ok": True, "launch_id": session.launch.id}, lambda: session.restart(by_agent=is_agent)
@@ -230,7 +232,7 @@ def _newest(lines) -> list[str]:
     return found[::-1]
 
 
-def _health(session, body: bytes):
+def _health(session, body: bytes, pid: int) -> tuple[int, dict, None]:
     try:
         facts = fast_json.loads(body or b"{}")
         if not isinstance(facts, dict):
@@ -254,7 +256,7 @@ def _health(session, body: bytes):
     for key, name in (("progress", "X_AGENTCTL_PROGRESS"), ("phase", "X_AGENTCTL_PHASE"), ("status", "STATUS")):
         if key in facts:
             fields[name] = str(facts[key])
-    session.life.hear(fields)
+    session.life.hear(fields, 0 if isinstance(told, dict) else pid)
     return 200, {"ok": True, "deadline_seconds": session.life.judge.timeout_seconds, "pending": []}, None
 
 
@@ -292,3 +294,72 @@ def _comes_from_agent(session, body: bytes) -> bool:
 def problem(code: str, message: str, hint: str) -> dict[str, str]:
     """An error in the API's one form."""
     return {"code": code, "message": message, "hint": hint}
+
+
+# -- http look -------------------------------------------------------------------------------------
+# One look at an agent's own health address: GET on loopback, never waiting; any answer 2xx is a sign of life.
+# Driven by the launch's poll loop. No library: `http.client` would cost the runner 60 ms and 5 MiB.
+
+
+MOST_OF_ANSWER = 4096
+
+
+class HttpLook:
+    """A GET under way; calls `answered(is_well)` once."""
+
+    def __init__(self, url: str, loop, answered) -> None:
+        self.loop, self.answered = loop, answered
+        host, _, self.path = url.removeprefix("http://").partition("/")
+        self.host, _, port = host.rpartition(":")
+        self.received = b""
+        name = self.host.strip("[]").replace("localhost", "127.0.0.1")
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket.setblocking(False)
+        failed = self.socket.connect_ex((name, int(port)))
+        if failed not in (0, errno.EINPROGRESS):
+            self._end(False)
+            return
+        self._ask()
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether an answer is still to come."""
+        return self.socket.fileno() >= 0
+
+    def _ask(self) -> None:
+        """Send at once: on loopback a connection stands when `connect` returns."""
+        try:
+            self.socket.send(f"GET /{self.path} HTTP/1.0\r\nHost: {self.host}\r\nConnection: close\r\n\r\n".encode())
+        except OSError:
+            self._end(False)
+            return
+        self.loop.watch(self.socket.fileno(), self._read)
+
+    def _read(self) -> None:
+        try:
+            data = self.socket.recv(MOST_OF_ANSWER)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.received += data
+        if b"\n" in self.received or not data or len(self.received) > MOST_OF_ANSWER:
+            self.loop.forget(self.socket.fileno())
+            self._end(is_well(self.received))
+
+    def give_up(self) -> None:
+        """End it without an answer."""
+        if self.socket.fileno() >= 0:
+            self.loop.forget(self.socket.fileno())
+            self._end(False)
+
+    def _end(self, well: bool) -> None:
+        self.socket.close()
+        self.answered(well)
+
+
+def is_well(answer: bytes) -> bool:
+    """Tell whether an answer's status line says 2xx."""
+    words = answer.split(b"\n", 1)[0].split()
+    return len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].startswith(b"2")

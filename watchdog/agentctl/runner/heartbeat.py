@@ -6,7 +6,16 @@ The runner relays, it never invents: whatever a process of the agent sends, the 
 
 from __future__ import annotations
 
+from ..core.record import Record
+from ..core.text import duration
 from ..ledger.models import PHASES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, TypeAlias
+
+    ReadyRule: TypeAlias = Literal["auto", "notify"] | float | list[str]
 
 
 class Verdict:
@@ -24,9 +33,16 @@ class Verdict:
 class Judge:
     """Keeps what is needed to judge the next notification of one launch."""
 
-    def __init__(self, *, timeout_seconds: float, longest_wait_seconds: float, progress_required: bool) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        longest_wait_seconds: float,
+        progress_required: bool,
+        is_beat_ready: bool = False,
+    ) -> None:
         self.timeout_seconds, self.longest_wait_seconds = timeout_seconds, longest_wait_seconds
-        self.progress_required = progress_required
+        self.progress_required, self.is_beat_ready = progress_required, is_beat_ready
         self.progress: int | None = None
         self.phase = "working"
         self.counted = 0
@@ -45,7 +61,8 @@ class Judge:
         verdict.stopping = fields.get("STOPPING") == "1"
         self._read_phase(fields, verdict)
         advanced = self._read_progress(fields, verdict)
-        if fields.get("READY") == "1" and not self.is_ready:
+        says_ready = fields.get("READY") == "1" or (self.is_beat_ready and fields.get("WATCHDOG") == "1")
+        if says_ready and not self.is_ready:
             self.is_ready = verdict.is_ready = True
             self.ready_at = now
             self.last_counted_at = now
@@ -57,6 +74,11 @@ class Judge:
         if "EXTEND_TIMEOUT_USEC" in fields:
             verdict.extend_seconds = self._grant(fields["EXTEND_TIMEOUT_USEC"], now)
         return verdict
+
+    def be_ready(self, now: float) -> None:
+        """Take it as ready, though it has said nothing."""
+        self.is_ready, self.ready_at, self.last_counted_at = True, now, self.last_counted_at or now
+        self.first_heard_at = self.first_heard_at or now
 
     def _read_phase(self, fields: dict[str, str], verdict: Verdict) -> None:
         phase = fields.get("X_AGENTCTL_PHASE", "")
@@ -129,7 +151,7 @@ def read_event(document: object) -> tuple[str, str]:
 
 def fields_of(phase: str, session: str) -> dict[str, str]:
     """Return the notification that a hook's event means: alive, ready, and what it told."""
-    fields = {"READY": "1", "WATCHDOG": "1"}
+    fields = {"READY": "1", "WATCHDOG": "1", "X_AGENTCTL_HOOK": "1"}
     if phase:
         fields["X_AGENTCTL_PHASE"] = phase
     if session:
@@ -155,3 +177,185 @@ def _phase_of(name: str) -> str:
     if name in _IDLE:
         return IDLE
     return BUSY if name in _BUSY else ""
+
+
+# -- auto -------------------------------------------------------------------------------------------
+# What life is judged by with `heartbeat.from = "auto"`: the process, until something better is heard. Pure.
+
+
+AUTO, NOTIFY = "auto", "notify"
+PROCESS, BEATS, HOOKS = "process", "beats", "hooks"  # what life is judged by; two of them are kinds of life, too
+NOTIFIED, OWN, OUTPUT, STATE, WHOLE = "notified", "own", "output", "state", "whole"  # more that a launch has shown
+READY_AFTER_SECONDS = 2.0
+TO_TAKE_OVER = 3
+KIND_SECONDS = 30.0
+MOST_SENDERS = 64
+NOBODY = 0  # a sender that cannot be known: one in another pid namespace
+
+
+class ExpectedLife(Record):
+    """What every launch of a generation has shown, as far as was seen."""
+
+    number: int = 0
+    is_notified: bool = False  # READY=1 or a heartbeat
+    has_own_beats: bool = False  # of the agent's main process: they may be waited for from the beginning
+    kinds: tuple[str, ...] = ()  # what a candidate has to show, too
+    has_trace: bool = False  # it wrote on its terminal or its state
+
+
+def expect(number: int, lives: Iterable[str]) -> ExpectedLife:
+    """Return what launches of generation `number` had in common, by the `life` of each.
+
+    One that ended early counts for what it has shown, not for what it had no time to show.
+    """
+    known = [set(life.split()) for life in lives if life]
+
+    def is_shown(*kinds: str) -> bool:
+        shows = [not life.isdisjoint(kinds) for life in known]
+        return any(shows) and all(shown or WHOLE not in life for shown, life in zip(shows, known, strict=True))
+
+    return ExpectedLife(
+        number=number,
+        is_notified=is_shown(NOTIFIED, BEATS),
+        has_own_beats=is_shown(OWN),
+        kinds=tuple(kind for kind in (BEATS, HOOKS) if is_shown(kind)),
+        has_trace=is_shown(OUTPUT, STATE),
+    )
+
+
+class AutoJudge:
+    """Keeps who beats in one launch, what kinds of life it has shown, and what it is judged by."""
+
+    def __init__(self, *, timeout_seconds: float, expected: ExpectedLife) -> None:
+        self.timeout_seconds, self.expected = timeout_seconds, expected
+        self.shown: set[str] = set()
+        self.heart: int | None = None  # the process whose heartbeats count
+        self.has_beaten = self.is_hooked = False
+        self._rows: dict[tuple[str, int], tuple[int, float]] = {}  # who -> heartbeats in a row, the last one's instant
+
+    def is_ready(self, alive_seconds: float) -> bool:
+        """Tell whether being alive that long makes it ready; not where it is known to say so itself."""
+        return not self.expected.is_notified and alive_seconds >= READY_AFTER_SECONDS
+
+    def hear_beat(self, sender: int, now: float, *, main: int, parent: int) -> bool:
+        """Take one heartbeat of the process `sender`; true if heartbeats take over with it.
+
+        `main` is the agent's process. A command that is run for each heartbeat, as by a shell script, is its parent's
+        word, if that is `main`.
+        """
+        self.shown.add(NOTIFIED)
+        if self.heart is not None:
+            return False
+        is_new = ("sender", sender) not in self._rows
+        heart: int | None = sender if self._in_row(("sender", sender), now) >= TO_TAKE_OVER else None
+        if heart is None and is_new and main not in (NOBODY, sender) and parent == main:
+            heart = main if self._in_row(("parent", parent), now) >= TO_TAKE_OVER else None
+        if heart is None:
+            return False
+        self.heart, self.has_beaten = heart, True
+        self.shown.update((BEATS, OWN) if heart == main != NOBODY else (BEATS,))
+        self._rows.clear()
+        return True
+
+    def hear_hook(self, now: float) -> None:
+        """Take one hook."""
+        self.shown.update((NOTIFIED, HOOKS))
+        self.is_hooked = self.is_hooked or self._in_row(("hook", NOBODY), now) >= TO_TAKE_OVER
+
+    def lose_heart(self) -> None:
+        """The process that beat has ended, and the agent lives: its own process counts again."""
+        self.heart = None
+
+    def judged_by(self, *, is_busy: bool) -> str:
+        """Return what counts now: heartbeats, hooks while it is busy, or else the process."""
+        if self.heart is not None or (self.expected.has_own_beats and not self.has_beaten):
+            return BEATS
+        return HOOKS if self.is_hooked and is_busy else PROCESS
+
+    def missing(self) -> list[str]:
+        """List the kinds of life that are expected and have not been shown."""
+        expected = self.expected
+        if expected.kinds:
+            return [kind for kind in expected.kinds if kind not in self.shown]
+        has_trace = not self.shown.isdisjoint((OUTPUT, STATE, BEATS, HOOKS))
+        return [OUTPUT, STATE] if expected.has_trace and not has_trace else []
+
+    def life(self, *, is_whole: bool) -> str:
+        """Return what was shown, as the ledger keeps it; whole once its first seconds were seen to the end."""
+        return " ".join(sorted({*self.shown, WHOLE} if is_whole else self.shown))
+
+    def _in_row(self, who: tuple[str, int], now: float) -> int:
+        count, at = self._rows.get(who, (0, now))
+        if who not in self._rows and len(self._rows) >= MOST_SENDERS:
+            del self._rows[next(iter(self._rows))]
+        count = count + 1 if now - at <= self.timeout_seconds else 1
+        self._rows[who] = (count, now)
+        return count
+
+
+KINDS = {BEATS: "heartbeats", HOOKS: "a hook", OUTPUT: "output", STATE: "a write to its files"}
+LACKS = {
+    BEATS: "sent no heartbeats",
+    HOOKS: "called no hook",
+    OUTPUT: "wrote nothing on its terminal",
+    STATE: "to none of its files",
+}
+
+
+def tell_missing(missing: list[str], expected: ExpectedLife, number: int, seconds: float) -> str:
+    """Say which signs of life a candidate lacks, and whose word overrules that; on trial it has no number yet (0)."""
+    lacks = " and ".join(LACKS[kind] for kind in missing)
+    overrule = f"; 'agentctl bless {number}' if it is good all the same" if number else ""
+    return f"it {lacks} in {duration(seconds)}, unlike generation {expected.number}, which always did{overrule}"
+
+
+def rules_of(source: str, ready: ReadyRule, *, is_given: bool, is_of_old: bool) -> tuple[str, ReadyRule]:
+    """Return what counts as a heartbeat, and how it becomes ready, once both settings are looked at.
+
+    `is_of_old`: it was adopted when "notify" was the default, and it does notify; that stays until somebody says
+    otherwise (`is_given`).
+    """
+    if source == AUTO and is_of_old and not is_given:
+        source = NOTIFY
+    if ready != AUTO or source == AUTO:
+        return source, ready
+    if source == PROCESS:
+        return source, READY_AFTER_SECONDS
+    return source, "notify"
+
+
+def tell_awaited(source: str, ready: ReadyRule, expected: ExpectedLife) -> tuple[str, str]:
+    """Say what a launch that is not ready waits for, and the command that helps if that never comes."""
+    if isinstance(ready, (int, float)):
+        return f"being alive for {duration(ready)}", "agentctl config set agent.ready auto"
+    if not isinstance(ready, str):
+        return f"'{' '.join(ready)}' to exit with status 0", "agentctl logs -f"
+    if ready == AUTO and not expected.is_notified:
+        return "its process to run: it is stopped", "agentctl attach"
+    if ready == AUTO:
+        told = f"READY=1 or a heartbeat, which generation {expected.number} always sent"
+        return told, "agentctl config set agent.ready 5s"
+    if source == NOTIFY:
+        return "READY=1 from the agent", "agentctl config set heartbeat.from auto"
+    if source == AUTO:
+        return "READY=1 from the agent", "agentctl config set agent.ready auto"
+    what = {"http": "an answer of its health address"}.get(source, source)
+    return f"its first sign of life ({what})", "agentctl config set agent.ready 5s"
+
+
+WATCHED = {
+    AUTO: "its process; its heartbeats once it sends them (READY=1, WATCHDOG=1). A hang of an agent that sends none "
+    "cannot be seen",
+    NOTIFY: "its heartbeats (READY=1, WATCHDOG=1); without them it never becomes ready",
+    PROCESS: "its process; a hang cannot be seen",
+    "hook": "its hooks while it is busy, else its process",
+    "http": "its heartbeats over HTTP",
+    "file": "a file that it has to change",
+    "command": "a command that has to exit with status 0",
+    OUTPUT: "what it writes on its terminal",
+}
+
+
+def tell_watched(source: str) -> str:
+    """Say in one line what is watched, and what cannot be seen."""
+    return f"watched: {WATCHED[source]}"

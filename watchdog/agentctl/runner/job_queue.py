@@ -14,6 +14,7 @@ from ..core.paths import ENTRY_PATH
 from ..host import command, disk_space
 from ..ledger import models
 from ..recovery import policy
+from .heartbeat import BEATS, KIND_SECONDS, KINDS, tell_missing
 from .launch_result import LaunchResult
 
 SIGUSR1 = 10  # `signal` costs an enum import
@@ -89,21 +90,39 @@ class Jobs:
 
     def _check_probation(self) -> None:
         session, settings = self.session, self.context.config.probation
-        judge = session.life.judge
-        last_beat = judge.last_counted_at or 0.0
+        judge, missing = session.life.judge, session.life.missing()
+        lacks = " or ".join(KINDS[kind] for kind in missing)
+        if lacks != session.status.facts.get("lacks", ""):
+            session.status.write(lacks=lacks)
+        if missing:
+            self._look_again_for(missing)
+            return
+        is_of_process = session.life.judged_by != BEATS  # its process has lasted, and nothing else is asked of it
+        heartbeats = 0 if is_of_process else settings.heartbeats
+        last_sign = (session.life.looked_at if is_of_process else judge.last_counted_at) or 0.0
         is_proven = policy.is_proven(  # by a clock that nobody can set, and up to the last beat: silence proves nothing
-            now=last_beat if settings.heartbeats else time.monotonic(),
+            now=last_sign if heartbeats or is_of_process else time.monotonic(),
             ready_at=judge.ready_at,
             beats=judge.counted,
             progressed=judge.progressed or judge.phase != "working",
             reports_progress=judge.progress is not None,
             duration_seconds=settings.duration,
-            heartbeats=settings.heartbeats,
+            heartbeats=heartbeats,
         )
         if not is_proven or self._is_unconfirmed():
             session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
             return
         self._start("bless", self._blessed, str(session.launch.generation.number), session.launch.id)
+
+    def _look_again_for(self, missing: list[str]) -> None:
+        """A candidate has its trial, and half a minute at least, for showing the kind of life that good code shows."""
+        session, life = self.session, self.session.life
+        has_seconds = max(self.context.config.probation.duration, KIND_SECONDS)
+        if time.monotonic() - life.began < has_seconds:
+            session.loop.set_timer("probation", PROBATION_LOOK_SECONDS, self._check_probation)
+            return
+        number = session.launch.generation.number
+        session.fail("less-life", tell_missing(missing, life.auto.expected, number, has_seconds))
 
     def _look_at_confirmation(self) -> None:
         """The time is over: what nobody has confirmed goes back, however well it looks."""

@@ -27,6 +27,7 @@ from ..runtime.status_file import StatusFile
 from ..runtime.tmux import Tmux
 from ..state import agent_state
 from . import api
+from .heartbeat import ExpectedLife, expect
 from .job_queue import Jobs
 from .launch_result import LaunchResult, judge_exit
 from .signs_of_life import SignsOfLife, make_probe
@@ -47,8 +48,8 @@ class LaunchLoop:
         self.context, self.ledger, self.launch = context, ledger, launch
         self.notifier, self.journal = notifier, journal
         self.ending: LaunchResult | None = None
-        self.loop, self.life = Loop(), SignsOfLife(self)
-        self.by_agent = False
+        self.loop, self.by_agent = Loop(), False
+        self.life = SignsOfLife(self)
         self.pane_name, self.resumption, self.wedge, self.told_session = SESSION_NAME, None, None, ""
         self.processes: list[dict] = []
 
@@ -137,7 +138,7 @@ class LaunchLoop:
     def _on_notifications(self) -> None:
         for message in self.receiver.receive():
             if message.uid in self._trusted_uids():
-                self.life.hear(message.fields)
+                self.life.hear(message.fields, max(0, message.pid))
 
     def _trusted_uids(self) -> set[int]:
         user = self.context.user
@@ -150,6 +151,17 @@ class LaunchLoop:
             from .resumption import tell_after_ready
 
             tell_after_ready(self)
+
+    def expected_life(self) -> ExpectedLife:
+        """Return the life that good code has shown: its own earlier launches, or those of the last known good."""
+        generation, good = self.launch.generation, self.ledger.last_known_good()
+        number = good.number if good and generation.status == "candidate" else generation.number
+        return expect(number, self.ledger.lives(number))
+
+    def fail(self, trigger: str, reason: str) -> None:
+        """End the agent as failed, with every stack."""
+        self._abort_agent()
+        self.ending = LaunchResult(models.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
 
     def record(self, write) -> None:
         """Write to the ledger; a full disk is no reason to end an agent that works, so it is tried again."""
@@ -187,8 +199,7 @@ class LaunchLoop:
         trigger, reason = self.life.silence()
         if self.life.ready_at is not None and self.wedge and self.wedge.is_under_way():
             trigger, reason = "wedged", self.wedge.reason()
-        self._abort_agent()
-        self.ending = LaunchResult(models.FAILED, trigger, reason, exit_signal=signal.SIGABRT)
+        self.fail(trigger, reason)
 
     def _abort_agent(self) -> None:
         """SIGABRT to the foreground group for every stack; what it said may be on its way in tmux when it is dead."""

@@ -29,7 +29,7 @@ class LaunchResult:
         self.first_beat_at: float | None = None
         self.last_beat_at: float | None = None
         self.beats = 0
-        self.phase, self.progress = "", None
+        self.phase, self.progress, self.life = "", None, ""
         self.notes: list[str] = []
         self.processes: list[dict] = []  # of a wedged agent, while it was there
         self.lines: list[str] = []

@@ -180,6 +180,7 @@ def _record(
             exit_signal=ending.exit_signal,
             ready_at=ending.ready_at,
             first_beat_at=ending.first_beat_at,
+            life=ending.life,
         )
     journal.info(f"agentctl: generation {begun.generation.number} ended: {ending.reason}")
 

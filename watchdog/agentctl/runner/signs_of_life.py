@@ -5,17 +5,24 @@ They come as notifications, through the API and from probes; one judge decides f
 
 from __future__ import annotations
 
-import _socket as socket  # `socket` costs 10 ms of import (selectors, enum)
-import errno
 import os
 import time
 
 from ..config.context import Context
 from ..core.errors import CommandFailed
+from ..core.text import duration
 from ..host import command, procfs
 from ..ledger import writers
 from ..runtime.status_file import LEAST_SECONDS_BETWEEN
-from .heartbeat import Judge
+from . import heartbeat
+from .api import HttpLook
+from .heartbeat import AUTO, BEATS, HOOKS, PROCESS, AutoJudge, Judge
+
+FIRST_LOOKS_SECONDS = 0.2
+AUTO_LOOK_SECONDS = 2.0
+WAITS_SECONDS = 10.0  # after these it is told what an agent that is not ready waits for
+MOST_LOOKED_AT = 2000
+NOT_STATE = (".git", "__pycache__", "node_modules", ".venv", "venv")
 
 
 class SignsOfLife:
@@ -23,19 +30,49 @@ class SignsOfLife:
 
     def __init__(self, session) -> None:
         self.session = session
-        heartbeat = session.context.config.heartbeat
-        self.judge = Judge(
-            timeout_seconds=heartbeat.timeout,
-            longest_wait_seconds=heartbeat.longest_wait,
-            progress_required=heartbeat.progress == "required",
+        config, settings = session.context.config, session.context.config.heartbeat
+        expected = session.expected_life()
+        self.source, self.ready = heartbeat.rules_of(
+            settings.from_,
+            config.agent.ready,
+            is_given="heartbeat.from" in config.given,
+            is_of_old=session.ledger.meta("heartbeat.from") == heartbeat.NOTIFY,
         )
-        self.ready_at = self.first_beat_at = self.last_beat_at = None
+        self.judge = Judge(
+            timeout_seconds=settings.timeout,
+            longest_wait_seconds=settings.longest_wait,
+            progress_required=settings.progress == "required",
+            is_beat_ready=self.ready == AUTO,
+        )
+        self.auto = AutoJudge(timeout_seconds=settings.timeout, expected=expected)
+        self.ready_at = self.first_beat_at = self.last_beat_at = self.last_sign_at = None
+        self.began = self.began_at = 0.0  # monotonic, and by the clock: when the agent was started
+        self.looked_at: float | None = None  # monotonic: when its process was last seen to be well
+        self.heart_began = ""
+        self.whole_life = ""  # as it was shown in the first seconds
         self.notes: list[str] = []
         self.is_extended = False
 
-    def hear(self, fields: dict[str, str]) -> None:
-        """Take one notification of the agent, whatever way it came, and pass on what counts."""
-        session = self.session
+    def begin(self) -> None:
+        """The agent is started: what is to be seen of it is to be seen from now on."""
+        self.began, self.began_at = time.monotonic(), time.time()
+        self.session.loop.set_timer("waits", WAITS_SECONDS, self._tell_awaited)
+        if self.is_auto:
+            self.session.loop.set_timer("life", heartbeat.KIND_SECONDS, self._record_life)
+
+    @property
+    def is_auto(self) -> bool:
+        """Tell whether it is found out what life is judged by."""
+        return self.source == AUTO
+
+    def hear(self, fields: dict[str, str], sender: int | None = None) -> None:
+        """Take one notification, whatever way it came, and pass on what counts; `sender` is its process.
+
+        Without a sender it is what a probe of ours has found.
+        """
+        session, is_hook = self.session, "X_AGENTCTL_HOOK" in fields
+        if self.is_auto and is_hook and heartbeat.HOOKS not in self.auto.shown:
+            self.judge.phase = "idle"  # until a hook says that it has something to do
         verdict = self.judge.judge(fields, time.monotonic())
         if "X_AGENTCTL_SESSION" in fields:
             from .resumption import hear_session
@@ -46,19 +83,98 @@ class SignsOfLife:
         if verdict.note and verdict.note not in self.notes:
             self.notes.append(verdict.note)
             session.journal.warning(f"agentctl: a heartbeat does not count: {verdict.note}")
+        if sender is not None and fields.get("READY") == "1":
+            self.auto.shown.add(heartbeat.NOTIFIED)
         if verdict.is_ready:
             self._become_ready()
         if verdict.extend_seconds > 0:
             self._extend(verdict.extend_seconds)
         if verdict.counts:
+            self._hear_beat(sender, is_hook=is_hook)
             self._beat()
+
+    def be_ready(self) -> None:
+        """It has been alive for long enough, without a word of its own."""
+        self.judge.be_ready(time.monotonic())
+        self._become_ready()
+
+    def _hear_beat(self, sender: int | None, *, is_hook: bool) -> None:
+        if not self.is_auto or sender is None:
+            return
+        now, main = time.monotonic(), self.session.pane.pane_pid
+        if is_hook:
+            self.auto.hear_hook(now)
+        elif self.auto.heart is None:
+            stat = procfs.stat_fields(sender) if sender else []
+            if self.auto.hear_beat(sender, now, main=main, parent=int(stat[1]) if len(stat) > 1 else 0):
+                self.heart_began = _began(self.auto.heart)
+                self._tell_judged_by()
+
+    def look_at_process(self) -> float:
+        """Look at the agent as nobody else speaks for it; return in how many seconds it has to be looked at again."""
+        session, auto = self.session, self.auto
+        if auto.heart and _began(auto.heart) != self.heart_began:
+            auto.lose_heart()
+            self._tell_judged_by()
+        by = self.judged_by
+        if by == PROCESS and not is_stopped(session.pane.pane_pid):
+            self.looked_at = time.monotonic()
+            self._beat(is_own=False)
+        return FIRST_LOOKS_SECONDS if by == PROCESS and self.first_beat_at is None else AUTO_LOOK_SECONDS
+
+    @property
+    def judged_by(self) -> str:
+        """Return what life is judged by now."""
+        return self.auto.judged_by(is_busy=self.judge.phase == "working") if self.is_auto else BEATS
+
+    def _tell_judged_by(self) -> None:
+        by = self.judged_by
+        told = f"the heartbeats of process {self.auto.heart}" if by == BEATS else "its process"
+        self.session.journal.info(f"agentctl: life is judged by {told} from now on")
+        self.session.status.write(judged_by=by)
+
+    def missing(self) -> list[str]:
+        """List the kinds of life that this launch has to show, and has not."""
+        if not self.is_auto:
+            return []
+        self._look_for_traces()
+        return self.auto.missing()
+
+    def _look_for_traces(self) -> None:
+        """Note what it has left on its terminal; if that is nothing, what of its state it has written."""
+        feed, shown = self.session.feed, self.auto.shown
+        if feed.drawn_at is not None:
+            shown.add(heartbeat.OUTPUT)
+        elif heartbeat.STATE not in shown and self._has_written():
+            shown.add(heartbeat.STATE)
+
+    def _has_written(self) -> bool:
+        folders = {self.session.context.state_dir, self.session.context.code_dir}
+        return any(changed_since(folder, self.began_at) for folder in folders)
+
+    def _record_life(self) -> None:
+        self._look_for_traces()
+        life = self.whole_life = self.auto.life(is_whole=True)
+        self.session.record(lambda: writers.set_life(self.session.ledger, self.session.launch.id, life))
+
+    def _tell_awaited(self) -> None:
+        if self.ready_at is not None:
+            return
+        what, command = heartbeat.tell_awaited(self.source, self.ready, self.auto.expected)
+        session = self.session
+        session.notifier.status(f"generation {session.launch.generation.number}: not ready yet; it waits for {what}")
+        session.journal.warning(f"agentctl: not ready after {WAITS_SECONDS:g}s: it waits for {what}; {command}")
+        session.status.write(waits_for=what, helps=command)
 
     def silence(self) -> tuple[str, str]:
         """Return the trigger and the reason of an end that was made because nothing was heard for too long."""
         if self.ready_at is None:
-            return "not-ready", f"it was not ready within {self.session.context.config.agent.ready_timeout:g}s"
-        silent = time.time() - (self.last_beat_at or self.ready_at)
-        reason = f"no heartbeat for {silent:.1f}s (limit {self.judge.timeout_seconds:g}s)"
+            what, helps = heartbeat.tell_awaited(self.source, self.ready, self.auto.expected)
+            limit = duration(self.session.context.config.agent.ready_timeout)
+            return "not-ready", f"it was not ready within {limit}: it waited for {what} ({helps})"
+        silent = time.time() - (self.last_sign_at or self.ready_at)
+        what = "its process was stopped" if self.judged_by == PROCESS else "no heartbeat"
+        reason = f"{what} for {silent:.1f}s (limit {self.judge.timeout_seconds:g}s)"
         return "watchdog", f"{reason}; {self.notes[-1]}" if self.notes else reason
 
     def tell(self, ending) -> None:
@@ -67,6 +183,9 @@ class SignsOfLife:
             self.ready_at, self.first_beat_at, self.last_beat_at)  # fmt: skip
         ending.beats, ending.phase, ending.progress = self.judge.counted, self.judge.phase, self.judge.progress
         ending.notes = self.notes
+        if self.is_auto and not self.whole_life and hasattr(self.session, "feed"):
+            self._look_for_traces()
+        ending.life = self.whole_life or self.auto.life(is_whole=False)
 
     def _become_ready(self) -> None:
         session = self.session
@@ -74,21 +193,30 @@ class SignsOfLife:
         session.notifier.ready(f"generation {session.launch.generation.number}: running")
         session.record(lambda: writers.set_ready(session.ledger, session.launch.id, self.ready_at))
         is_candidate = session.launch.generation.status == "candidate"
-        session.status.write(pid=session.pane.pane_pid, phase="probation" if is_candidate else "steady")
+        session.status.write(
+            pid=session.pane.pane_pid,
+            phase="probation" if is_candidate else "steady",
+            judged_by=self.judged_by,
+            waits_for="",
+            helps="",
+        )
         session.after_ready()
 
-    def _beat(self) -> None:
+    def _beat(self, *, is_own: bool = True) -> None:
+        """Pass on a sign of life: a heartbeat of its own, or a look at its process."""
         session = self.session
         if self.is_extended:
             session.notifier.watchdog_usec(int(self.judge.timeout_seconds * 1e6))
             self.is_extended = False
         session.notifier.keepalive()
-        self.last_beat_at = time.time()
+        self.last_sign_at = time.time()
+        if is_own:
+            self.last_beat_at = self.last_sign_at
         if self.first_beat_at is None and self.ready_at is not None:
-            self.first_beat_at = self.last_beat_at
+            self.first_beat_at = self.last_sign_at
             self._first_beat()
         if not session.status.beat(
-            self.last_beat_at, heartbeats=self.judge.counted, phase=self.judge.phase, progress=self.judge.progress
+            self.last_sign_at, heartbeats=self.judge.counted, phase=self.judge.phase, progress=self.judge.progress
         ):
             session.loop.set_timer("status", LEAST_SECONDS_BETWEEN, session.status.write)
 
@@ -108,6 +236,36 @@ class SignsOfLife:
         self.session.status.write(silent_until_at=time.time() + wanted)
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether the agent is stopped, below a shell too; that one of its children is may be what it wants."""
+    return all(procfs.state(member) in ("T", "t") for member in procfs.in_front_of_shell(pid))
+
+
+def _began(pid: int | None) -> str:
+    """Return what tells a process from a later one of its number, '' if it is gone."""
+    fields = procfs.stat_fields(pid) if pid else []
+    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""
+
+
+def changed_since(folder: str, at: float) -> bool:
+    """Tell whether something in a folder was written since; byte code, git and environments are not looked at."""
+    left, folders = MOST_LOOKED_AT, [folder]
+    while folders and left > 0:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left <= 0 or entry.name in NOT_STATE:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.stat(follow_symlinks=False).st_mtime >= at:
+                        return True
+        except OSError:
+            continue  # it went away as we looked
+    return False
+
+
 # -- probe -----------------------------------------------------------------------------------------
 # Signs of life from agents that do not notify: a file, a command, output, hooks, a health address, time alive.
 # Each source ends in `SignsOfLife.hear`, so that one judge decides for all of them. A probe that hangs is no sign of
@@ -120,7 +278,8 @@ READY = {"READY": "1"}
 
 def make_probe(context: Context, session) -> Probe | None:
     """Start what `heartbeat.from` and `agent.ready` ask for; None where the agent does all by itself."""
-    source, ready = context.config.heartbeat.from_, context.config.agent.ready
+    session.life.begin()
+    source, ready = session.life.source, session.life.ready
     posts = source == "notify" or (source == "http" and not context.config.heartbeat.url)
     if posts and ready == "notify":
         return None
@@ -132,8 +291,7 @@ class Probe:
 
     def __init__(self, context: Context, session) -> None:
         self.context, self.session = context, session
-        self.source = context.config.heartbeat.from_
-        self.ready = context.config.agent.ready
+        self.source, self.ready = session.life.source, session.life.ready
         self.every_seconds = max(0.05, min(context.config.heartbeat.timeout / 4, 10.0))
         self.began = time.monotonic()
         self.file_seen_at = self._file_time()  # an old file is no sign of this launch
@@ -141,13 +299,18 @@ class Probe:
         self.running: command.Running | None = None
         self.look_under_way = None
         self.soonest = self.every_seconds
+        self.store_seen = ()
         if self.source in ("hook", "process"):
-            from .wedged import Wedge  # most agents need none of it
-
-            session.wedge = Wedge(context, session)
             session.life.judge.phase = "idle"  # until a hook says that it has something to do
-            self.store_seen = self._store()
+            self._expect_work()
         self.look()
+
+    def _expect_work(self) -> None:
+        """Have what is needed to see that a busy agent gets nowhere."""
+        from .wedged import Wedge  # most agents need none of it
+
+        self.session.wedge = Wedge(self.context, self.session)
+        self.store_seen = self._store()
 
     def look(self) -> None:
         """Look once and come again; soon until the first sign of life, for 'recovered' and the like wait for that."""
@@ -156,15 +319,22 @@ class Probe:
             self._look_for_ready()
         else:
             self._look_for_beat()
-        wait = min(self.every_seconds, 0.2 if is_new else self.soonest)
+        wait = min(self.every_seconds, FIRST_LOOKS_SECONDS if is_new else self.soonest)
         self.session.loop.set_timer("probe", wait, self.look)
 
     def _look_for_ready(self) -> None:
         if isinstance(self.ready, (int, float)):
             if time.monotonic() - self.began >= self.ready:
-                self.session.life.hear(READY | (BEAT if self.source == "output" else {}))
+                if self.source == AUTO:
+                    self.session.life.be_ready()
+                else:
+                    self.session.life.hear(READY | (BEAT if self.source == "output" else {}))
         elif isinstance(self.ready, (list, tuple)):
             self._run(list(self.ready), READY)
+        elif self.ready == AUTO:
+            is_well = not is_stopped(self.session.pane.pane_pid)
+            if is_well and self.session.life.auto.is_ready(time.monotonic() - self.began):
+                self.session.life.be_ready()
         else:  # "notify" from an agent that knows no notifications: its first sign of life is its word
             self._look_for(READY | BEAT)
 
@@ -173,7 +343,9 @@ class Probe:
 
     def _look_for(self, meaning: dict[str, str]) -> None:
         """Look at the configured source; what is found there means `meaning`."""
-        if self.source == "file" and self._file_changed():
+        if self.source == AUTO:
+            self._look_at_auto(meaning)
+        elif self.source == "file" and self._file_changed():
             self.session.life.hear(meaning)
         elif self.source == "output" and self.session.feed.last_output_at > self.output_seen_at:
             self.output_seen_at = self.session.feed.last_output_at
@@ -184,6 +356,16 @@ class Probe:
             self._look_for_work(meaning)
         elif self.source == "command":
             self._run(list(self.context.config.heartbeat.command), meaning)
+
+    def _look_at_auto(self, meaning: dict[str, str]) -> None:
+        """Look at the process, and, while its hooks say that it is busy, for what it gets done."""
+        if "READY" in meaning:
+            return  # only its own word makes it ready
+        self.soonest = self.session.life.look_at_process()
+        if self.session.life.judged_by == HOOKS:
+            if self.session.wedge is None:
+                self._expect_work()
+            self._look_for_work(meaning)
 
     def _look_for_work(self, meaning: dict[str, str]) -> None:
         """An idle agent is well while its process is there; a busy one while its hooks speak or its session grows."""
@@ -260,72 +442,3 @@ class Probe:
                 os.kill(-self.running.pid, command.SIGKILL)
             except ProcessLookupError:
                 return
-
-
-# -- http look -------------------------------------------------------------------------------------
-# One look at an agent's own health address: GET on loopback, never waiting; any answer 2xx is a sign of life.
-# Driven by the launch's poll loop. No library: `http.client` would cost the runner 60 ms and 5 MiB.
-
-
-MOST_BYTES = 4096
-
-
-class HttpLook:
-    """A GET under way; calls `answered(is_well)` once."""
-
-    def __init__(self, url: str, loop, answered) -> None:
-        self.loop, self.answered = loop, answered
-        host, _, self.path = url.removeprefix("http://").partition("/")
-        self.host, _, port = host.rpartition(":")
-        self.received = b""
-        name = self.host.strip("[]").replace("localhost", "127.0.0.1")
-        family = socket.AF_INET6 if ":" in name else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.socket.setblocking(False)
-        failed = self.socket.connect_ex((name, int(port)))
-        if failed not in (0, errno.EINPROGRESS):
-            self._end(False)
-            return
-        self._ask()
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether an answer is still to come."""
-        return self.socket.fileno() >= 0
-
-    def _ask(self) -> None:
-        """Send at once: on loopback a connection stands when `connect` returns."""
-        try:
-            self.socket.send(f"GET /{self.path} HTTP/1.0\r\nHost: {self.host}\r\nConnection: close\r\n\r\n".encode())
-        except OSError:
-            self._end(False)
-            return
-        self.loop.watch(self.socket.fileno(), self._read)
-
-    def _read(self) -> None:
-        try:
-            data = self.socket.recv(MOST_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self.received += data
-        if b"\n" in self.received or not data or len(self.received) > MOST_BYTES:
-            self.loop.forget(self.socket.fileno())
-            self._end(is_well(self.received))
-
-    def give_up(self) -> None:
-        """End it without an answer."""
-        if self.socket.fileno() >= 0:
-            self.loop.forget(self.socket.fileno())
-            self._end(False)
-
-    def _end(self, well: bool) -> None:
-        self.socket.close()
-        self.answered(well)
-
-
-def is_well(answer: bytes) -> bool:
-    """Tell whether an answer's status line says 2xx."""
-    words = answer.split(b"\n", 1)[0].split()
-    return len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].startswith(b"2")

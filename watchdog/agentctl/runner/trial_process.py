@@ -28,6 +28,7 @@ from ..ledger.database import Ledger
 from ..ledger.models import CurrentLaunch, Generation
 from ..runtime.sandbox import bring_state, outside, seclude, take_state
 from .container_loop import ContainerLoop
+from .heartbeat import BEATS, KIND_SECONDS, ExpectedLife, expect, tell_missing
 from .launch_loop import LaunchLoop
 from .launch_result import LaunchResult
 
@@ -123,14 +124,18 @@ class Trial(LaunchLoop):
     def __init__(
         self, context: Context, ledger: Ledger, launch: CurrentLaunch, plan: dict, teller: TrialReport
     ) -> None:
-        super().__init__(context, ledger, launch, TrialNotifier(self), Journal("trial", to_stdout=True))
         self.plan, self.teller = plan, teller
+        super().__init__(context, ledger, launch, TrialNotifier(self), Journal("trial", to_stdout=True))
         self.has_held, self.complaint = False, ""
 
     def _open_doors(self) -> None:
         super()._open_doors()
         self.jobs = NoJobs()
         self.watch(self.context.config.agent.ready_timeout)
+
+    def expected_life(self) -> ExpectedLife:
+        """Return the life that good code has shown, as it was when the trial was asked for."""
+        return expect(self.plan.get("good", 0), self.plan.get("lives", []))
 
     def watch(self, seconds: float) -> None:
         """Play systemd's part: no sign of life within `seconds` ends it, with every stack in the log."""
@@ -148,8 +153,13 @@ class Trial(LaunchLoop):
         self.loop.set_timer("tell", TELL_SECONDS, self._tell)
 
     def _held(self) -> None:
-        """The time is over: it has beaten, or it still has its silence to fill."""
-        if self.life.judge.counted == 0:
+        """The time is over: it has shown the life that is asked of it, or it still has its silence to fill."""
+        missing = self.life.missing()
+        is_silent = self.life.judged_by == BEATS and self.life.judge.counted == 0
+        if missing and time.monotonic() - self.life.began >= KIND_SECONDS:
+            self.fail("less-life", tell_missing(missing, self.life.auto.expected, 0, KIND_SECONDS))
+            return
+        if missing or is_silent:
             self.loop.set_timer("held", 0.1, self._held)
             return
         if self.plan["smoke"]:
