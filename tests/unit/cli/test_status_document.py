@@ -50,6 +50,8 @@ def on_trial(**row):
 
 DOWN = {"is_runner_alive": False, "is_agent_alive": False, "is_locked": False}
 ENDED = launch(end="stopped", ended_at=NOW - 50)
+JUDGED_BY_PROCESS = {"launch_id": "L1", "judged_by": "process", "last_heartbeat_at": NOW - 1, "heartbeats": 0}
+WAITS = {"launch_id": "L1", "waits_for": "READY=1 from the agent"}
 INTENT = rows.row("attempts", incident="I", number=1, target=4, rung="last known good", is_open=1)
 CRASHED = launch(end=models.FAILED, ended_at=NOW - 1, trigger="crash", reason="exit status 1")
 
@@ -169,6 +171,22 @@ def test_until_when_it_is_held_is_said():
             "good after 2 more heartbeats",
         ),
         ({"launch": launch(ready_at=None, started_at=NOW - 30)}, "it has 1m left to become ready"),
+        (
+            {"generations": on_trial(), "launch": launch(ready_at=NOW - 30), "live": JUDGED_BY_PROCESS},
+            "good in about 1m30s if it stays alive",
+        ),
+        (
+            {"generations": on_trial(), "launch": launch(ready_at=NOW - 500), "live": JUDGED_BY_PROCESS},
+            "it has lasted; it is being blessed",
+        ),
+        (
+            {"generations": on_trial(), "live": {**JUDGED_BY_PROCESS, "lacks": "output"}},
+            "good once it shows what good code shows: output",
+        ),
+        (
+            {"launch": launch(ready_at=None, started_at=NOW - 30), "live": {**WAITS, "helps": "agentctl attach"}},
+            "if that never comes: agentctl attach",
+        ),
         ({"launch": ENDED, **DOWN}, "agentctl start starts generation 5"),
         ({"intent": INTENT, "step": "switch"}, "to generation 4 (last known good), step 'switch'"),
         ({"halted": "x", **DOWN}, "agentctl why"),
@@ -182,6 +200,17 @@ def test_what_comes_next(known, sentence):
 def test_the_first_heartbeat_is_known_before_the_live_status_tells_it():
     known = facts(launch=launch(first_beat_at=NOW - 9), live={"launch_id": "L1"})
     assert status_document.compose(known)["last_heartbeat_at"] == NOW - 9
+
+
+def test_what_is_judged_by_its_process_says_what_cannot_be_seen():
+    text = status_text.render(status_document.compose(facts(live=JUDGED_BY_PROCESS)), NOW)
+    assert "its process is well, looked 1s ago; it sends no heartbeats, so a" in text
+
+
+def test_what_is_not_ready_says_what_it_waits_for():
+    document = status_document.compose(facts(launch=launch(ready_at=None), live=WAITS))
+    assert document["waits_for"] == "READY=1 from the agent"
+    assert document["because"] == "starting: it waits for READY=1 from the agent"
 
 
 def test_the_forecast_does_not_change_the_facts():

@@ -10,9 +10,11 @@ import click
 
 from ..core import text
 from ..core.errors import AgentctlError
+from ..host import procfs
 from ..ledger import incidents as incident_rows
 from ..ledger.database import Ledger
 from ..ledger.models import Incident
+from ..runtime import status_file
 from . import incident_report
 from .incident_report import Known
 
@@ -77,6 +79,9 @@ def why(ctx: click.Context, incident: str) -> None:
     The beginning of an id is enough.
     """
     context = ctx.obj.context(lenient=True)
+    awaited = "" if incident or ctx.obj.as_json else tell_awaited(context.paths.live_status_path)
+    if awaited:
+        click.echo(f"{awaited}\n")
     with context.ledger(read_only=True) as ledger:
         row = choose(ledger, incident)
         if row is None:
@@ -88,6 +93,17 @@ def why(ctx: click.Context, incident: str) -> None:
         click.echo(text.to_json({**known.public, "story": sentences}))
         return
     click.echo("\n".join(incident_report.render(known, time.time())))
+
+
+def tell_awaited(path: str) -> str:
+    """Say what a launch that is not ready waits for, by the runner's live status; '' where that is no news."""
+    live = status_file.read(path)
+    what, helps = live.get("waits_for"), live.get("helps")
+    if not what or not procfs.is_alive(live.get("runner_pid") or 0):
+        return ""
+    since = text.duration(time.time() - live.get("started_at", 0.0))
+    lines = text.wrap(f"Generation {live.get('generation')} is not ready after {since}: it waits for {what}.")
+    return "\n".join([*lines, *text.wrap(f"If that never comes: {helps}")])
 
 
 def choose(ledger: Ledger, wanted: str) -> Incident | None:

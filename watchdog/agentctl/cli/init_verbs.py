@@ -11,6 +11,7 @@ from ..changes import agent_files
 from ..core import text
 from ..core.errors import UsageError
 from ..core.text import to_json
+from ..runner.heartbeat import tell_watched
 
 
 @click.command()
@@ -53,7 +54,7 @@ def init(ctx, path, command, branch, user, state_dir, preset, runtime, image, en
         settings=settings,
         image=image,
     )
-    lines = adopt.note(adopted)
+    lines = [*adopt.note(adopted), tell_watched(adopted.config.heartbeat.from_)]
     if adopted.config.change.lint == []:
         lines.append('no linter: ruff is not here; agentctl config set change.lint \'["TOOL", "{files}"]\'')
     prepare_folder(adopted)  # the agent's user may not make it beside its code

@@ -41,6 +41,8 @@ def compose(facts: StatusFacts) -> dict:
         "last_heartbeat_at": _last_heartbeat(facts),
         "heartbeats": facts.live.get("heartbeats", 0) if running else 0,
         "heartbeat_limit_seconds": facts.config and facts.config.heartbeat.timeout,
+        "judged_by": facts.live.get("judged_by") if running else None,
+        "waits_for": facts.live.get("waits_for") or None if running else None,
         "agent": {
             "pid": facts.live.get("pid") if facts.is_agent_alive and running else None,
             "alive": bool(facts.is_agent_alive and running),

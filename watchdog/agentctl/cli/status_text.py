@@ -98,6 +98,9 @@ def _since(document: dict, now: float) -> str:
 
 def _heartbeat(document: dict, now: float) -> str:
     at, limit = document["last_heartbeat_at"], document["heartbeat_limit_seconds"]
+    if document.get("judged_by") == "process":  # known of what runs only
+        seen = f"its process is well, looked {ago(at, now)}; " if at is not None else ""
+        return f"{seen}it sends no heartbeats, so a hang cannot be seen"
     allowed = f" (limit {duration(limit)})" if limit else ""
     if at is None:
         return f"none yet{allowed}" if document["agent"]["alive"] else ""
@@ -156,11 +159,12 @@ def why_not_well(facts: StatusFacts, document: dict) -> str:
     phase = document["phase"]
     if phase in ("steady", "probation"):
         return _why_not_fresh(facts, document) or (_why_not_clean(facts) if phase == "probation" else "")
+    waits_for = facts.live.get("waits_for")
     told = {
         "halted": f"halted until a human acts: {facts.halted}",
         "paused": f"{_until(facts)}: watched, not acted upon",
         "rolling-back": "a rollback is under way",
-        "starting": "it is starting",
+        "starting": f"starting: it waits for {waits_for}" if waits_for else "it is starting",
         "stopped": _why_stopped(facts),
     }
     return told[phase]
@@ -254,13 +258,16 @@ def _until_good(facts: StatusFacts, document: dict) -> str:
         return "good when it has lasted and kept beating"
     if unless := _unless_confirmed(facts, document):
         return unless
-    settings = facts.config.probation
+    if lacks := facts.live.get("lacks"):
+        return f"good once it shows what good code shows: {lacks}"
+    settings, is_of_process = facts.config.probation, facts.live.get("judged_by") not in (None, "beats")
     seconds = settings.duration - (facts.now - document["ready_at"])
-    beats = settings.heartbeats - document["heartbeats"]
+    beats = 0 if is_of_process else settings.heartbeats - document["heartbeats"]
+    keeps = "stays alive" if is_of_process else "keeps beating"
     checks = len(settings.required)
     then = f", then {checks} required check{'s' if checks > 1 else ''}" if checks else ""
     if seconds > 0:
-        return f"good in about {duration(max(1, round(seconds)))} if it keeps beating{then}"
+        return f"good in about {duration(max(1, round(seconds)))} if it {keeps}{then}"
     if beats > 0:
         return f"good after {beats} more heartbeat{'s' if beats > 1 else ''}{then}"
     return "it has lasted; " + ("its checks are run now" if checks else "it is being blessed")
@@ -279,7 +286,9 @@ def _when_starting(facts: StatusFacts, document: dict) -> list[str]:
     left = facts.config.agent.ready_timeout - (facts.now - document["started_at"])
     if left <= 0:
         return ["it should have been ready by now; the next thing is its end"]
+    helps = facts.live.get("helps")
     return [
+        f"if that never comes: {helps}" if helps else "",
         f"it has {duration(max(1, round(left)))} left to become ready",
         _unless_confirmed(facts, document),
         describe(facts),
