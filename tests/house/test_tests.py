@@ -27,7 +27,7 @@ BY_HAND = {
     "kit/old_version/__init__.py": (1, "paths of where an old agent lies now, in whatever row they stand"),
     "kit/launches.py": (3, "a launch of another boot, one that the power ended, and a clock that was set"),
     "unit/ledger/test_versions.py": (1, "a row in every table of the first version: any values will do"),
-    "unit/ledger/test_database.py": (10, "`insert` and `update` themselves, and ledgers of older versions"),
+    "unit/ledger/test_database.py": (11, "`insert` and `update` themselves, and ledgers of older versions"),
 }
 
 
