@@ -108,7 +108,7 @@ class Rebuild(CrashWorld):
         now = self.replay.read()
         rows = [tuple(g[k] for k in ("number", "status", "vault_commit", "tree")) for g in rows_of(now, "generations")]
         now.close()
-        assert rows == [tuple(g[k] for k in ("number", "status", "vault_commit", "tree")) for g in self.known]
+        assert rows == [(g.number, g.status, g.vault_commit, g.tree) for g in self.known]
 
 
 class RebuildMissing(Rebuild):

@@ -463,6 +463,14 @@ def test_who_never_had_a_verdict_and_is_put_in_anew_is_tried(status, tries, end,
     assert policy.is_put_in_anew(put_in, launch(3, end=end), generation(3, before)) is expected
 
 
+def test_one_that_could_not_begin_is_no_stranger_to_good_code():
+    """An image that cannot be started: its candidate was tried, and is not held off as if nobody had tried it."""
+    rows = [*GOODS, generation(4, "candidate")]
+    seen = world(launch(4, "refused", end=models.REFUSED), rows, ran=launch(3, end=models.STOPPED))
+    assert told(decide(seen)) == (ROLLBACK, models.GOOD_STAYS, 3, None)
+    assert told(decide(seen.replace(attempts=[attempt("restart", 4)]))) == (ROLLBACK, LKG, 3, 4)
+
+
 @pytest.mark.parametrize(("unproven", "expected"), [(3, RESTART), (4, ROLLBACK)])
 def test_a_self_restart_with_changed_code_renews_the_tries_so_often(unproven, expected):
     fresh = [generation(n, "candidate").replace(created_at=NOW - 60) for n in range(4, 4 + unproven)]

@@ -111,3 +111,17 @@ def test_a_new_one_owns_the_state_it_started_from(home, ask):
     launch._keep_snapshot(home.ledger, home.ledger.generation(1), "000009")
     launch._keep_snapshot(home.ledger, home.ledger.generation(1), "000010")
     assert ask("SELECT snapshot FROM generations") == [("000009",)]
+
+
+def test_one_that_could_not_begin_gets_no_new_tries(home, ask):
+    """Nothing of it ran, so the good one ran last; that makes it no version that somebody has put in anew."""
+    home.generation(1)
+    home.generation(2, "candidate")
+    writers.set_tries(home.ledger, 2, 0)
+    home.launch("L1", 1, end="stopped")
+    ran = home.ledger.last_run()
+    context = AgentContext.open("agent")
+    assert launch._renew(context, home.ledger, home.ledger.generation(2), ran).tries_left > 0
+    writers.set_tries(home.ledger, 2, 0)
+    home.launch("L2", 2, end="failed", trigger="cannot-launch", reason="no such program")
+    assert launch._renew(context, home.ledger, home.ledger.generation(2), home.ledger.last_run()).tries_left == 0

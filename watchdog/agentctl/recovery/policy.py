@@ -211,6 +211,8 @@ def _good_that_stays(world: PolicyInput, refused: Generation) -> Generation | No
     """
     if refused.status == "good":  # its tree is gone
         return None
+    if any(_is_restart_of(attempt, refused) for attempt in world.attempts):  # it was tried, and could not begin
+        return None
     if world.ran is None:
         return next(iter(world.goods), None)
     since = world.ran.ended_at or world.now

@@ -136,8 +136,9 @@ def _choose_tries(
 
 def _renew(context: AgentContext, ledger: Ledger, generation: Generation, ran: Launch | None) -> Generation:
     """Give a candidate that handed its tries on new ones, where somebody has put it in again."""
-    before = ledger.generation(ran.generation) if ran else None
-    if not policy.is_put_in_anew(generation, ran, before):
+    before, last = ledger.generation(ran.generation) if ran else None, ledger.last_launch()
+    is_tried = last is not None and last.generation == generation.number  # it could not begin, or was refused
+    if is_tried or not policy.is_put_in_anew(generation, ran, before):
         return generation
     tries, _ = _choose_tries(context, ledger, ran, before)
     writers.set_tries(ledger, generation.number, tries)
