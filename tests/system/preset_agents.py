@@ -109,6 +109,7 @@ class PresetAgent(ForeignAgent):
 
     def __init__(self, box, api, preset, kind):
         super().__init__(box, api, kind.source, kind.prompt, **SETTINGS)
+        del self.settings["heartbeat"]["from"]  # its preset has a word of its own
         self.preset, self.kind = preset, kind
         self.told = []  # the messages it was to get, one for each launch
 
