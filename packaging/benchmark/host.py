@@ -16,7 +16,7 @@ from pathlib import Path
 from . import report
 
 PACKAGING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PACKAGING), str(PACKAGING.parent / "tests/system")]
+sys.path[:0] = [str(PACKAGING), str(PACKAGING.parent / "tests/system"), str(PACKAGING.parent / "tests")]
 
 import box as machine  # noqa: E402
 import boxes  # noqa: E402

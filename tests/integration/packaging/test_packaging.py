@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -337,3 +338,8 @@ def test_a_machine_without_a_new_enough_python_is_refused(tmp_path):
     assert status == 1
     assert "Error: agentctl needs Python 3.11 or newer, and there is none" in output
     assert "universe" in output
+
+
+def test_the_benchmark_finds_all_that_it_is_made_of():
+    done = deadline.run([sys.executable, str(CHECKOUT / "packaging/bench"), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--only ROWS" in done.stdout, done.stderr
